@@ -1,0 +1,222 @@
+"""Pairwise distances, and the one safe square root that losses, layers and evaluation share.
+
+The tensor functions sum squared differences, feature block by feature block, instead of expanding
+`|x|^2 + |y|^2 - 2 x.y`. The expansion loses all small distances to rounding (embeddings of norm 30 that are
+equal come out 0.01 apart in float32, and TensorFloat-32 matrix products are a thousand times worse);
+differences are exact for equal vectors and have exact gradients. `distance_matrix`, for evaluation, does use
+the matrix product, in float64.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+# Bounds the memory of the differences to `n * m * 128` values.
+_FEATURES_AT_ONCE = 128
+
+# Smallest normal numbers: below them square roots may be flushed to 0, with infinite gradients.
+_TINY = {"float16": 2.0**-14, "bfloat16": 2.0**-126, "float32": 2.0**-126, "float64": 2.0**-1022}
+
+# Squared distances up to this part of the squared norms are rounding, in float64.
+_ROUNDING = 32 * np.finfo(np.float64).eps
+
+
+def safe_sqrt(x):
+    """Square root that is 0 with gradient 0 at 0.
+
+    The plain square root has an infinite gradient at 0, which turns into NaN
+    when the sum below it is exactly 0: repeated frames, equal embeddings.
+    Negative and subnormal values count as 0. NaN stays NaN.
+
+    Args:
+        x: float tensor of any shape.
+
+    Returns:
+        A tensor like `x`.
+
+    Example:
+
+    >>> [float(root) for root in kreid.distances.safe_sqrt(np.array([0.0, 4.0], dtype="float32"))]
+    [0.0, 2.0]
+    """
+    x = ops.convert_to_tensor(x)
+    zero = x < _TINY[keras.backend.standardize_dtype(x.dtype)]
+    return ops.where(zero, ops.zeros_like(x), ops.sqrt(ops.where(zero, ops.ones_like(x), x)))
+
+
+def pairwise_squared_euclidean(x, y=None):
+    """Squared Euclidean distances between all rows of `x` and of `y`.
+
+    Computed in float32 whatever the input (float64 stays float64). Equal rows
+    are exactly 0 apart.
+
+    Args:
+        x: tensor `(..., n, features)`.
+        y: optional tensor `(..., m, features)`. Defaults to `x`.
+
+    Returns:
+        Tensor `(..., n, m)`.
+
+    Raises:
+        ValueError: if the numbers of features differ or are unknown.
+
+    Example:
+
+    >>> x = np.array([[0.0, 0.0], [3.0, 4.0]], dtype="float32")
+    >>> float(kreid.distances.pairwise_squared_euclidean(x)[0, 1])
+    25.0
+    """
+    x, y = _pair(x, y)
+    features = x.shape[-1]
+    total = None
+    for start in range(0, features, _FEATURES_AT_ONCE):
+        part = slice(start, start + _FEATURES_AT_ONCE)
+        difference = ops.expand_dims(x[..., part], -2) - ops.expand_dims(y[..., part], -3)
+        squares = ops.sum(ops.square(difference), axis=-1)
+        total = squares if total is None else total + squares
+    return total
+
+
+def pairwise_euclidean(x, y=None):
+    """Euclidean distances between all rows of `x` and of `y`.
+
+    As `pairwise_squared_euclidean`; the gradient at distance 0 is 0.
+
+    Args:
+        x: tensor `(..., n, features)`.
+        y: optional tensor `(..., m, features)`. Defaults to `x`.
+
+    Returns:
+        Tensor `(..., n, m)`.
+
+    Raises:
+        ValueError: if the numbers of features differ or are unknown.
+
+    Example:
+
+    >>> x = np.array([[0.0, 0.0], [3.0, 4.0]], dtype="float32")
+    >>> float(kreid.distances.pairwise_euclidean(x)[0, 1])
+    5.0
+    """
+    return safe_sqrt(pairwise_squared_euclidean(x, y))
+
+
+def pairwise_cosine(x, y=None):
+    """Cosine distances, 1 - cos, between all rows of `x` and of `y`.
+
+    Computed as half the squared distance of the normalised rows, so equal
+    rows are exactly 0 apart. A row of zeros is 1 from everything.
+
+    Args:
+        x: tensor `(..., n, features)`.
+        y: optional tensor `(..., m, features)`. Defaults to `x`.
+
+    Returns:
+        Tensor `(..., n, m)`, values from 0 to 2.
+
+    Raises:
+        ValueError: if the numbers of features differ or are unknown.
+
+    Example:
+
+    >>> x = np.array([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]], dtype="float32")
+    >>> [float(value) for value in kreid.distances.pairwise_cosine(x)[0]]
+    [0.0, 1.0, 2.0]
+    """
+    x, y = _pair(x, y)
+    x, x_is_zero = _normalised(x)
+    y, y_is_zero = _normalised(y)
+    zeros = ops.expand_dims(x_is_zero, -1) + ops.expand_dims(y_is_zero, -2)
+    return (pairwise_squared_euclidean(x, y) + zeros) / 2
+
+
+def distance_matrix(x, y, metric="euclidean", block=2048):
+    """Distances between all rows of two NumPy arrays, for evaluation.
+
+    The matrix product runs in float64 on blocks of rows, so float32 embeddings
+    keep their full precision: equal rows are 0 apart. Memory beyond the result
+    is about `3 * block * block` float64 values.
+
+    Args:
+        x: array `(n, features)`.
+        y: array `(m, features)`.
+        metric: `"euclidean"` or `"cosine"` (1 - cos; a row of zeros is 1 from
+            everything).
+        block: rows of `x` and of `y` taken at once.
+
+    Returns:
+        float32 array `(n, m)`, float64 if an input is float64.
+
+    Raises:
+        ValueError: if the metric is unknown, the shapes do not fit, `block` is
+            not positive or a value is NaN or infinite.
+
+    Example:
+
+    >>> kreid.distances.distance_matrix(np.array([[0.0, 0.0]]), np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+    [[5.0, 0.0]]
+    """
+    if metric not in ("euclidean", "cosine"):
+        raise ValueError(f"`metric` is 'euclidean' or 'cosine'. Received: metric={metric!r}")
+    x, y = np.asarray(x), np.asarray(y)
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+        raise ValueError(
+            f"Give two arrays of rows with the same number of features. Received: x.shape={x.shape}, y.shape={y.shape}"
+        )
+    if block < 1:
+        raise ValueError(f"`block` must be at least 1. Received: block={block}")
+    result = np.empty((len(x), len(y)), np.float64 if np.float64 in (x.dtype, y.dtype) else np.float32)
+    for column in range(0, len(y), block):
+        columns, column_squares = _rows_float64(y[column : column + block], metric, "y")
+        for row in range(0, len(x), block):
+            rows, row_squares = _rows_float64(x[row : row + block], metric, "x")
+            product = rows @ columns.T
+            target = result[row : row + block, column : column + block]
+            if metric == "cosine":
+                np.clip(np.subtract(1.0, product, out=product), 0.0, 2.0, out=product)
+                product[product < _ROUNDING] = 0.0
+                target[...] = product
+                continue
+            scale = row_squares[:, None] + column_squares[None, :]
+            product *= -2.0
+            product += scale
+            # What is left of equal rows is rounding, and its square root would not look like it.
+            product[product <= np.multiply(scale, _ROUNDING, out=scale)] = 0.0
+            np.sqrt(product, out=product)
+            target[...] = product
+    return result
+
+
+def _rows_float64(rows, metric, name):
+    rows = np.asarray(rows, np.float64)
+    squares = np.einsum("nd,nd->n", rows, rows)
+    if not np.isfinite(squares).all():
+        raise ValueError(
+            f"Embeddings must be finite; find the tracklets that are not. Received: {name} with NaN or inf"
+        )
+    if metric == "cosine":
+        norms = np.sqrt(squares)
+        rows = rows / np.where(norms == 0, 1.0, norms)[:, None]
+    return rows, squares
+
+
+def _pair(x, y):
+    x = _as_float(x)
+    y = x if y is None else _as_float(y)
+    if x.shape[-1] is None or x.shape[-1] != y.shape[-1]:
+        raise ValueError(
+            "Both inputs need the same, known number of features on the last axis. "
+            f"Received: x.shape={tuple(x.shape)}, y.shape={tuple(y.shape)}"
+        )
+    return x, y
+
+
+def _as_float(x):
+    x = ops.convert_to_tensor(x)
+    return x if keras.backend.standardize_dtype(x.dtype) == "float64" else ops.cast(x, "float32")
+
+
+def _normalised(x):
+    norms = safe_sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True))
+    is_zero = ops.cast(norms == 0, x.dtype)
+    return x / (norms + is_zero), ops.squeeze(is_zero, -1)

@@ -1,0 +1,156 @@
+"""Batch-hard triplet loss."""
+
+import keras
+from keras import ops
+
+from kreid.distances import pairwise_squared_euclidean, safe_sqrt
+from kreid.losses.base import IdentityLoss, as_float, labels_of
+
+
+def batch_hard_triplet(y_true, y_pred, margin=0.3, distance="euclidean"):
+    """Batch-hard triplet loss, one value per anchor.
+
+    For each anchor, the farthest embedding of the same identity and the
+    nearest of another:
+    `max(0, margin + hardest_positive - hardest_negative)`. An anchor without a
+    positive or without a negative gives 0. Distances are float32, exactly 0
+    between equal embeddings, with finite gradients there.
+
+    Args:
+        y_true: identity labels `(batch,)` or `(batch, 1)`.
+        y_pred: embeddings `(batch, features)`.
+        margin: number, at least 0, or `"soft"` for `softplus` in place of
+            `max(0, margin + ...)`.
+        distance: `"euclidean"` or `"squared_euclidean"`.
+
+    Returns:
+        Tensor `(batch,)`.
+
+    Raises:
+        ValueError: if `margin` or `distance` is none of the above.
+
+    Example:
+
+    >>> x = np.array([[0.0], [1.0], [3.0], [3.0]], dtype="float32")
+    >>> [round(float(value), 1) for value in kreid.losses.batch_hard_triplet([0, 0, 1, 1], x, margin=1.5)]
+    [0.0, 0.5, 0.0, 0.0]
+
+    Reference: Hermans et al., In Defense of the Triplet Loss for Person
+    Re-Identification, 2017, equation 5, and section 3.2 for the soft margin.
+    """
+    _check(margin, distance)
+    labels = labels_of(y_true)
+    embeddings = as_float(y_pred)
+    positives, negatives = _pairs(labels)
+    counted = _counted(positives, negatives)
+
+    squared = pairwise_squared_euclidean(embeddings)
+    # Distances are at least 0, so 0 never hides a positive and the largest distance never hides a negative.
+    largest = ops.max(ops.stop_gradient(squared), axis=1, keepdims=True)
+    hardest_positive = ops.max(ops.where(positives, squared, 0), axis=1)
+    hardest_negative = ops.min(ops.where(negatives, squared, largest), axis=1)
+    if distance == "euclidean":
+        hardest_positive, hardest_negative = safe_sqrt(hardest_positive), safe_sqrt(hardest_negative)
+    violation = hardest_positive - hardest_negative
+    values = ops.softplus(violation) if margin == "soft" else ops.relu(margin + violation)
+    return ops.where(counted, values, 0)
+
+
+@keras.saving.register_keras_serializable(package="kreid")
+class BatchHardTriplet(IdentityLoss):
+    """Batch-hard triplet loss on embeddings.
+
+    See `batch_hard_triplet` for the value of one anchor. An anchor without a
+    positive or a negative in the batch is left out: it adds nothing to a sum,
+    and a mean is over the anchors that count, exactly as Keras treats masked
+    samples. A batch in which none counts gives 0, with gradients of 0.
+
+    Labels may be any 32-bit integers.
+
+    Args:
+        margin: number, at least 0, or `"soft"`.
+        distance: `"euclidean"` or `"squared_euclidean"`.
+        reduction: Keras reduction. The default is the mean; `"sum"` is the sum
+            over the batch of STA's equation 9.
+        name: name of the loss.
+        dtype: see `IdentityLoss`; computed in float32 at least.
+
+    Call arguments:
+        y_true: identity labels.
+        y_pred: embeddings.
+        sample_weight: optional weights of the anchors.
+
+    Input shape: labels `(batch,)` or `(batch, 1)`; embeddings
+        `(batch, features)`.
+    Output shape: scalar, or `(batch,)` for `reduction=None`.
+
+    Raises:
+        ValueError: if `margin`, `distance` or `reduction` is unknown.
+
+    Example:
+
+    >>> x = np.array([[0.0], [1.0], [3.0], [3.0]], dtype="float32")
+    >>> float(kreid.losses.BatchHardTriplet(margin=1.5)([0, 0, 1, 1], x))
+    0.125
+
+    Reference: Hermans et al., 2017, equation 5; Fu et al., STA, 2019,
+    equation 9. Neither says what an anchor without a positive is worth.
+    """
+
+    def __init__(
+        self,
+        margin=0.3,
+        distance="euclidean",
+        reduction="sum_over_batch_size",
+        name="batch_hard_triplet",
+        dtype=None,
+    ):
+        _check(margin, distance)
+        super().__init__(reduction=reduction, name=name, dtype=dtype)
+        self.margin = margin
+        self.distance = distance
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """Returns the reduced loss; see the class."""
+        labels = labels_of(y_true)
+        # Only equality matters, and small numbers survive the cast to float that Keras makes.
+        labels = ops.argmax(ops.cast(labels[:, None] == labels[None, :], "int32"), axis=1)
+        weights = self._anchor_weights(labels)
+        if sample_weight is not None:
+            weights *= ops.reshape(ops.cast(sample_weight, self.dtype), [-1])
+        return super().__call__(labels, y_pred, weights)
+
+    def call(self, y_true, y_pred):
+        """Returns one value per anchor."""
+        return batch_hard_triplet(y_true, y_pred, self.margin, self.distance)
+
+    def get_config(self):
+        """Returns the arguments this loss was made with."""
+        return {"margin": self.margin, "distance": self.distance, **super().get_config()}
+
+    def _anchor_weights(self, labels):
+        counted = ops.cast(_counted(*_pairs(labels)), self.dtype)
+        if self.reduction in ("mean", "sum_over_batch_size"):
+            # Keras divides by the batch; this makes it a division by the anchors that count.
+            anchors = ops.cast(ops.shape(labels)[0], self.dtype)
+            return counted * ops.divide_no_nan(anchors, ops.sum(counted))
+        return counted
+
+
+def _check(margin, distance):
+    is_number = isinstance(margin, (int, float)) and not isinstance(margin, bool)
+    if margin != "soft" and not (is_number and 0 <= margin < float("inf")):
+        raise ValueError(f"`margin` is a number of at least 0 or 'soft'. Received: margin={margin!r}")
+    if distance not in ("euclidean", "squared_euclidean"):
+        raise ValueError(f"`distance` is 'euclidean' or 'squared_euclidean'. Received: distance={distance!r}")
+
+
+def _pairs(labels):
+    positions = ops.arange(ops.shape(labels)[0])
+    same = labels[:, None] == labels[None, :]
+    itself = positions[:, None] == positions[None, :]
+    return ops.logical_and(same, ops.logical_not(itself)), ops.logical_not(same)
+
+
+def _counted(positives, negatives):
+    return ops.logical_and(ops.any(positives, axis=1), ops.any(negatives, axis=1))
