@@ -1,0 +1,243 @@
+"""One call from a trained model to a SavedModel that TensorFlow Serving can load."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from kreid.serving.warmup import warmup_inputs, write_warmup
+
+CARD_FILE = "assets.extra/kreid.json"
+
+
+def export_model(model, directory, version=1, warmup=True, frame_limit=1024) -> Path:
+    """Writes `directory/<version>/`, a SavedModel with named signatures.
+
+    | signature | inputs | outputs |
+    |---|---|---|
+    | `serving_default` | `frames` uint8 `[B,T,H,W,3]` | `embedding` float32 `[B,D]` |
+    | `embed_padded` | `frames`, `lengths` int32 `[B]` | `embedding` |
+    | `embed_jpeg` | `images` string `[B,T]`, `lengths` int32 `[B]` | `embedding`, `valid_frames` int32 `[B]` |
+    | `describe` | `rows` int32 `[B]` | `card` string `[B]`, the model card once per row |
+
+    Padding: frames at or after a tracklet's length count for nothing. Lengths
+    outside `0..T` are clipped, since a server cannot raise for one tracklet of a
+    batch. An image that cannot be read is dropped and the rest move up; a
+    tracklet with none gives a finite embedding and `valid_frames` 0.
+
+    `describe` takes a row per answer, and not nothing, because a batching server
+    refuses signatures without an input.
+
+    The folder appears under its name only when complete: servers poll for it.
+
+    Args:
+        model: a `kreid.models` model, or any object with `embedder`,
+            `image_size`, `metric` and `embedding_dim`.
+        directory: base path, the folder of all versions.
+        version: positive int.
+        warmup: whether to write warm-up requests.
+        frame_limit: most frames (`B * T`) in one request. Without it a small
+            message of empty images could ask for any amount of memory.
+
+    Returns:
+        Path of the version's folder.
+
+    Raises:
+        ValueError: for a version that is no positive integer or exists already.
+        RuntimeError: under a Keras backend other than TensorFlow.
+
+    Example: `export_model(model, "exports/sta", version=1)`
+    """
+    import keras
+    import tensorflow as tf
+
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "A SavedModel is written by TensorFlow; load the model in a process with KERAS_BACKEND=tensorflow. "
+            f"Received: backend={keras.backend.backend()}"
+        )
+    directory = Path(directory)
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise ValueError(f"A version is a positive integer. Received: version={version!r}")
+    if frame_limit < 1:
+        raise ValueError(f"At least one frame must be allowed. Received: frame_limit={frame_limit}")
+    final = directory / str(version)
+    if final.exists():
+        raise ValueError(
+            f"This version exists and is never overwritten; the next free one is {next_version(directory)}. "
+            f"Received: version={version}, directory={directory}"
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+
+    card = _model_card(model, frame_limit)
+    module, signatures = _signatures(model, json.dumps(card), frame_limit)
+    # mkdtemp names never parse as an integer, so that a polling server does not see the folder.
+    temporary = Path(tempfile.mkdtemp(prefix=f"writing-{version}-", dir=directory))
+    try:
+        tf.saved_model.save(module, str(temporary), signatures=signatures)
+        card_path = temporary / CARD_FILE
+        card_path.parent.mkdir(exist_ok=True)
+        card_path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        if warmup:
+            write_warmup(temporary, warmup_inputs(card["image_size"], frames=min(8, frame_limit)))
+        os.chmod(temporary, 0o755)  # mkdtemp's 0700 would keep a server under another user out
+        os.rename(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return final
+
+
+def next_version(directory) -> int:
+    """Returns the version after the highest one in a base path.
+
+    Args:
+        directory: base path; may not exist yet.
+
+    Returns:
+        int, 1 for an empty or missing folder.
+    """
+    return max(versions(directory), default=0) + 1
+
+
+def versions(directory) -> list[int]:
+    """Lists the versions in a base path, ascending.
+
+    Args:
+        directory: base path. Sub-folders whose names are no integers are left out.
+
+    Returns:
+        List of int.
+    """
+    found = []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        found = [int(e.name) for e in os.scandir(directory) if e.name.isascii() and e.name.isdigit() and e.is_dir()]
+    return sorted(found)
+
+
+def read_card(export_dir) -> dict:
+    """Reads the model card of one exported version.
+
+    Args:
+        export_dir: folder of the version.
+
+    Returns:
+        dict with `system`, `embedding_dim`, `image_size`, `metric`,
+        `frame_limit`, `signatures` and the versions it was written with.
+    """
+    return json.loads((Path(export_dir) / CARD_FILE).read_text(encoding="utf-8"))
+
+
+def _model_card(model, frame_limit) -> dict:
+    import keras
+    import tensorflow as tf
+
+    height, width = (int(size) for size in model.image_size)
+    frames = f"uint8 [B, T, {height}, {width}, 3]"
+    embedding = f"float32 [B, {int(model.embedding_dim)}]"
+    return {
+        "system": type(model).__name__,
+        "embedding_dim": int(model.embedding_dim),
+        "image_size": [height, width],
+        "metric": str(model.metric),
+        "frame_limit": int(frame_limit),
+        "kreid": _kreid_version(),
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "signatures": {
+            "serving_default": {"inputs": {"frames": frames}, "outputs": {"embedding": embedding}},
+            "embed_padded": {
+                "inputs": {"frames": frames, "lengths": "int32 [B]"},
+                "outputs": {"embedding": embedding},
+            },
+            "embed_jpeg": {
+                "inputs": {"images": "string [B, T]", "lengths": "int32 [B]"},
+                "outputs": {"embedding": embedding, "valid_frames": "int32 [B]"},
+            },
+            "describe": {"inputs": {"rows": "int32 [B]"}, "outputs": {"card": "string [B]"}},
+        },
+    }
+
+
+def _kreid_version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("kreid")
+    except metadata.PackageNotFoundError:
+        return "source checkout"
+
+
+def _signatures(model, card, frame_limit):
+    """Returns a `tf.Module` that holds the weights, and the signatures by name."""
+    import tensorflow as tf
+
+    from kreid.data.frames import decode_frames
+
+    height, width = (int(size) for size in model.image_size)
+    embedder = model.embedder
+    frames_spec = tf.TensorSpec([None, None, height, width, 3], tf.uint8, "frames")
+    lengths_spec = tf.TensorSpec([None], tf.int32, "lengths")
+    images_spec = tf.TensorSpec([None, None], tf.string, "images")
+    rows_spec = tf.TensorSpec([None], tf.int32, "rows")
+
+    def check(inputs, shape, lengths=None):
+        """Returns the inputs and clipped lengths behind checks, which must fail before anything is computed."""
+        # C++ servers do not compare a request with the signature's shape, so the graph does.
+        inputs = tf.ensure_shape(inputs, shape)
+        batch, length = tf.shape(inputs)[0], tf.shape(inputs)[1]
+        if lengths is None:
+            lengths = tf.fill([batch], length)
+        total = tf.cast(batch, tf.int64) * tf.cast(length, tf.int64)
+        too_many = f"a request may hold at most {frame_limit} frames (B * T); send fewer tracklets at once"
+        checks = [
+            tf.debugging.assert_positive(batch, "a request needs at least one tracklet (B >= 1)"),
+            tf.debugging.assert_positive(length, "a request needs at least one frame per tracklet (T >= 1)"),
+            tf.debugging.assert_less_equal(total, tf.constant(frame_limit, tf.int64), too_many),
+            tf.debugging.assert_equal(tf.shape(lengths)[0], batch, "lengths needs one entry per tracklet"),
+        ]
+        with tf.control_dependencies(checks):
+            return tf.identity(inputs), tf.clip_by_value(lengths, 0, length)
+
+    def embed(frames, lengths):
+        embedding = embedder({"frames": frames, "lengths": lengths}, training=False)
+        return tf.ensure_shape(tf.cast(embedding, tf.float32), [None, int(model.embedding_dim)])
+
+    @tf.function(input_signature=[frames_spec])
+    def serving_default(frames):
+        return {"embedding": embed(*check(frames, frames_spec.shape))}
+
+    @tf.function(input_signature=[frames_spec, lengths_spec])
+    def embed_padded(frames, lengths):
+        return {"embedding": embed(*check(frames, frames_spec.shape, lengths))}
+
+    @tf.function(input_signature=[images_spec, lengths_spec])
+    def embed_jpeg(images, lengths):
+        images, lengths = check(images, images_spec.shape, lengths)
+        batch, length = tf.shape(images)[0], tf.shape(images)[1]
+        # All real images of the batch are decoded in one call, then sent back to their tracklets: `places` are
+        # their (row, column), `rows` those of the readable ones, `slots` count these from 0 within each tracklet.
+        places = tf.where(tf.sequence_mask(lengths, length))
+        decoded, kept = decode_frames(tf.gather_nd(images, places), (height, width), parallelism=8)
+        rows = tf.cast(tf.gather(places[:, 0], kept), tf.int32)
+        valid = tf.math.unsorted_segment_sum(tf.ones_like(rows), rows, batch)
+        slots = tf.range(tf.size(rows)) - tf.gather(tf.cumsum(valid, exclusive=True), rows)
+        shape = tf.stack([batch, length, height, width, 3])
+        frames = tf.ensure_shape(tf.scatter_nd(tf.stack([rows, slots], axis=1), decoded, shape), frames_spec.shape)
+        return {"embedding": embed(frames, valid), "valid_frames": tf.identity(valid)}
+
+    @tf.function(input_signature=[rows_spec])
+    def describe(rows):
+        return {"card": tf.fill([tf.shape(rows)[0]], tf.constant(card))}
+
+    module = tf.Module(name="kreid")
+    # The weights alone: tracking the Keras model as well would write its whole object graph and every call of it.
+    module.weights = [variable.value for variable in embedder.variables]
+    return module, {
+        "serving_default": serving_default,
+        "embed_padded": embed_padded,
+        "embed_jpeg": embed_jpeg,
+        "describe": describe,
+    }

@@ -1,0 +1,111 @@
+"""Warm-up requests: what TensorFlow Serving replays before a version answers.
+
+The first call of a graph is slow: memory is laid out, kernels are chosen. A
+server that replays one request per signature before it answers hides that.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from kreid.serving import wire
+
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+MAX_RECORDS = 1000  # TensorFlow Serving refuses to load a version with more
+
+
+def warmup_inputs(image_size, frames=8, batches=(1,), seed=0) -> list[tuple[str, dict]]:
+    """Makes one synthetic request per signature and batch size.
+
+    Noise needs no data set, and encodes to JPEGs larger than real crops, so the
+    buffers that it warms are large enough.
+
+    Args:
+        image_size: (height, width) of the model.
+        frames: frames per tracklet.
+        batches: batch sizes to warm.
+        seed: of the noise.
+
+    Returns:
+        List of (signature name, inputs by name).
+
+    Example:
+
+    >>> [name for name, _ in warmup_inputs((8, 4), frames=2)]
+    ['serving_default', 'embed_padded', 'embed_jpeg', 'describe']
+    """
+    import tensorflow as tf
+
+    generator = np.random.default_rng(seed)
+    requests = []
+    for batch in batches:
+        noise = generator.integers(0, 256, (batch, frames, *image_size, 3), dtype=np.uint8)
+        lengths = np.full(batch, frames, np.int32)
+        images = np.empty((batch, frames), object)
+        for row in range(batch):
+            for column in range(frames):
+                images[row, column] = tf.io.encode_jpeg(noise[row, column]).numpy()
+        requests += [
+            ("serving_default", {"frames": noise}),
+            ("embed_padded", {"frames": noise, "lengths": lengths}),
+            ("embed_jpeg", {"images": images, "lengths": lengths}),
+            ("describe", {"rows": np.zeros(batch, np.int32)}),
+        ]
+    return requests
+
+
+def write_warmup(export_dir, requests, model_name="kreid") -> Path:
+    """Writes requests as the PredictionLog records that TensorFlow Serving replays.
+
+    Args:
+        export_dir: folder of one version of a SavedModel.
+        requests: list of (signature name, inputs by name), at most 1000.
+        model_name: name put into the requests; servers replay whatever it says.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        ValueError: for more requests than TensorFlow Serving accepts.
+    """
+    import tensorflow as tf
+
+    if len(requests) > MAX_RECORDS:
+        raise ValueError(
+            f"TensorFlow Serving loads no version with more than {MAX_RECORDS} warm-up records; send fewer. "
+            f"Received: {len(requests)} requests"
+        )
+    path = Path(export_dir) / WARMUP_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, inputs in requests:
+            record = wire.messages()["PredictionLog"]()
+            request = record.predict_log.request
+            request.model_spec.name = model_name
+            request.model_spec.signature_name = signature
+            for name, value in inputs.items():
+                wire.fill_tensor(request.inputs[name], value)
+            writer.write(record.SerializeToString())
+    return path
+
+
+def read_warmup(export_dir) -> list[tuple[str, dict]]:
+    """Reads the warm-up requests of one version.
+
+    Args:
+        export_dir: folder of one version of a SavedModel.
+
+    Returns:
+        List of (signature name, inputs by name); empty when there is no file.
+    """
+    import tensorflow as tf
+
+    path = Path(export_dir) / WARMUP_FILE
+    if not path.exists():
+        return []
+    requests = []
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        request = wire.messages()["PredictionLog"].FromString(record).predict_log.request
+        inputs = {name: wire.read_tensor(tensor) for name, tensor in request.inputs.items()}
+        requests.append((request.model_spec.signature_name or "serving_default", inputs))
+    return requests
