@@ -1,0 +1,120 @@
+"""From image files or bytes to `uint8` frames, inside the TensorFlow graph.
+
+Training, evaluation and the served `embed_jpeg` signature all decode here, so
+they cannot disagree. TensorFlow has no try/except in a graph; the functions on
+several images run a small inner dataset that skips elements which raise, and
+say which images are left.
+"""
+
+import tensorflow as tf
+
+MAX_PIXELS = 40_000_000
+
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_PNG_HEADER = 24
+
+
+def decode_frame(contents, image_size):
+    """Decodes one JPEG or PNG and resizes it (bilinear, rounded).
+
+    The size in the image's header is checked before decoding, so that a few
+    hostile bytes cannot ask for gigabytes.
+
+    Args:
+        contents: scalar string tensor, the bytes of the file. JPEG and PNG are
+            told apart by content.
+        image_size: `(height, width)` of the result.
+
+    Returns:
+        `uint8` RGB, `(height, width, 3)`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when run, if the image cannot be read
+            or its header says more than `MAX_PIXELS` pixels.
+
+    Example:
+
+    >>> white = tf.io.encode_jpeg(tf.fill((32, 16, 3), tf.constant(255, tf.uint8)))
+    >>> tuple(decode_frame(white, (128, 64)).shape)
+    (128, 64, 3)
+    """
+    height, width = image_size
+    # A PNG shorter than its header goes the JPEG way, which refuses it.
+    has_magic = tf.equal(tf.strings.substr(contents, 0, len(_PNG_MAGIC)), _PNG_MAGIC)
+    is_png = has_magic & (tf.strings.length(contents) >= _PNG_HEADER)
+    size = tf.cond(is_png, lambda: _png_size(contents), lambda: _jpeg_size(contents))
+    allowed = tf.debugging.Assert(
+        tf.reduce_all(size > 0) & (tf.reduce_prod(size) <= MAX_PIXELS),
+        ["The image header gives a size that is empty or above MAX_PIXELS. Received: (height, width)=", size],
+    )
+    with tf.control_dependencies([allowed] if allowed is not None else []):
+        # The kernel of `decode_jpeg` reads PNG as well, and has a static rank.
+        image = tf.io.decode_jpeg(contents, channels=3)
+    image = tf.image.resize(image, (height, width), method="bilinear")
+    image = tf.cast(tf.round(image), tf.uint8)
+    return tf.ensure_shape(image, (height, width, 3))
+
+
+def decode_frames(contents, image_size, parallelism=None):
+    """Decodes several images and leaves out the unreadable ones.
+
+    Args:
+        contents: string tensor `(images,)`, the bytes of the files.
+        image_size: `(height, width)` of the result.
+        parallelism: optional int, images decoded at once (or
+            `tf.data.AUTOTUNE`). `None` decodes one after the other, which is
+            best inside a dataset that already works on several tracklets.
+
+    Returns:
+        A tuple `(frames, kept)`: `uint8` `(readable, height, width, 3)` and the
+        `int32` positions `(readable,)` of those frames in `contents`, in order.
+        Both are empty when nothing can be read; nothing raises.
+
+    Example:
+
+    >>> white = tf.io.encode_jpeg(tf.fill((32, 16, 3), tf.constant(255, tf.uint8)))
+    >>> frames, kept = decode_frames(tf.stack([b"not an image", white]), (128, 64))
+    >>> frames.shape[0], kept.numpy().tolist()
+    (1, [1])
+    """
+    return _readable(contents, lambda image: decode_frame(image, image_size), image_size, parallelism)
+
+
+def read_frames(paths, image_size, parallelism=None):
+    """Reads and decodes several image files and leaves out the unreadable ones.
+
+    A file that is missing counts as unreadable.
+
+    Args:
+        paths: string tensor `(images,)`.
+        image_size: `(height, width)` of the result.
+        parallelism: as in `decode_frames`.
+
+    Returns:
+        A tuple `(frames, kept)` as `decode_frames` gives it.
+    """
+    return _readable(paths, lambda path: decode_frame(tf.io.read_file(path), image_size), image_size, parallelism)
+
+
+def _readable(elements, load, image_size, parallelism):
+    count = tf.size(elements, out_type=tf.int64)
+    loaded = tf.data.Dataset.from_tensor_slices(elements).enumerate()
+    loaded = loaded.map(
+        lambda position, element: (load(element), tf.cast(position, tf.int32)),
+        num_parallel_calls=parallelism,
+        deterministic=True if parallelism else None,
+    ).ignore_errors()
+    # One element more than the images, so that the batch is never empty.
+    last = tf.data.Dataset.from_tensors((tf.zeros((*image_size, 3), tf.uint8), tf.constant(-1, tf.int32)))
+    frames, kept = loaded.concatenate(last).batch(count + 1).get_single_element()
+    return frames[:-1], kept[:-1]
+
+
+def _png_size(contents):
+    # The first chunk of a PNG is its header; width and height follow the 16th byte, big-endian.
+    width_height = tf.io.decode_raw(tf.strings.substr(contents, 16, 8), tf.int32, little_endian=False)
+    return tf.cast(tf.reverse(width_height, [0]), tf.int64)
+
+
+def _jpeg_size(contents):
+    return tf.image.extract_jpeg_shape(contents, output_type=tf.int64)[:2]

@@ -1,0 +1,112 @@
+"""A plain folder layout for one's own data."""
+
+import os
+import re
+from pathlib import Path
+
+from kreid.data.tracklet import DISTRACTOR, JUNK, ReidDataset, Tracklet
+
+_IMAGES = (".jpg", ".jpeg", ".png")
+_RESERVED = {"distractor": DISTRACTOR, "junk": JUNK}
+
+
+def read_folder(root):
+    """Reads `<root>/<split>/<person>/<camera>/<frame>`.
+
+    Splits are `train`, and, where they exist, `query` and `gallery`. A camera
+    folder that holds images is one tracklet; one that holds folders is one
+    tracklet per folder. Frames are JPEG or PNG files in natural order (`2.jpg`
+    before `10.jpg`). Hidden files and other kinds of files are passed over.
+
+    Person and camera folders may have any name. They are numbered from 1 in
+    natural order over all splits, so that a person in `query` and the one of
+    the same name in `gallery` match; `person_names` and `camera_names` lead
+    back. A person named `distractor` gets 0 and `junk` gets -1.
+
+    Args:
+        root: the folder with the splits.
+
+    Returns:
+        A `ReidDataset` whose `test` is the queries followed by the gallery.
+
+    Raises:
+        FileNotFoundError: if there is no `train` folder, or a split holds no
+            tracklet.
+        ValueError: if a camera folder holds images and folders side by side.
+    """
+    root = Path(root).absolute()
+    if not (root / "train").is_dir():
+        raise FileNotFoundError(
+            f"A folder data set is <root>/train/<person>/<camera>/<frame>, and there is no `train` folder. "
+            f"Received: root={str(root)!r}"
+        )
+    empty = []
+    found = {split: _tracklets(root / split, empty) for split in ("train", "query", "gallery")}
+    everything = [entry for entries in found.values() for entry in entries]
+    persons = _numbers({person for person, *_ in everything} - set(_RESERVED)) | _RESERVED
+    cameras = _numbers({camera for _, camera, *_ in everything})
+    splits = {
+        split: tuple(
+            Tracklet(id=name, person=persons[person], camera=cameras[camera], frames=frames)
+            for person, camera, name, frames in entries
+        )
+        for split, entries in found.items()
+    }
+    return ReidDataset(
+        name=root.name,
+        train=splits["train"],
+        test=splits["query"] + splits["gallery"],
+        query_rows=tuple(range(len(splits["query"]))),
+        empty=tuple(empty),
+        person_names={number: person for person, number in persons.items() if number > 0},
+        camera_names={number: camera for camera, number in cameras.items()},
+    )
+
+
+def _tracklets(split, empty):
+    if not split.is_dir():
+        return []
+    found = []
+    for person in _folders(split):
+        for camera in _folders(person):
+            tracks = _folders(camera)
+            if tracks and _images(camera):
+                raise ValueError(
+                    "A camera folder holds either images (one tracklet) or folders (one tracklet each), not both. "
+                    f"Received: folder={str(camera)!r}"
+                )
+            for track in tracks or [camera]:
+                frames = _images(track)
+                name = track.relative_to(split.parent).as_posix()
+                if frames:
+                    found.append((person.name, camera.name, name, frames))
+                else:
+                    empty.append(name)
+    if not found:
+        raise FileNotFoundError(
+            f"No image was found as <person>/<camera>/<frame> with an ending among {', '.join(_IMAGES)}. "
+            f"Received: folder={str(split)!r}"
+        )
+    return found
+
+
+def _folders(folder):
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    return [folder / name for name in sorted(names, key=_natural)]
+
+
+def _images(folder):
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.name.lower().endswith(_IMAGES) and entry.name[0] != "."]
+    return tuple(f"{folder}/{name}" for name in sorted(names, key=_natural))
+
+
+def _natural(name):
+    # Pieces alternate between text and digits, so that like is compared with like; the name itself breaks ties.
+    pieces = re.split(r"([0-9]+)", name)
+    return [int(piece) if place % 2 else piece for place, piece in enumerate(pieces)], name
+
+
+def _numbers(names):
+    return {name: number for number, name in enumerate(sorted(names, key=_natural), start=1)}

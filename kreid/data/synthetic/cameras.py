@@ -1,0 +1,181 @@
+"""Where they are seen: six cameras with their own colours, viewpoint, background and sharpness."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One camera.
+
+    Attributes:
+        facing: radians; 0 is walking towards the camera, pi away from it.
+        reversed_odds: how often people walk the other way.
+        elevation: radians by which the camera looks down.
+        gain: contrast of red, green and blue.
+        offset: added to red, green and blue.
+        mix: share of the other channels that leaks into each.
+        gamma: exponent of the response.
+        saturation: 0 gives grey.
+        resolution: share of the crop's size that the sensor resolves.
+        noise: standard deviation in grey levels.
+        jitter: the detector's unsteadiness, as a share of the box.
+        ground: colours of the ground and of what stands behind it.
+        scenery: what stands behind the ground.
+        horizon: height of the ground's end, as a share of the picture from the top.
+    """
+
+    facing: float
+    reversed_odds: float
+    elevation: float
+    gain: tuple[float, float, float]
+    offset: tuple[float, float, float]
+    mix: float
+    gamma: float
+    saturation: float
+    resolution: float
+    noise: float
+    jitter: float
+    ground: tuple[tuple[int, int, int], tuple[int, int, int]]
+    scenery: str
+    horizon: float
+
+
+CAMERAS = {
+    1: Camera(0.15, 0.25, 0.20, (1.02, 1.0, 0.96), (0, 0, 0), 0.02, 1.0, 1.0, 1.0, 3.0, 0.035,
+              ((136, 132, 128), (92, 112, 84)), "trees", 0.34),
+    2: Camera(1.50, 0.50, 0.12, (1.1, 0.98, 0.78), (10, 4, -4), 0.06, 0.85, 0.95, 0.8, 5.0, 0.05,
+              ((158, 128, 112), (120, 106, 100)), "wall", 0.40),
+    3: Camera(3.00, 0.25, 0.30, (0.82, 0.94, 1.14), (0, 4, 14), 0.08, 1.2, 0.85, 0.7, 4.0, 0.04,
+              ((112, 118, 128), (74, 84, 98)), "glass", 0.26),
+    4: Camera(0.85, 0.50, 0.25, (0.94, 1.04, 0.9), (4, 10, 2), 0.05, 1.0, 1.25, 0.9, 4.0, 0.045,
+              ((96, 130, 76), (144, 148, 150)), "fence", 0.30),
+    5: Camera(-1.10, 0.50, 0.10, (0.72, 0.7, 0.72), (22, 22, 26), 0.12, 1.1, 0.55, 0.55, 6.0, 0.06,
+              ((152, 150, 146), (168, 162, 152)), "shops", 0.44),
+    6: Camera(2.50, 0.35, 0.48, (1.06, 0.92, 1.02), (-4, -8, 0), 0.04, 1.45, 1.1, 0.45, 7.0, 0.06,
+              ((88, 84, 90), (60, 56, 66)), "cars", 0.12),
+}  # fmt: skip
+
+
+def colour_response(camera, rng):
+    """Draws what one tracklet's light and the camera do to the colours.
+
+    Args:
+        camera: a `Camera`.
+        rng: `np.random.Generator`.
+
+    Returns:
+        `(matrix, table)`: the 12 numbers of Pillow's `Image.convert("RGB", matrix)` and the 768 of `Image.point`.
+    """
+    exposure = np.exp(rng.normal(0, 0.2))
+    tint = np.exp(rng.normal(0, 0.06, 3))
+    light = np.array(camera.gain) * tint * exposure
+    grey = np.full((3, 3), 1 / 3)
+    leak = (1 - 1.5 * camera.mix) * np.eye(3) + 1.5 * camera.mix * grey
+    saturation = camera.saturation * np.exp(rng.normal(0, 0.12))
+    colours = leak @ (saturation * np.eye(3) + (1 - saturation) * grey)
+    matrix = np.concatenate([light[:, None] * colours, np.array(camera.offset)[:, None]], axis=1)
+    gamma = camera.gamma * np.exp(rng.normal(0, 0.08))
+    table = np.rint(255 * (np.arange(256) / 255) ** gamma).astype(int)
+    return tuple(float(m) for m in matrix.ravel()), table.tolist() * 3
+
+
+def panorama(camera, size, seed):
+    """Paints what one camera sees behind the walkers.
+
+    Args:
+        camera: a `Camera`.
+        size: `(height, width)` in pixels.
+        seed: int, or a sequence of ints.
+
+    Returns:
+        An RGB `PIL.Image.Image`.
+    """
+    rng = np.random.default_rng(seed)
+    height, width = size
+    ground, behind = (np.array(c, dtype=np.float32) for c in camera.ground)
+    horizon = int(camera.horizon * height)
+    rows = np.arange(height, dtype=np.float32)[:, None, None] / height
+    near = np.where(rows * height < horizon, 0.0, 1.0)
+    base = near * ground * (0.82 + 0.3 * rows) + (1 - near) * behind
+    blotches = Image.fromarray(rng.integers(0, 256, (8, width // 40), dtype=np.uint8)).resize((width, height), Image.BICUBIC)
+    grain = Image.fromarray(rng.integers(0, 256, (height // 4, width // 8), dtype=np.uint8)).resize((width, height), Image.BILINEAR)
+    relief = (np.asarray(blotches, dtype=np.float32) - 128) * 0.14 + (np.asarray(grain, dtype=np.float32) - 128) * 0.12
+    image = Image.fromarray(np.clip(base + relief[..., None], 0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    _SCENERY[camera.scenery](draw, rng, width, height, horizon, behind)
+    _paving(draw, width, height, horizon, ground * 0.86, camera)
+    return image.filter(ImageFilter.BoxBlur(height / 320))
+
+
+def _shade(rng, colour, low=0.6, high=1.4):
+    return tuple(int(c) for c in np.clip(np.asarray(colour) * rng.uniform(low, high), 0, 255))
+
+
+def _paving(draw, width, height, horizon, colour, camera):
+    colour = tuple(int(c) for c in colour)
+    y, step = float(horizon), height * 0.02
+    while y < height:
+        draw.line([(0, y), (width, y)], fill=colour)
+        y, step = y + step, step * 1.5
+    if camera.scenery in ("wall", "shops", "glass"):
+        for x in range(-height, width + height, height // 5):
+            draw.line([(x, horizon), (x + (x % 7 - 3) * height // 24, height)], fill=colour)
+
+
+def _trees(draw, rng, width, height, horizon, behind):
+    for x in range(0, width, height // 5):
+        draw.rectangle([x, horizon // 3, x + height // 40, horizon + height // 20], fill=_shade(rng, (80, 64, 52)))
+        for _ in range(6):
+            cx, cy, r = x + rng.normal(0, height / 10), rng.uniform(0, horizon), height * rng.uniform(0.03, 0.09)
+            draw.ellipse([cx - r, cy - r, cx + r, cy + r], fill=_shade(rng, behind))
+
+
+def _wall(draw, rng, width, height, horizon, behind):
+    brick = height // 20
+    for row, y in enumerate(range(0, horizon, brick // 2)):
+        for x in range(-(row % 2) * brick // 2, width, brick):
+            draw.rectangle([x + 1, y + 1, x + brick - 1, y + brick // 2 - 1], fill=_shade(rng, behind, 0.8, 1.2))
+    for x in range(0, width, height):
+        draw.rectangle([x, 0, x + height // 4, horizon], fill=_shade(rng, (70, 60, 56)))
+
+
+def _glass(draw, rng, width, height, horizon, behind):
+    pane = height // 6
+    for x in range(0, width, pane):
+        draw.rectangle([x + 2, 0, x + pane - 2, horizon - 2], fill=_shade(rng, behind, 0.6, 1.9))
+        draw.line([(x, horizon), (x + pane, 0)], fill=_shade(rng, behind, 1.2, 1.6), width=2)
+
+
+def _fence(draw, rng, width, height, horizon, behind):
+    for x in range(0, width, height // 3):
+        r = height * rng.uniform(0.05, 0.12)
+        draw.ellipse([x, horizon - 2 * r, x + 3 * r, horizon], fill=_shade(rng, (70, 104, 60)))
+    for x in range(0, width, height // 24):
+        draw.line([(x, horizon - height // 6), (x, horizon + height // 14)], fill=_shade(rng, behind, 0.7, 1.1), width=2)
+    for y in (horizon - height // 7, horizon + height // 24):
+        draw.line([(0, y), (width, y)], fill=_shade(rng, behind, 0.7, 1.0), width=3)
+
+
+def _shops(draw, rng, width, height, horizon, behind):
+    for x in range(0, width, height // 3):
+        draw.rectangle([x, 0, x + height // 3, horizon], fill=_shade(rng, behind, 0.5, 1.2))
+        draw.rectangle([x + 6, height // 12, x + height // 5, horizon], fill=_shade(rng, (60, 64, 72)))
+        sign = tuple(int(c) for c in rng.integers(40, 240, 3))
+        draw.rectangle([x, height // 40, x + height // 3 - 6, height // 12], fill=sign)
+
+
+def _cars(draw, rng, width, height, horizon, behind):
+    for x in range(0, width, int(height * 0.55)):
+        colour = _shade(rng, ((150, 150, 154), (120, 40, 40), (50, 60, 90), (190, 190, 186))[rng.integers(4)], 0.8, 1.1)
+        y, w, h = horizon + height * rng.uniform(-0.04, 0.16), height * 0.46, height * 0.13
+        draw.rounded_rectangle([x, y, x + w, y + h], radius=h / 3, fill=colour)
+        draw.rounded_rectangle([x + w * 0.2, y - h * 0.6, x + w * 0.8, y + h * 0.3], radius=h / 4, fill=(44, 48, 56))
+        for wheel in (0.2, 0.8):
+            cx = x + w * wheel
+            draw.ellipse([cx - h * 0.3, y + h * 0.7, cx + h * 0.3, y + h * 1.3], fill=(24, 24, 26))
+
+
+_SCENERY = {"trees": _trees, "wall": _wall, "glass": _glass, "fence": _fence, "shops": _shops, "cars": _cars}

@@ -1,0 +1,254 @@
+"""Who walks: one person's lasting appearance, drawn from a palette that many people share."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Few colours, the dull ones frequent: colour alone must not name a person.
+FABRICS = np.array(
+    [
+        (226, 226, 222),  # white
+        (34, 34, 38),  # black
+        (124, 126, 128),  # grey
+        (38, 48, 84),  # navy
+        (176, 46, 50),  # red
+        (122, 160, 202),  # light blue
+        (196, 176, 142),  # beige
+        (66, 98, 66),  # green
+        (212, 150, 166),  # pink
+        (206, 176, 66),  # yellow
+    ],
+    dtype=np.float32,
+)
+TOP_ODDS = np.array([22, 18, 14, 11, 8, 8, 7, 4, 4, 4]) / 100
+BOTTOM_ODDS = np.array([5, 30, 18, 26, 1, 6, 11, 3, 0, 0]) / 100
+BAG_ODDS = np.array([8, 34, 16, 14, 10, 4, 8, 2, 2, 2]) / 100
+SKIN = np.array([(226, 184, 156), (206, 160, 128), (160, 112, 82), (98, 66, 48)], dtype=np.float32)
+HAIR = np.array([(28, 24, 24), (58, 42, 32), (128, 92, 54), (150, 148, 146)], dtype=np.float32)
+
+PATTERNS = ("plain", "hoops", "stripes", "checks", "dots", "block", "halves", "sash", "jacket", "band")
+PATTERN_ODDS = np.array([24, 13, 8, 11, 6, 9, 5, 6, 12, 6]) / 100
+LOWER = ("trousers", "shorts", "skirt")
+HAIR_STYLES = ("short", "bald", "bob", "long", "tail", "cap")
+BAGS = ("none", "backpack", "messenger", "tote", "waist")
+
+TEXTURE_ROWS, TEXTURE_COLUMNS = 64, 160
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person's appearance. Lengths are shares of the body height, angles are radians.
+
+    Attributes:
+        texture: uint8 `[rows, columns, 3]`, the garments unrolled from the shoulders to the lowest hem of the body
+            piece; column 0 is the middle of the chest and the columns run once round the body.
+        lateral: float `[rows]`, half width of the body piece seen from the front.
+        sagittal: float `[rows]`, half width seen from the side.
+        body: length of the body piece.
+        The others name a colour (uint8 triple), a proportion or a choice from this module's lists.
+    """
+
+    skin: tuple[int, int, int]
+    hair: tuple[int, int, int]
+    hair_style: str
+    cap: tuple[int, int, int]
+    head: float
+    legs: float
+    arm: float
+    limb: float
+    shoulder: float
+    hip: float
+    texture: np.ndarray
+    lateral: np.ndarray
+    sagittal: np.ndarray
+    body: float
+    pattern: str
+    sleeve: float
+    sleeve_colour: tuple[int, int, int]
+    lower: str
+    lower_colour: tuple[int, int, int]
+    lower_width: float
+    side_stripe: tuple[int, int, int] | None
+    stocking: tuple[int, int, int] | None
+    shoe: tuple[int, int, int]
+    bag: str
+    bag_colour: tuple[int, int, int]
+    bag_pocket: tuple[int, int, int]
+    bag_size: float
+    bag_side: int
+    cadence: float
+    stride: float
+    swing: float
+    elbow: float
+    stoop: float
+
+
+def draw_person(rng):
+    """Draws one person.
+
+    Args:
+        rng: `np.random.Generator`; the same state gives the same person.
+
+    Returns:
+        A `Person`.
+    """
+    top, second = _fabric(rng, TOP_ODDS), _fabric(rng, TOP_ODDS)
+    while np.abs(top - second).sum() < 90:
+        second = _fabric(rng, TOP_ODDS)
+    bottom = _fabric(rng, BOTTOM_ODDS)
+    pattern = str(rng.choice(PATTERNS, p=PATTERN_ODDS))
+    lower = str(rng.choice(LOWER, p=(0.6, 0.22, 0.18)))
+    hair_style = str(rng.choice(HAIR_STYLES, p=(0.4, 0.06, 0.14, 0.16, 0.12, 0.12)))
+    bag = str(rng.choice(BAGS, p=(0.34, 0.28, 0.18, 0.14, 0.06)))
+    bag_colour = _fabric(rng, BAG_ODDS)
+    bag_pocket = _fabric(rng, BAG_ODDS)
+    bag_side = int(rng.choice((-1, 1)))
+    legs = rng.uniform(0.45, 0.52)
+    build = rng.normal(1.0, 0.14)
+    build = float(np.clip(build, 0.78, 1.4))
+    shoulder = 0.118 * build * rng.uniform(0.92, 1.08)
+    hip = 0.088 * build * rng.uniform(0.92, 1.1)
+    belly = rng.uniform(0.85, 1.05) * build**0.7
+    # The body piece runs from the shoulders (0.82 of the height) to the hem of shirt, coat or skirt.
+    shirt_end = legs - rng.choice((-0.005, 0.05, 0.14), p=(0.55, 0.35, 0.10))
+    skirt_end = legs - rng.uniform(0.16, 0.3)
+    hem = min(shirt_end, skirt_end) if lower == "skirt" else shirt_end
+    body = 0.83 - hem
+    flare = rng.uniform(1.05, 1.6) if lower == "skirt" else rng.uniform(1.0, 1.15)
+
+    v = np.linspace(0.0, 1.0, TEXTURE_ROWS)
+    below = 0.83 - v * body
+    waist = legs + 0.12
+    knots = np.array([hem - 0.01, legs, waist, 0.74, 0.8, 0.83])
+    lateral = np.interp(
+        below, knots, np.array([hip * flare, hip * 1.06, 0.82 * hip * belly + 0.01, shoulder * 0.9, shoulder, shoulder * 0.45])
+    )
+    sagittal = np.interp(below, knots, np.array([hip * 0.8 * flare, hip * 0.82, 0.066 * belly, 0.072 * belly, 0.06, 0.035]))
+
+    texture = _garment(rng, pattern, top, second)
+    if rng.random() < 0.35:
+        _logo(texture, rng, second, centre=0.0, body=body)
+    if rng.random() < 0.3:
+        _logo(texture, rng, second, centre=np.pi, body=body)
+    if lower == "skirt":
+        skirt_starts = int(TEXTURE_ROWS * (0.83 - max(shirt_end, legs + 0.02)) / body)
+        texture[skirt_starts:] = _garment(rng, str(rng.choice(("plain", "stripes", "checks", "band"))), bottom, top)[skirt_starts:]
+    if bag == "waist":
+        row = int(TEXTURE_ROWS * (0.83 - legs - 0.05) / body)
+        texture[row : row + 5] = bag_colour * 0.8
+    if bag == "backpack":
+        _paint(texture, rows=(0.0, min(1.0, 0.24 / body)), angle=0.55, width=0.16, colour=bag_colour)
+        _paint(texture, rows=(0.0, min(1.0, 0.24 / body)), angle=-0.55, width=0.16, colour=bag_colour)
+    if bag == "messenger":
+        _strap(texture, bag_side, bag_colour * 0.85, end=(0.83 - legs) / body)
+
+    sleeve = float(rng.choice((0.0, 0.5, 1.0), p=(0.1, 0.45, 0.45)))
+    stripe = second if lower == "trousers" and rng.random() < 0.2 else None
+    stocking = bottom * 0.6 if lower == "skirt" and rng.random() < 0.35 else None
+    return Person(
+        skin=_triple(SKIN[rng.choice(4, p=(0.4, 0.36, 0.14, 0.1))]),
+        hair=_triple(HAIR[rng.choice(4, p=(0.58, 0.26, 0.1, 0.06))]),
+        hair_style=hair_style,
+        cap=_triple(_fabric(rng, BAG_ODDS)),
+        head=float(rng.uniform(0.06, 0.07)),
+        legs=float(legs),
+        arm=float(rng.uniform(0.36, 0.42)),
+        limb=float(build**0.8 * rng.uniform(0.9, 1.1)),
+        shoulder=float(shoulder),
+        hip=float(hip),
+        texture=np.clip(texture, 0, 255).astype(np.uint8),
+        lateral=lateral,
+        sagittal=sagittal,
+        body=float(body),
+        pattern=pattern,
+        sleeve=sleeve,
+        sleeve_colour=_triple(second if pattern in ("block", "jacket") and rng.random() < 0.4 else top),
+        lower=lower,
+        lower_colour=_triple(bottom),
+        lower_width=float(rng.uniform(0.85, 1.35)),
+        side_stripe=None if stripe is None else _triple(stripe),
+        stocking=None if stocking is None else _triple(stocking),
+        shoe=_triple(_fabric(rng, BAG_ODDS)),
+        bag=bag,
+        bag_colour=_triple(bag_colour),
+        bag_pocket=_triple(bag_pocket),
+        bag_size=float(rng.uniform(0.8, 1.25)),
+        bag_side=bag_side,
+        cadence=float(rng.uniform(0.85, 1.15)),
+        stride=float(rng.uniform(0.32, 0.58)),
+        swing=float(rng.uniform(0.1, 0.65)),
+        elbow=float(rng.choice((0.15, 0.4, 1.3), p=(0.5, 0.35, 0.15))),
+        stoop=float(rng.uniform(0.0, 0.05)),
+    )
+
+
+def _fabric(rng, odds):
+    return FABRICS[rng.choice(len(FABRICS), p=odds)] + rng.normal(0, 5, 3).astype(np.float32)
+
+
+def _triple(colour):
+    return tuple(int(c) for c in np.clip(np.rint(colour), 0, 255))
+
+
+def _garment(rng, pattern, first, second):
+    """Returns float32 `[rows, columns, 3]`, one pattern of two colours round the whole body."""
+    v = np.linspace(0.0, 1.0, TEXTURE_ROWS)[:, None]
+    angle = np.linspace(0.0, 2 * np.pi, TEXTURE_COLUMNS, endpoint=False)[None]
+    front = (angle + np.pi) % (2 * np.pi) - np.pi
+    bands, ribs = int(rng.integers(3, 8)), int(rng.integers(6, 13))
+    edge = rng.uniform(0.3, 0.6)
+    if pattern == "hoops":
+        mask = (v * bands) % 1 < edge
+    elif pattern == "stripes":
+        mask = (angle / (2 * np.pi) * ribs) % 1 < edge
+    elif pattern == "checks":
+        mask = ((v * bands) % 1 < 0.5) ^ ((angle / (2 * np.pi) * ribs) % 1 < 0.5)
+    elif pattern == "dots":
+        mask = ((v * bands) % 1 - 0.5) ** 2 + ((angle / (2 * np.pi) * ribs) % 1 - 0.5) ** 2 < 0.09
+    elif pattern == "block":
+        mask = v < edge
+    elif pattern == "halves":
+        mask = front > 0
+    elif pattern == "sash":
+        mask = np.abs(v - 0.45 - 0.35 * np.sin(angle)) < 0.1
+    elif pattern == "jacket":
+        mask = (np.abs(front) < 0.16 + 0.3 * edge) & (v < 0.9)
+    elif pattern == "band":
+        mask = np.abs(v - edge) < 0.08
+    else:
+        mask = np.zeros_like(v, dtype=bool)
+    mask = np.broadcast_to(mask, (TEXTURE_ROWS, TEXTURE_COLUMNS))[..., None]
+    folds = 1 + 0.05 * np.sin(9 * v + 3 * np.sin(angle * 2 + rng.uniform(0, 6)))
+    return (np.where(mask, second, first) * folds[..., None]).astype(np.float32)
+
+
+def _logo(texture, rng, colour, centre, body):
+    rows, columns = np.mgrid[:TEXTURE_ROWS, :TEXTURE_COLUMNS]
+    angle = (columns / TEXTURE_COLUMNS * 2 * np.pi - centre + np.pi) % (2 * np.pi) - np.pi
+    x = angle / rng.uniform(0.4, 0.6)
+    y = (rows / TEXTURE_ROWS - 0.12 / body) / (rng.uniform(0.05, 0.08) / body)
+    shape = rng.integers(4)
+    if shape == 0:
+        mask = x**2 + y**2 < 1
+    elif shape == 1:
+        mask = (np.abs(x) < 0.9) & (np.abs(y) < 0.35)
+    elif shape == 2:
+        mask = (np.abs(x) < (y + 1) / 2) & (y < 1)
+    else:
+        mask = ((np.abs(x) < 0.25) | (np.abs(y) < 0.25)) & (np.abs(x) < 1) & (np.abs(y) < 1)
+    texture[mask] = colour
+
+
+def _paint(texture, rows, angle, width, colour):
+    first, last = int(rows[0] * TEXTURE_ROWS), int(rows[1] * TEXTURE_ROWS)
+    centre, half = angle / (2 * np.pi) * TEXTURE_COLUMNS, width / (2 * np.pi) * TEXTURE_COLUMNS
+    columns = np.arange(int(centre - half), int(centre + half) + 1) % TEXTURE_COLUMNS
+    texture[first:last, columns] = colour * 0.9
+
+
+def _strap(texture, side, colour, end):
+    """Paints a strap from the far shoulder across chest and back to the hip on `side`."""
+    rows = np.arange(TEXTURE_ROWS)[:, None] / TEXTURE_ROWS / end
+    angle = np.arange(TEXTURE_COLUMNS)[None] / TEXTURE_COLUMNS * 2 * np.pi
+    mask = np.abs(rows - 0.5 - 0.5 * side * np.sin(angle)) < 0.07
+    texture[mask] = colour

@@ -1,0 +1,273 @@
+"""How they walk: a person's pose over time, projected into one camera as polygons and a body piece."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+_SHOULDER = 0.80
+_BODY_TOP = 0.83
+_HEAD = 0.915
+# A capsule's outline: five points round each end, as angles from its axis.
+_ANGLES = np.deg2rad([90, 45, 0, -45, -90, -90, -135, -180, -225, -270])
+_ALONG, _ACROSS = np.cos(_ANGLES).astype(np.float32), np.sin(_ANGLES).astype(np.float32)
+_IS_CORNER = np.abs(np.cos(_ANGLES) * np.sin(_ANGLES)) > 0.1
+_VIEWS_STEP = 0.16
+
+
+@dataclass
+class Walk:
+    """One person's walk through one camera, ready to draw.
+
+    Attributes:
+        polygons: float32 `[frames, parts, points, 2]`, pixels from the point on the ground below the hips.
+        colours: one colour per part.
+        order: int `[frames, parts + 1]`, parts from far to near; the index `parts` is the body piece.
+        views: the body piece's pictures, `(image, mask)` each.
+        view: int `[frames]`, which of them a frame shows.
+        corners: int `[frames, 2]`, where its upper left corner goes.
+    """
+
+    polygons: np.ndarray
+    colours: list
+    order: list
+    views: list
+    view: list
+    corners: np.ndarray
+
+    def draw(self, canvas, pen, frame, x, y):
+        """Draws one frame.
+
+        Args:
+            canvas: RGB `PIL.Image.Image`, changed in place.
+            pen: the `PIL.ImageDraw.ImageDraw` of `canvas`.
+            frame: int, which frame of the walk.
+            x: pixels, where the walker stands.
+            y: pixels, the ground.
+        """
+        polygons = self.polygons[frame] + np.array([x, y], dtype=np.float32)
+        body = len(self.colours)
+        for part in self.order[frame]:
+            if part == body:
+                image, mask = self.views[self.view[frame]]
+                left, top = self.corners[frame]
+                canvas.paste(image, (round(x + left), round(y + top)), mask)
+            else:
+                pen.polygon(polygons[part], fill=self.colours[part])
+
+
+def walk(person, facing, phase, elevation, height):
+    """Poses a person and projects the pose.
+
+    Args:
+        person: a `people.Person`.
+        facing: radians `[frames]`; 0 faces the camera.
+        phase: radians `[frames]` of the gait; 2 pi is two steps.
+        elevation: radians by which the camera looks down.
+        height: pixels from the ground to the top of the head.
+
+    Returns:
+        A `Walk`.
+    """
+    parts = _Parts(facing, elevation, height)
+    _legs(parts, person, phase)
+    rise = _standing_height(parts)
+    _arms(parts, person, phase)
+    _head(parts, person)
+    _bag(parts, person, phase)
+    polygons = parts.outlines(rise)
+    order = np.argsort(np.concatenate([parts.depths(), np.zeros((len(phase), 1))], axis=1), axis=1, kind="stable")
+    bins = np.rint(facing / _VIEWS_STEP).astype(int)
+    names = sorted(set(bins.tolist()))
+    views = [_body_piece(person, b * _VIEWS_STEP, parts.scale, elevation) for b in names]
+    view = [names.index(b) for b in bins.tolist()]
+    top = -(_BODY_TOP + rise) * parts.scale * np.cos(elevation)
+    half = np.array([views[i][0].width / 2 for i in view])
+    sway = 0.006 * parts.scale * np.sin(phase)
+    return Walk(polygons, parts.colours, order.tolist(), views, view, np.stack([sway - half, top], axis=1))
+
+
+class _Parts:
+    """Collects capsules in body coordinates (sideways, up, forward; shares of the height) and projects them."""
+
+    def __init__(self, facing, elevation, height):
+        self.frames = len(facing)
+        self.cos, self.sin = np.cos(facing), np.sin(facing)
+        self.tilt = elevation
+        self.scale = height / np.cos(elevation)
+        self.starts, self.ends, self.radii, self.colours, self.biases, self.boxes = [], [], [], [], [], []
+
+    def add(self, start, end, radius, colour, bias=0.0, end_radius=None, box=False):
+        """Adds a capsule between two points `(sideways, up, forward)`, each number or `[frames]`."""
+        self.starts.append(self._points(start))
+        self.ends.append(self._points(end))
+        end_radius = radius if end_radius is None else end_radius
+        ones = np.ones(self.frames)
+        self.radii.append(np.stack([radius * ones, end_radius * ones], axis=1))
+        self.colours.append(colour)
+        self.biases.append(bias)
+        self.boxes.append(box)
+
+    def _points(self, point):
+        return np.stack(np.broadcast_arrays(*point, np.zeros(self.frames))[:3], axis=1)
+
+    def wide(self, sideways, forward):
+        """Half width on the screen of something that is this wide from the front and from the side."""
+        return np.sqrt((sideways * self.cos) ** 2 + (forward * self.sin) ** 2)
+
+    def depths(self):
+        middle = (np.stack(self.starts, axis=1) + np.stack(self.ends, axis=1)) / 2
+        return middle[..., 2] * self.cos[:, None] - middle[..., 0] * self.sin[:, None] + np.array(self.biases)
+
+    def outlines(self, rise):
+        start, end = (self._project(np.stack(p, axis=1), rise) for p in (self.starts, self.ends))
+        radii = np.stack(self.radii, axis=1)[..., None] * self.scale
+        axis = end - start
+        axis /= np.maximum(np.linalg.norm(axis, axis=-1, keepdims=True), 1e-6)
+        across = np.stack([-axis[..., 1], axis[..., 0]], axis=-1)
+        reach = np.where(np.array(self.boxes)[:, None] & _IS_CORNER, 1.35, 1.0)
+        offsets = axis[:, :, None] * _ALONG[:, None] + across[:, :, None] * _ACROSS[:, None]
+        offsets *= reach[..., None]
+        first, last = start[:, :, None] + offsets[:, :, 5:] * radii[:, :, None, 0], end[:, :, None] + offsets[:, :, :5] * radii[:, :, None, 1]
+        return np.concatenate([last, first], axis=2).astype(np.float32)
+
+    def _project(self, points, rise):
+        sideways, up, forward = points[..., 0], points[..., 1] + rise[:, None], points[..., 2]
+        cos, sin = self.cos[:, None], self.sin[:, None]
+        x = sideways * cos + forward * sin
+        nearness = forward * cos - sideways * sin
+        y = -up * np.cos(self.tilt) + nearness * np.sin(self.tilt)
+        return np.stack([x, y], axis=-1) * self.scale
+
+
+def _standing_height(parts):
+    """The hips' rise that keeps the lower foot on the ground."""
+    return -np.minimum.reduce([end[:, 1] for end in parts.ends]) + 0.012
+
+
+def _legs(parts, person, phase):
+    thigh, shin = 0.52 * person.legs, 0.48 * person.legs
+    thick = 0.05 * person.limb
+    cloth = thick * person.lower_width
+    for side in (-1, 1):
+        swing = person.stride * np.sin(phase + (0 if side > 0 else np.pi))
+        bend = 0.12 + 1.1 * person.stride * np.maximum(0, np.cos(phase + (0 if side > 0 else np.pi))) ** 2
+        hip = (side * 0.55 * person.hip, person.legs, 0.0)
+        knee = (hip[0], person.legs - thigh * np.cos(swing), thigh * np.sin(swing))
+        back = swing - bend
+        ankle = (hip[0] * 0.9, knee[1] - shin * np.cos(back), knee[2] + shin * np.sin(back))
+        toe = (ankle[0], ankle[1] - 0.004, ankle[2] + 0.075)
+        near = -2.0
+        parts.add(ankle, toe, 0.02, person.shoe, near)
+        if person.lower == "trousers":
+            parts.add(knee, ankle, cloth * 0.78, person.lower_colour, near, cloth * 0.6)
+            parts.add(hip, knee, cloth * 1.15, person.lower_colour, near + 0.01, cloth * 0.8)
+        else:
+            bare = person.stocking or person.skin
+            parts.add(knee, ankle, thick * 0.68, bare, near, thick * 0.45)
+            parts.add(hip, knee, thick, bare, near + 0.01, thick * 0.75)
+            if person.lower == "shorts":
+                hem = tuple(h + 0.8 * (k - h) for h, k in zip(hip, knee, strict=True))
+                parts.add(hip, hem, cloth * 1.2, person.lower_colour, near + 0.02, cloth * 1.1)
+        if person.side_stripe:
+            seen = np.clip(-side * parts.sin * 1.5, 0, 1)
+            edge = side * cloth * 0.75
+            upper, middle, lower = ((p[0] + edge * k, p[1], p[2]) for p, k in ((hip, 1.1), (knee, 0.9), (ankle, 0.7)))
+            parts.add(upper, middle, 0.012 * seen, person.side_stripe, near + 0.05)
+            parts.add(middle, lower, 0.012 * seen, person.side_stripe, near + 0.05)
+
+
+def _hand(person, phase, side):
+    """Shoulder, elbow and hand of one arm; it swings against the leg of its side."""
+    upper, lower = 0.47 * person.arm, 0.45 * person.arm
+    swing = -person.swing * np.sin(phase + (0 if side > 0 else np.pi))
+    out = side * person.shoulder
+    shoulder = (out * 0.95, _SHOULDER - 0.01, 0.0)
+    elbow = (out * 1.15, shoulder[1] - upper * np.cos(swing), upper * np.sin(swing))
+    bent = swing + person.elbow
+    hand = (out * 1.12, elbow[1] - lower * np.cos(bent), elbow[2] + lower * np.sin(bent))
+    return shoulder, elbow, hand
+
+
+def _arms(parts, person, phase):
+    thick = 0.034 * person.limb
+    for side in (-1, 1):
+        shoulder, elbow, hand = _hand(person, phase, side)
+        # At the front and back the arms hang beside the body piece and in front of its edge.
+        near = 0.03
+        colour = person.sleeve_colour
+        parts.add(shoulder, elbow, thick * 0.85, person.skin, near, thick * 0.75)
+        parts.add(elbow, hand, thick * 0.75, person.skin, near + 0.001, thick * 0.55)
+        parts.add(hand, hand, thick * 0.75, person.skin, near + 0.002)
+        if person.sleeve:
+            end = elbow if person.sleeve == 1 else tuple(s + 0.75 * (e - s) for s, e in zip(shoulder, elbow, strict=True))
+            parts.add(shoulder, end, thick * 1.1, colour, near + 0.003, thick * 1.05)
+        if person.sleeve == 1:
+            parts.add(elbow, hand, thick * 1.05, colour, near + 0.0025, thick * 0.8)
+
+
+def _head(parts, person):
+    size, lean = person.head, person.stoop
+    parts.add((0, 0.8, 0.0), (0, 0.87, lean), 0.028, person.skin, 0.02)
+    top, low = (0, _HEAD + 0.018, lean), (0, _HEAD - 0.02, lean + 0.012)
+    parts.add(low, top, size * 0.72, person.skin, 0.4, size * 0.82)
+    if person.hair_style == "bald":
+        return
+    colour = person.cap if person.hair_style == "cap" else person.hair
+    crown = (0, _HEAD + 0.036, lean - 0.016)
+    parts.add((0, _HEAD + 0.02, lean - 0.05), crown, size * 0.66, colour, 0.43, size * 0.8)
+    parts.add((0, _HEAD - 0.022, lean - 0.035), crown, size * 0.7, colour, 0.41, size * 0.85)
+    # The face shows only from the front, below the hair.
+    parts.add((0, _HEAD - 0.026, lean + 0.04), (0, _HEAD - 0.002, lean + 0.045), size * 0.6, person.skin, 0.4)
+    if person.hair_style == "cap":
+        parts.add((0, _HEAD + 0.03, lean + 0.03), (0, _HEAD + 0.026, lean + 0.09), 0.016, colour, 0.46)
+    if person.hair_style == "bob":
+        for side in (-1, 0, 1):
+            root = side * size * 0.6
+            parts.add((root, _HEAD, lean - 0.03), (root, _HEAD - 0.07, lean - 0.035), size * 0.4, colour, 0.4)
+    if person.hair_style == "long":
+        for side in (-1, 0, 1):
+            root = side * size * 0.55
+            parts.add((root, _HEAD, lean - 0.04), (root, _HEAD - 0.18, lean - 0.075), size * 0.42, colour, 0.02)
+    if person.hair_style == "tail":
+        parts.add((0, _HEAD + 0.02, lean - 0.07), (0, _HEAD - 0.1, lean - 0.1), size * 0.3, colour, 0.02, size * 0.2)
+
+
+def _bag(parts, person, phase):
+    size, colour = person.bag_size, person.bag_colour
+    if person.bag == "backpack":
+        half = parts.wide(0.075 * size, 0.04 * size)
+        back = -0.105
+        parts.add((0, 0.75, back), (0, 0.75 - 0.13 * size, back), half, colour, 0.0, box=True)
+        small = parts.wide(0.05 * size, 0.012)
+        parts.add((0, 0.66 - 0.05 * size, back - 0.05), (0, 0.66 - 0.08 * size, back - 0.05), small, person.bag_pocket, box=True)
+    elif person.bag == "messenger":
+        half = parts.wide(0.03, 0.07 * size)
+        out = person.bag_side * (person.shoulder + 0.03)
+        low = person.legs + 0.02
+        parts.add((out, low + 0.02, -0.03), (out, low - 0.06 * size, -0.03), half, colour, 0.05, box=True)
+    elif person.bag == "tote":
+        hand = _hand(person, phase, person.bag_side)[2]
+        half = parts.wide(0.025, 0.07 * size)
+        parts.add(hand, (hand[0], hand[1] - 0.06, hand[2]), 0.008, colour, 0.05)
+        parts.add((hand[0], hand[1] - 0.1, hand[2]), (hand[0], hand[1] - 0.1 - 0.08 * size, hand[2]), half, colour, 0.06, box=True)
+        spot = parts.wide(0.002, 0.03 * size)
+        parts.add((hand[0], hand[1] - 0.12, hand[2]), (hand[0], hand[1] - 0.13, hand[2]), spot, person.bag_pocket, 0.07)
+
+
+def _body_piece(person, facing, scale, elevation):
+    """Wraps the unrolled garments round the body as seen at one angle; returns an image and its mask."""
+    rows = max(2, round(person.body * scale * np.cos(elevation)))
+    source = np.linspace(0, len(person.texture) - 1, rows)
+    knots = np.arange(len(person.texture))
+    lateral, sagittal = np.interp(source, knots, person.lateral), np.interp(source, knots, person.sagittal)
+    half = np.sqrt((lateral * np.cos(facing)) ** 2 + (sagittal * np.sin(facing)) ** 2) * scale
+    reach = int(np.ceil(half.max()))
+    x = (np.arange(2 * reach) + 0.5 - reach)[None] / half[:, None]
+    inside = np.abs(x) <= 1
+    x = np.clip(x, -1, 1)
+    columns = person.texture.shape[1]
+    column = ((np.arcsin(x) - facing) / (2 * np.pi) * columns).astype(int) % columns
+    shade = 0.7 + 0.3 * np.sqrt(1 - x**2)
+    picture = person.texture[source.astype(int)[:, None], column] * shade[..., None]
+    return Image.fromarray(picture.astype(np.uint8)), Image.fromarray(inside.astype(np.uint8) * 255)

@@ -1,0 +1,133 @@
+"""The records that every reader gives and every pipeline takes.
+
+Plain Python: no TensorFlow, no Keras.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+JUNK = -1
+DISTRACTOR = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tracklet:
+    """The cropped frames of one person in one camera, in temporal order.
+
+    Args:
+        id: unique name inside its data set, such as `"test/0002C1T0001"`.
+        person: int, above 0 for an identity; `DISTRACTOR` (0) for somebody who
+            is nobody's match, `JUNK` (-1) for a false detection.
+        camera: int.
+        frames: absolute paths of the image files.
+
+    Example:
+
+    >>> len(Tracklet(id="a", person=1, camera=2, frames=("/data/0.jpg", "/data/1.jpg")))
+    2
+    """
+
+    id: str
+    person: int
+    camera: int
+    frames: tuple[str, ...]
+
+    def __len__(self):
+        return len(self.frames)
+
+
+@dataclass(frozen=True)
+class ReidDataset:
+    """A data set as its makers published it.
+
+    Args:
+        name: what reports call it.
+        train: tracklets to train on.
+        test: all test tracklets in published order, queries, distractors and
+            junk included.
+        query_rows: rows of `test` that are queries.
+        missing: frame files that the index names and the disk lacks, relative
+            to the root. They are already gone from the tracklets.
+        empty: ids of tracklets that had no frame left and were removed.
+        person_names: the folder name of each person, where persons are
+            numbered by the reader.
+        camera_names: the same for cameras.
+
+    Raises:
+        ValueError: if a query row is outside `test`.
+    """
+
+    name: str
+    train: tuple[Tracklet, ...]
+    test: tuple[Tracklet, ...]
+    query_rows: tuple[int, ...]
+    missing: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
+    person_names: dict[int, str] = field(default_factory=dict)
+    camera_names: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        outside = [row for row in self.query_rows if not 0 <= row < len(self.test)]
+        if outside:
+            raise ValueError(
+                f"Query rows must point into the {len(self.test)} test tracklets. Received: query_rows={outside[:5]}"
+            )
+
+    @property
+    def queries(self):
+        """The query tracklets, in the order of `query_rows`."""
+        return tuple(self.test[row] for row in self.query_rows)
+
+    def gallery(self, convention="without_queries", junk=False):
+        """The tracklets to search in.
+
+        Distractors belong to it.
+
+        Args:
+            convention: `"without_queries"` as the common toolboxes do, or
+                `"with_queries"` as MARS's own evaluation code does.
+            junk: whether junk tracklets stay in.
+
+        Returns:
+            A tuple of tracklets, in published order.
+
+        Raises:
+            ValueError: if the convention is unknown.
+        """
+        if convention not in ("without_queries", "with_queries"):
+            raise ValueError(
+                f"`convention` must be 'without_queries' or 'with_queries'. Received: convention={convention!r}"
+            )
+        left_out = set(self.query_rows) if convention == "without_queries" else set()
+        return tuple(
+            tracklet
+            for row, tracklet in enumerate(self.test)
+            if row not in left_out and (junk or tracklet.person != JUNK)
+        )
+
+    def summary(self):
+        """A table of counts as text, followed by what is missing.
+
+        Returns:
+            A str of several lines.
+        """
+        parts = (
+            ("train", self.train),
+            ("query", self.queries),
+            ("gallery", self.gallery()),
+            ("junk", tuple(tracklet for tracklet in self.test if tracklet.person == JUNK)),
+        )
+        lines = [f"{self.name:<10}{'persons':>9}{'cameras':>9}{'tracklets':>11}{'frames':>10}"]
+        for part, tracklets in parts:
+            persons = len({tracklet.person for tracklet in tracklets if tracklet.person > 0})
+            cameras = len({tracklet.camera for tracklet in tracklets})
+            frames = sum(len(tracklet) for tracklet in tracklets)
+            lines.append(f"{part:<10}{persons:>9}{cameras:>9}{len(tracklets):>11}{frames:>10}")
+        distractors = sum(tracklet.person == DISTRACTOR for tracklet in self.test)
+        lines.append(f"distractors in the gallery: {distractors}")
+        for split, count in sorted(Counter(name.split("/")[0] for name in self.missing).items()):
+            first = [name for name in self.missing if name.split("/")[0] == split][:3]
+            lines.append(f"missing in {split}: {count} frames, such as {', '.join(first)}")
+        if self.empty:
+            lines.append(f"left out for want of frames: {len(self.empty)} tracklets, such as {', '.join(self.empty[:3])}")
+        return "\n".join(lines)
