@@ -29,7 +29,8 @@ class WeightedSum(keras.losses.Loss):
 
     Example:
 
-    >>> loss = kreid.losses.WeightedSum([kreid.losses.BatchHardTriplet(1.5), kreid.losses.BatchHardTriplet(1.5, reduction="sum")], [1.0, 2.0])
+    >>> mean, total = kreid.losses.BatchHardTriplet(1.5), kreid.losses.BatchHardTriplet(1.5, reduction="sum")
+    >>> loss = kreid.losses.WeightedSum([mean, total], [1.0, 2.0])
     >>> float(loss([0, 0, 1, 1], np.array([[0.0], [1.0], [3.0], [3.0]], dtype="float32")))
     1.125
     """

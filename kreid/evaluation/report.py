@@ -1,0 +1,64 @@
+"""Results as text and as plain data."""
+
+
+def results_table(results):
+    """Formats the results of several protocols as a plain-text table, in per cent.
+
+    Args:
+        results: dict from a protocol's name to its `RetrievalResult`; all with
+            the same ranks.
+
+    Returns:
+        A string of one line per protocol below a header.
+
+    Example:
+
+    >>> result = kreid.evaluation.evaluate([[0.2, 0.1]], [7], [0], [7, 9], [1, 1])
+    >>> print(kreid.evaluation.results_table({"standard": result}))
+    protocol  rank-1  rank-5  rank-10  rank-20   mAP  mINP  queries
+    standard     0.0   100.0    100.0    100.0  50.0  50.0      1/1
+    """
+    rows = []
+    for name, result in results.items():
+        row = {"protocol": name}
+        row |= {f"rank-{rank}": f"{100 * score:.1f}" for rank, score in result.cmc.items()}
+        row |= {"mAP": f"{100 * result.map:.1f}", "mINP": f"{100 * result.minp:.1f}"}
+        rows.append(row | {"queries": f"{result.num_valid}/{result.num_queries}"})
+    if not rows:
+        return ""
+    lines = [list(rows[0]), *([row.get(column, "") for column in rows[0]] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
+        )
+        for line in lines
+    )
+
+
+def results_dict(results):
+    """Turns the results of several protocols into data that `json` can write, as fractions.
+
+    Args:
+        results: dict from a protocol's name to its `RetrievalResult`.
+
+    Returns:
+        A dict of dicts with `cmc`, `map`, `minp`, `num_queries` and
+        `num_valid`. The ranks are strings, as JSON has no other keys.
+
+    Example:
+
+    >>> result = kreid.evaluation.evaluate([[0.2, 0.1]], [7], [0], [7, 9], [1, 1], ranks=(1,))
+    >>> kreid.evaluation.results_dict({"standard": result})
+    {'standard': {'cmc': {'1': 0.0}, 'map': 0.5, 'minp': 0.5, 'num_queries': 1, 'num_valid': 1}}
+    """
+    return {
+        name: {
+            "cmc": {str(rank): score for rank, score in result.cmc.items()},
+            "map": result.map,
+            "minp": result.minp,
+            "num_queries": result.num_queries,
+            "num_valid": result.num_valid,
+        }
+        for name, result in results.items()
+    }
