@@ -1,0 +1,68 @@
+"""Scales pixels as the backbone's weights expect them."""
+
+import keras
+from keras import ops
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+
+
+@keras.saving.register_keras_serializable(package="kreid")
+class FramePreprocessing(keras.layers.Layer):
+    """Turns RGB frames of 0..255 into what a backbone was trained on.
+
+    Masking: works on each pixel alone; passes masks on.
+
+    Args:
+        mode: `"torch"` (scaled to 0..1, ImageNet mean and deviation per channel) or `"caffe"` (BGR, ImageNet mean
+            subtracted, not scaled: keras.applications' ResNet-50 and the GLTR paper).
+        **kwargs: base layer arguments, such as `name` and `dtype`.
+
+    Call arguments:
+        frames: uint8 or float RGB values of 0..255.
+
+    Input shape: `(..., H, W, 3)`.
+    Output shape: the same, in the compute dtype.
+
+    Raises:
+        ValueError: for an unknown mode, or frames without three channels.
+
+    Example:
+
+    >>> white = np.full((1, 2, 4, 4, 3), 255, "uint8")
+    >>> float(kreid.layers.FramePreprocessing("caffe")(white)[0, 0, 0, 0, 0])
+    151.061...
+
+    Reference: the ImageNet constants of torchvision and of the Caffe ResNets.
+    """
+
+    def __init__(self, mode="torch", **kwargs):
+        super().__init__(**kwargs)
+        if mode not in ("torch", "caffe"):
+            raise ValueError(f"The mode must be 'torch' or 'caffe'. Received: mode={mode!r}")
+        self.mode = mode
+        self.supports_masking = True
+        self.autocast = False
+
+    def build(self, input_shape):
+        if input_shape[-1] != 3:
+            raise ValueError(f"Frames must end in 3 channels, RGB. Received: shape={tuple(input_shape)!r}")
+
+    def call(self, frames):
+        # Scaled in float32: bfloat16 cannot tell 255 from 254.
+        x = ops.cast(frames, "float32")
+        if self.mode == "caffe":
+            x = ops.flip(x, axis=-1) - ops.array(CAFFE_MEAN_BGR, "float32")
+        else:
+            scale = 1 / (255 * ops.array(IMAGENET_STD, "float32"))
+            x = x * scale - ops.array(IMAGENET_MEAN, "float32") / ops.array(IMAGENET_STD, "float32")
+        return ops.cast(x, self.compute_dtype)
+
+    def compute_output_spec(self, frames):
+        return keras.KerasTensor(frames.shape, dtype=self.compute_dtype)
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(mode=self.mode)
+        return config

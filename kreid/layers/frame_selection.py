@@ -1,0 +1,110 @@
+"""Which frames of a tracklet are embedded at test time."""
+
+import keras
+import numpy as np
+from keras import ops
+
+STRATEGIES = ("all", "evenly", "chunk_firsts")
+
+
+@keras.saving.register_keras_serializable(package="kreid")
+class FrameSelection(keras.layers.Layer):
+    """Selects the frames that a paper embeds at test time.
+
+    It is part of the embedder, so evaluation, export and server cannot disagree. With `N = num_frames` and a tracklet
+    of `L` real frames:
+
+    - `all`: every frame;
+    - `evenly`: the middles of N equal parts, `floor((i + 0.5) L / N)` (STA at test time);
+    - `chunk_firsts`: the first frame of each of N equal parts, `floor(i L / N)` (MG-RAFA at test time).
+
+    A tracklet of N frames or fewer keeps all of them; selecting twice changes nothing, so a reader may decode only the
+    frames that will be selected (`positions`).
+
+    Masking: positions are taken among the real frames. The second output tells which selected frames are real.
+
+    Args:
+        strategy: `"all"`, `"evenly"` or `"chunk_firsts"`.
+        num_frames: how many frames to keep; `None` for `"all"`.
+        **kwargs: base layer arguments, such as `name`.
+
+    Call arguments:
+        frames: frames, maps or vectors.
+        lengths: integers, the real frames of each tracklet.
+
+    Input shape: `(batch, frames, ...)` and `(batch,)`.
+    Output shape: `(batch, num_frames, ...)` and lengths `(batch,)`, int32; padded at the end.
+
+    Raises:
+        ValueError: for an unknown strategy, or a `num_frames` that does not go with it.
+
+    Example:
+
+    >>> select = kreid.layers.FrameSelection("evenly", num_frames=2)
+    >>> frames, lengths = select(np.arange(8.0).reshape(1, 8), np.array([8]))
+    >>> keras.ops.convert_to_numpy(frames).tolist(), keras.ops.convert_to_numpy(lengths).tolist()
+    ([[2.0, 6.0]], [2])
+    >>> select.positions(100)
+    array([25, 75])
+
+    Reference: Fu et al., STA, 2019, says N = 4 frames at test time and not which; kreid spreads them evenly. Zhang et
+    al., MG-RAFA, 2020, section 4.2, for the chunks; kreid takes the first of each where the paper is silent.
+    """
+
+    def __init__(self, strategy="all", num_frames=None, **kwargs):
+        super().__init__(**kwargs)
+        if strategy not in STRATEGIES:
+            raise ValueError(f"Choose one of {', '.join(STRATEGIES)}. Received: strategy={strategy!r}")
+        if strategy == "all" and num_frames is not None:
+            raise ValueError(
+                f"Strategy 'all' takes no number of frames; leave it out. Received: num_frames={num_frames!r}"
+            )
+        if strategy != "all" and (not isinstance(num_frames, int) or num_frames < 1):
+            raise ValueError(
+                f"Strategy {strategy!r} needs a positive number of frames. Received: num_frames={num_frames!r}"
+            )
+        self.strategy = strategy
+        self.num_frames = num_frames
+        self.supports_masking = True
+        self.autocast = False
+
+    def positions(self, length):
+        """Positions that are kept of a tracklet of `length` frames, as a NumPy array, for readers."""
+        if self.strategy == "all" or length <= self.num_frames:
+            return np.arange(length)
+        twice = 2 * np.arange(self.num_frames) + (self.strategy == "evenly")
+        return twice * length // (2 * self.num_frames)
+
+    def build(self, frames_shape, lengths_shape):
+        """Has no weights."""
+
+    def call(self, frames, lengths):
+        total = ops.shape(frames)[1]
+        lengths = ops.clip(ops.cast(lengths, "int32"), 0, total)
+        if self.strategy == "all":
+            return frames, lengths
+        steps = ops.arange(self.num_frames, dtype="int32")[None, :]
+        # Integers throughout: 2i (or 2i + 1) times L over 2N is exact, as `positions` is.
+        spread = ((2 * steps + (self.strategy == "evenly")) * lengths[:, None]) // (2 * self.num_frames)
+        positions = ops.where(lengths[:, None] > self.num_frames, spread, ops.minimum(steps, total - 1))
+        positions = ops.maximum(positions, 0)
+        # Whole frames are gathered from the folded axis; `take_along_axis` would spread the indices over every pixel.
+        batch = ops.shape(frames)[0]
+        rows = positions + total * ops.arange(batch, dtype="int32")[:, None]
+        selected = ops.take(ops.reshape(frames, (-1, *frames.shape[2:])), rows, axis=0)
+        return selected, ops.minimum(lengths, self.num_frames)
+
+    def compute_mask(self, frames, lengths=None, previous_mask=None):
+        return None
+
+    def compute_output_spec(self, frames, lengths):
+        kept = frames.shape[1] if self.strategy == "all" else self.num_frames
+        return (
+            keras.KerasTensor((frames.shape[0], kept, *frames.shape[2:]), dtype=frames.dtype),
+            keras.KerasTensor((frames.shape[0],), dtype="int32"),
+        )
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(strategy=self.strategy, num_frames=self.num_frames)
+        return config

@@ -1,0 +1,152 @@
+"""STA's parameter-free attention over the stripes of all frames."""
+
+import keras
+from keras import ops
+
+from kreid.distances import safe_sqrt
+from kreid.layers.masking import mask_of, spread
+
+
+@keras.saving.register_keras_serializable(package="kreid")
+class SpatialTemporalAttention(keras.layers.Layer):
+    """Fuses the frame maps of a tracklet, stripe by stripe, by how strongly each frame responds there.
+
+    A frame's attention map is its energy, `g = sum_c f^2`, divided by the map's sum (equation 1; the norm of a scalar
+    is its absolute value). The map is cut into K horizontal stripes (equation 2); a stripe's score is the sum of its
+    attention (equation 3), divided by the same stripe's sum over frames (equation 4). Two maps come out (algorithm 1):
+    F1 holds, for each stripe, the stripe of the frame with the highest score; F2 the score-weighted sum. The output is
+    both, F1 first.
+
+    In training, inter-frame regularisation (equations 5 to 7) adds `regularization` times the Frobenius norm of the
+    difference between the attention maps of two different real frames, drawn anew at each step.
+
+    Masking: masked frames weigh nothing, whatever they hold, and are never drawn or chosen. A tracklet with no real
+    frame gives zeros. The number of frames is free.
+
+    Args:
+        num_stripes: K, the number of horizontal stripes. The papers' best is 4.
+        fusion: return F1 and F2 (`True`) or F2 alone ("STA" without "Fusion" in Table 1).
+        regularization: lambda of equation 7, 0 for none.
+        seed: of the frames drawn for the regularisation.
+        **kwargs: base layer arguments, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: frame maps after a ReLU.
+        mask: optional bool, True on real frames.
+        training: adds the regularisation when true.
+        return_attention: also return the stripe scores S of equation 4 and the maps g of equation 1.
+
+    Input shape: `(batch, frames, h, w, C)`; mask `(batch, frames)`.
+    Output shape: `(batch, h, w, 2C)`, or `(batch, h, w, C)` without fusion; attention: a dict of `stripes`
+        `(batch, frames, K)` and `maps` `(batch, frames, h, w)`, both float32.
+
+    Raises:
+        ValueError: if the height is not divisible by K, for a negative lambda, or inputs of another rank.
+
+    Example:
+
+    >>> maps = np.random.default_rng(0).random((2, 4, 8, 4, 16), "float32")
+    >>> fused, attention = kreid.layers.SpatialTemporalAttention(num_stripes=4)(maps, return_attention=True)
+    >>> tuple(fused.shape), tuple(attention["stripes"].shape)
+    ((2, 8, 4, 32), (2, 4, 4))
+
+    Reference: Fu et al., STA: Spatial-Temporal Attention for Large-Scale Video-based Person Re-Identification, 2019,
+    equations 1 to 7 and algorithm 1. Where the paper is silent: the regularisation is averaged over the tracklets of
+    the batch that have two real frames or more, a frame whose map is all zero has zero attention, and the first of
+    equal scores wins. The paper gives no lambda; kreid takes 0.1.
+    """
+
+    def __init__(self, num_stripes=4, fusion=True, regularization=0.1, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(num_stripes, int) or num_stripes < 1:
+            raise ValueError(f"The number of stripes must be a positive integer. Received: num_stripes={num_stripes!r}")
+        if regularization < 0:
+            raise ValueError(f"The regularisation cannot be negative. Received: regularization={regularization!r}")
+        self.num_stripes = num_stripes
+        self.fusion = fusion
+        self.regularization = regularization
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        if len(input_shape) != 5:
+            raise ValueError(f"Maps must be (batch, frames, h, w, C). Received: inputs of shape {tuple(input_shape)!r}")
+        if input_shape[2] is None or input_shape[3] is None or input_shape[2] % self.num_stripes:
+            raise ValueError(
+                f"The map's height must be known and divisible by the number of stripes; choose num_stripes among its "
+                f"divisors. Received: num_stripes={self.num_stripes!r}, inputs of shape {tuple(input_shape)!r}"
+            )
+
+    def call(self, inputs, mask=None, training=None, return_attention=False):
+        mask = mask_of(inputs, mask)
+        _, _, h, w, channels = inputs.shape
+        batch, frames = ops.shape(inputs)[:2]
+        f = ops.where(spread(mask, inputs), inputs, 0)
+
+        # Energies in float32: squares of float16 features overflow.
+        energy = ops.sum(ops.square(ops.cast(f, "float32")), axis=-1)
+        g = _share(energy, axis=(2, 3))
+        scores = ops.sum(ops.reshape(g, (batch, frames, self.num_stripes, -1)), axis=-1)
+        scores = _share(scores, axis=1)
+        if training and self.regularization:
+            self.add_loss(self.regularization * self._inter_frame_difference(g, mask))
+
+        # Both fusions are one product: per stripe, frames x (one-hot of the best frame, scores).
+        weights = [scores]
+        if self.fusion:
+            best = ops.argmax(ops.where(mask[:, :, None], scores, -1.0), axis=1)
+            weights.insert(0, _one_hot(best, frames))
+        weights = ops.cast(ops.stack(weights, axis=-1), f.dtype)
+        stripes = ops.reshape(f, (batch, frames, self.num_stripes, (h // self.num_stripes) * w, channels))
+        fused = ops.einsum("btkpc,btkm->bkpmc", stripes, weights)
+        output = ops.reshape(fused, (batch, h, w, len(self._parts()) * channels))
+        return (output, {"stripes": scores, "maps": g}) if return_attention else output
+
+    def _parts(self):
+        return ("best", "weighted") if self.fusion else ("weighted",)
+
+    def _inter_frame_difference(self, g, mask):
+        """Equation 6 for one random pair of different real frames per tracklet, averaged over tracklets."""
+        draw = keras.random.uniform(ops.shape(mask), seed=self.seed_generator)
+        draw = ops.where(mask, draw, -1.0)
+        frames = ops.shape(mask)[1]
+        first = _one_hot(ops.argmax(draw, axis=1), frames)
+        second = _one_hot(ops.argmax(ops.where(first > 0, -2.0, draw), axis=1), frames)
+        difference = ops.einsum("bt,bthw->bhw", first - second, g)
+        pairs = ops.cast(ops.sum(ops.cast(mask, "int32"), axis=1) >= 2, "float32")
+        norms = safe_sqrt(ops.sum(ops.square(difference), axis=(1, 2))) * pairs
+        return ops.sum(norms) / ops.maximum(ops.sum(pairs), 1.0)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return None
+
+    def compute_output_spec(self, inputs, mask=None, training=None, return_attention=False):
+        batch, frames, h, w, channels = inputs.shape
+        output = keras.KerasTensor((batch, h, w, len(self._parts()) * channels), dtype=self.compute_dtype)
+        if not return_attention:
+            return output
+        attention = {
+            "stripes": keras.KerasTensor((batch, frames, self.num_stripes), dtype="float32"),
+            "maps": keras.KerasTensor((batch, frames, h, w), dtype="float32"),
+        }
+        return output, attention
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(
+            num_stripes=self.num_stripes, fusion=self.fusion, regularization=self.regularization, seed=self.seed
+        )
+        return config
+
+
+def _share(x, axis):
+    """Each value's part of the sum over `axis`; zeros where the sum is zero."""
+    total = ops.sum(x, axis=axis, keepdims=True)
+    return x / ops.where(total > 0, total, 1.0)
+
+
+def _one_hot(chosen, frames):
+    """`(batch, ...)` frame positions as float32 `(batch, frames, ...)` with a one at the position."""
+    axis = ops.reshape(ops.arange(frames, dtype="int32"), (1, -1) + (1,) * (len(chosen.shape) - 1))
+    return ops.cast(axis == ops.cast(chosen[:, None], "int32"), "float32")

@@ -1,0 +1,9 @@
+"""The papers' systems as Keras models: frames of tracklets in, embeddings out."""
+
+from kreid.models.baseline import Baseline
+from kreid.models.sta import STA
+from kreid.models.tracklet_model import TrackletModel
+
+SYSTEMS = {"baseline": Baseline, "sta": STA}
+
+__all__ = ["STA", "SYSTEMS", "Baseline", "TrackletModel"]

@@ -1,0 +1,85 @@
+"""The baseline of all five papers: average pooling over space and time."""
+
+import keras
+
+from kreid.layers.frame_average import FrameAverage
+from kreid.layers.spatial_average import SpatialAverage
+from kreid.models.tracklet_model import TrackletModel
+
+
+@keras.saving.register_keras_serializable(package="kreid")
+class Baseline(TrackletModel):
+    """Average pooling: the mean of the frames' mean features, with a batch-norm neck before the classifier.
+
+    Trained with a smoothed identity loss on the logits and a triplet loss on the pooled vector; the classifier sees the
+    vector after batch normalisation (BNNeck), as the two losses want differently shaped spaces.
+
+    Args:
+        backbone: a `kreid.backbones.StagedBackbone`.
+        num_identities: persons to tell apart in training.
+        embedding_dim: length of the vector, by a Dense layer after pooling; `None` keeps the backbone's channels.
+        embedding_from: `"bnneck"` (after batch normalisation, for the cosine metric) or `"pooled"` (before it).
+        metric: `"cosine"` or `"euclidean"`.
+        **kwargs: the other arguments of `kreid.models.TrackletModel`.
+
+    Input shape: `{"frames": uint8 (B, T, H, W, 3), "lengths": int32 (B,)}`.
+    Output shape: `{"logits": (B, num_identities), "embedding": (B, D)}` in training; `embedder` gives `(B, D)`.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Example:
+
+    >>> backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32))
+    >>> model = kreid.models.Baseline(backbone, num_identities=10)
+    >>> model.embed(np.zeros((2, 4, 64, 32, 3), "uint8"), lengths=np.array([4, 1])).shape
+    (2, 128)
+
+    Reference: Luo et al., Bag of Tricks and a Strong Baseline for Deep Person Re-identification, 2019, for BNNeck.
+    """
+
+    def __init__(
+        self, backbone, num_identities, *, embedding_dim=None, embedding_from="bnneck", metric="cosine", **kwargs
+    ):
+        if embedding_from not in ("bnneck", "pooled"):
+            raise ValueError(f"Choose 'bnneck' or 'pooled'. Received: embedding_from={embedding_from!r}")
+        self.dense_dim = embedding_dim
+        self.embedding_from = embedding_from
+        super().__init__(backbone, num_identities, metric=metric, **kwargs)
+
+    def make_layers(self, policy):
+        self.spatial_average = SpatialAverage(dtype=policy, name="spatial_average")
+        self.frame_average = FrameAverage(dtype=policy, name="frame_average")
+        self.dense = keras.layers.Dense(self.dense_dim, dtype=policy, name="dense") if self.dense_dim else None
+        self.bnneck = keras.layers.BatchNormalization(
+            momentum=0.9, epsilon=1e-5, center=False, dtype="float32", name="bnneck"
+        )
+        self.classifier = keras.layers.Dense(
+            self.num_identities,
+            use_bias=False,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
+            dtype="float32",
+            name="logits",
+        )
+
+    def encode_frames(self, maps):
+        """Frame vectors `(B, T, C)` from frame maps."""
+        return self.spatial_average(maps)
+
+    def aggregate(self, maps, mask):
+        vector, weights = self.frame_average(self.encode_frames(maps), mask=mask, return_attention=True)
+        if self.dense is not None:
+            vector = self.dense(vector)
+        return vector, {"frames": weights}
+
+    def training_outputs(self, vector):
+        vector = self.to_float32(vector)
+        return {"logits": self.classifier(self.bnneck(vector)), "embedding": vector}
+
+    def final_embedding(self, vector):
+        return self.bnneck(self.to_float32(vector)) if self.embedding_from == "bnneck" else vector
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(embedding_dim=self.dense_dim, embedding_from=self.embedding_from)
+        return config

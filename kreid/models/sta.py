@@ -1,0 +1,101 @@
+"""STA: parameter-free spatial-temporal attention."""
+
+import keras
+
+from kreid.layers.spatial_average import SpatialAverage
+from kreid.layers.spatial_temporal_attention import SpatialTemporalAttention
+from kreid.models.tracklet_model import TrackletModel
+
+
+@keras.saving.register_keras_serializable(package="kreid")
+class STA(TrackletModel):
+    """Spatial-temporal attention (STA): stripes of the frames that respond most, and a weighted mean of all.
+
+    Backbone, `SpatialTemporalAttention`, global average pooling and one Dense layer, whose output X is the embedding;
+    a classifier on X. Trained with the softmax loss on the logits, the batch-hard triplet loss on X, and the layer's
+    inter-frame regularisation.
+
+    Args:
+        backbone: a `kreid.backbones.StagedBackbone`; the paper's is ResNet-50 with last stride 1.
+        num_identities: persons to tell apart in training.
+        embedding_dim: length of X.
+        num_stripes: K horizontal stripes; the map's height must be divisible by it (Table 3: 2, 4, 8).
+        fusion: use F1 and F2 (Table 1's "Fusion"), or F2 alone.
+        regularization: lambda of equation 7, 0 for none (Table 1's "Reg").
+        seed: of the regularisation's frames.
+        test_selection: which frames are embedded, see `kreid.layers.FrameSelection`.
+        test_frames: how many (Table 2: 2, 4, 6, 8).
+        **kwargs: the other arguments of `kreid.models.TrackletModel`.
+
+    Input shape: `{"frames": uint8 (B, T, H, W, 3), "lengths": int32 (B,)}`.
+    Output shape: `{"logits": (B, num_identities), "embedding": (B, embedding_dim)}` in training; `embedder` gives
+        `(B, embedding_dim)`; `explainer` adds `stripes` `(B, N, K)` and `maps` `(B, N, h, w)`.
+
+    Raises:
+        ValueError: for an argument out of its range, or a map that cannot be cut into K stripes.
+
+    Example:
+
+    >>> backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32), last_stride=1)
+    >>> model = kreid.models.STA(backbone, num_identities=10)
+    >>> model.embed(np.zeros((2, 6, 64, 32, 3), "uint8"), lengths=np.array([6, 1])).shape
+    (2, 1024)
+
+    Reference: Fu et al., STA: Spatial-Temporal Attention for Large-Scale Video-based Person Re-Identification, 2019.
+    The paper does not give the length of X; kreid takes 1024. Test frames are spread evenly where the paper draws them.
+    """
+
+    def __init__(
+        self,
+        backbone,
+        num_identities,
+        *,
+        embedding_dim=1024,
+        num_stripes=4,
+        fusion=True,
+        regularization=0.1,
+        seed=None,
+        test_selection="evenly",
+        test_frames=4,
+        **kwargs,
+    ):
+        if embedding_dim < 1:
+            raise ValueError(f"The embedding needs at least one value. Received: embedding_dim={embedding_dim!r}")
+        self.dense_dim = embedding_dim
+        self.num_stripes = num_stripes
+        self.fusion = fusion
+        self.regularization = regularization
+        self.seed = seed
+        super().__init__(backbone, num_identities, test_selection=test_selection, test_frames=test_frames, **kwargs)
+
+    def make_layers(self, policy):
+        self.attention = SpatialTemporalAttention(
+            self.num_stripes, self.fusion, self.regularization, self.seed, dtype=policy, name="attention"
+        )
+        self.spatial_average = SpatialAverage(dtype=policy, name="spatial_average")
+        self.dense = keras.layers.Dense(self.dense_dim, dtype=policy, name="dense")
+        self.classifier = keras.layers.Dense(
+            self.num_identities,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
+            dtype="float32",
+            name="logits",
+        )
+
+    def aggregate(self, maps, mask):
+        fused, attention = self.attention(maps, mask=mask, return_attention=True)
+        return self.dense(self.spatial_average(fused)), attention
+
+    def training_outputs(self, vector):
+        vector = self.to_float32(vector)
+        return {"logits": self.classifier(vector), "embedding": vector}
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(
+            embedding_dim=self.dense_dim,
+            num_stripes=self.num_stripes,
+            fusion=self.fusion,
+            regularization=self.regularization,
+            seed=self.seed,
+        )
+        return config

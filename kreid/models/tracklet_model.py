@@ -1,0 +1,197 @@
+"""What all systems share: inputs, preprocessing, test-time selection, embedder and explainer."""
+
+import keras
+import numpy as np
+
+from kreid.layers.frame_preprocessing import FramePreprocessing
+from kreid.layers.frame_selection import FrameSelection
+from kreid.layers.lengths_to_mask import LengthsToMask
+
+
+class TrackletModel(keras.Model):
+    """Base of the systems: a functional Keras model from frames to training outputs, with an embedder beside it.
+
+    The model itself is the training graph, `{"frames", "lengths"} -> {"logits", "embedding"}`, trained by plain
+    `compile` and `fit`. A system implements `make_layers`, `aggregate`, `training_outputs` and, where the embedding is
+    not the aggregated vector itself, `final_embedding`.
+
+    Args:
+        backbone: a `kreid.backbones.StagedBackbone`; its image size is the model's.
+        num_identities: persons to tell apart in training, the width of the logits.
+        test_selection: which frames are embedded, see `kreid.layers.FrameSelection`.
+        test_frames: how many of them, `None` for `"all"`.
+        metric: `"euclidean"` or `"cosine"`, the distance the embeddings are meant for; kept with the model.
+        normalize: scale embeddings to length 1.
+        dtype: dtype policy of the layers, `None` for the global one.
+        name: of the model.
+
+    Attributes:
+        loss_targets: the outputs that take the label.
+        image_size: `(height, width)` of the frames in pixels.
+        embedding_dim: length of an embedding.
+
+    Raises:
+        ValueError: for an argument out of its range.
+    """
+
+    loss_targets = ("logits", "embedding")
+
+    def __init__(
+        self,
+        backbone,
+        num_identities,
+        *,
+        test_selection="all",
+        test_frames=None,
+        metric="euclidean",
+        normalize=False,
+        dtype=None,
+        name=None,
+    ):
+        if num_identities < 2:
+            raise ValueError(f"Telling persons apart needs at least two. Received: num_identities={num_identities!r}")
+        if metric not in ("euclidean", "cosine"):
+            raise ValueError(f"The metric must be 'euclidean' or 'cosine'. Received: metric={metric!r}")
+        policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+        self.backbone = backbone
+        self.num_identities = num_identities
+        self.test_selection = test_selection
+        self.test_frames = test_frames
+        self.metric = metric
+        self.normalize = normalize
+        self.policy_name = policy.name
+        self.image_size = tuple(backbone.image_size)
+        self.preprocessing = FramePreprocessing(backbone.preprocessing, dtype=policy, name="preprocessing")
+        self.selection = FrameSelection(test_selection, test_frames, name="selection")
+        self.to_mask = LengthsToMask(name="mask")
+        self.to_float32 = keras.layers.Activation("linear", dtype="float32", name="embedding")
+        self.make_layers(policy)
+        inputs = self.make_inputs()
+        vector, _ = self._aggregated(inputs["frames"], inputs["lengths"])
+        super().__init__(inputs, self.training_outputs(vector), name=name or type(self).__name__.lower())
+
+    def make_layers(self, policy):
+        """Makes the system's own layers, as attributes."""
+        raise NotImplementedError(f"{type(self).__name__} must make its layers.")
+
+    def aggregate(self, maps, mask):
+        """One vector per tracklet from frame maps `(B, T, h, w, C)` and the mask, and a dict of attentions."""
+        raise NotImplementedError(f"{type(self).__name__} must aggregate frame maps.")
+
+    def training_outputs(self, vector):
+        """The dict of outputs that training compares with labels, from the aggregated vector."""
+        raise NotImplementedError(f"{type(self).__name__} must give its training outputs.")
+
+    def final_embedding(self, vector):
+        """The embedding for retrieval, from the aggregated vector."""
+        return vector
+
+    def build(self, input_shape=None):
+        """Does nothing: the graph is made, and every layer built, by the constructor."""
+
+    def make_inputs(self):
+        """Symbolic inputs, by name."""
+        return {
+            "frames": keras.Input((None, *self.image_size, 3), dtype="uint8", name="frames"),
+            "lengths": keras.Input((), dtype="int32", name="lengths"),
+        }
+
+    def _aggregated(self, frames, lengths):
+        return self.aggregate(self.backbone(self.preprocessing(frames)), self.to_mask(frames, lengths))
+
+    def _test_graph(self):
+        inputs = self.make_inputs()
+        vector, attention = self._aggregated(*self.selection(inputs["frames"], inputs["lengths"]))
+        embedding = self.to_float32(self.final_embedding(vector))
+        if self.normalize:
+            embedding = keras.layers.UnitNormalization(dtype="float32", name="unit_length")(embedding)
+        return inputs, embedding, attention
+
+    def _lazily(self, key, make):
+        # Kept in __dict__ directly: a plain attribute would be tracked as a layer and saved twice.
+        if key not in self.__dict__:
+            self.__dict__[key] = make()
+        return self.__dict__[key]
+
+    @property
+    def embedder(self):
+        """`{"frames": uint8 (B, T, H, W, 3), "lengths": int32 (B,)}` to float32 `(B, D)`, sharing the weights."""
+
+        def make():
+            inputs, embedding, _ = self._test_graph()
+            return _compiled(keras.Model(inputs, embedding, name="embedder"))
+
+        return self._lazily("_kreid_embedder", make)
+
+    @property
+    def explainer(self):
+        """The embedder's inputs to a dict of `"embedding"` and every attention over the selected frames."""
+
+        def make():
+            inputs, embedding, attention = self._test_graph()
+            return _compiled(keras.Model(inputs, {"embedding": embedding, **attention}, name="explainer"))
+
+        return self._lazily("_kreid_explainer", make)
+
+    @property
+    def embedding_dim(self):
+        """Length of an embedding."""
+        return self.embedder.output_shape[-1]
+
+    def embed(self, frames, lengths=None):
+        """Embeds tracklets.
+
+        Args:
+            frames: uint8 RGB `(B, T, H, W, 3)` with this model's image size; shorter tracklets padded at the end.
+            lengths: integers `(B,)`, the real frames of each, `None` for T everywhere.
+
+        Returns:
+            float32 NumPy array `(B, D)`.
+
+        Raises:
+            ValueError: for another shape or dtype, or lengths outside `0..T`.
+        """
+        frames = np.asarray(frames)
+        expected = (*self.image_size, 3)
+        if frames.ndim != 5 or frames.shape[2:] != expected or frames.shape[1] < 1:
+            raise ValueError(
+                f"Frames must be (tracklets, frames, {', '.join(map(str, expected))}) with at least one frame; resize "
+                f"them first. Received: frames of shape {frames.shape!r}"
+            )
+        if frames.dtype != np.uint8:
+            raise ValueError(f"Frames must be uint8 RGB values of 0..255. Received: frames of dtype {frames.dtype}")
+        lengths = np.full(len(frames), frames.shape[1]) if lengths is None else np.asarray(lengths)
+        if lengths.shape != (len(frames),) or lengths.dtype.kind not in "iu":
+            raise ValueError(
+                f"Lengths must be one integer for each of the {len(frames)} tracklets. "
+                f"Received: lengths of shape {lengths.shape!r} and dtype {lengths.dtype}"
+            )
+        if lengths.size and (lengths.min() < 0 or lengths.max() > frames.shape[1]):
+            raise ValueError(f"Lengths must lie in 0..{frames.shape[1]}. Received: lengths={lengths.tolist()!r}")
+        return self.embedder.predict_on_batch({"frames": frames, "lengths": lengths.astype("int32")})
+
+    def get_config(self):
+        """Every constructor argument; the backbone serialised."""
+        return {
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "num_identities": self.num_identities,
+            "test_selection": self.test_selection,
+            "test_frames": self.test_frames,
+            "metric": self.metric,
+            "normalize": self.normalize,
+            "dtype": self.policy_name,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Makes the model anew from `get_config()`."""
+        config = dict(config)
+        backbone = keras.saving.deserialize_keras_object(config.pop("backbone"), custom_objects=custom_objects)
+        return cls(backbone, **config)
+
+
+def _compiled(model):
+    """Without XLA on TensorFlow (each new length would compile anew), with jit on JAX, which has nothing else."""
+    model.compile(jit_compile=keras.backend.backend() == "jax")
+    return model
