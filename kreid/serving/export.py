@@ -205,15 +205,15 @@ def _signatures(model, card, frame_limit):
         embedding = embedder({"frames": frames, "lengths": lengths}, training=False)
         return tf.ensure_shape(tf.cast(embedding, tf.float32), [None, int(model.embedding_dim)])
 
-    @tf.function(input_signature=[frames_spec])
+    @tf.function(input_signature=[frames_spec], autograph=False)
     def serving_default(frames):
         return {"embedding": embed(*check(frames, frames_spec.shape))}
 
-    @tf.function(input_signature=[frames_spec, lengths_spec])
+    @tf.function(input_signature=[frames_spec, lengths_spec], autograph=False)
     def embed_padded(frames, lengths):
         return {"embedding": embed(*check(frames, frames_spec.shape, lengths))}
 
-    @tf.function(input_signature=[images_spec, lengths_spec])
+    @tf.function(input_signature=[images_spec, lengths_spec], autograph=False)
     def embed_jpeg(images, lengths):
         images, lengths = check(images, images_spec.shape, lengths)
         batch, length = tf.shape(images)[0], tf.shape(images)[1]
@@ -228,7 +228,7 @@ def _signatures(model, card, frame_limit):
         frames = tf.ensure_shape(tf.scatter_nd(tf.stack([rows, slots], axis=1), decoded, shape), frames_spec.shape)
         return {"embedding": embed(frames, valid), "valid_frames": tf.identity(valid)}
 
-    @tf.function(input_signature=[rows_spec])
+    @tf.function(input_signature=[rows_spec], autograph=False)
     def describe(rows):
         return {"card": tf.fill([tf.shape(rows)[0]], tf.constant(card))}
 

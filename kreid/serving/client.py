@@ -1,0 +1,249 @@
+"""The client: tracklets in, embeddings out, without TensorFlow on this side."""
+
+import json
+
+import numpy as np
+
+from kreid.serving import wire
+
+_STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
+_DTYPE_NAMES = {1: "float32", 2: "float64", 3: "int32", 4: "uint8", 7: "string", 9: "int64", 10: "bool"}
+_MENDS = {
+    "UNAVAILABLE": "start the server (python serving/serve.py EXPORT_DIR) or correct the target",
+    "DEADLINE_EXCEEDED": "give the client a longer timeout or send fewer tracklets at once",
+    "NOT_FOUND": "correct the model name or version; the server's start line says both",
+    "INVALID_ARGUMENT": "compare the request with metadata() and with the limits in card()",
+    "FAILED_PRECONDITION": "this model has other signatures; metadata() lists them",
+    "RESOURCE_EXHAUSTED": "send fewer tracklets at once, or raise max_message_bytes here and on the server",
+    "UNIMPLEMENTED": "the target is no TensorFlow Serving or kreid server; correct it",
+}
+
+
+class ServingError(RuntimeError):
+    """What went wrong at the server, and what to do about it.
+
+    Args:
+        code: name of the gRPC status code.
+        message: the server's words.
+        mend: what to change.
+    """
+
+    def __init__(self, code, message, mend):
+        super().__init__(f"{code}: {message}; {mend}")
+        self.code = code
+        self.message = message
+        self.mend = mend
+
+
+class EmbeddingClient:
+    """Asks a kreid server or TensorFlow Serving for embeddings.
+
+    Needs `grpcio`, `protobuf` and NumPy; neither TensorFlow, Keras nor
+    `tensorflow-serving-api`. Long lists are sent in several requests, each within
+    the frame limit of the model card and the message size.
+
+    Args:
+        target: `host:port`.
+        model: name under which the server holds the model.
+        timeout: seconds for each request.
+        version: a version's number, or `None` for the server's latest.
+        max_message_bytes: largest request and answer; the server has its own limit.
+
+    Raises:
+        ImportError: without `grpcio`.
+
+    Example: `EmbeddingClient("127.0.0.1:8500").embed_frames([frames])`
+    """
+
+    def __init__(
+        self,
+        target="127.0.0.1:8500",
+        model="kreid",
+        timeout=30,
+        version=None,
+        max_message_bytes=wire.DEFAULT_MESSAGE_BYTES,
+    ):
+        try:
+            import grpc
+        except ImportError as error:
+            raise ImportError(f'The client needs grpcio: pip install "kreid[client]". Received: {error}') from error
+        self._grpc = grpc
+        self.target = target
+        self.model = model
+        self.timeout = timeout
+        self.version = version
+        self.max_message_bytes = max_message_bytes
+        self._channel = grpc.insecure_channel(
+            target,
+            options=[
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", max_message_bytes),
+            ],
+        )
+        self._card = None
+
+    def embed_frames(self, tracklets) -> np.ndarray:
+        """Embeds tracklets of decoded frames.
+
+        Args:
+            tracklets: list of uint8 arrays `(frames, height, width, 3)` of the
+                model's image size; lengths may differ.
+
+        Returns:
+            float32 `(tracklets, features)`.
+
+        Raises:
+            ValueError: for an array that is no tracklet of that size.
+            ServingError: if the server refuses or cannot be reached.
+        """
+        tracklets = [np.asarray(frames) for frames in tracklets]
+        size = tuple(self.card()["image_size"])
+        for row, frames in enumerate(tracklets):
+            if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (*size, 3) or not len(frames):
+                raise ValueError(
+                    f"Tracklet {row} must be uint8 (frames, {size[0]}, {size[1]}, 3) with at least one frame; resize "
+                    f"it, or send JPEGs of any size with embed_images. Received: {frames.dtype} {frames.shape}"
+                )
+        parts = [np.zeros((0, self.card()["embedding_dim"]), np.float32)]
+        frame_bytes = size[0] * size[1] * 3
+        for group in self._groups(tracklets, lambda group: len(group) * max(map(len, group)) * frame_bytes):
+            lengths = np.array([len(frames) for frames in group], np.int32)
+            batch = np.zeros((len(group), lengths.max(), *size, 3), np.uint8)
+            for row, frames in enumerate(group):
+                batch[row, : len(frames)] = frames
+            parts.append(self._predict("embed_padded", {"frames": batch, "lengths": lengths})["embedding"])
+        return np.concatenate(parts)
+
+    def embed_images(self, tracklets) -> tuple[np.ndarray, np.ndarray]:
+        """Embeds tracklets of encoded images of any size.
+
+        Args:
+            tracklets: list of lists of bytes, each a JPEG or PNG file. Unreadable
+                ones are left out by the server.
+
+        Returns:
+            float32 `(tracklets, features)` and int32 `(tracklets,)`, the number of
+            frames that could be read; where it is 0 the embedding means nothing.
+
+        Raises:
+            ServingError: if the server refuses or cannot be reached.
+        """
+        tracklets = [list(images) for images in tracklets]
+        embeddings = [np.zeros((0, self.card()["embedding_dim"]), np.float32)]
+        valid = [np.zeros(0, np.int32)]
+        for group in self._groups(tracklets, lambda group: sum(len(image) + 8 for images in group for image in images)):
+            lengths = np.array([len(images) for images in group], np.int32)
+            batch = np.full((len(group), max(1, lengths.max())), b"", object)
+            for row, images in enumerate(group):
+                batch[row, : len(images)] = images
+            answer = self._predict("embed_jpeg", {"images": batch, "lengths": lengths})
+            embeddings.append(answer["embedding"])
+            valid.append(answer["valid_frames"])
+        return np.concatenate(embeddings), np.concatenate(valid)
+
+    def card(self) -> dict:
+        """Asks for the model card, once.
+
+        Returns:
+            dict with `metric`, `image_size`, `embedding_dim`, `frame_limit` and more.
+        """
+        if self._card is None:
+            answer = self._predict("describe", {"rows": np.zeros(1, np.int32)})
+            self._card = json.loads(answer["card"][0])
+        return self._card
+
+    def status(self) -> list[dict]:
+        """Asks which versions the server holds.
+
+        Returns:
+            List of dict `version`, `state`, `error`, highest version first.
+        """
+        types = wire.messages()
+        request = self._request(types["StatusRequest"])
+        response = self._call(wire.GET_MODEL_STATUS, request, types["StatusResponse"])
+        return [
+            {
+                "version": item.version,
+                "state": _STATES.get(item.state, str(item.state)),
+                "error": item.status.error_message,
+            }
+            for item in response.model_version_status
+        ]
+
+    def metadata(self) -> dict:
+        """Asks for the signatures.
+
+        Returns:
+            dict of signature name to `{"inputs": {name: (dtype, shape)}, "outputs": ...}`; -1 is any size.
+        """
+        types = wire.messages()
+        request = self._request(types["MetadataRequest"])
+        request.metadata_field.append("signature_def")
+        response = self._call(wire.GET_MODEL_METADATA, request, types["MetadataResponse"])
+        signatures = types["SignatureMap"].FromString(response.metadata["signature_def"].value).signature_def
+
+        def describe(tensors):
+            return {
+                name: (_DTYPE_NAMES.get(info.dtype, str(info.dtype)), tuple(d.size for d in info.tensor_shape.dim))
+                for name, info in sorted(tensors.items())
+            }
+
+        return {
+            name: {"inputs": describe(signature.inputs), "outputs": describe(signature.outputs)}
+            for name, signature in sorted(signatures.items())
+            if not name.startswith("__")
+        }
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._channel.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def _groups(self, tracklets, size_of):
+        """Yields runs of tracklets that fit one request; one that fits none goes alone, for the server to refuse."""
+        frame_limit = self.card()["frame_limit"]
+        room = self.max_message_bytes - 64 * 1024
+        group = []
+        for tracklet in tracklets:
+            longer = [*group, tracklet]
+            if group and (len(longer) * max(map(len, longer)) > frame_limit or size_of(longer) > room):
+                yield group
+                longer = [tracklet]
+            group = longer
+        if group:
+            yield group
+
+    def _request(self, kind, signature=""):
+        request = kind()
+        request.model_spec.name = self.model
+        if signature:
+            request.model_spec.signature_name = signature
+        if self.version is not None:
+            request.model_spec.version.value = self.version
+        return request
+
+    def _predict(self, signature, inputs):
+        types = wire.messages()
+        request = self._request(types["PredictRequest"], signature)
+        for name, value in inputs.items():
+            wire.fill_tensor(request.inputs[name], value)
+        response = self._call(wire.PREDICT, request, types["PredictResponse"])
+        return {name: wire.read_tensor(tensor) for name, tensor in response.outputs.items()}
+
+    def _call(self, method, request, response_type):
+        call = self._channel.unary_unary(
+            method, request_serializer=type(request).SerializeToString, response_deserializer=response_type.FromString
+        )
+        try:
+            return call(request, timeout=self.timeout)
+        except self._grpc.RpcError as error:
+            code = error.code().name
+            mend = _MENDS.get(code, "look at the server's log")
+            raise ServingError(
+                code, error.details(), f"{mend}. Received: target={self.target}, model={self.model}"
+            ) from error

@@ -1,0 +1,54 @@
+"""One small exported model and one running server for all serving tests."""
+
+import io
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+IMAGE_SIZE = (64, 32)
+
+
+def encode(array, kind="JPEG") -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def random_tracklet(seed, frames, size=IMAGE_SIZE):
+    return np.random.default_rng(seed).integers(0, 256, (frames, *size, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def model():
+    import keras
+
+    from kreid import backbones, models
+
+    keras.utils.set_random_seed(7)
+    return models.Baseline(backbones.build("resnet_tiny", image_size=IMAGE_SIZE), num_identities=5)
+
+
+@pytest.fixture(scope="session")
+def base_path(model, tmp_path_factory):
+    from kreid.serving import export_model
+
+    path = tmp_path_factory.mktemp("exports") / "tiny"
+    export_model(model, path, version=3)
+    return path
+
+
+@pytest.fixture(scope="session")
+def server(base_path):
+    """The embedded server; not used where KREID_SERVING_TARGET names another."""
+    from kreid.serving import EmbeddingServer
+
+    with EmbeddingServer(base_path, port=0) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def target(request):
+    """host:port under test: TensorFlow Serving's, if KREID_SERVING_TARGET says so, else the embedded server's."""
+    return os.environ.get("KREID_SERVING_TARGET") or request.getfixturevalue("server").target

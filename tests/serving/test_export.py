@@ -1,0 +1,242 @@
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+
+from kreid.data.frames import decode_frames
+from kreid.serving import export_model, read_card, read_warmup
+from kreid.serving.export import next_version, versions
+from tests.serving.conftest import IMAGE_SIZE, encode, random_tracklet
+
+SIGNATURES = {
+    "serving_default": ({"frames": ("uint8", [-1, -1, 64, 32, 3])}, {"embedding"}),
+    "embed_padded": ({"frames": ("uint8", [-1, -1, 64, 32, 3]), "lengths": ("int32", [-1])}, {"embedding"}),
+    "embed_jpeg": ({"images": ("string", [-1, -1]), "lengths": ("int32", [-1])}, {"embedding", "valid_frames"}),
+    "describe": ({"rows": ("int32", [-1])}, {"card"}),
+}
+
+
+class Session:
+    """The loader of TensorFlow Serving: a graph, a session, and names from the SignatureDefs."""
+
+    def __init__(self, path):
+        self.session = tf.compat.v1.Session(graph=tf.Graph())
+        with self.session.graph.as_default():
+            loaded = tf.compat.v1.saved_model.load(self.session, ["serve"], str(path))
+        self.signatures = loaded.signature_def
+
+    def run(self, signature, **inputs):
+        signature = self.signatures[signature]
+        return self.session.run(
+            {alias: info.name for alias, info in signature.outputs.items()},
+            {signature.inputs[alias].name: value for alias, value in inputs.items()},
+        )
+
+    def run_unchecked(self, signature, *inputs):
+        """As C++ does: without Python's comparison of shapes before the run."""
+        signature = self.signatures[signature]
+        feeds = [signature.inputs[alias].name for alias in sorted(signature.inputs)]
+        fetches = [signature.outputs[alias].name for alias in sorted(signature.outputs)]
+        return self.session._make_callable_from_options(config_pb2.CallableOptions(feed=feeds, fetch=fetches))(*inputs)
+
+
+@pytest.fixture(scope="module")
+def session(base_path):
+    return Session(base_path / "3")
+
+
+def padded(tracklets):
+    lengths = np.array([len(frames) for frames in tracklets], np.int32)
+    frames = np.zeros((len(tracklets), lengths.max(), *IMAGE_SIZE, 3), np.uint8)
+    for row, tracklet in enumerate(tracklets):
+        frames[row, : len(tracklet)] = tracklet
+    return frames, lengths
+
+
+def test_signatures_have_the_promised_names_types_and_shapes(session):
+    for name, (inputs, outputs) in SIGNATURES.items():
+        found = session.signatures[name]
+        assert {
+            alias: (tf.as_dtype(info.dtype).name, [dim.size for dim in info.tensor_shape.dim])
+            for alias, info in found.inputs.items()
+        } == inputs
+        assert set(found.outputs) == outputs
+
+
+def test_serving_default_equals_embed(session, model):
+    frames = np.stack([random_tracklet(0, 3), random_tracklet(1, 3)])
+    np.testing.assert_allclose(
+        session.run("serving_default", frames=frames)["embedding"], model.embed(frames), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_embed_padded_equals_embed_and_ignores_padding(session, model):
+    frames, lengths = padded([random_tracklet(0, 4), random_tracklet(1, 2)])
+    expected = model.embed(frames, lengths)
+    noisy = frames.copy()
+    noisy[1, 2:] = random_tracklet(9, 2)
+    for content in (frames, noisy):
+        got = session.run("embed_padded", frames=content, lengths=lengths)["embedding"]
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_lengths_out_of_range_are_clipped(session, model):
+    frames, _ = padded([random_tracklet(0, 3), random_tracklet(1, 3)])
+    got = session.run("embed_padded", frames=frames, lengths=np.array([99, -4], np.int32))["embedding"]
+    expected = model.embed(frames, np.array([3, 0], np.int32))
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    assert np.isfinite(got).all()
+
+
+def test_embed_jpeg_leaves_out_damaged_images_without_touching_neighbours(session, model):
+    good = [[encode(frame) for frame in random_tracklet(seed, 4, size=(90, 40))] for seed in range(4)]
+    images = np.empty((4, 4), object)
+    images[:] = good
+    images[1, 0] = good[1][0][:200]  # cut inside the header
+    images[1, 2] = b"no image at all"
+    images[2, :] = [b"", b"\xff\xd8", good[2][2][:-900], b"\x89PNG\r\n\x1a\n"]
+    images[3, 3] = encode(random_tracklet(5, 1, size=(64, 32))[0], "PNG")
+    lengths = np.array([4, 4, 4, 9], np.int32)
+    readable = [good[0], [good[1][1], good[1][3]], [], list(images[3])]
+
+    answer = session.run("embed_jpeg", images=images, lengths=lengths)
+
+    assert answer["valid_frames"].tolist() == [4, 2, 0, 4]
+    frames = np.zeros((4, 4, *IMAGE_SIZE, 3), np.uint8)
+    for row, contents in enumerate(readable):
+        if contents:
+            frames[row, : len(contents)] = decode_frames(tf.constant(contents), IMAGE_SIZE)[0].numpy()
+    expected = model.embed(frames, np.array([4, 2, 0, 4], np.int32))
+    np.testing.assert_allclose(answer["embedding"], expected, rtol=1e-4, atol=1e-5)
+    assert np.isfinite(answer["embedding"]).all()
+
+
+def test_images_beyond_the_length_are_not_looked_at(session):
+    one = encode(random_tracklet(0, 1)[0])
+    images = np.array([[one, one, one], [one, b"x", b""]], object)
+    answer = session.run("embed_jpeg", images=images, lengths=np.array([2, 1], np.int32))
+    assert answer["valid_frames"].tolist() == [2, 1]
+
+
+def test_a_tracklet_alone_and_in_a_batch_agree(session):
+    images = np.array([[encode(frame) for frame in random_tracklet(seed, 3)] for seed in range(3)], object)
+    together = session.run("embed_jpeg", images=images, lengths=np.full(3, 3, np.int32))["embedding"]
+    for row in range(3):
+        alone = session.run("embed_jpeg", images=images[row : row + 1], lengths=np.array([3], np.int32))["embedding"]
+        np.testing.assert_allclose(alone[0], together[row], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("signature", "inputs", "message"),
+    [
+        ("serving_default", [np.zeros((1, 0, 64, 32, 3), np.uint8)], "at least one frame"),
+        ("serving_default", [np.zeros((0, 2, 64, 32, 3), np.uint8)], "at least one tracklet"),
+        ("serving_default", [np.zeros((1, 2, 65, 32, 3), np.uint8)], "not compatible with expected shape"),
+        ("serving_default", [np.zeros((1, 1025, 64, 32, 3), np.uint8)], "at most 1024 frames"),
+        ("embed_padded", [np.zeros((2, 1, 64, 32, 3), np.uint8), np.array([1], np.int32)], "one entry per tracklet"),
+        ("embed_jpeg", [np.zeros((1, 0), object), np.array([0], np.int32)], "at least one frame"),
+        ("embed_jpeg", [np.full((3, 342), b"", object), np.zeros(3, np.int32)], "at most 1024 frames"),
+        ("embed_jpeg", [np.full((2, 1), b"", object), np.zeros(3, np.int32)], "one entry per tracklet"),
+    ],
+)
+def test_the_graph_itself_refuses_what_does_not_fit(session, signature, inputs, message):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        session.run_unchecked(signature, *inputs)
+
+
+def test_card_is_the_same_on_disk_and_on_the_wire(session, base_path, model):
+    card = read_card(base_path / "3")
+    assert card["system"] == "Baseline"
+    assert (card["metric"], card["image_size"]) == (model.metric, [64, 32])
+    assert card["embedding_dim"] == model.embedding_dim
+    assert set(card["signatures"]) == set(SIGNATURES)
+    answer = session.run("describe", rows=np.zeros(2, np.int32))["card"]
+    assert [json.loads(text) for text in answer] == [card, card]
+
+
+def test_warmup_is_what_tensorflow_serving_reads(session, base_path):
+    prediction_log_pb2 = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    path = base_path / "3" / "assets.extra" / "tf_serving_warmup_requests"
+    logs = [
+        prediction_log_pb2.PredictionLog.FromString(record)
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    ]
+    assert [log.predict_log.request.model_spec.signature_name for log in logs] == list(SIGNATURES)
+    for log, (signature, inputs) in zip(logs, read_warmup(base_path / "3"), strict=True):
+        arrays = {name: tf.make_ndarray(tensor) for name, tensor in log.predict_log.request.inputs.items()}
+        assert arrays.keys() == inputs.keys()
+        for name, array in arrays.items():
+            assert array.dtype == inputs[name].dtype
+            np.testing.assert_array_equal(array, inputs[name])
+        answer = session.run(signature, **arrays)
+        if "valid_frames" in answer:
+            assert answer["valid_frames"].tolist() == [8]
+
+
+def test_versions_are_never_overwritten(model, base_path):
+    before = sorted(path.name for path in base_path.iterdir())
+    with pytest.raises(ValueError, match=r"next free one is 4\. Received: version=3"):
+        export_model(model, base_path, version=3)
+    assert sorted(path.name for path in base_path.iterdir()) == before == ["3"]
+
+
+@pytest.mark.parametrize("version", [0, -1, True, "2", 1.0])
+def test_a_version_is_a_positive_integer(model, tmp_path, version):
+    with pytest.raises(ValueError, match="Received: version="):
+        export_model(model, tmp_path, version=version)
+
+
+def test_a_failed_export_leaves_nothing_behind(tmp_path):
+    class Broken:
+        image_size, metric, embedding_dim = (8, 4), "euclidean", 2
+
+        class embedder:
+            variables = ()
+
+            def __new__(cls, inputs, training):
+                raise ArithmeticError("cannot be traced")
+
+    with pytest.raises(ArithmeticError):
+        export_model(Broken(), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_versions_are_integer_folders(tmp_path):
+    for name in ("2", "10", "writing-11-x", "latest"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "12").write_text("a file")
+    assert versions(tmp_path) == [2, 10]
+    assert next_version(tmp_path) == 11
+    assert next_version(tmp_path / "nothing") == 1
+
+
+def test_a_model_saved_and_loaded_exports_the_same(model, session, tmp_path):
+    import keras
+
+    model.save(tmp_path / "model.keras")
+    export_model(keras.models.load_model(tmp_path / "model.keras"), tmp_path / "out", warmup=False)
+    frames = random_tracklet(0, 3)[None]
+    again = Session(tmp_path / "out" / "1")
+    np.testing.assert_allclose(
+        again.run("serving_default", frames=frames)["embedding"],
+        session.run("serving_default", frames=frames)["embedding"],
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    assert not (tmp_path / "out" / "1" / "assets.extra" / "tf_serving_warmup_requests").exists()
+
+
+def test_sta_exports_and_agrees(tmp_path):
+    from kreid import backbones, models
+
+    sta = models.STA(backbones.build("resnet_tiny", image_size=IMAGE_SIZE), num_identities=5, num_stripes=2)
+    loaded = Session(export_model(sta, tmp_path, warmup=False))
+    frames, lengths = padded([random_tracklet(0, 9), random_tracklet(1, 3)])
+    np.testing.assert_allclose(
+        loaded.run("embed_padded", frames=frames, lengths=lengths)["embedding"],
+        sta.embed(frames, lengths),
+        rtol=1e-4,
+        atol=1e-5,
+    )

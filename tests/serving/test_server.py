@@ -1,0 +1,405 @@
+"""What goes over the wire. `CASES` is data: with KREID_SERVING_TARGET=host:port the same rows run against TensorFlow
+Serving, started on an export of `resnet_tiny` under the model name `kreid`, version 3."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+grpc = pytest.importorskip("grpc")
+pytest.importorskip("tensorflow_serving.apis")
+
+from tensorflow_serving.apis import (  # noqa: E402
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from kreid.serving import EmbeddingServer  # noqa: E402
+from tests.serving.conftest import encode, random_tracklet  # noqa: E402
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FRAMES = random_tracklet(0, 2)[None]
+LENGTHS = np.array([2], np.int32)
+IMAGES = np.array([[encode(frame) for frame in random_tracklet(0, 2)]], object)
+
+SIZE_MESSAGE = (
+    "input size does not match signature: 1!=2 len({lengths}) != len({frames,lengths}). Sent extra: {}. "
+    "Missing but required: {frames}."
+)
+
+# name, model_spec fields, inputs, output_filter, code, part of the message. An input may be a ready TensorProto.
+SPEC = {"name": "kreid"}
+CASES = [
+    ("no model_spec", None, {"frames": FRAMES}, [], "INVALID_ARGUMENT", "Missing ModelSpec"),
+    ("empty name", {"signature_name": "x"}, {}, [], "INVALID_ARGUMENT", "ModelSpec has no name specified."),
+    ("unknown model", {"name": "m"}, {}, [], "NOT_FOUND", "Servable not found for request: Latest(m)"),
+    (
+        "unknown version",
+        {"name": "kreid", "version": 7},
+        {},
+        [],
+        "NOT_FOUND",
+        "Servable not found for request: Specific(kreid, 7)",
+    ),
+    (
+        "unknown label",
+        {"name": "kreid", "version_label": "stable"},
+        {},
+        [],
+        "INVALID_ARGUMENT",
+        "Unrecognized servable version label: stable",
+    ),
+    (
+        "unknown signature",
+        {"name": "kreid", "signature_name": "s"},
+        {"frames": FRAMES},
+        [],
+        "FAILED_PRECONDITION",
+        'Serving signature key "s" not found.',
+    ),
+    (
+        "too few inputs",
+        {"name": "kreid", "signature_name": "embed_padded"},
+        {"lengths": LENGTHS},
+        [],
+        "INVALID_ARGUMENT",
+        SIZE_MESSAGE,
+    ),
+    (
+        "too many inputs",
+        SPEC,
+        {"frames": FRAMES, "lengths": LENGTHS},
+        [],
+        "INVALID_ARGUMENT",
+        "Sent extra: {lengths}. Missing but required: {}.",
+    ),
+    (
+        "wrong alias",
+        SPEC,
+        {"clips": FRAMES},
+        [],
+        "INVALID_ARGUMENT",
+        "Signature input alias: frames(feed name: serving_default_frames:0) not found in request and no default",
+    ),
+    (
+        "tensor content too short",
+        SPEC,
+        {"frames": {"dtype": 4, "shape": [1, 2, 64, 32, 3], "content": b"abc"}},
+        [],
+        "INVALID_ARGUMENT",
+        "tensor parsing error: frames",
+    ),
+    (
+        "tensor without a dtype",
+        SPEC,
+        {"frames": {"dtype": 0, "shape": [1], "content": b"a"}},
+        [],
+        "INVALID_ARGUMENT",
+        "tensor parsing error: frames",
+    ),
+    (
+        "tensor that unfolds to terabytes",
+        SPEC,
+        {"frames": {"dtype": 4, "shape": [1 << 40, 1 << 40], "content": b""}},
+        [],
+        "INVALID_ARGUMENT",
+        "tensor parsing error: frames",
+    ),
+    (
+        "unknown output",
+        SPEC,
+        {"frames": FRAMES},
+        ["x"],
+        "INVALID_ARGUMENT",
+        "output tensor alias not found in signature: x Outputs expected to be in the set {embedding}.",
+    ),
+    (
+        "repeated output",
+        SPEC,
+        {"frames": FRAMES},
+        ["embedding", "embedding"],
+        "INVALID_ARGUMENT",
+        "duplicate output tensor alias: embedding",
+    ),
+    (
+        "wrong dtype",
+        SPEC,
+        {"frames": FRAMES.astype(np.float32)},
+        [],
+        "INVALID_ARGUMENT",
+        "Expects arg[0] to be uint8 but float is provided",
+    ),
+    (
+        "wrong size of image",
+        SPEC,
+        {"frames": np.zeros((1, 2, 65, 32, 3), np.uint8)},
+        [],
+        "INVALID_ARGUMENT",
+        "is not compatible with expected shape",
+    ),
+    ("no frame", SPEC, {"frames": FRAMES[:, :0]}, [], "INVALID_ARGUMENT", "at least one frame per tracklet"),
+    ("no tracklet", SPEC, {"frames": FRAMES[:0]}, [], "INVALID_ARGUMENT", "at least one tracklet"),
+    (
+        "lengths of another batch",
+        {"name": "kreid", "signature_name": "embed_padded"},
+        {"frames": FRAMES, "lengths": np.array([1, 2], np.int32)},
+        [],
+        "INVALID_ARGUMENT",
+        "lengths needs one entry per tracklet",
+    ),
+    (
+        "more frames than the limit",
+        {"name": "kreid", "signature_name": "embed_jpeg"},
+        {"images": np.full((5, 300), b"", object), "lengths": np.zeros(5, np.int32)},
+        [],
+        "INVALID_ARGUMENT",
+        "a request may hold at most 1024 frames",
+    ),
+    (
+        "a long message is cut",
+        {"name": "kreid", "signature_name": "s" * 3000},
+        {"frames": FRAMES},
+        [],
+        "FAILED_PRECONDITION",
+        "s...TRUNCATED",
+    ),
+]
+
+
+def make_spec(request, spec):
+    if spec is not None:
+        request.model_spec.SetInParent()
+        for field, value in spec.items():
+            if field == "version":
+                request.model_spec.version.value = value
+            else:
+                setattr(request.model_spec, field, value)
+    return request
+
+
+def make_request(spec, inputs, output_filter=()):
+    request = make_spec(predict_pb2.PredictRequest(output_filter=output_filter), spec)
+    for alias, value in inputs.items():
+        tensor = request.inputs[alias]
+        if isinstance(value, dict):
+            tensor.dtype, tensor.tensor_content = value["dtype"], value["content"]
+            for size in value["shape"]:
+                tensor.tensor_shape.dim.add(size=size)
+        else:
+            tensor.CopyFrom(tf.make_tensor_proto(value))
+    return request
+
+
+@pytest.fixture(scope="module")
+def stubs(target):
+    size = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20)]
+    with grpc.insecure_channel(target, options=size) as channel:
+        yield (
+            prediction_service_pb2_grpc.PredictionServiceStub(channel),
+            model_service_pb2_grpc.ModelServiceStub(channel),
+        )
+
+
+def check_still_answers(stubs):
+    response = stubs[0].Predict(make_request(SPEC, {"frames": FRAMES}), timeout=30)
+    assert np.isfinite(tf.make_ndarray(response.outputs["embedding"])).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "inputs", "output_filter", "code", "message"), CASES, ids=[c[0] for c in CASES]
+)
+def test_refused(stubs, name, spec, inputs, output_filter, code, message):
+    with pytest.raises(grpc.RpcError) as caught:
+        stubs[0].Predict(make_request(spec, inputs, output_filter), timeout=30)
+    assert caught.value.code().name == code
+    assert message in caught.value.details()
+    assert len(caught.value.details()) <= 1024 + len("...TRUNCATED")
+    check_still_answers(stubs)
+
+
+@pytest.mark.parametrize(
+    ("image", "readable"),
+    [(b"these bytes are no JPEG", 0), (b"", 0), (IMAGES[0, 0][:-400], 0), (IMAGES[0, 0][:100], 0), (IMAGES[0, 0], 1)],
+    ids=["no JPEG", "empty", "cut in the picture", "cut in the header", "whole"],
+)
+def test_a_damaged_image_is_an_answer_not_an_error(stubs, image, readable):
+    images = np.array([[image, IMAGES[0, 1]], [image, image]], object)
+    request = make_request({"name": "kreid", "signature_name": "embed_jpeg"}, {"images": images, "lengths": [2, 2]})
+    response = stubs[0].Predict(request, timeout=30)
+    assert tf.make_ndarray(response.outputs["valid_frames"]).tolist() == [1 + readable, 2 * readable]
+    assert np.isfinite(tf.make_ndarray(response.outputs["embedding"])).all()
+    check_still_answers(stubs)
+
+
+def test_answer_names_model_version_and_signature(stubs):
+    response = stubs[0].Predict(make_request(SPEC, {"frames": FRAMES}), timeout=30)
+    assert (response.model_spec.name, response.model_spec.version.value) == ("kreid", 3)
+    assert response.model_spec.signature_name == "serving_default"
+    assert list(response.outputs) == ["embedding"]
+
+
+def test_output_filter_is_honoured(stubs):
+    spec = {"name": "kreid", "signature_name": "embed_jpeg", "version": 3}
+    inputs = {"images": IMAGES, "lengths": LENGTHS}
+    assert set(stubs[0].Predict(make_request(spec, inputs), timeout=30).outputs) == {"embedding", "valid_frames"}
+    filtered = stubs[0].Predict(make_request(spec, inputs, ["valid_frames"]), timeout=30)
+    assert list(filtered.outputs) == ["valid_frames"]
+
+
+def test_metadata_lists_every_signature(stubs):
+    request = make_spec(get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"]), SPEC)
+    response = stubs[0].GetModelMetadata(request, timeout=30)
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    assert response.metadata["signature_def"].Unpack(signatures)
+    assert {"serving_default", "embed_padded", "embed_jpeg", "describe"} <= set(signatures.signature_def)
+    assert set(signatures.signature_def["embed_jpeg"].outputs) == {"embedding", "valid_frames"}
+    assert response.model_spec.version.value == 3
+
+
+@pytest.mark.parametrize(
+    ("spec", "fields", "code", "message"),
+    [
+        (None, ["signature_def"], "INVALID_ARGUMENT", "Missing ModelSpec"),
+        (SPEC, [], "INVALID_ARGUMENT", "must specify at least one metadata_field"),
+        (SPEC, ["graph"], "INVALID_ARGUMENT", "Metadata field graph is not supported"),
+        ({"name": "m"}, ["signature_def"], "NOT_FOUND", "Servable not found for request: Latest(m)"),
+    ],
+)
+def test_metadata_refused(stubs, spec, fields, code, message):
+    with pytest.raises(grpc.RpcError) as caught:
+        stubs[0].GetModelMetadata(
+            make_spec(get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields), spec), timeout=30
+        )
+    assert (caught.value.code().name, message in caught.value.details()) == (code, True)
+
+
+def test_status(stubs):
+    response = stubs[1].GetModelStatus(make_spec(get_model_status_pb2.GetModelStatusRequest(), SPEC), timeout=30)
+    assert [(item.version, item.state) for item in response.model_version_status] == [(3, 30)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"name": "kreid", "version": 7}, "Could not find version 7 of model kreid"),
+        ({"name": "m"}, "Could not find any versions of model m"),
+    ],
+)
+def test_status_of_what_is_not_there(stubs, spec, message):
+    with pytest.raises(grpc.RpcError) as caught:
+        stubs[1].GetModelStatus(make_spec(get_model_status_pb2.GetModelStatusRequest(), spec), timeout=30)
+    assert (caught.value.code().name, caught.value.details()) == ("NOT_FOUND", message)
+
+
+def test_the_deadline_bounds_the_run(stubs):
+    frames = np.zeros((1, 1000, 64, 32, 3), np.uint8)
+    started = time.monotonic()
+    with pytest.raises(grpc.RpcError) as caught:
+        stubs[0].Predict(make_request(SPEC, {"frames": frames}), timeout=0.01)
+    assert caught.value.code().name == "DEADLINE_EXCEEDED"
+    assert time.monotonic() - started < 5
+    check_still_answers(stubs)
+
+
+def test_the_server_stops_a_run_at_its_deadline(base_path):
+    server = EmbeddingServer(base_path, port=0).start()
+    try:
+        from kreid.serving.server import RequestRefused
+
+        frames = np.zeros((1, 1000, 64, 32, 3), np.uint8)
+        for seconds in (0.0, 0.001):
+            with pytest.raises(RequestRefused) as caught:
+                server.predict(make_request(SPEC, {"frames": frames}), seconds)
+            assert caught.value.code == "DEADLINE_EXCEEDED"
+    finally:
+        server.stop()
+
+
+def test_a_message_above_the_limit_is_refused(base_path):
+    with (
+        EmbeddingServer(base_path, port=0, max_message_bytes=20_000) as server,
+        grpc.insecure_channel(server.target) as channel,
+    ):
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Predict(make_request(SPEC, {"frames": random_tracklet(0, 9)[None]}), timeout=30)
+        assert caught.value.code().name == "RESOURCE_EXHAUSTED"
+        stub.Predict(make_request(SPEC, {"frames": FRAMES}), timeout=30)
+
+
+def test_many_clients_at_once_get_their_own_answers(stubs, model):
+    tracklets = [random_tracklet(seed, 1 + seed % 3)[None] for seed in range(24)]
+    calls = [stubs[0].Predict.future(make_request(SPEC, {"frames": frames}), timeout=60) for frames in tracklets]
+    if os.environ.get("KREID_SERVING_TARGET"):
+        assert all(call.result().outputs["embedding"] for call in calls)
+        return
+    for frames, call in zip(tracklets, calls, strict=True):
+        answer = tf.make_ndarray(call.result().outputs["embedding"])
+        np.testing.assert_allclose(answer, model.embed(frames), rtol=1e-4, atol=1e-5)
+
+
+def test_the_highest_version_is_served(base_path, tmp_path):
+    for version in (2, 10):
+        (tmp_path / str(version)).symlink_to(base_path / "3")
+    assert EmbeddingServer(tmp_path).version == 10
+
+
+def test_a_taken_port_is_an_error(server, base_path):
+    with pytest.raises(OSError, match="Cannot listen there"):
+        EmbeddingServer(base_path, port=server.port).start()
+
+
+def test_listening_beyond_loopback_warns(base_path):
+    with pytest.warns(UserWarning, match="without authentication"), EmbeddingServer(base_path, host="0.0.0.0", port=0):
+        pass
+
+
+def test_a_broken_version_says_so(base_path, tmp_path):
+    (tmp_path / "1").mkdir()
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        EmbeddingServer(tmp_path, port=0).start()
+
+
+def run_serve(*arguments):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "serving" / "serve.py"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_script_says_when_ready_and_stops_on_a_signal(base_path, number):
+    process = run_serve(str(base_path), "--port", "0", "--name", "people")
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("serving people version 3 on 127.0.0.1:")
+        with grpc.insecure_channel(line.rsplit(" ", 1)[1].strip()) as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            response = stub.Predict(make_request({"name": "people"}, {"frames": FRAMES}), timeout=30)
+        assert response.model_spec.name == "people"
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_serve_script_refuses_a_folder_without_versions(tmp_path):
+    process = run_serve(str(tmp_path))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert errors.strip().splitlines()[-1].startswith("serve.py: The folder holds no version")
+    assert "Traceback" not in errors
