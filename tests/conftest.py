@@ -1,0 +1,20 @@
+"""Fixtures that several folders share."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def golden():
+    """Reads reference values that other implementations gave, or skips the test where they are not at hand."""
+    folder = Path(os.environ.get("KREID_GOLDEN", Path(__file__).parents[1] / ".." / "shared" / "golden"))
+
+    def read(name):
+        if not (folder / name).is_file():
+            pytest.skip(f"no reference values {name} in {folder}; set KREID_GOLDEN to their folder")
+        return np.load(folder / name)
+
+    return read

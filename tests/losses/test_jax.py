@@ -1,0 +1,59 @@
+"""The same values and gradients on JAX. Keras reads its backend once, so this needs a process of its own."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from kreid.distances import pairwise_cosine, pairwise_euclidean
+from kreid.losses import BatchHardTriplet, SmoothedIdentity, WeightedSum
+from kreid.testing.losses import check_loss, value_and_gradient
+
+CASES = {
+    "triplet": (BatchHardTriplet, {}),
+    "triplet_soft": (BatchHardTriplet, {"margin": "soft", "distance": "squared_euclidean", "reduction": "sum"}),
+    "identity": (SmoothedIdentity, {"smoothing": 0.2}),
+    "sum": (WeightedSum, {"losses": [SmoothedIdentity(), BatchHardTriplet("soft")], "weights": [0.5, 2.0]}),
+}
+
+
+def results():
+    """Returns values and gradients of everything; the last two embeddings are equal."""
+    random = np.random.default_rng(0)
+    labels = np.array([0, 1, 2, 0, 1, 5, 3, 3], "int32")
+    outputs = random.normal(size=(8, 6)).astype("float32")
+    outputs[-1] = outputs[-2]
+    found = {}
+    for name, (loss_class, kwargs) in CASES.items():
+        found[name], found[name + "_gradient"] = value_and_gradient(loss_class(**kwargs), labels, outputs)
+    for function in (pairwise_euclidean, pairwise_cosine):
+        name = function.__name__
+        found[name], found[name + "_gradient"] = value_and_gradient(lambda _, x, f=function: f(x), labels, outputs)
+    return labels, outputs, found
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed: pip install jax")
+def test_jax_gives_equal_values_and_gradients_and_keeps_the_contract(tmp_path):
+    file = tmp_path / "jax.npz"
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    ran = subprocess.run(
+        [sys.executable, __file__, str(file)], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert ran.returncode == 0, ran.stderr
+    _, _, expected = results()
+    with np.load(file) as found:
+        assert sorted(found) == sorted(expected)
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+if __name__ == "__main__":
+    assert keras.backend.backend() == "jax"
+    labels, outputs, found = results()
+    for loss_class, kwargs in CASES.values():
+        check_loss(loss_class, kwargs, labels, outputs)
+    np.savez(sys.argv[1], **found)

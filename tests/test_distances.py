@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+from keras import ops
+
+from kreid.distances import (
+    distance_matrix,
+    pairwise_cosine,
+    pairwise_euclidean,
+    pairwise_squared_euclidean,
+    safe_sqrt,
+)
+from kreid.testing.losses import value_and_gradient
+
+
+def gradient_of(function, x):
+    return value_and_gradient(lambda _, inputs: function(inputs), np.zeros(1), x)
+
+
+def rows(n, features, norm=30.0, seed=0):
+    x = np.random.default_rng(seed).normal(size=(n, features))
+    return (norm * x / np.linalg.norm(x, axis=1, keepdims=True)).astype("float32")
+
+
+def euclidean_loops(x, y):
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    return np.array([[np.sqrt(sum((a - b) ** 2)) for b in y] for a in x])
+
+
+def cosine_loops(x, y):
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    return np.array(
+        [[1 - (a @ b) / (np.linalg.norm(a) * np.linalg.norm(b)) if a.any() and b.any() else 1.0 for b in y] for a in x]
+    )
+
+
+def test_safe_sqrt_has_zero_gradient_at_zero_and_keeps_nan():
+    x = np.array([0.0, 4.0, -1.0, 1e-40, 1e-30], "float32")
+    value, gradient = gradient_of(safe_sqrt, x)
+    np.testing.assert_allclose(value, [0, 2, 0, 0, 1e-15], rtol=1e-6)
+    np.testing.assert_allclose(gradient, [0, 0.25, 0, 0, 0.5e15], rtol=1e-5)
+    assert np.isnan(ops.convert_to_numpy(safe_sqrt(np.array([np.nan], "float32"))))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_safe_sqrt_takes_every_float(dtype):
+    roots = ops.convert_to_numpy(ops.cast(safe_sqrt(ops.cast([0.0, 9.0], dtype)), "float32"))
+    np.testing.assert_array_equal(roots, [0, 3])
+
+
+@pytest.mark.parametrize("features", [1, 127, 128, 300])
+def test_pairwise_distances_equal_loops(features):
+    x, y = rows(5, features), rows(7, features, seed=1)
+    expected = euclidean_loops(x, y)
+    np.testing.assert_allclose(pairwise_euclidean(x, y), expected, rtol=1e-6)
+    np.testing.assert_allclose(pairwise_squared_euclidean(x, y), expected**2, rtol=2e-6)
+    np.testing.assert_allclose(pairwise_cosine(x, y), cosine_loops(x, y), atol=1e-6)
+    np.testing.assert_allclose(pairwise_euclidean(x), euclidean_loops(x, x), rtol=1e-6)
+
+
+def test_small_distances_between_long_vectors_are_accurate():
+    x = rows(4, 2048, norm=30)
+    step = np.random.default_rng(2).normal(size=x.shape)
+    near = (x + 1e-3 * step / np.linalg.norm(step, axis=1, keepdims=True)).astype("float32")
+    for distances in (pairwise_euclidean(x, near), distance_matrix(x, near)):
+        np.testing.assert_allclose(np.diag(distances), np.diag(euclidean_loops(x, near)), rtol=1e-5)
+
+
+def test_equal_rows_are_zero_apart_with_finite_gradients():
+    x = np.repeat(rows(3, 512), 2, axis=0)
+    same = np.kron(np.eye(3), np.ones((2, 2))).astype(bool)
+    for function in (pairwise_euclidean, pairwise_squared_euclidean, pairwise_cosine):
+        value, gradient = gradient_of(function, x)
+        assert (value[same] == 0).all() and (value[~same] > 0).all()
+        assert np.isfinite(gradient).all()
+    for metric in ("euclidean", "cosine"):
+        value = distance_matrix(x, x, metric)
+        assert (value[same] == 0).all() and (value[~same] > 0).all()
+
+
+def test_gradient_is_the_unit_difference():
+    x = np.array([[0.0, 0.0], [3.0, 4.0]], "float32")
+    _, gradient = gradient_of(lambda inputs: pairwise_euclidean(inputs)[0, 1], x)
+    np.testing.assert_allclose(gradient, [[-0.6, -0.8], [0.6, 0.8]], rtol=1e-6)
+
+
+def test_a_row_of_zeros_is_one_from_everything_in_cosine():
+    x = np.array([[0.0, 0.0], [2.0, 0.0]], "float32")
+    expected = [[1, 1], [1, 0]]
+    value, gradient = gradient_of(pairwise_cosine, x)
+    np.testing.assert_array_equal(value, expected)
+    assert np.isfinite(gradient).all()
+    np.testing.assert_array_equal(distance_matrix(x, x, "cosine"), expected)
+
+
+def test_leading_axes_are_kept():
+    x = rows(12, 6).reshape(3, 4, 6)
+    distances = ops.convert_to_numpy(pairwise_euclidean(x))
+    assert distances.shape == (3, 4, 4)
+    np.testing.assert_allclose(distances[1], euclidean_loops(x[1], x[1]), rtol=1e-6, atol=1e-7)
+
+
+def test_half_precision_is_computed_in_float32():
+    x = ops.cast(rows(3, 64), "bfloat16")
+    distances = pairwise_euclidean(x)
+    exact = pairwise_euclidean(ops.cast(x, "float32"))
+    assert distances.dtype == exact.dtype
+    np.testing.assert_array_equal(distances, exact)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("block", [1, 3, 100])
+def test_distance_matrix_equals_loops_whatever_the_block(metric, block):
+    x, y = rows(5, 40), rows(8, 40, seed=1)
+    expected = {"euclidean": euclidean_loops, "cosine": cosine_loops}[metric](x, y)
+    distances = distance_matrix(x, y, metric, block=block)
+    assert distances.dtype == np.float32
+    np.testing.assert_allclose(distances, expected, rtol=1e-6, atol=1e-7)
+    assert distance_matrix(x.astype("float64"), y, metric).dtype == np.float64
+
+
+def test_wrong_inputs_are_named():
+    x = rows(2, 4)
+    with pytest.raises(ValueError, match=r"number of features.*Received: x\.shape=\(2, 4\), y\.shape=\(2, 3\)"):
+        pairwise_euclidean(x, x[:, :3])
+    with pytest.raises(ValueError, match=r"number of features.*Received: x\.shape=\(2, 4\), y\.shape=\(2, 3\)"):
+        distance_matrix(x, x[:, :3])
+    with pytest.raises(ValueError, match="Received: metric='manhattan'"):
+        distance_matrix(x, x, "manhattan")
+    with pytest.raises(ValueError, match="Received: block=0"):
+        distance_matrix(x, x, block=0)
+    x[1, 2] = np.nan
+    with pytest.raises(ValueError, match="must be finite"):
+        distance_matrix(x, x)
