@@ -8,7 +8,7 @@ from kreid.data.synthetic import SyntheticConfig, render_mars
 
 def main(arguments=None):
     """Parses the command line and renders."""
-    parser = argparse.ArgumentParser(prog="python -m kreid.data.synthetic", description="Renders walkers as a MARS tree.")
+    parser = argparse.ArgumentParser("python -m kreid.data.synthetic", description="Renders walkers as a MARS tree.")
     parser.add_argument("root", help="folder to make")
     for field in fields(SyntheticConfig):
         pair = isinstance(field.default, tuple)

@@ -44,19 +44,23 @@ class Camera:
 
 
 CAMERAS = {
-    1: Camera(0.15, 0.25, 0.20, (1.02, 1.0, 0.96), (0, 0, 0), 0.02, 1.0, 1.0, 1.0, 3.0, 0.035,
-              ((136, 132, 128), (92, 112, 84)), "trees", 0.34),
-    2: Camera(1.50, 0.50, 0.12, (1.1, 0.98, 0.78), (10, 4, -4), 0.06, 0.85, 0.95, 0.8, 5.0, 0.05,
-              ((158, 128, 112), (120, 106, 100)), "wall", 0.40),
-    3: Camera(3.00, 0.25, 0.30, (0.82, 0.94, 1.14), (0, 4, 14), 0.08, 1.2, 0.85, 0.7, 4.0, 0.04,
-              ((112, 118, 128), (74, 84, 98)), "glass", 0.26),
-    4: Camera(0.85, 0.50, 0.25, (0.94, 1.04, 0.9), (4, 10, 2), 0.05, 1.0, 1.25, 0.9, 4.0, 0.045,
-              ((96, 130, 76), (144, 148, 150)), "fence", 0.30),
-    5: Camera(-1.10, 0.50, 0.10, (0.72, 0.7, 0.72), (22, 22, 26), 0.12, 1.1, 0.55, 0.55, 6.0, 0.06,
-              ((152, 150, 146), (168, 162, 152)), "shops", 0.44),
-    6: Camera(2.50, 0.35, 0.48, (1.06, 0.92, 1.02), (-4, -8, 0), 0.04, 1.45, 1.1, 0.45, 7.0, 0.06,
-              ((88, 84, 90), (60, 56, 66)), "cars", 0.12),
+    1: Camera(0.15, 0.25, 0.20, (1.02, 1.00, 0.97), (0, 0, 0), 0.02, 1.00, 1.00, 1.00, 3.0, 0.035,
+              ((136, 132, 128), (84, 98, 78)), "trees", 0.34),
+    2: Camera(1.50, 0.50, 0.12, (1.06, 0.99, 0.88), (5, 2, -2), 0.04, 0.92, 0.95, 0.80, 4.0, 0.050,
+              ((150, 136, 126), (118, 108, 104)), "wall", 0.40),
+    3: Camera(3.00, 0.25, 0.30, (0.91, 0.97, 1.07), (0, 2, 6), 0.05, 1.08, 0.90, 0.70, 4.0, 0.040,
+              ((122, 126, 130), (80, 88, 98)), "glass", 0.26),
+    4: Camera(0.85, 0.50, 0.25, (0.97, 1.03, 0.94), (2, 4, 0), 0.03, 1.00, 1.12, 0.90, 4.0, 0.045,
+              ((116, 128, 104), (136, 140, 140)), "fence", 0.30),
+    5: Camera(-1.10, 0.50, 0.10, (0.84, 0.83, 0.84), (14, 14, 16), 0.08, 1.00, 0.75, 0.60, 5.0, 0.060,
+              ((150, 148, 144), (160, 154, 146)), "shops", 0.44),
+    6: Camera(2.50, 0.35, 0.48, (1.03, 0.96, 1.01), (-3, -5, -2), 0.04, 1.20, 1.05, 0.50, 6.0, 0.060,
+              ((104, 100, 104), (80, 76, 84)), "cars", 0.12),
 }  # fmt: skip
+
+_SURFACES = np.array(
+    [(140, 138, 134), (104, 104, 108), (168, 162, 152), (98, 112, 80), (150, 118, 102), (74, 76, 82)], dtype=np.float32
+)
 
 
 def colour_response(camera, rng):
@@ -67,19 +71,19 @@ def colour_response(camera, rng):
         rng: `np.random.Generator`.
 
     Returns:
-        `(matrix, table)`: the 12 numbers of Pillow's `Image.convert("RGB", matrix)` and the 768 of `Image.point`.
+        `(matrix, table)`: the 12 numbers of Pillow's `Image.convert("RGB", matrix)` and 256 bytes that map the result.
     """
-    exposure = np.exp(rng.normal(0, 0.2))
-    tint = np.exp(rng.normal(0, 0.06, 3))
+    exposure = np.exp(rng.normal(0, 0.1))
+    tint = np.exp(rng.normal(0, 0.03, 3))
     light = np.array(camera.gain) * tint * exposure
     grey = np.full((3, 3), 1 / 3)
     leak = (1 - 1.5 * camera.mix) * np.eye(3) + 1.5 * camera.mix * grey
-    saturation = camera.saturation * np.exp(rng.normal(0, 0.12))
+    saturation = camera.saturation * np.exp(rng.normal(0, 0.08))
     colours = leak @ (saturation * np.eye(3) + (1 - saturation) * grey)
     matrix = np.concatenate([light[:, None] * colours, np.array(camera.offset)[:, None]], axis=1)
-    gamma = camera.gamma * np.exp(rng.normal(0, 0.08))
-    table = np.rint(255 * (np.arange(256) / 255) ** gamma).astype(int)
-    return tuple(float(m) for m in matrix.ravel()), table.tolist() * 3
+    gamma = camera.gamma * np.exp(rng.normal(0, 0.06))
+    table = np.rint(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
+    return tuple(float(m) for m in matrix.ravel()), table.tobytes()
 
 
 def panorama(camera, size, seed):
@@ -99,15 +103,36 @@ def panorama(camera, size, seed):
     horizon = int(camera.horizon * height)
     rows = np.arange(height, dtype=np.float32)[:, None, None] / height
     near = np.where(rows * height < horizon, 0.0, 1.0)
-    base = near * ground * (0.82 + 0.3 * rows) + (1 - near) * behind
-    blotches = Image.fromarray(rng.integers(0, 256, (8, width // 40), dtype=np.uint8)).resize((width, height), Image.BICUBIC)
-    grain = Image.fromarray(rng.integers(0, 256, (height // 4, width // 8), dtype=np.uint8)).resize((width, height), Image.BILINEAR)
-    relief = (np.asarray(blotches, dtype=np.float32) - 128) * 0.14 + (np.asarray(grain, dtype=np.float32) - 128) * 0.12
+    base = near * _surfaces(rng, ground, size) * (0.82 + 0.3 * rows) + (1 - near) * behind
+    # Sun and shade, unevenness and grain.
+    relief = 0.3 * _clouds(rng, (3, width // 160), size) + 0.16 * _clouds(rng, (8, width // 40), size)
+    relief += 0.14 * _clouds(rng, (height // 4, width // 8), size)
     image = Image.fromarray(np.clip(base + relief[..., None], 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
     _SCENERY[camera.scenery](draw, rng, width, height, horizon, behind)
     _paving(draw, width, height, horizon, ground * 0.86, camera)
     return image.filter(ImageFilter.BoxBlur(height / 320))
+
+
+def _clouds(rng, cells, size):
+    """Smooth random float32 relief `[height, width]` within -128 to 127."""
+    coarse = Image.fromarray(rng.integers(0, 256, cells, dtype=np.uint8))
+    return np.asarray(coarse.resize(size[::-1], Image.Resampling.BICUBIC), dtype=np.float32) - 128
+
+
+def _surfaces(rng, ground, size):
+    """The ground's colours, float32 `[height, width, 3]`: the camera's own between stretches that all cameras share."""
+    height, width = size
+    colours = np.empty((1, width, 3), dtype=np.float32)
+    x = 0
+    while x < width:
+        stretch = int(height * rng.uniform(0.2, 0.9))
+        shared = _SURFACES[rng.integers(len(_SURFACES))]
+        colours[:, x : x + stretch] = ground if rng.random() < 0.4 else 0.25 * ground + 0.75 * shared
+        x += stretch
+    # Edges between stretches run askew.
+    skew = (np.arange(height)[:, None] * rng.uniform(-0.6, 0.6)).astype(int)
+    return colours[0, (np.arange(width)[None] + skew) % width]
 
 
 def _shade(rng, colour, low=0.6, high=1.4):
@@ -154,7 +179,8 @@ def _fence(draw, rng, width, height, horizon, behind):
         r = height * rng.uniform(0.05, 0.12)
         draw.ellipse([x, horizon - 2 * r, x + 3 * r, horizon], fill=_shade(rng, (70, 104, 60)))
     for x in range(0, width, height // 24):
-        draw.line([(x, horizon - height // 6), (x, horizon + height // 14)], fill=_shade(rng, behind, 0.7, 1.1), width=2)
+        bar = _shade(rng, behind, 0.7, 1.1)
+        draw.line([(x, horizon - height // 6), (x, horizon + height // 14)], fill=bar, width=2)
     for y in (horizon - height // 7, horizon + height // 24):
         draw.line([(0, y), (width, y)], fill=_shade(rng, behind, 0.7, 1.0), width=3)
 

@@ -120,10 +120,8 @@ def draw_person(rng):
     below = 0.83 - v * body
     waist = legs + 0.12
     knots = np.array([hem - 0.01, legs, waist, 0.74, 0.8, 0.83])
-    lateral = np.interp(
-        below, knots, np.array([hip * flare, hip * 1.06, 0.82 * hip * belly + 0.01, shoulder * 0.9, shoulder, shoulder * 0.45])
-    )
-    sagittal = np.interp(below, knots, np.array([hip * 0.8 * flare, hip * 0.82, 0.066 * belly, 0.072 * belly, 0.06, 0.035]))
+    sideways = [hip * flare, hip * 1.06, 0.82 * hip * belly + 0.01, shoulder * 0.9, shoulder, shoulder * 0.45]
+    forward = [hip * 0.8 * flare, hip * 0.82, 0.066 * belly, 0.072 * belly, 0.06, 0.035]
 
     texture = _garment(rng, pattern, top, second)
     if rng.random() < 0.35:
@@ -132,7 +130,8 @@ def draw_person(rng):
         _logo(texture, rng, second, centre=np.pi, body=body)
     if lower == "skirt":
         skirt_starts = int(TEXTURE_ROWS * (0.83 - max(shirt_end, legs + 0.02)) / body)
-        texture[skirt_starts:] = _garment(rng, str(rng.choice(("plain", "stripes", "checks", "band"))), bottom, top)[skirt_starts:]
+        skirt = _garment(rng, str(rng.choice(("plain", "stripes", "checks", "band"))), bottom, top)
+        texture[skirt_starts:] = skirt[skirt_starts:]
     if bag == "waist":
         row = int(TEXTURE_ROWS * (0.83 - legs - 0.05) / body)
         texture[row : row + 5] = bag_colour * 0.8
@@ -157,8 +156,8 @@ def draw_person(rng):
         shoulder=float(shoulder),
         hip=float(hip),
         texture=np.clip(texture, 0, 255).astype(np.uint8),
-        lateral=lateral,
-        sagittal=sagittal,
+        lateral=np.interp(below, knots, sideways),
+        sagittal=np.interp(below, knots, forward),
         body=float(body),
         pattern=pattern,
         sleeve=sleeve,

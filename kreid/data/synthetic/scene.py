@@ -31,9 +31,7 @@ class Stage:
             size = (self.height, 10 * self.width)
             self.panoramas[number] = cameras_module.panorama(camera, size, [seed, 1, number])
             grain = np.random.default_rng([seed, 2, number]).normal(128, camera.noise, (2 * height, 2 * width, 1))
-            self.noise[number] = Image.fromarray(
-                np.repeat(np.clip(np.rint(grain), 0, 255).astype(np.uint8), 3, axis=2)
-            )
+            self.noise[number] = Image.fromarray(np.repeat(np.clip(np.rint(grain), 0, 255).astype(np.uint8), 3, axis=2))
 
     def tracklet(self, person, number, frames, rng, kind="person"):
         """Renders one person's passage through one camera.
@@ -107,7 +105,7 @@ class Stage:
         for t in range(1, frames):
             wander[t] = 0.75 * wander[t - 1] + 0.66 * wander[t]
         height = 1.12 * _BODY * np.exp(rng.normal(0, 0.06) + jitter * wander[:, 0])
-        aspect = 0.5 * np.exp(rng.normal(0, 0.1) + 0.5 * jitter * wander[:, 1])
+        aspect = 0.42 * np.exp(rng.normal(0, 0.1) + 0.5 * jitter * wander[:, 1])
         middle = _GROUND - 0.47 * _BODY + rng.normal(0, 0.015) + 0.5 * jitter * wander[:, 2]
         centre = 0.5 + rng.normal(0, 0.04) + jitter * wander[:, 3]
         if kind == "junk" or rng.random() < 0.16:
@@ -167,7 +165,8 @@ class Stage:
         if sharp >= 1:
             small = (width, height)
         image = canvas.resize(small, Image.Resampling.BOX, box=box)
-        image = image.convert("RGB", matrix).point(table)
+        image = image.convert("RGB", matrix)
+        image = Image.frombytes("RGB", small, image.tobytes().translate(table))
         if blur:
             image = image.filter(ImageFilter.BoxBlur((blur * small[0] / 64, 0.2)))
         top, left = shift

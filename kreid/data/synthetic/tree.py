@@ -8,6 +8,7 @@ import struct
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -32,8 +33,8 @@ class SyntheticConfig:
     test_persons: int = 100
     distractors: int = 60
     junk: int = 30
-    tracklets_per_camera: tuple[int, int] = (1, 2)
-    frames_per_tracklet: tuple[int, int] = (8, 24)
+    tracklets_per_camera: tuple[int, int] = (1, 3)
+    frames_per_tracklet: tuple[int, int] = (8, 16)
     image_size: tuple[int, int] = (128, 64)
     seed: int = 0
 
@@ -46,9 +47,11 @@ class SyntheticConfig:
         for name in ("tracklets_per_camera", "frames_per_tracklet"):
             least, most = getattr(self, name)
             if not 1 <= least <= most <= 999:
-                raise ValueError(f"Give {name} as (least, most) within 1 to 999. Received: {name}={getattr(self, name)}")
+                raise ValueError(f"Give {name} as (least, most) within 1 to 999. Received: {name}={(least, most)}")
         if min(self.image_size) < 16:
-            raise ValueError(f"Give image_size as (height, width) of at least 16. Received: image_size={self.image_size}")
+            raise ValueError(
+                f"Give image_size as (height, width) of at least 16 each. Received: image_size={self.image_size}"
+            )
         for name, least in (("train_persons", 1), ("test_persons", 1), ("distractors", 0), ("junk", 0), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}. Received: {name}={getattr(self, name)}")
@@ -86,8 +89,8 @@ def render_mars(
     test_persons=100,
     distractors=60,
     junk=30,
-    tracklets_per_camera=(1, 2),
-    frames_per_tracklet=(8, 24),
+    tracklets_per_camera=(1, 3),
+    frames_per_tracklet=(8, 16),
     image_size=(128, 64),
     seed=0,
     workers=1,
@@ -245,13 +248,18 @@ def _render_in_worker(plan):
 
 
 def _render(stage, work, plan):
-    person = people.draw_person(np.random.default_rng(plan.person_seed))
+    person = _person(plan.person_seed)
     images = stage.tracklet(person, plan.camera, plan.frames, np.random.default_rng(plan.seed), plan.kind)
     names = plan.names
     folder = os.path.join(work, f"bbox_{plan.split}", names[0][:4])
     for name, image in zip(names, images, strict=True):
         image.save(os.path.join(folder, name), "JPEG", quality=_QUALITY)
     return plan.frames
+
+
+@lru_cache(maxsize=16)
+def _person(seed):
+    return people.draw_person(np.random.default_rng(seed))
 
 
 def _save_matrix(path, name, values):

@@ -128,7 +128,8 @@ class _Parts:
         reach = np.where(np.array(self.boxes)[:, None] & _IS_CORNER, 1.35, 1.0)
         offsets = axis[:, :, None] * _ALONG[:, None] + across[:, :, None] * _ACROSS[:, None]
         offsets *= reach[..., None]
-        first, last = start[:, :, None] + offsets[:, :, 5:] * radii[:, :, None, 0], end[:, :, None] + offsets[:, :, :5] * radii[:, :, None, 1]
+        first = start[:, :, None] + offsets[:, :, 5:] * radii[:, :, None, 0]
+        last = end[:, :, None] + offsets[:, :, :5] * radii[:, :, None, 1]
         return np.concatenate([last, first], axis=2).astype(np.float32)
 
     def _project(self, points, rise):
@@ -167,7 +168,7 @@ def _legs(parts, person, phase):
             parts.add(knee, ankle, thick * 0.68, bare, near, thick * 0.45)
             parts.add(hip, knee, thick, bare, near + 0.01, thick * 0.75)
             if person.lower == "shorts":
-                hem = tuple(h + 0.8 * (k - h) for h, k in zip(hip, knee, strict=True))
+                hem = _between(hip, knee, 0.8)
                 parts.add(hip, hem, cloth * 1.2, person.lower_colour, near + 0.02, cloth * 1.1)
         if person.side_stripe:
             seen = np.clip(-side * parts.sin * 1.5, 0, 1)
@@ -175,6 +176,10 @@ def _legs(parts, person, phase):
             upper, middle, lower = ((p[0] + edge * k, p[1], p[2]) for p, k in ((hip, 1.1), (knee, 0.9), (ankle, 0.7)))
             parts.add(upper, middle, 0.012 * seen, person.side_stripe, near + 0.05)
             parts.add(middle, lower, 0.012 * seen, person.side_stripe, near + 0.05)
+
+
+def _between(start, end, share):
+    return tuple(s + share * (e - s) for s, e in zip(start, end, strict=True))
 
 
 def _hand(person, phase, side):
@@ -200,7 +205,7 @@ def _arms(parts, person, phase):
         parts.add(elbow, hand, thick * 0.75, person.skin, near + 0.001, thick * 0.55)
         parts.add(hand, hand, thick * 0.75, person.skin, near + 0.002)
         if person.sleeve:
-            end = elbow if person.sleeve == 1 else tuple(s + 0.75 * (e - s) for s, e in zip(shoulder, elbow, strict=True))
+            end = elbow if person.sleeve == 1 else _between(shoulder, elbow, 0.75)
             parts.add(shoulder, end, thick * 1.1, colour, near + 0.003, thick * 1.05)
         if person.sleeve == 1:
             parts.add(elbow, hand, thick * 1.05, colour, near + 0.0025, thick * 0.8)
@@ -240,7 +245,8 @@ def _bag(parts, person, phase):
         back = -0.105
         parts.add((0, 0.75, back), (0, 0.75 - 0.13 * size, back), half, colour, 0.0, box=True)
         small = parts.wide(0.05 * size, 0.012)
-        parts.add((0, 0.66 - 0.05 * size, back - 0.05), (0, 0.66 - 0.08 * size, back - 0.05), small, person.bag_pocket, box=True)
+        top, low = (0, 0.66 - 0.05 * size, back - 0.05), (0, 0.66 - 0.08 * size, back - 0.05)
+        parts.add(top, low, small, person.bag_pocket, box=True)
     elif person.bag == "messenger":
         half = parts.wide(0.03, 0.07 * size)
         out = person.bag_side * (person.shoulder + 0.03)
@@ -250,7 +256,8 @@ def _bag(parts, person, phase):
         hand = _hand(person, phase, person.bag_side)[2]
         half = parts.wide(0.025, 0.07 * size)
         parts.add(hand, (hand[0], hand[1] - 0.06, hand[2]), 0.008, colour, 0.05)
-        parts.add((hand[0], hand[1] - 0.1, hand[2]), (hand[0], hand[1] - 0.1 - 0.08 * size, hand[2]), half, colour, 0.06, box=True)
+        top, low = (hand[0], hand[1] - 0.1, hand[2]), (hand[0], hand[1] - 0.1 - 0.08 * size, hand[2])
+        parts.add(top, low, half, colour, 0.06, box=True)
         spot = parts.wide(0.002, 0.03 * size)
         parts.add((hand[0], hand[1] - 0.12, hand[2]), (hand[0], hand[1] - 0.13, hand[2]), spot, person.bag_pocket, 0.07)
 
