@@ -97,16 +97,17 @@ def read_frames(paths, image_size, parallelism=None):
 
 
 def _readable(elements, load, image_size, parallelism):
-    count = tf.size(elements, out_type=tf.int64)
-    loaded = tf.data.Dataset.from_tensor_slices(elements).enumerate()
+    count = tf.size(elements)
+    # Not `enumerate()`: its zipped iterators were seen to halve the rate of short tracklets.
+    loaded = tf.data.Dataset.from_tensor_slices((elements, tf.range(count)))
     loaded = loaded.map(
-        lambda position, element: (load(element), tf.cast(position, tf.int32)),
+        lambda element, position: (load(element), position),
         num_parallel_calls=parallelism,
         deterministic=True if parallelism else None,
     ).ignore_errors()
     # One element more than the images, so that the batch is never empty.
     last = tf.data.Dataset.from_tensors((tf.zeros((*image_size, 3), tf.uint8), tf.constant(-1, tf.int32)))
-    frames, kept = loaded.concatenate(last).batch(count + 1).get_single_element()
+    frames, kept = loaded.concatenate(last).batch(tf.cast(count, tf.int64) + 1).get_single_element()
     return frames[:-1], kept[:-1]
 
 

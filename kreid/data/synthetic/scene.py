@@ -7,7 +7,7 @@ from kreid.data.synthetic import cameras as cameras_module
 from kreid.data.synthetic import people, walker
 
 # Frames are drawn on a canvas with room round the person, then cut out and shrunk, which smooths the edges.
-_OVERSAMPLING = 2.0
+_OVERSAMPLING = 1.6
 _CANVAS = (1.25, 1.4)
 _GROUND, _BODY = 0.90, 0.66
 _KINDS = ("person", "distractor", "junk")
@@ -168,7 +168,7 @@ class Stage:
         image = image.convert("RGB", matrix)
         image = Image.frombytes("RGB", small, image.tobytes().translate(table))
         if blur:
-            image = image.filter(ImageFilter.BoxBlur((blur * small[0] / 64, 0.2)))
+            image = image.filter(ImageFilter.BoxBlur((blur * small[0] / 64, 0)))
         top, left = shift
         image = ImageChops.add(image, noise.crop((left, top, left + small[0], top + small[1])), 1, -128)
         return image if small == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)

@@ -253,7 +253,8 @@ def _render(stage, work, plan):
     names = plan.names
     folder = os.path.join(work, f"bbox_{plan.split}", names[0][:4])
     for name, image in zip(names, images, strict=True):
-        image.save(os.path.join(folder, name), "JPEG", quality=_QUALITY)
+        with open(os.path.join(folder, name), "wb") as file:
+            image.save(file, "JPEG", quality=_QUALITY)
     return plan.frames
 
 

@@ -12,7 +12,8 @@ _HEAD = 0.915
 _ANGLES = np.deg2rad([90, 45, 0, -45, -90, -90, -135, -180, -225, -270])
 _ALONG, _ACROSS = np.cos(_ANGLES).astype(np.float32), np.sin(_ANGLES).astype(np.float32)
 _IS_CORNER = np.abs(np.cos(_ANGLES) * np.sin(_ANGLES)) > 0.1
-_VIEWS_STEP = 0.16
+_VIEWS_STEP = 0.25
+_MOST_PARTS = 40
 
 
 @dataclass
@@ -71,7 +72,8 @@ def walk(person, facing, phase, elevation, height):
     """
     parts = _Parts(facing, elevation, height)
     _legs(parts, person, phase)
-    rise = _standing_height(parts)
+    # The hips rise so that the lower foot is on the ground.
+    rise = 0.012 - parts.lowest()
     _arms(parts, person, phase)
     _head(parts, person)
     _bag(parts, person, phase)
@@ -94,56 +96,60 @@ class _Parts:
         self.frames = len(facing)
         self.cos, self.sin = np.cos(facing), np.sin(facing)
         self.tilt = elevation
-        self.scale = height / np.cos(elevation)
-        self.starts, self.ends, self.radii, self.colours, self.biases, self.boxes = [], [], [], [], [], []
+        self.scale = float(height / np.cos(elevation))
+        # Filled part by part: many small arrays would cost more than the drawing.
+        self.points = np.zeros((self.frames, _MOST_PARTS, 2, 3), dtype=np.float32)
+        self.radii = np.zeros((self.frames, _MOST_PARTS, 2), dtype=np.float32)
+        self.colours, self.biases, self.boxes = [], [], []
 
     def add(self, start, end, radius, colour, bias=0.0, end_radius=None, box=False):
         """Adds a capsule between two points `(sideways, up, forward)`, each number or `[frames]`."""
-        self.starts.append(self._points(start))
-        self.ends.append(self._points(end))
-        end_radius = radius if end_radius is None else end_radius
-        ones = np.ones(self.frames)
-        self.radii.append(np.stack([radius * ones, end_radius * ones], axis=1))
+        part = len(self.colours)
+        points = self.points[:, part]
+        for i in range(3):
+            points[:, 0, i] = start[i]
+            points[:, 1, i] = end[i]
+        self.radii[:, part, 0] = radius
+        self.radii[:, part, 1] = radius if end_radius is None else end_radius
         self.colours.append(colour)
         self.biases.append(bias)
         self.boxes.append(box)
-
-    def _points(self, point):
-        return np.stack(np.broadcast_arrays(*point, np.zeros(self.frames))[:3], axis=1)
 
     def wide(self, sideways, forward):
         """Half width on the screen of something that is this wide from the front and from the side."""
         return np.sqrt((sideways * self.cos) ** 2 + (forward * self.sin) ** 2)
 
+    def lowest(self):
+        """Height of the lowest part's end, `[frames]`."""
+        return self.points[:, : len(self.colours), 1, 1].min(axis=1)
+
     def depths(self):
-        middle = (np.stack(self.starts, axis=1) + np.stack(self.ends, axis=1)) / 2
+        """Nearness of each part's middle, with its bias, `[frames, parts]`."""
+        middle = self.points[:, : len(self.colours)].mean(axis=2)
         return middle[..., 2] * self.cos[:, None] - middle[..., 0] * self.sin[:, None] + np.array(self.biases)
 
     def outlines(self, rise):
-        start, end = (self._project(np.stack(p, axis=1), rise) for p in (self.starts, self.ends))
-        radii = np.stack(self.radii, axis=1)[..., None] * self.scale
+        """The capsules' outlines in pixels, float32 `[frames, parts, points, 2]`."""
+        screen = self._project(self.points[:, : len(self.colours)], rise)
+        start, end = screen[:, :, 0], screen[:, :, 1]
+        radii = self.radii[:, : len(self.colours), :, None] * np.float32(self.scale)
         axis = end - start
         axis /= np.maximum(np.linalg.norm(axis, axis=-1, keepdims=True), 1e-6)
         across = np.stack([-axis[..., 1], axis[..., 0]], axis=-1)
-        reach = np.where(np.array(self.boxes)[:, None] & _IS_CORNER, 1.35, 1.0)
+        reach = np.where(np.array(self.boxes)[:, None] & _IS_CORNER, 1.35, 1.0).astype(np.float32)
         offsets = axis[:, :, None] * _ALONG[:, None] + across[:, :, None] * _ACROSS[:, None]
         offsets *= reach[..., None]
         first = start[:, :, None] + offsets[:, :, 5:] * radii[:, :, None, 0]
         last = end[:, :, None] + offsets[:, :, :5] * radii[:, :, None, 1]
-        return np.concatenate([last, first], axis=2).astype(np.float32)
+        return np.concatenate([last, first], axis=2)
 
     def _project(self, points, rise):
-        sideways, up, forward = points[..., 0], points[..., 1] + rise[:, None], points[..., 2]
-        cos, sin = self.cos[:, None], self.sin[:, None]
+        sideways, up, forward = points[..., 0], points[..., 1] + rise[:, None, None], points[..., 2]
+        cos, sin = self.cos[:, None, None], self.sin[:, None, None]
         x = sideways * cos + forward * sin
         nearness = forward * cos - sideways * sin
-        y = -up * np.cos(self.tilt) + nearness * np.sin(self.tilt)
-        return np.stack([x, y], axis=-1) * self.scale
-
-
-def _standing_height(parts):
-    """The hips' rise that keeps the lower foot on the ground."""
-    return -np.minimum.reduce([end[:, 1] for end in parts.ends]) + 0.012
+        y = nearness * np.sin(self.tilt) - up * np.cos(self.tilt)
+        return (np.stack([x, y], axis=-1) * self.scale).astype(np.float32)
 
 
 def _legs(parts, person, phase):
@@ -201,14 +207,15 @@ def _arms(parts, person, phase):
         # At the front and back the arms hang beside the body piece and in front of its edge.
         near = 0.03
         colour = person.sleeve_colour
-        parts.add(shoulder, elbow, thick * 0.85, person.skin, near, thick * 0.75)
-        parts.add(elbow, hand, thick * 0.75, person.skin, near + 0.001, thick * 0.55)
         parts.add(hand, hand, thick * 0.75, person.skin, near + 0.002)
-        if person.sleeve:
-            end = elbow if person.sleeve == 1 else _between(shoulder, elbow, 0.75)
-            parts.add(shoulder, end, thick * 1.1, colour, near + 0.003, thick * 1.05)
         if person.sleeve == 1:
             parts.add(elbow, hand, thick * 1.05, colour, near + 0.0025, thick * 0.8)
+            parts.add(shoulder, elbow, thick * 1.1, colour, near + 0.003, thick * 1.05)
+            continue
+        parts.add(shoulder, elbow, thick * 0.85, person.skin, near, thick * 0.75)
+        parts.add(elbow, hand, thick * 0.75, person.skin, near + 0.001, thick * 0.55)
+        if person.sleeve:
+            parts.add(shoulder, _between(shoulder, elbow, 0.75), thick * 1.1, colour, near + 0.003, thick * 1.05)
 
 
 def _head(parts, person):
@@ -268,13 +275,13 @@ def _body_piece(person, facing, scale, elevation):
     source = np.linspace(0, len(person.texture) - 1, rows)
     knots = np.arange(len(person.texture))
     lateral, sagittal = np.interp(source, knots, person.lateral), np.interp(source, knots, person.sagittal)
-    half = np.sqrt((lateral * np.cos(facing)) ** 2 + (sagittal * np.sin(facing)) ** 2) * scale
+    half = np.sqrt((lateral * np.cos(facing)) ** 2 + (sagittal * np.sin(facing)) ** 2).astype(np.float32) * scale
     reach = int(np.ceil(half.max()))
-    x = (np.arange(2 * reach) + 0.5 - reach)[None] / half[:, None]
+    x = (np.arange(2 * reach, dtype=np.float32) + 0.5 - reach)[None] / half[:, None]
     inside = np.abs(x) <= 1
     x = np.clip(x, -1, 1)
     columns = person.texture.shape[1]
-    column = ((np.arcsin(x) - facing) / (2 * np.pi) * columns).astype(int) % columns
+    column = ((np.arcsin(x) - facing) * (columns / (2 * np.pi))).astype(np.intp) % columns
     shade = 0.7 + 0.3 * np.sqrt(1 - x**2)
     picture = person.texture[source.astype(int)[:, None], column] * shade[..., None]
     return Image.fromarray(picture.astype(np.uint8)), Image.fromarray(inside.astype(np.uint8) * 255)

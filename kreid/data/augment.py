@@ -1,0 +1,115 @@
+"""Training augmentation, drawn once per tracklet.
+
+All frames of a clip get the same treatment: a flip or an erased patch that
+flickers from frame to frame would be motion the camera never saw.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+MEAN_COLOUR = (124, 116, 104)
+
+_ERASED_AREA = (0.02, 0.4)
+_ERASED_ASPECT = (0.3, 3.33)
+# A patch may be drawn too tall or too wide; so many tries leave practically no tracklet without one.
+_ERASE_TRIES = 16
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Horizontal flip, padded crop and random erasing.
+
+    Numbers are drawn in NumPy when an epoch is planned, and applied in the
+    graph to `uint8` frames, in the order flip, crop, erase.
+
+    Args:
+        flip: float in `[0, 1]`, probability of a horizontal flip.
+        crop_padding: int, zeros added on each side, in pixels, before a crop
+            of the old size is taken at random. 0 turns it off.
+        erase: float in `[0, 1]`, probability that a rectangle (0.02 to 0.4 of
+            the area, aspect 0.3 to 3.33) is filled with ImageNet's mean colour.
+
+    Raises:
+        ValueError: if a setting is outside its range.
+
+    Reference: Zhong et al., Random Erasing Data Augmentation, 2020. One
+    rectangle serves the whole tracklet.
+    """
+
+    flip: float = 0.5
+    crop_padding: int = 10
+    erase: float = 0.0
+
+    def __post_init__(self):
+        for name in ("flip", "erase"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` is a probability, from 0 to 1. Received: {name}={getattr(self, name)}")
+        if self.crop_padding < 0 or self.crop_padding != int(self.crop_padding):
+            raise ValueError(
+                f"`crop_padding` is a number of pixels, 0 or more. Received: crop_padding={self.crop_padding}"
+            )
+
+    def draw(self, count, image_size, rng):
+        """Draws the numbers for several tracklets.
+
+        Args:
+            count: int, tracklets.
+            image_size: `(height, width)` of the frames.
+            rng: `np.random.Generator`.
+
+        Returns:
+            `int32` `(count, 7)`: flip, crop's top and left in the padded
+            frame, and the erased rectangle's top, left, height and width
+            (height 0 where nothing is erased).
+        """
+        height, width = image_size
+        flip = rng.random(count) < self.flip
+        corner = rng.integers(0, 2 * int(self.crop_padding) + 1, (count, 2))
+        area = rng.uniform(*_ERASED_AREA, (count, _ERASE_TRIES)) * height * width
+        aspect = np.exp(rng.uniform(*np.log(_ERASED_ASPECT), (count, _ERASE_TRIES)))
+        tall = np.rint(np.sqrt(area * aspect)).astype(int)
+        wide = np.rint(np.sqrt(area / aspect)).astype(int)
+        fits = (tall > 0) & (wide > 0) & (tall <= height) & (wide <= width)
+        first = np.argmax(fits, axis=1)[:, None]
+        erased = (rng.random(count) < self.erase) & fits.any(axis=1)
+        tall = np.where(erased, np.take_along_axis(tall, first, 1)[:, 0], 0)
+        wide = np.where(erased, np.take_along_axis(wide, first, 1)[:, 0], 0)
+        top = rng.integers(0, height - tall + 1)
+        left = rng.integers(0, width - wide + 1)
+        return np.stack([flip, corner[:, 0], corner[:, 1], top, left, tall, wide], axis=1).astype(np.int32)
+
+    def apply(self, frames, numbers):
+        """Applies one tracklet's numbers to all its frames.
+
+        Args:
+            frames: `uint8` tensor `(frames, height, width, 3)` of static
+                height and width.
+            numbers: `int32` tensor `(7,)`, a row of what `draw` gave.
+
+        Returns:
+            `uint8` tensor of the same shape.
+        """
+        shape = frames.shape
+        numbers = tf.unstack(numbers, 7)
+        if self.flip:
+            frames = tf.cond(numbers[0] > 0, lambda: tf.reverse(frames, [2]), lambda: frames)
+        if self.crop_padding:
+            frames = self._crop(frames, numbers[1], numbers[2], shape)
+        if self.erase:
+            frames = tf.cond(numbers[5] > 0, lambda: _erase(frames, *numbers[3:]), lambda: frames)
+        return frames
+
+    def _crop(self, frames, top, left, shape):
+        padding = [int(self.crop_padding)] * 2
+        padded = tf.pad(frames, [[0, 0], padding, padding, [0, 0]])
+        return tf.ensure_shape(padded[:, top : top + shape[1], left : left + shape[2]], shape)
+
+
+def _erase(frames, top, left, tall, wide):
+    rows, columns = tf.range(frames.shape[1]), tf.range(frames.shape[2])
+    in_rows = (rows >= top) & (rows < top + tall)
+    in_columns = (columns >= left) & (columns < left + wide)
+    patch = in_rows[:, None, None] & in_columns[None, :, None]
+    return tf.where(patch, tf.constant(MEAN_COLOUR, tf.uint8), frames)

@@ -1,0 +1,87 @@
+"""Which frames of a tracklet a training clip is made of.
+
+Three ways, all NumPy and free of state. Which frames are embedded at test
+time is a layer inside the model instead, so that it is exported with it.
+"""
+
+import numpy as np
+
+
+def random_clip(length, num_frames, rng):
+    """Draws frames anywhere in the tracklet.
+
+    A tracklet shorter than the clip gives every frame at least
+    `num_frames // length` times.
+
+    Args:
+        length: int, frames of the tracklet.
+        num_frames: int, frames of the clip.
+        rng: `np.random.Generator`.
+
+    Returns:
+        `int64` positions `(num_frames,)`, sorted in time.
+
+    Raises:
+        ValueError: if `length` or `num_frames` is below 1.
+
+    Example:
+
+    >>> clip = random_clip(2, 4, np.random.default_rng(0))
+    >>> clip.tolist()
+    [0, 0, 1, 1]
+    """
+    _check(length, num_frames)
+    repeated = np.tile(np.arange(length), num_frames // length)
+    drawn = rng.choice(length, num_frames % length, replace=False)
+    return np.sort(np.concatenate([repeated, drawn]))
+
+
+def chunk_clip(length, num_frames, rng):
+    """Cuts the tracklet into equal chunks and draws one frame from each.
+
+    A tracklet shorter than the clip repeats its frames evenly.
+
+    Args:
+        length: int, frames of the tracklet.
+        num_frames: int, frames of the clip and so the number of chunks.
+        rng: `np.random.Generator`.
+
+    Returns:
+        `int64` positions `(num_frames,)`, sorted in time.
+
+    Raises:
+        ValueError: if `length` or `num_frames` is below 1.
+    """
+    _check(length, num_frames)
+    edges = np.arange(num_frames + 1) * length // num_frames
+    return rng.integers(edges[:-1], np.maximum(edges[1:], edges[:-1] + 1))
+
+
+def adjacent_clip(length, num_frames, rng):
+    """Draws a run of consecutive frames.
+
+    A tracklet shorter than the clip repeats its frames evenly.
+
+    Args:
+        length: int, frames of the tracklet.
+        num_frames: int, frames of the clip.
+        rng: `np.random.Generator`.
+
+    Returns:
+        `int64` positions `(num_frames,)`, sorted in time.
+
+    Raises:
+        ValueError: if `length` or `num_frames` is below 1.
+    """
+    _check(length, num_frames)
+    if length < num_frames:
+        return np.arange(num_frames) * length // num_frames
+    return rng.integers(length - num_frames + 1) + np.arange(num_frames)
+
+
+def _check(length, num_frames):
+    if length < 1 or num_frames < 1:
+        raise ValueError(
+            "A clip needs a tracklet of at least one frame and at least one frame of its own. "
+            f"Received: length={length}, num_frames={num_frames}"
+        )

@@ -1,0 +1,92 @@
+"""What could not be read, by name."""
+
+import threading
+from collections import Counter
+
+
+class DamageLog:
+    """Counts unreadable frames and stops a run that meets too many.
+
+    Args:
+        max_damaged: float in `[0, 1]`, the share of distinct damaged frames
+            among the distinct frames tried above which `check` raises.
+
+    Raises:
+        ValueError: if `max_damaged` is outside its range.
+
+    Example:
+
+    >>> log = DamageLog(max_damaged=0.5)
+    >>> log.add(["a.jpg", "a.jpg"])
+    >>> log.counts
+    {'a.jpg': 2}
+    """
+
+    def __init__(self, max_damaged=0.05):
+        if not 0 <= max_damaged <= 1:
+            raise ValueError(f"`max_damaged` is a share, from 0 to 1. Received: max_damaged={max_damaged}")
+        self.max_damaged = max_damaged
+        self._counts = Counter()
+        self._tracklets = {}
+        self._lock = threading.Lock()
+
+    @property
+    def counts(self):
+        """Dict of frame name -> how often it could not be read."""
+        with self._lock:
+            return dict(self._counts)
+
+    @property
+    def tracklets(self):
+        """Ids of tracklets of which no frame asked for could be read, in the order met."""
+        with self._lock:
+            return tuple(self._tracklets)
+
+    def add(self, frames, tracklets=()):
+        """Notes unreadable frames, and tracklets left without any.
+
+        Args:
+            frames: names of frames, each counted once more.
+            tracklets: ids of tracklets.
+        """
+        with self._lock:
+            self._counts.update(frames)
+            self._tracklets.update(dict.fromkeys(tracklets))
+
+    def check(self, tried):
+        """Stops when too much is damaged.
+
+        Args:
+            tried: int, distinct frames tried so far.
+
+        Raises:
+            ValueError: if the share is above `max_damaged`; lists the first 20.
+        """
+        counts = self.counts
+        if len(counts) > self.max_damaged * tried:
+            raise ValueError(
+                f"{len(counts)} of {tried} frames cannot be read, more than the {self.max_damaged:.1%} allowed. "
+                "Mend or remove these files, or raise `max_damaged`.\n"
+                f"{_listed(counts, 20)}\nReceived: max_damaged={self.max_damaged}"
+            )
+
+    def report(self):
+        """What was damaged, as text of several lines.
+
+        Returns:
+            A str; `"no damaged frames"` when there is nothing to say.
+        """
+        counts = self.counts
+        if not counts:
+            return "no damaged frames"
+        lines = [f"{len(counts)} damaged frames:", _listed(counts, 20)]
+        if self.tracklets:
+            lines.append(f"tracklets without a readable frame: {', '.join(self.tracklets)}")
+        return "\n".join(lines)
+
+
+def _listed(counts, limit):
+    lines = [f"  {name} ({count} times)" for name, count in sorted(counts.items())[:limit]]
+    if len(counts) > limit:
+        lines.append(f"  and {len(counts) - limit} more")
+    return "\n".join(lines)

@@ -1,0 +1,399 @@
+"""Tracklets to batches, by tf.data from end to end.
+
+An epoch of training is planned in NumPy in one call: which tracklets meet,
+which of their frames are shown, how each tracklet is augmented. The graph does
+the rest, so that no Python runs per frame or per tracklet, and the batches
+depend on the plan alone, whatever runs in parallel.
+"""
+
+import functools
+import threading
+
+import numpy as np
+import tensorflow as tf
+
+from kreid.data.augment import Augmentation
+from kreid.data.clips import adjacent_clip, chunk_clip, random_clip
+from kreid.data.damage import DamageLog
+from kreid.data.frames import read_frames
+from kreid.data.identities import PKSampler
+
+_CLIPS = {"random": random_clip, "chunks": chunk_clip, "adjacent": adjacent_clip}
+
+
+class TrainingPipeline:
+    """Endless batches of P persons x K tracklets x T frames.
+
+    The same seed gives the same batches, bit for bit, whatever the
+    parallelism, and `dataset(first_epoch=e)` begins where an uninterrupted run
+    would be after e epochs.
+
+    Damage: a frame that cannot be read is taken out of its clip, which repeats
+    its readable frames instead. A clip without any is replaced by another clip
+    of the same person in the batch (of another person where there is none, the
+    label going along). `damage` counts both. The run stops with an error when
+    the share of distinct damaged frames among those tried exceeds
+    `max_damaged`, or a batch has no readable frame at all.
+
+    Args:
+        tracklets: sequence of `Tracklet`, persons above 0.
+        image_size: `(height, width)` of the frames.
+        num_frames: int, T.
+        clips: `"random"`, `"chunks"` or `"adjacent"`, see `kreid.data.clips`.
+        persons_per_batch: int, P.
+        tracklets_per_person: int, K.
+        augmentation: an `Augmentation`.
+        seed: int, 0 or more.
+        steps_per_epoch: optional int; by default an epoch shows each identity
+            once. Other lengths go through the same endless order.
+        targets: names of the model's outputs that take the label.
+        max_damaged: float, see above.
+        parallelism: optional int, tracklets loaded at once. By default
+            tf.data decides.
+
+    Raises:
+        ValueError: if a setting is out of range, a tracklet is of no identity,
+            or P x K cannot be drawn (see `PKSampler`).
+    """
+
+    def __init__(
+        self,
+        tracklets,
+        *,
+        image_size,
+        num_frames,
+        clips="random",
+        persons_per_batch,
+        tracklets_per_person,
+        augmentation=None,
+        seed=0,
+        steps_per_epoch=None,
+        targets=("logits", "embedding"),
+        max_damaged=0.05,
+        parallelism=None,
+    ):
+        self.image_size = _checked_size(image_size)
+        if clips not in _CLIPS:
+            raise ValueError(f"`clips` must be one of {', '.join(map(repr, _CLIPS))}. Received: clips={clips!r}")
+        if num_frames < 1:
+            raise ValueError(f"`num_frames` must be at least 1. Received: num_frames={num_frames}")
+        if steps_per_epoch is not None and steps_per_epoch < 1:
+            raise ValueError(f"`steps_per_epoch` must be at least 1. Received: steps_per_epoch={steps_per_epoch}")
+        if isinstance(targets, str) or not targets:
+            raise ValueError(f"`targets` must be a tuple of output names. Received: targets={targets!r}")
+        self._tracklets = _checked_tracklets(tracklets)
+        nobody = [tracklet.id for tracklet in self._tracklets if tracklet.person <= 0]
+        if nobody:
+            raise ValueError(
+                f"Training needs identities: leave out distractors and junk. Received: {len(nobody)} tracklets of "
+                f"persons 0 or below, such as {nobody[0]!r}"
+            )
+        persons = np.array([tracklet.person for tracklet in self._tracklets])
+        self.labels = {int(person): label for label, person in enumerate(np.unique(persons))}
+        self.num_frames = num_frames
+        self.augmentation = Augmentation() if augmentation is None else augmentation
+        self.targets = tuple(targets)
+        self.damage = DamageLog(max_damaged)
+        self._labels = np.unique(persons, return_inverse=True)[1].astype(np.int32)
+        self._sampler = PKSampler(
+            persons,
+            persons_per_batch,
+            tracklets_per_person,
+            seed,
+            cameras_of_tracklets=[tracklet.camera for tracklet in self._tracklets],
+        )
+        self.seed = seed
+        self.batch_size = persons_per_batch * tracklets_per_person
+        self.steps_per_epoch = steps_per_epoch or self._sampler.steps_per_epoch
+        self._clip = _CLIPS[clips]
+        self._parallelism = parallelism or tf.data.AUTOTUNE
+        self._paths = [path for tracklet in self._tracklets for path in tracklet.frames]
+        self._lengths = np.array([len(tracklet) for tracklet in self._tracklets])
+        self._starts = np.cumsum(self._lengths) - self._lengths
+        self._tried = np.zeros(len(self._paths), bool)
+        self._lock = threading.Lock()
+
+    @property
+    def num_identities(self):
+        """The number of distinct persons, and so of labels."""
+        return len(self.labels)
+
+    def dataset(self, first_epoch=0):
+        """The batches from an epoch on, without end.
+
+        Args:
+            first_epoch: int, 0 or more.
+
+        Returns:
+            A `tf.data.Dataset` of `(inputs, labels)`: `{"frames": uint8
+            (B, T, H, W, 3), "lengths": int32 (B,)}` and, for every target, the
+            `int32` label `(B,)`. Shapes are static.
+        """
+        if first_epoch < 0:
+            raise ValueError(f"`first_epoch` must be 0 or more. Received: first_epoch={first_epoch}")
+        paths = tf.constant(self._paths)
+        plans = tf.data.Dataset.counter(first_epoch).map(self._planned).prefetch(1)
+        clips = plans.flat_map(lambda *plan: tf.data.Dataset.from_tensor_slices(plan))
+        clips = clips.map(functools.partial(self._load, paths), num_parallel_calls=self._parallelism)
+        batches = clips.batch(self.batch_size, drop_remainder=True).map(self._assemble)
+        return batches.prefetch(2).with_options(_options())
+
+    def plan(self, epoch):
+        """Draws everything random about one epoch.
+
+        Args:
+            epoch: int, 0 or more.
+
+        Returns:
+            A tuple of arrays over the epoch's clips, batch after batch: rows
+            of the tracklets `int32 (clips,)`, frame numbers over all tracklets
+            laid end to end `int32 (clips, T)`, augmentation numbers `int32
+            (clips, 7)`.
+        """
+        whole = self._sampler.steps_per_epoch
+        steps = np.arange(self.steps_per_epoch) + epoch * self.steps_per_epoch
+        passes = [self._sampler.epoch(int(number)) for number in np.unique(steps // whole)]
+        rows = np.concatenate(passes)[steps - steps[0] // whole * whole].ravel()
+        # The third number keeps these draws apart from the sampler's.
+        rng = np.random.default_rng((self.seed, epoch, 1))
+        frames = np.stack([self._starts[row] + self._clip(self._lengths[row], self.num_frames, rng) for row in rows])
+        numbers = self.augmentation.draw(len(rows), self.image_size, rng)
+        return rows.astype(np.int32), frames.astype(np.int32), numbers
+
+    def _planned(self, epoch):
+        rows, frames, numbers, tried = tf.numpy_function(
+            self._plan_and_count, [epoch], (tf.int32, tf.int32, tf.int32, tf.int32)
+        )
+        clips = self.steps_per_epoch * self.batch_size
+        return (
+            tf.ensure_shape(rows, (clips,)),
+            tf.ensure_shape(frames, (clips, self.num_frames)),
+            tf.ensure_shape(numbers, (clips, 7)),
+            tf.ensure_shape(tried, (clips,)),
+        )
+
+    def _plan_and_count(self, epoch):
+        rows, frames, numbers = self.plan(int(epoch))
+        with self._lock:
+            self._tried[frames.ravel()] = True
+            tried = np.count_nonzero(self._tried)
+        return rows, frames, numbers, np.full(len(rows), tried, np.int32)
+
+    def _load(self, paths, row, clip, numbers, tried):
+        distinct, place = tf.unique(clip)
+        frames, kept = read_frames(tf.gather(paths, distinct), self.image_size)
+        frames = tf.cond(
+            tf.size(kept) == tf.size(distinct),
+            lambda: tf.gather(frames, place),
+            lambda: self._refill(frames, kept, row, distinct, place, tried),
+        )
+        frames = tf.ensure_shape(frames, (self.num_frames, *self.image_size, 3))
+        return self.augmentation.apply(frames, numbers), tf.gather(self._labels, row), tf.size(kept) > 0
+
+    def _refill(self, frames, kept, row, distinct, place, tried):
+        found = tf.scatter_nd(kept[:, None], tf.range(1, tf.size(kept) + 1), [tf.size(distinct)])
+        unread = tf.boolean_mask(distinct, found == 0)
+        noted = tf.numpy_function(self._note, [unread, row, tf.size(kept) == 0, tried], tf.int32)
+        usable = tf.gather(found, place)
+        # A clip without a readable frame becomes the black frame 0; its batch replaces it.
+        usable = tf.cond(tf.size(kept) > 0, lambda: tf.boolean_mask(usable, usable > 0), lambda: tf.constant([0]))
+        with tf.control_dependencies([noted]):
+            source = tf.gather(usable, tf.range(self.num_frames) * tf.size(usable) // self.num_frames)
+        return tf.gather(tf.pad(frames, [[1, 0], [0, 0], [0, 0], [0, 0]]), source)
+
+    def _note(self, unread, row, nothing_left, tried):
+        tracklets = [self._tracklets[row].id] if nothing_left else []
+        self.damage.add([self._paths[number] for number in unread], tracklets)
+        self.damage.check(int(tried))
+        return np.int32(0)
+
+    def _assemble(self, frames, labels, alive):
+        frames, labels = tf.cond(
+            tf.reduce_all(alive), lambda: (frames, labels), lambda: self._replace(frames, labels, alive)
+        )
+        frames = tf.ensure_shape(frames, (self.batch_size, self.num_frames, *self.image_size, 3))
+        labels = tf.ensure_shape(labels, (self.batch_size,))
+        lengths = tf.fill((self.batch_size,), self.num_frames)
+        return {"frames": frames, "lengths": lengths}, {target: labels for target in self.targets}
+
+    def _replace(self, frames, labels, alive):
+        readable = tf.debugging.Assert(
+            tf.reduce_any(alive), ["No clip of a batch has a readable frame: see the pipeline's damage.report()."]
+        )
+        with tf.control_dependencies([readable]):
+            same = tf.cast(labels[:, None] == labels[None, :], tf.int32)
+            worth = tf.cast(alive, tf.int32)[None, :] * (1 + same)
+        source = tf.where(alive, tf.range(self.batch_size), tf.argmax(worth, axis=1, output_type=tf.int32))
+        return tf.gather(frames, source), tf.gather(labels, source)
+
+
+class EvaluationPipeline:
+    """Batches of whole tracklets of similar length, zero-padded.
+
+    Damage: a frame that cannot be read is taken out and the rest move up. A
+    tracklet without any readable frame is left out, so its row never comes;
+    `damage.tracklets` names it. The pass stops with an error when the share of
+    distinct damaged frames among those to be read exceeds `max_damaged`.
+
+    Args:
+        tracklets: sequence of `Tracklet`, of any person.
+        image_size: `(height, width)` of the frames.
+        batch_frames: int, frames of a batch, padding included. A longer
+            tracklet makes a batch of its own.
+        select: optional callable, length -> int positions of the frames that
+            the model will use; then only those are read. It must be the
+            model's own choice, and choose all of a tracklet it has chosen
+            from. A tracklet with a damaged frame among them is read whole and
+            the choice left to the model, as it would be without `select`.
+        max_damaged: float, see above.
+        parallelism: optional int, batches loaded at once. By default tf.data
+            decides.
+
+    Raises:
+        ValueError: if a setting is out of range, or `select` gives positions
+            outside the tracklet.
+    """
+
+    def __init__(self, tracklets, image_size, batch_frames=256, select=None, max_damaged=0.05, parallelism=None):
+        self.image_size = _checked_size(image_size)
+        if batch_frames < 1:
+            raise ValueError(f"`batch_frames` must be at least 1. Received: batch_frames={batch_frames}")
+        self._tracklets = _checked_tracklets(tracklets)
+        self.damage = DamageLog(max_damaged)
+        self._parallelism = parallelism or tf.data.AUTOTUNE
+        self._paths = [path for tracklet in self._tracklets for path in tracklet.frames]
+        lengths = np.array([len(tracklet) for tracklet in self._tracklets])
+        starts = np.cumsum(lengths) - lengths
+        chosen = {length: _positions(select, length) for length in np.unique(lengths).tolist()}
+        # One table of frame numbers: the chosen ones of every tracklet, then all of every tracklet.
+        table = [start + chosen[length] for start, length in zip(starts, lengths.tolist(), strict=True)]
+        self._chosen_lengths = np.array([len(frames) for frames in table])
+        self._chosen_starts = np.cumsum(self._chosen_lengths) - self._chosen_lengths
+        self._whole_lengths, self._whole_starts = lengths, starts + self._chosen_lengths.sum()
+        self._table = np.concatenate([*table, np.arange(len(self._paths))]).astype(np.int32)
+        self._selects = select is not None
+        self._to_try = np.zeros(len(self._paths), bool)
+        self._to_try[np.concatenate(table)] = True
+        self._lock = threading.Lock()
+        self._batches = self._grouped(batch_frames)
+
+    @property
+    def num_batches(self):
+        """Batches of a pass over undamaged data; damage can only lower it."""
+        return len(self._batches)
+
+    def dataset(self):
+        """One pass over the tracklets, the longest first.
+
+        Returns:
+            A `tf.data.Dataset` of `(inputs, rows)`: `{"frames": uint8
+            (B, T, H, W, 3), "lengths": int32 (B,)}` and the `int32` rows
+            `(B,)` of the tracklets given. B and T differ between batches.
+        """
+        order = tf.constant(np.concatenate(self._batches).astype(np.int32))
+        sizes = np.array([len(rows) for rows in self._batches])
+        ends = np.cumsum(sizes)
+        paths, table = tf.constant(self._paths), tf.constant(self._table)
+        batches = tf.data.Dataset.from_tensor_slices((ends - sizes, ends))
+        batches = batches.map(
+            lambda start, end: self._load(paths, table, order[start:end]), num_parallel_calls=self._parallelism
+        )
+        batches = batches.filter(lambda inputs, rows: tf.size(rows) > 0)
+        return batches.prefetch(2).with_options(_options())
+
+    def _grouped(self, batch_frames):
+        order = np.argsort(-self._chosen_lengths, kind="stable")
+        batches, start = [], 0
+        while start < len(order):
+            end = start + max(1, batch_frames // self._chosen_lengths[order[start]])
+            batches.append(order[start:end])
+            start = end
+        return batches
+
+    def _load(self, paths, table, rows):
+        starts, lengths = tf.gather(self._chosen_starts, rows), tf.gather(self._chosen_lengths, rows)
+        frames, counts, unread = self._read(paths, table, starts, lengths)
+        frames, counts = tf.cond(
+            tf.size(unread) == 0,
+            lambda: (frames, counts),
+            lambda: self._note_damage(paths, table, rows, frames, counts, unread),
+        )
+        padded = tf.RaggedTensor.from_row_lengths(frames, counts, validate=False).to_tensor()
+        padded = tf.ensure_shape(padded, (None, None, *self.image_size, 3))
+        some = counts > 0
+        padded, counts, rows = tf.cond(
+            tf.reduce_all(some),
+            lambda: (padded, counts, rows),
+            lambda: tuple(tf.boolean_mask(values, some) for values in (padded, counts, rows)),
+        )
+        return {"frames": padded, "lengths": tf.cast(counts, tf.int32)}, rows
+
+    def _read(self, paths, table, starts, lengths):
+        places = tf.ragged.range(starts, starts + lengths)
+        wanted = tf.gather(table, places.values)
+        frames, kept = read_frames(tf.gather(paths, wanted), self.image_size)
+        counts = tf.math.bincount(
+            tf.gather(tf.cast(places.value_rowids(), tf.int32), kept),
+            minlength=tf.size(starts),
+            maxlength=tf.size(starts),
+            dtype=tf.int64,
+        )
+        is_kept = tf.scatter_nd(kept[:, None], tf.ones_like(kept), [tf.size(wanted)])
+        return frames, counts, tf.boolean_mask(wanted, is_kept == 0)
+
+    def _note_damage(self, paths, table, rows, frames, counts, unread):
+        touched = rows[:0]
+        if self._selects:
+            damaged = counts < tf.gather(self._chosen_lengths, rows)
+            starts = tf.where(damaged, tf.gather(self._whole_starts, rows), tf.gather(self._chosen_starts, rows))
+            lengths = tf.where(damaged, tf.gather(self._whole_lengths, rows), tf.gather(self._chosen_lengths, rows))
+            frames, counts, unread = self._read(paths, table, starts, lengths)
+            touched = tf.boolean_mask(rows, damaged)
+        dead = tf.boolean_mask(rows, counts == 0)
+        noted = tf.numpy_function(self._note, [unread, dead, touched], tf.int32)
+        with tf.control_dependencies([noted]):
+            return tf.identity(frames), tf.identity(counts)
+
+    def _note(self, unread, dead, touched):
+        with self._lock:
+            for row in touched:
+                start = self._whole_starts[row]
+                self._to_try[self._table[start : start + self._whole_lengths[row]]] = True
+            tried = np.count_nonzero(self._to_try)
+        self.damage.add([self._paths[number] for number in unread], [self._tracklets[row].id for row in dead])
+        self.damage.check(tried)
+        return np.int32(0)
+
+
+def _checked_size(image_size):
+    if len(image_size) != 2 or min(image_size) < 1:
+        raise ValueError(f"`image_size` must be (height, width), both positive. Received: image_size={image_size}")
+    return int(image_size[0]), int(image_size[1])
+
+
+def _checked_tracklets(tracklets):
+    tracklets = tuple(tracklets)
+    if not tracklets:
+        raise ValueError("There must be at least one tracklet. Received: tracklets=()")
+    hollow = [tracklet.id for tracklet in tracklets if not tracklet.frames]
+    if hollow:
+        raise ValueError(f"Every tracklet needs at least one frame. Received: {hollow[0]!r} without frames")
+    return tracklets
+
+
+def _positions(select, length):
+    if select is None:
+        return np.arange(length)
+    positions = np.asarray(select(length))
+    if positions.ndim != 1 or not positions.size or positions.min() < 0 or positions.max() >= length:
+        raise ValueError(
+            f"`select` must give positions from 0 to {length - 1} for a tracklet of {length} frames. "
+            f"Received: select({length})={positions.tolist()}"
+        )
+    return positions
+
+
+def _options():
+    options = tf.data.Options()
+    options.deterministic = True
+    return options
