@@ -167,9 +167,9 @@ def distance_matrix(x, y, metric="euclidean", block=2048):
         raise ValueError(f"`block` must be at least 1. Received: block={block}")
     result = np.empty((len(x), len(y)), np.float64 if np.float64 in (x.dtype, y.dtype) else np.float32)
     for column in range(0, len(y), block):
-        columns, column_squares = _rows_float64(y[column : column + block], metric, "y")
+        columns, column_squares = _rows_float64(y, slice(column, column + block), metric, "y")
         for row in range(0, len(x), block):
-            rows, row_squares = _rows_float64(x[row : row + block], metric, "x")
+            rows, row_squares = _rows_float64(x, slice(row, row + block), metric, "x")
             product = rows @ columns.T
             target = result[row : row + block, column : column + block]
             if metric == "cosine":
@@ -187,12 +187,14 @@ def distance_matrix(x, y, metric="euclidean", block=2048):
     return result
 
 
-def _rows_float64(rows, metric, name):
-    rows = np.asarray(rows, np.float64)
+def _rows_float64(array, part, metric, name):
+    rows = np.asarray(array[part], np.float64)
     squares = np.einsum("nd,nd->n", rows, rows)
-    if not np.isfinite(squares).all():
+    finite = np.isfinite(squares)
+    if not finite.all():
+        row = part.start + int(np.argmin(finite))
         raise ValueError(
-            f"Embeddings must be finite; find the tracklets that are not. Received: {name} with NaN or inf"
+            f"Embeddings must be finite; leave out the rows that are not. Received: {name}[{row}]={array[row]}"
         )
     if metric == "cosine":
         norms = np.sqrt(squares)

@@ -154,7 +154,8 @@ def evaluate_test(embeddings, persons, cameras, query_rows, metric="euclidean", 
             "`embeddings` needs one row per test tracklet. Received: "
             f"embeddings.shape={embeddings.shape}, {len(persons)} persons"
         )
-    if query_rows.ndim != 1 or not np.isin(query_rows, np.arange(len(persons))).all():
+    in_range = np.isin(query_rows, np.arange(len(persons))).all()
+    if query_rows.ndim != 1 or query_rows.dtype == bool or not in_range:
         raise ValueError(
             f"`query_rows` are row numbers from 0 to {len(persons) - 1}. Received: query_rows={query_rows}"
         )
@@ -222,7 +223,7 @@ class _Scorer:
             matches = own[~same_camera]
             if not len(matches):
                 continue
-            row = distances_of_query.copy()
+            row = distances_of_query.astype(np.result_type(distances, np.float32))  # A copy that can hold infinity.
             row[self.left_out] = np.inf
             row[own[same_camera]] = np.inf
             positions = _positions(row, matches, self.ties, scratch)

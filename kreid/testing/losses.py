@@ -20,7 +20,8 @@ def check_loss(loss_class, kwargs, y_true, y_pred):
     - labels may be int32, int64, float32 and of shape `(batch, 1)`;
     - float16 and bfloat16 predictions, the `mixed_float16` policy and a half
       `dtype` of the loss itself are computed in float32;
-    - the compiled function agrees with the eager one, and a model trains.
+    - the compiled function, by XLA too, agrees with the eager one, and a model
+      trains.
 
     Args:
         loss_class: subclass of `keras.losses.Loss`.
@@ -57,10 +58,11 @@ def check_loss(loss_class, kwargs, y_true, y_pred):
         _require(np.array_equal(same, value), f"labels {labels.dtype} {labels.shape} give the value of int32 ones")
     _check_precision(loss_class, loss, kwargs, y_true, y_pred)
 
-    compiled = ops.convert_to_numpy(
-        _compiled(loss, y_pred.shape[-1])(ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred))
-    )
-    _require(np.allclose(compiled, value, rtol=1e-5, atol=1e-6), "the compiled loss agrees with the eager one")
+    for name, compiled in _compiled(loss, y_pred.shape[-1]).items():
+        same = ops.convert_to_numpy(compiled(ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)))
+        _require(
+            np.allclose(same, value, rtol=1e-5, atol=1e-6), f"the loss compiled by {name} agrees with the eager one"
+        )
     if value.ndim == 0:
         _check_training(loss, y_true, y_pred)
     return value
@@ -141,12 +143,14 @@ def _compiled(loss, features):
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(
-            loss, input_signature=[tf.TensorSpec([None], "int32"), tf.TensorSpec([None, features], "float32")]
-        )
+        signature = [tf.TensorSpec([None], "int32"), tf.TensorSpec([None, features], "float32")]
+        return {
+            name: tf.function(loss, input_signature=signature, jit_compile=xla)
+            for name, xla in (("tf.function", False), ("XLA", True))
+        }
     import jax
 
-    return jax.jit(loss)
+    return {"jax.jit": jax.jit(loss)}
 
 
 def _check_training(loss, y_true, y_pred):

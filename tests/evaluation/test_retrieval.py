@@ -1,0 +1,268 @@
+import json
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from kreid.evaluation import PROTOCOLS, evaluate, evaluate_test, results_dict, results_table, retrieval
+
+RANKS = (1, 5, 10, 20)
+
+
+def ranking(distances, persons, person, camera, cameras, ties):
+    """Returns True where there is a match, along the ranking of one query, by sorting a list of tuples."""
+    entries = []
+    for column in range(len(distances)):
+        if persons[column] == -1 or (persons[column] == person and cameras[column] == camera):
+            continue
+        match = bool(persons[column] == person)
+        order = {"stable": column, "best": not match, "worst": match}[ties]
+        entries.append((float(distances[column]), order, match))
+    return [match for _, _, match in sorted(entries)]
+
+
+def scores(matches, form):
+    """Returns average precision, inverse negative penalty and position of the first match, item by item."""
+    total, seen, first, last, before = 0.0, 0, 0, 0, 1.0
+    for position, match in enumerate(matches, start=1):
+        seen += match
+        precision = seen / position
+        if match:
+            total += precision if form == "standard" else (precision + before) / 2
+            first, last = first or position, position
+        before = precision
+    return (total / seen, seen / last, first) if seen else (np.nan, np.nan, 0)
+
+
+def oracle(distances, query_persons, query_cameras, gallery_persons, gallery_cameras, form, ties):
+    return np.array(
+        [
+            scores(ranking(row, gallery_persons, person, camera, gallery_cameras, ties), form)
+            for row, person, camera in zip(distances, query_persons, query_cameras, strict=True)
+        ]
+    )
+
+
+def problem(seed=0, queries=30, gallery=120, persons=9, levels=None, dtype="float32"):
+    """Returns distances and labels; with `levels` most distances are tied. Person -1 is junk, 0 a distractor."""
+    random = np.random.default_rng(seed)
+    distances = random.random((queries, gallery))
+    if levels:
+        distances = np.floor(distances * levels) / levels
+    return (
+        distances.astype(dtype),
+        random.integers(1, persons + 3, queries),  # Two of the persons are not in the gallery.
+        random.integers(0, 3, queries),
+        random.integers(-1, persons + 1, gallery),
+        random.integers(0, 3, gallery),
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("levels", [None, 6, 1])
+@pytest.mark.parametrize("ties", ["stable", "best", "worst"])
+@pytest.mark.parametrize("form", ["standard", "trapezoidal"])
+def test_equals_a_sorted_list(form, ties, levels, dtype):
+    arguments = problem(levels=levels, dtype=dtype)
+    expected = oracle(*arguments, form, ties)
+    result = evaluate(*arguments, average_precision=form, ties=ties)
+    valid = expected[:, 2] > 0
+    assert 0 < valid.sum() < len(valid)
+    assert (result.num_queries, result.num_valid) == (len(valid), valid.sum())
+    np.testing.assert_allclose(result.average_precision, expected[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(result.inverse_negative_penalty, expected[:, 1], rtol=1e-12)
+    np.testing.assert_array_equal(result.first_hit, expected[:, 2])
+    assert result.map == pytest.approx(np.nanmean(expected[:, 0]), rel=1e-12)
+    assert result.minp == pytest.approx(np.nanmean(expected[:, 1]), rel=1e-12)
+    assert result.cmc == {k: pytest.approx(np.mean(expected[valid, 2] <= k)) for k in RANKS}
+
+
+@pytest.mark.parametrize("levels", [None, 4])
+@pytest.mark.parametrize("ties", ["stable", "best", "worst"])
+def test_many_matches_are_ranked_alike(ties, levels):
+    arguments = problem(queries=6, gallery=900, persons=1, levels=levels)
+    expected = oracle(*arguments, "standard", ties)
+    matches = (arguments[3] == 1).sum()
+    assert matches > 3 * retrieval._COUNTED_MATCHES
+    np.testing.assert_allclose(evaluate(*arguments, ties=ties).average_precision, expected[:, 0], rtol=1e-12)
+
+
+def test_a_ranking_by_hand():
+    # Ranking: camera of its own (removed), junk (removed), stranger, match, match, stranger, match.
+    persons, cameras = [5, -1, 8, 5, 5, 0, 5], [0, 1, 0, 1, 2, 1, 1]
+    distances = [[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]]
+    standard = evaluate(distances, [5], [0], persons, cameras, ranks=(1, 2, 3))
+    assert standard.cmc == {1: 0.0, 2: 1.0, 3: 1.0}
+    assert standard.map == pytest.approx((1 / 2 + 2 / 3 + 3 / 5) / 3)
+    assert standard.minp == pytest.approx(3 / 5)
+    trapezoidal = evaluate(distances, [5], [0], persons, cameras, average_precision="trapezoidal")
+    assert trapezoidal.map == pytest.approx(((0 + 1 / 2) / 2 + (1 / 2 + 2 / 3) / 2 + (2 / 4 + 3 / 5) / 2) / 3)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64"])
+def test_integer_distances_are_ranked_as_well(dtype):
+    distances, *labels = problem(levels=50)
+    integers = np.round(distances * 50).astype(dtype)
+    np.testing.assert_allclose(
+        evaluate(integers, *labels).average_precision, oracle(integers, *labels, "standard", "stable")[:, 0], rtol=1e-12
+    )
+
+
+def test_inputs_stay_as_they_are():
+    arguments = problem()
+    before = [array.copy() for array in arguments]
+    for array in arguments:
+        array.setflags(write=False)
+    evaluate(*arguments)
+    for array, kept in zip(arguments, before, strict=True):
+        np.testing.assert_array_equal(array, kept)
+
+
+def test_memory_is_a_few_rows():
+    arguments = problem(queries=200, gallery=20_000, persons=500)
+    tracemalloc.start()
+    evaluate(*arguments)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**21 < arguments[0].nbytes
+
+
+@pytest.mark.parametrize("split", ["nonjunk", "torchreidsplit"])
+def test_agrees_with_the_common_implementation(golden, split):
+    reference = golden("eval_200x1500.npz")
+    columns = reference["mask_nonjunk" if split == "nonjunk" else "mask_torchreid"]
+    labels = (reference["q_pids"], reference["q_cams"], reference["g_pids"][columns], reference["g_cams"][columns])
+    for ties, name in (("stable", "stable"), ("best", "ties_best"), ("worst", "ties_worst")):
+        result = evaluate(reference["dist"][:, columns], *labels, ties=ties)
+        assert result.map == pytest.approx(reference[f"{split}_torchreid_py_{name}_mAP"], abs=1e-6)
+        np.testing.assert_allclose(list(result.cmc.values()), reference[f"{split}_torchreid_py_{name}_cmc"], atol=1e-6)
+    result = evaluate(reference["dist"][:, columns], *labels)
+    valid = reference[f"{split}_valid_query"]
+    np.testing.assert_array_equal(result.first_hit > 0, valid)
+    np.testing.assert_allclose(result.average_precision[valid], reference[f"{split}_AP_stable"], atol=1e-6)
+    np.testing.assert_allclose(result.inverse_negative_penalty[valid], reference[f"{split}_INP_stable"], atol=1e-6)
+    assert result.minp == pytest.approx(reference[f"{split}_mINP_stable"], abs=1e-6)
+
+
+def test_agrees_with_the_code_of_the_authors_of_mars(golden):
+    reference = golden("eval_200x1500.npz")
+    labels = (reference["q_pids"], reference["q_cams"], reference["g_pids"], reference["g_cams"])
+    result = evaluate(reference["dist"], *labels, average_precision="trapezoidal")
+    np.testing.assert_allclose(result.average_precision, reference["mars_octave_AP"], atol=1e-6)
+    np.testing.assert_allclose(list(result.cmc.values()), reference["mars_octave_cmc"], atol=1e-6)
+    assert result.map == pytest.approx(reference["mars_octave_mAP"], abs=1e-6)
+
+
+def tracklets(seed=0, count=150, features=6):
+    random = np.random.default_rng(seed)
+    embeddings = random.normal(size=(count, features)).astype("float32")
+    embeddings[20:30] = embeddings[40:50]  # Equal embeddings: tied distances.
+    persons, cameras = random.integers(-1, 9, count), random.integers(0, 3, count)
+    return embeddings, persons, cameras, np.flatnonzero(persons > 0)[::4]
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("block_bytes", [1, 2_000, 2**24])
+def test_both_protocols_from_embeddings(monkeypatch, metric, block_bytes):
+    monkeypatch.setattr(retrieval, "_BLOCK_BYTES", block_bytes)
+    embeddings, persons, cameras, rows = tracklets()
+    exact = embeddings.astype("float64")
+    if metric == "cosine":
+        exact /= np.linalg.norm(exact, axis=1, keepdims=True)
+    distances = np.linalg.norm(exact[rows][:, None] - exact[None, :], axis=-1)
+    distances = np.round(distances, 9)  # Ties are ties in the oracle too.
+    gallery = np.setdiff1d(np.arange(len(persons)), rows)
+    expected = {
+        "standard": oracle(
+            distances[:, gallery],
+            persons[rows],
+            cameras[rows],
+            persons[gallery],
+            cameras[gallery],
+            "standard",
+            "stable",
+        ),
+        "mars": oracle(distances, persons[rows], cameras[rows], persons, cameras, "trapezoidal", "stable"),
+    }
+    results = evaluate_test(embeddings, persons, cameras, rows, metric)
+    assert list(results) == list(PROTOCOLS) == list(expected)
+    for name, result in results.items():
+        np.testing.assert_allclose(result.average_precision, expected[name][:, 0], rtol=1e-12)
+        np.testing.assert_array_equal(result.first_hit, expected[name][:, 2])
+
+
+def test_report_is_text_and_json():
+    embeddings, persons, cameras, rows = tracklets()
+    results = evaluate_test(embeddings, persons, cameras, rows)
+    header, standard, mars = results_table(results).split("\n")
+    assert header.split() == ["protocol", "rank-1", "rank-5", "rank-10", "rank-20", "mAP", "mINP", "queries"]
+    assert standard.split()[0] == "standard" and mars.split()[0] == "mars"
+    assert mars.split()[5] == f"{100 * results['mars'].map:.1f}"
+    assert len({len(line) for line in (header, standard, mars)}) == 1
+    read = json.loads(json.dumps(results_dict(results)))
+    assert read["standard"]["map"] == results["standard"].map
+    assert read["mars"]["cmc"]["5"] == results["mars"].cmc[5]
+    assert results_table({}) == ""
+
+
+def test_scoring_a_matrix_imports_neither_keras_nor_tensorflow():
+    code = (
+        "import sys; from kreid.evaluation import evaluate; evaluate([[1, 2]], [1], [0], [1, 2], [1, 1]);"
+        "assert not {'keras', 'tensorflow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(p for p in sys.path if p)})
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_distances_that_are_not_finite_are_named(bad):
+    arguments = problem()
+    arguments[0][3, 7] = bad
+    with pytest.raises(ValueError, match=rf"must be finite.*Received: distances\[3, 7\]={bad}"):
+        evaluate(*arguments)
+
+
+def test_embeddings_that_are_not_finite_are_named():
+    embeddings, persons, cameras, rows = tracklets()
+    embeddings[5, 0] = np.nan
+    with pytest.raises(ValueError, match=r"Embeddings must be finite.*Received: [xy]\[5\]="):
+        evaluate_test(embeddings, persons, cameras, rows)
+
+
+def test_sizes_that_do_not_fit_are_named():
+    distances, *labels = problem()
+    with pytest.raises(ValueError, match=r"Received: distances.shape=\(30, 119\), 30 queries, 120 gallery entries"):
+        evaluate(distances[:, 1:], *labels)
+    with pytest.raises(ValueError, match="The gallery persons and cameras"):
+        evaluate(distances, *labels[:3], labels[3][1:])
+    with pytest.raises(ValueError, match=r"The query persons and cameras.*float64"):
+        evaluate(distances, labels[0] * 1.0, *labels[1:])
+    embeddings, persons, cameras, rows = tracklets()
+    with pytest.raises(ValueError, match=r"Received: embeddings.shape=\(149, 6\), 150 persons"):
+        evaluate_test(embeddings[1:], persons, cameras, rows)
+    with pytest.raises(ValueError, match="row numbers from 0 to 149"):
+        evaluate_test(embeddings, persons, cameras, [150])
+    with pytest.raises(ValueError, match="row numbers from 0 to 149"):
+        evaluate_test(embeddings, persons, cameras, persons > 0)
+
+
+def test_no_valid_query_is_an_error():
+    with pytest.raises(ValueError, match="No query has a match from another camera"):
+        evaluate([[0.5, 0.1]], [7], [0], [7, 8], [0, 1])
+    with pytest.raises(ValueError, match="No query has a match from another camera"):
+        evaluate(np.zeros((0, 2)), np.zeros(0, int), np.zeros(0, int), [7, 8], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"ties": "random"}, "Received: ties='random'"),
+        ({"average_precision": "voc"}, "Received: average_precision='voc'"),
+        ({"ranks": (0, 1)}, r"Received: ranks=\(0, 1\)"),
+        ({"ranks": (1.5,)}, r"Received: ranks=\(1.5,\)"),
+    ],
+)
+def test_unknown_options_are_named(option, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(*problem(), **option)
