@@ -1,0 +1,100 @@
+import importlib.util
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("grpc")
+pytest.importorskip("tensorflow_serving.apis")
+
+SCRIPT = Path(__file__).resolve().parents[2] / "serving" / "query.py"
+COLOURS = {"alice": (200, 40, 40), "bob": (40, 200, 40), "0003": (40, 40, 200)}
+
+
+@pytest.fixture(scope="module")
+def query():
+    spec = importlib.util.spec_from_file_location("query_script", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_tracklet(folder, colour, frames=3, seed=0):
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(seed)
+    for number in range(frames):
+        noise = generator.integers(-15, 16, (70, 30, 3))
+        pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number + 8}.jpg")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("people")
+    for seed, (person, colour) in enumerate(COLOURS.items()):
+        write_tracklet(root / "gallery" / person / "c1", colour, seed=seed)
+        write_tracklet(root / "gallery" / person / "c2" / "t1", colour, frames=2, seed=10 + seed)
+    (root / "gallery" / "bob" / "c3").mkdir()
+    (root / "gallery" / "bob" / "c3" / "1.jpg").write_bytes(b"no picture")
+    write_tracklet(root / "query", COLOURS["bob"], seed=20)
+    return root
+
+
+def rows(text):
+    return [line.split() for line in text.splitlines() if re.match(r" +\d+  ", line)]
+
+
+def test_ranked_list_and_picture(query, data, server, capsys, tmp_path):
+    picture = tmp_path / "out.png"
+    arguments = [str(data / "query"), "--gallery", str(data / "gallery"), "--server", server.target]
+    status = query.main([*arguments, "--top", "4", "--picture", str(picture), "--query-person", "bob"])
+    output = capsys.readouterr()
+    assert status == 0
+    assert "left out, no readable frame: bob/c3" in output.err
+    assert "6 gallery tracklets, cosine distance" in output.out
+    found = rows(output.out)
+    assert [row[0] for row in found] == ["1", "2", "3", "4"]
+    assert {row[3] for row in found[:2]} == {"bob/c1", "bob/c2/t1"}
+    assert [row[5:] for row in found] == [["same", "person"], ["same", "person"], [], []]
+    distances = [float(row[4]) for row in found]
+    assert distances == sorted(distances)
+    with Image.open(picture) as image:
+        colours = {colour for _, colour in image.getcolors(1 << 20)}
+    assert {(0, 140, 70), (200, 50, 30), (30, 80, 180)} <= colours
+
+
+def test_a_data_folder_gives_its_gallery_and_the_own_camera_is_left_out(query, data, server, capsys):
+    arguments = [str(data / "query"), "--gallery", str(data), "--server", server.target]
+    assert query.main([*arguments, "--query-person", "bob", "--query-camera", "c1"]) == 0
+    found = rows(capsys.readouterr().out)
+    assert {row[3] for row in found} == {"alice/c1", "alice/c2/t1", "bob/c2/t1", "0003/c1", "0003/c2/t1"}
+
+
+def test_person_numbers_match_with_and_without_zeros(query, data, server, capsys):
+    arguments = [str(data / "query"), "--gallery", str(data), "--server", server.target, "--query-person", "3"]
+    assert query.main(arguments) == 0
+    marked = [row[3] for row in rows(capsys.readouterr().out) if row[5:]]
+    assert sorted(marked) == ["0003/c1", "0003/c2/t1"]
+
+
+def test_wrong_arguments_are_one_sentence(query, data, server, capsys, tmp_path):
+    for arguments, message in (
+        ([str(tmp_path / "none"), "--gallery", str(data)], "must be a folder of JPEG or PNG frames"),
+        ([str(data / "query"), "--gallery", str(tmp_path / "none")], "gallery must be a folder"),
+        ([str(data / "query"), "--gallery", str(tmp_path)], "No image was found"),
+        ([str(data / "gallery" / "bob" / "c3"), "--gallery", str(data)], "No frame of the query could be read"),
+    ):
+        assert query.main([*arguments, "--server", server.target]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_no_server_is_status_1(query, data, capsys):
+    assert query.main([str(data / "query"), "--gallery", str(data), "--server", "127.0.0.1:1"]) == 1
+    assert "start the server" in capsys.readouterr().err
+
+
+def test_long_tracklets_are_thinned_evenly(query):
+    assert query.thinned(list(range(10)), 5) == [1, 3, 5, 7, 9]
+    assert query.thinned([1, 2], 5) == [1, 2]
