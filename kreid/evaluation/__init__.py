@@ -9,6 +9,8 @@ _HOME = {
     "PROTOCOLS": "retrieval",
     "RetrievalResult": "retrieval",
     "evaluate": "retrieval",
+    "embed_tracklets": "embed",
+    "evaluate_model": "embed",
     "evaluate_test": "retrieval",
     "results_dict": "report",
     "results_table": "report",

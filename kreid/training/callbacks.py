@@ -1,0 +1,94 @@
+"""What happens between epochs: held-out evaluation, numbers for the logs, checkpoints."""
+
+import json
+import os
+import pathlib
+import time
+
+import keras
+
+
+class HoldoutEvaluation(keras.callbacks.Callback):
+    """Adds `holdout_rank1` and `holdout_map` (0 to 1) to the logs, NaN in epochs without an evaluation.
+
+    Args:
+        dataset: a `ReidDataset` whose test tracklets are searched, see `split_holdout`; `None` evaluates nothing.
+        every: epochs between evaluations; the last epoch is always evaluated.
+    """
+
+    def __init__(self, dataset, every=1):
+        super().__init__()
+        if every < 1:
+            raise ValueError(f"Evaluations are at least one epoch apart. Received: every={every!r}")
+        self.dataset = dataset
+        self.every = every
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Evaluates when it is time."""
+        if self.dataset is None:
+            return
+        logs["holdout_rank1"] = logs["holdout_map"] = float("nan")
+        if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
+            from kreid.evaluation.embed import evaluate_model
+
+            result = evaluate_model(self.model, self.dataset, progress=False)["standard"]
+            logs["holdout_rank1"], logs["holdout_map"] = float(result.cmc[1]), float(result.map)
+
+
+class EpochLog(keras.callbacks.Callback):
+    """Adds `learning_rate` and `seconds` (training alone, without what other callbacks do) to the logs."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Starts the clock."""
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Reads the clock; comes first among the callbacks."""
+        logs["seconds"] = round(time.perf_counter() - self._started, 3)
+        logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves the whole model, optimiser included, after each epoch, and the best by held-out mAP.
+
+    Files are written under another name and renamed, so that a kill leaves the one before.
+
+    Args:
+        folder: gets `last.keras`, `best.keras` and `state.json`.
+    """
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = pathlib.Path(folder)
+        self.state = read_state(self.folder)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Saves."""
+        score = (logs or {}).get("holdout_map", float("nan"))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # A NaN score compares false.
+        if score > self.state["best_map"]:
+            self.state.update(best_map=score, best_epoch=epoch + 1)
+            self._save("best.keras")
+        self._save("last.keras")
+        self.state["epoch"] = epoch + 1
+        write_atomically(self.folder / "state.json", json.dumps(self.state))
+
+    def _save(self, name):
+        temporary = self.folder / f"writing-{name}"
+        self.model.save(temporary)
+        os.replace(temporary, self.folder / name)
+
+
+def read_state(folder):
+    """The `state.json` of a checkpoint folder: epochs done, and the best held-out mAP and its epoch."""
+    path = pathlib.Path(folder) / "state.json"
+    return json.loads(path.read_text()) if path.exists() else {"epoch": 0, "best_map": -1.0, "best_epoch": None}
+
+
+def write_atomically(path, text):
+    """Writes a text file under another name and renames it."""
+    path = pathlib.Path(path)
+    temporary = path.with_name(f"writing-{path.name}")
+    temporary.write_text(text)
+    os.replace(temporary, path)

@@ -1,0 +1,91 @@
+"""The command line that recipes share."""
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import pathlib
+import sys
+import traceback
+
+
+def command_line(argv, description, system, data_dir):
+    """Parses a recipe's arguments.
+
+    Args:
+        argv: arguments, `None` for the program's own.
+        description: the recipe's docstring.
+        system: name of the default system.
+        data_dir: where the data is looked for by default, for the help text.
+
+    Returns:
+        A namespace of `system`, `data`, `synthetic`, `overlay`, `set`, `run`, `quiet`.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--system", default=system, help="a file in recipes/systems (default: %(default)s)")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--data", metavar="DIR", help=f"the data set's folder (default: {data_dir})")
+    source.add_argument("--synthetic", action="store_true", help="render a synthetic set in data/synthetic, use that")
+    parser.add_argument("--overlay", action="append", default=[], metavar="FILE", help="further settings (YAML)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, over all files")
+    parser.add_argument("--run", metavar="DIR", help="the run's folder (default: runs/SYSTEM_DATA)")
+    parser.add_argument("--quiet", action="store_true", help="one line per epoch instead of a progress bar")
+    return parser.parse_args(argv)
+
+
+def use_synthetic(config, root="data/synthetic"):
+    """Renders the default synthetic set, or finds it rendered, and points a `Config` at it.
+
+    Args:
+        config: a `kreid.training.Config`.
+        root: folder to render into.
+
+    Returns:
+        The `Config` with another `data` and `data_dir`.
+    """
+    from kreid.data.synthetic import render_mars
+
+    root = render_mars(root, workers=os.cpu_count() or 1)
+    return dataclasses.replace(config, data="synthetic", data_dir=str(root))
+
+
+def require_data(config, marker, expected):
+    """Stops with one sentence if the data set is not there.
+
+    Args:
+        config: a `kreid.training.Config`.
+        marker: a folder that the data set must have.
+        expected: what is expected, for the sentence.
+
+    Raises:
+        FileNotFoundError: naming the folder and a command that works without it.
+    """
+    if not (pathlib.Path(config.data_dir) / marker).is_dir():
+        raise FileNotFoundError(
+            f"{expected} is expected in {config.data_dir} (or in --data DIR) and is not there; to start without it: "
+            f"{pathlib.Path(sys.executable).name} {sys.argv[0]} --system {config.system} --overlay "
+            f"recipes/overlays/small.yaml --synthetic"
+        )
+
+
+@contextlib.contextmanager
+def plain_errors():
+    """Turns kreid's own refusals into one sentence and exit status 2, and an interruption into 130.
+
+    Errors from anywhere else keep their traceback.
+    """
+    package = str(pathlib.Path(__file__).resolve().parents[1])
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if not frames[-1].filename.startswith(package):
+            raise
+        sys.exit(_print_error(f"error: {error}", 2))
+    except KeyboardInterrupt:
+        sys.exit(_print_error("interrupted; the same command continues after the last whole epoch", 130))
+
+
+def _print_error(text, status):
+    sys.stderr.write(f"{text}\n")
+    return status

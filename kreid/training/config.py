@@ -1,0 +1,221 @@
+"""A recipe's settings: a system's file, overlaid by a data set's, by others, and by `key=value`."""
+
+import dataclasses
+import difflib
+import inspect
+import pathlib
+import types
+import typing
+
+import yaml
+
+CHOICES = {
+    "clips": ("random", "chunks", "adjacent"),
+    "loss_reduction": ("mean", "sum"),
+    "optimizer": ("adam", "sgd"),
+    "weight_decay_kind": ("l2", "decoupled"),
+    "schedule": ("constant", "step", "cosine"),
+    "precision": ("auto", "float32", "mixed_bfloat16", "mixed_float16"),
+    "select": ("last", "best"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything a run depends on. Files hold these keys flat, and the system's own arguments beside them.
+
+    Args:
+        system: one of `kreid.models.SYSTEMS`.
+        backbone: see `kreid.backbones.build`, like `backbone_width`, `last_stride` and `weights`.
+        backbone_width: channels of conv2, or null.
+        last_stride: 1 or 2.
+        weights: null, "imagenet" or a file.
+        image_size: `[height, width]` in pixels.
+        clips: how training frames are drawn: "random", "chunks" (one in each of equal parts) or "adjacent".
+        num_frames: training frames per tracklet.
+        persons_per_batch: P.
+        tracklets_per_person: K.
+        steps_per_epoch: null for an epoch in which each person comes once.
+        flip: probability of a horizontal flip, per tracklet.
+        crop_padding: pixels of padding before a crop back to size, 0 for none.
+        erase: probability of random erasing, per tracklet.
+        smoothing: of the identity labels.
+        triplet_weight: of the batch-hard triplet loss, 0 for none.
+        triplet_margin: a number, or "soft".
+        triplet_distance: "euclidean" or "squared_euclidean".
+        loss_reduction: "mean" or "sum" over the batch.
+        optimizer: "adam" or "sgd".
+        learning_rate: at the start (after warming up).
+        momentum: of SGD.
+        weight_decay: its coefficient.
+        weight_decay_kind: "l2" (in the gradient, PyTorch's `weight_decay` of Adam and SGD) or "decoupled" (AdamW).
+        schedule: "constant", "step" (times `decay_factor` after each of `decay_epochs`) or "cosine" (to zero).
+        decay_epochs: for "step".
+        decay_factor: for "step".
+        warmup_epochs: rising linearly from a tenth, with "cosine" only.
+        epochs: to train.
+        precision: "auto" (bfloat16 or float16 on a GPU, by its age; float32 on a CPU) or a Keras dtype policy.
+        seed: of everything drawn.
+        holdout: share of train persons kept aside for choosing, 0 for none.
+        holdout_every: epochs between evaluations on them.
+        select: result and export come from the "last" checkpoint or the "best" by held-out mAP.
+        evaluate_untrained: also evaluate before training.
+        max_damaged: share of unreadable frames above which the run stops.
+        data: name of the data set.
+        data_dir: its folder.
+        model: the system's own arguments.
+    """
+
+    system: str
+    backbone: str = "resnet50"
+    backbone_width: int | None = None
+    last_stride: int = 2
+    weights: str | None = None
+    image_size: list[int] = dataclasses.field(default_factory=lambda: [256, 128])
+    clips: str = "random"
+    num_frames: int = 4
+    persons_per_batch: int = 16
+    tracklets_per_person: int = 4
+    steps_per_epoch: int | None = None
+    flip: float = 0.5
+    crop_padding: int = 0
+    erase: float = 0.0
+    smoothing: float = 0.0
+    triplet_weight: float = 1.0
+    triplet_margin: float | str = 0.3
+    triplet_distance: str = "euclidean"
+    loss_reduction: str = "mean"
+    optimizer: str = "adam"
+    learning_rate: float = 3e-4
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    weight_decay_kind: str = "l2"
+    schedule: str = "constant"
+    decay_epochs: list[int] = dataclasses.field(default_factory=list)
+    decay_factor: float = 0.1
+    warmup_epochs: int = 0
+    epochs: int = 100
+    precision: str = "auto"
+    seed: int = 0
+    holdout: float = 0.1
+    holdout_every: int = 10
+    select: str = "last"
+    evaluate_untrained: bool = False
+    max_damaged: float = 0.05
+    data: str = "mars"
+    data_dir: str = "data/mars"
+    model: dict = dataclasses.field(default_factory=dict)
+
+    def to_yaml(self):
+        """The resolved settings as flat YAML text."""
+        flat = dataclasses.asdict(self)
+        flat.update(flat.pop("model"))
+        return yaml.safe_dump(flat, sort_keys=False)
+
+
+def load_config(system, folder, data=None, overlays=(), settings=()):
+    """Resolves a recipe's settings.
+
+    Args:
+        system: name of a file in `folder/systems`, such as `"sta"`.
+        folder: the folder of the recipes.
+        data: name of a file in `folder/data`, such as `"mars"`, or `None`.
+        overlays: further YAML files, later ones win.
+        settings: `"key=value"` texts, which win over all files. Values are YAML.
+
+    Returns:
+        A `Config`.
+
+    Raises:
+        ValueError: for an unknown system or key (naming the nearest known one), or a value of the wrong kind.
+
+    Example: `load_config("sta", "recipes", data="mars", settings=["epochs=10", "num_stripes=2"])`
+    """
+    folder = pathlib.Path(folder)
+    files = [_known_file(folder / "systems", "system", system)]
+    if data is not None:
+        files.append(_known_file(folder / "data", "data", data))
+    layers = [(str(file), _read(file)) for file in [*files, *map(pathlib.Path, overlays)]]
+    layers += [(f"--set {text}", _parse_setting(text)) for text in settings]
+    known = {**_common_keys(), **_model_keys(system)}
+    merged = {}
+    for origin, values in layers:
+        for key, value in values.items():
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else f" The known ones are {', '.join(sorted(known))}."
+                raise ValueError(f"Unknown setting in {origin}.{hint} Received: {key}={value!r}")
+            merged[key] = _checked(origin, key, value, known[key])
+    model = {key: merged.pop(key) for key in list(merged) if key not in _common_keys()}
+    return Config(**{**merged, "system": system}, model=model)
+
+
+def _known_file(folder, what, name):
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in names:
+        near = difflib.get_close_matches(str(name), names, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"Unknown {what}; {folder} has {', '.join(names) or 'none'}.{hint} Received: {what}={name!r}")
+    return folder / f"{name}.yaml"
+
+
+def _read(path):
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"There is no settings file at this path. Received: {str(path)!r}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold `key: value` lines. Received: {values!r}")
+    return values
+
+
+def _parse_setting(text):
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ValueError(f"Settings are written key=value. Received: --set {text!r}")
+    return {key.strip(): yaml.safe_load(value)}
+
+
+def _common_keys():
+    kinds = typing.get_type_hints(Config)
+    return {field.name: kinds[field.name] for field in dataclasses.fields(Config) if field.name != "model"}
+
+
+def _model_keys(system):
+    from kreid.models import SYSTEMS, TrackletModel
+
+    if system not in SYSTEMS:
+        raise ValueError(f"Unknown system; kreid has {', '.join(SYSTEMS)}. Received: system={system!r}")
+    keys = {}
+    for cls in (TrackletModel, SYSTEMS[system]):
+        for name, parameter in inspect.signature(cls.__init__).parameters.items():
+            if parameter.kind is parameter.KEYWORD_ONLY and name not in ("dtype", "name", "seed"):
+                keys[name] = None if parameter.default is None else type(parameter.default)
+    return keys
+
+
+def _checked(origin, key, value, kind):
+    """The value, as the kind its key needs; `kind` None takes anything, for the model to judge."""
+    if key in CHOICES and value not in CHOICES[key]:
+        raise ValueError(f"{key} in {origin} must be one of {', '.join(CHOICES[key])}. Received: {key}={value!r}")
+    if kind is None:
+        return value
+    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    for one in kinds:
+        base = typing.get_origin(one) or one
+        if base is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+            # YAML reads 3e-4 (no dot) as text.
+            try:
+                return float(value)
+            except ValueError:
+                continue
+        if base is list and isinstance(value, (list, tuple)):
+            inner = typing.get_args(one)[0]
+            if all(isinstance(v, inner) and not isinstance(v, bool) for v in value):
+                return list(value)
+        elif isinstance(value, base) and (base is bool or not isinstance(value, bool)):
+            return value
+    names = " or ".join("null" if one is types.NoneType else getattr(one, "__name__", str(one)) for one in kinds)
+    raise ValueError(f"{key} in {origin} must be {names}. Received: {key}={value!r}")

@@ -1,0 +1,86 @@
+"""Optimisers with the weight decay the papers used."""
+
+import keras
+
+from kreid.training.schedules import learning_rate
+
+
+class _L2InGradient:
+    """Adds `l2 * variable` to each gradient before the update, as PyTorch's `weight_decay` of Adam and SGD does.
+
+    Keras's own `weight_decay` shrinks the variables beside the update (decoupled, AdamW), which is another method: with
+    Adam the two differ by the gradient's scale.
+    """
+
+    def __init__(self, *args, l2=0.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        if l2 < 0:
+            raise ValueError(f"Weight decay cannot be negative. Received: l2={l2!r}")
+        self.l2 = l2
+
+    def apply(self, grads, trainable_variables=None):
+        variables = self._trainable_variables if trainable_variables is None else trainable_variables
+        grads = [
+            None if grad is None else grad + self.l2 * keras.ops.cast(variable, grad.dtype)
+            for grad, variable in zip(grads, variables, strict=True)
+        ]
+        super().apply(grads, trainable_variables)
+
+    def get_config(self):
+        return {**super().get_config(), "l2": self.l2}
+
+
+@keras.saving.register_keras_serializable(package="kreid")
+class L2Adam(_L2InGradient, keras.optimizers.Adam):
+    """Adam with L2 regularisation of all variables in the gradient.
+
+    Args:
+        *args: of `keras.optimizers.Adam`.
+        l2: coefficient, PyTorch's `weight_decay`.
+        **kwargs: of `keras.optimizers.Adam`.
+
+    Raises:
+        ValueError: for a negative coefficient.
+
+    Example:
+
+    >>> kreid.training.L2Adam(3e-4, l2=5e-4).l2
+    0.0005
+    """
+
+
+@keras.saving.register_keras_serializable(package="kreid")
+class L2SGD(_L2InGradient, keras.optimizers.SGD):
+    """SGD with L2 regularisation of all variables in the gradient.
+
+    Args:
+        *args: of `keras.optimizers.SGD`.
+        l2: coefficient, PyTorch's `weight_decay`.
+        **kwargs: of `keras.optimizers.SGD`.
+
+    Raises:
+        ValueError: for a negative coefficient.
+
+    Example:
+
+    >>> kreid.training.L2SGD(0.01, momentum=0.9, l2=5e-4).l2
+    0.0005
+    """
+
+
+def build_optimizer(config, steps_per_epoch):
+    """The optimiser of a `Config`, with its learning-rate schedule.
+
+    Args:
+        config: a `kreid.training.Config`.
+        steps_per_epoch: steps of one epoch; the schedule counts steps.
+
+    Returns:
+        A Keras optimiser.
+    """
+    rate = learning_rate(config, steps_per_epoch)
+    l2 = config.weight_decay_kind == "l2"
+    decay = {"l2": config.weight_decay} if l2 else {"weight_decay": config.weight_decay}
+    if config.optimizer == "sgd":
+        return (L2SGD if l2 else keras.optimizers.SGD)(rate, momentum=config.momentum, **decay)
+    return (L2Adam if l2 else keras.optimizers.Adam)(rate, **decay)

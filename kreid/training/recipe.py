@@ -1,0 +1,94 @@
+"""The parts a recipe is made of: data, model, losses, precision, from its settings."""
+
+import inspect
+
+import keras
+
+from kreid import backbones
+from kreid.losses import BatchHardTriplet, SmoothedIdentity
+from kreid.models import SYSTEMS
+
+
+def set_precision(precision):
+    """Sets the dtype policy.
+
+    Args:
+        precision: "auto" or a Keras policy. "auto" is `mixed_bfloat16` on GPUs that have it (compute capability 8 or
+            later), `mixed_float16` on older ones, `float32` without a GPU.
+
+    Returns:
+        Name of the policy, and whether XLA pays: on a CPU it was seen to make training steps 2.5 times slower.
+    """
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if precision == "auto":
+        capable = [tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus]
+        precision = "float32" if not gpus else "mixed_bfloat16" if min(capable) >= (8, 0) else "mixed_float16"
+    keras.config.set_dtype_policy(precision)
+    return precision, bool(gpus)
+
+
+def build_pipeline(config, tracklets):
+    """The training batches of a `Config`.
+
+    Args:
+        config: a `kreid.training.Config`.
+        tracklets: to train on.
+
+    Returns:
+        A `kreid.data.TrainingPipeline`.
+    """
+    from kreid.data import Augmentation, TrainingPipeline
+
+    return TrainingPipeline(
+        tracklets,
+        image_size=config.image_size,
+        num_frames=config.num_frames,
+        clips=config.clips,
+        persons_per_batch=config.persons_per_batch,
+        tracklets_per_person=config.tracklets_per_person,
+        augmentation=Augmentation(flip=config.flip, crop_padding=config.crop_padding, erase=config.erase),
+        seed=config.seed,
+        steps_per_epoch=config.steps_per_epoch,
+        targets=SYSTEMS[config.system].loss_targets,
+        max_damaged=config.max_damaged,
+    )
+
+
+def build_model(config, num_identities):
+    """The system of a `Config` on its backbone.
+
+    Args:
+        config: a `kreid.training.Config`.
+        num_identities: persons to tell apart.
+
+    Returns:
+        A model of `kreid.models`.
+    """
+    backbone = backbones.build(
+        config.backbone, config.image_size, config.last_stride, weights=config.weights, width=config.backbone_width
+    )
+    system = SYSTEMS[config.system]
+    seed = {"seed": config.seed} if "seed" in inspect.signature(system.__init__).parameters else {}
+    return system(backbone, num_identities, **seed, **config.model)
+
+
+def build_losses(config):
+    """The losses of a `Config`, by output: smoothed identity on the logits, batch-hard triplet on the embedding.
+
+    Args:
+        config: a `kreid.training.Config`.
+
+    Returns:
+        `(losses, weights)`, two dicts for `compile`.
+    """
+    reduction = "sum" if config.loss_reduction == "sum" else "sum_over_batch_size"
+    losses = {"logits": SmoothedIdentity(config.smoothing, reduction=reduction)}
+    weights = {"logits": 1.0}
+    if config.triplet_weight:
+        losses["embedding"] = BatchHardTriplet(
+            margin=config.triplet_margin, distance=config.triplet_distance, reduction=reduction
+        )
+        weights["embedding"] = config.triplet_weight
+    return losses, weights

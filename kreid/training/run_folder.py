@@ -1,0 +1,169 @@
+"""The folder of one run: settings, logs, checkpoints, results, the exported model."""
+
+import csv
+import importlib.metadata
+import json
+import pathlib
+import platform
+
+import yaml
+
+from kreid.training.callbacks import Checkpoint, EpochLog, HoldoutEvaluation, read_state, write_atomically
+
+PACKAGES = ("kreid", "keras", "tensorflow", "numpy")
+
+
+class RunFolder:
+    """Opens a run's folder: a new one, or one that holds the same run and continues.
+
+    | file | what |
+    |---|---|
+    | `config.yaml` | the resolved settings |
+    | `versions.json` | of the packages and the machine's kind |
+    | `log.csv`, `tensorboard/` | one row per epoch |
+    | `checkpoints/` | `last.keras`, `best.keras`, `state.json` |
+    | `model.keras` | the model of the results |
+    | `export/1/` | the same as a SavedModel |
+    | `results.json` | written last: a run that has it is complete |
+
+    Args:
+        path: of the folder; made if missing.
+        config: the run's `Config`.
+
+    Raises:
+        ValueError: if the folder holds another run, or something that is no run.
+    """
+
+    def __init__(self, path, config):
+        self.path = pathlib.Path(path)
+        self.config_file = self.path / "config.yaml"
+        self.log = self.path / "log.csv"
+        self.tensorboard = self.path / "tensorboard"
+        self.checkpoints = self.path / "checkpoints"
+        self.model = self.path / "model.keras"
+        self.export = self.path / "export"
+        self.results = self.path / "results.json"
+        text = config.to_yaml()
+        if self.config_file.exists():
+            self._check_same(yaml.safe_load(text), yaml.safe_load(self.config_file.read_text()))
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise ValueError(
+                f"This folder is not empty and holds no run; choose another with --run. Received: run={str(path)!r}"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "versions.json", json.dumps(versions(), indent=2))
+        write_atomically(self.config_file, text)
+
+    def _check_same(self, wanted, found):
+        keys = [key for key in {**found, **wanted} if wanted.get(key) != found.get(key)]
+        if keys:
+            changes = ", ".join(f"{key}={found.get(key)!r} there and {wanted.get(key)!r} here" for key in sorted(keys))
+            raise ValueError(
+                f"This folder holds another run ({changes}); choose another with --run, or give the same settings to "
+                f"continue it. Received: run={str(self.path)!r}"
+            )
+
+    @property
+    def epochs_done(self):
+        """Epochs that the last checkpoint has behind it."""
+        return read_state(self.checkpoints)["epoch"]
+
+    def restored_model(self):
+        """The last checkpoint's model, compiled, and a log cut back to it; `None` for a new run."""
+        if self.epochs_done == 0:
+            return None
+        if self.log.exists():
+            with self.log.open(newline="") as file:
+                header, *rows = csv.reader(file)
+            kept = [header, *(row for row in rows if int(row[0]) < self.epochs_done)]
+            write_atomically(self.log, "".join(",".join(row) + "\n" for row in kept))
+        return self._load("last.keras")
+
+    def seconds_per_epoch(self):
+        """Median training seconds of the logged epochs after the first, or `None`."""
+        if not self.log.exists():
+            return None
+        with self.log.open(newline="") as file:
+            seconds = sorted(float(row["seconds"]) for row in list(csv.DictReader(file))[1:])
+        return seconds[len(seconds) // 2] if seconds else None
+
+    def callbacks(self, holdout, holdout_every):
+        """The callbacks of a run, in the order in which they add to the logs.
+
+        Args:
+            holdout: a `ReidDataset` of held-out persons, or `None`.
+            holdout_every: epochs between evaluations on it.
+
+        Returns:
+            A list of Keras callbacks.
+        """
+        from keras.callbacks import CSVLogger, TensorBoard
+
+        return [
+            EpochLog(),
+            HoldoutEvaluation(holdout, holdout_every),
+            CSVLogger(str(self.log), append=True),
+            TensorBoard(str(self.tensorboard), write_graph=False),
+            Checkpoint(self.checkpoints),
+        ]
+
+    def selected_model(self, select):
+        """The checkpoint that results are reported for.
+
+        Args:
+            select: "last" or "best".
+
+        Returns:
+            Its epoch, counted from 1, and the model.
+
+        Raises:
+            ValueError: for "best" where no held-out person was ever evaluated.
+        """
+        state = read_state(self.checkpoints)
+        epoch = state["epoch"] if select == "last" else state["best_epoch"]
+        if epoch is None:
+            raise ValueError(
+                f"There is no best checkpoint without held-out persons; set holdout, or select=last. "
+                f"Received: select={select!r}"
+            )
+        return epoch, self._load(f"{select}.keras")
+
+    def _load(self, name):
+        import keras
+
+        import kreid.models
+        import kreid.training.optimizers  # noqa: F401  registers what the file names
+
+        return keras.models.load_model(self.checkpoints / name)
+
+    def keep(self, name, values):
+        """Keeps a part of the results that a resumed run could not make again."""
+        write_atomically(self.path / f"{name}.json", json.dumps(values, indent=2))
+
+    def finish(self, results, damaged):
+        """Writes `results.json`, which makes the run complete.
+
+        Args:
+            results: what is reported, as plain data.
+            damaged: dict of frame name to how often it could not be read in training.
+        """
+        untrained = self.path / "untrained.json"
+        results = {
+            **results,
+            "untrained": json.loads(untrained.read_text()) if untrained.exists() else None,
+            "seconds_per_epoch": self.seconds_per_epoch(),
+            "damaged_frames": damaged,
+            "versions": versions(),
+        }
+        write_atomically(self.results, json.dumps(results, indent=2) + "\n")
+
+
+def versions():
+    """Versions of what a result depends on, and the machine's kind."""
+    found = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+            found[package] = "not installed"
+    return found

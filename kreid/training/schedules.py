@@ -1,0 +1,42 @@
+"""Learning rates over the epochs of a recipe."""
+
+import keras
+
+
+def learning_rate(config, steps_per_epoch):
+    """The learning rate of a `Config`: a number, or a Keras schedule over steps.
+
+    Args:
+        config: a `kreid.training.Config`.
+        steps_per_epoch: steps of one epoch.
+
+    Returns:
+        A float or a `keras.optimizers.schedules.LearningRateSchedule`.
+
+    Raises:
+        ValueError: for warming up with a schedule that has none, or a step schedule without epochs.
+    """
+    if config.warmup_epochs and config.schedule != "cosine":
+        raise ValueError(
+            f"Only the cosine schedule warms up; set warmup_epochs=0. Received: schedule={config.schedule!r}, "
+            f"warmup_epochs={config.warmup_epochs!r}"
+        )
+    if config.schedule == "constant":
+        return config.learning_rate
+    if config.schedule == "step":
+        if not config.decay_epochs or sorted(config.decay_epochs) != config.decay_epochs:
+            raise ValueError(
+                f"A step schedule needs the epochs to decay after, in order. "
+                f"Received: decay_epochs={config.decay_epochs!r}"
+            )
+        values = [config.learning_rate * config.decay_factor**i for i in range(len(config.decay_epochs) + 1)]
+        # Keras switches after the boundary's step, counted from 0.
+        boundaries = [epoch * steps_per_epoch - 1 for epoch in config.decay_epochs]
+        return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
+    warmup = config.warmup_epochs * steps_per_epoch
+    steps = config.epochs * steps_per_epoch - warmup
+    if warmup == 0:
+        return keras.optimizers.schedules.CosineDecay(config.learning_rate, steps)
+    return keras.optimizers.schedules.CosineDecay(
+        config.learning_rate / 10, steps, warmup_target=config.learning_rate, warmup_steps=warmup
+    )

@@ -1,0 +1,92 @@
+"""Trains a system on MARS, or on any set in MARS's layout, evaluates it and exports it.
+
+    python recipes/train_mars.py --system sta --data DIR
+    python recipes/train_mars.py --system sta --overlay recipes/overlays/small.yaml --synthetic
+    python recipes/train_mars.py --system sta --set num_stripes=8 --set epochs=70 --run runs/sta_8_stripes
+
+The same command continues an interrupted run.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import pathlib
+import sys
+
+RECIPES = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(RECIPES.parent))
+
+
+from kreid import training
+
+
+def main(argv=None):
+    options = training.command_line(argv, __doc__, system="sta", data_dir="data/mars")
+    with training.plain_errors():
+        run_experiment(options)
+
+
+def run_experiment(options):
+    # Settings and the run's folder
+    settings = [*options.set, *([f"data_dir={options.data}"] if options.data else [])]
+    config = training.load_config(options.system, RECIPES, "mars", options.overlay, settings)
+    if options.synthetic:
+        config = training.use_synthetic(config)
+    training.require_data(config, "bbox_train", "MARS (bbox_train/, bbox_test/, info/)")
+    run = training.RunFolder(options.run or f"runs/{config.system}_{config.data}", config)
+    if run.results.exists():
+        print(f"{run.path} is complete; its results are in {run.results}. Choose another --run to train again.")
+        return
+
+    import keras
+
+    from kreid.data.readers import read_mars
+    from kreid.evaluation import evaluate_model, results_dict, results_table
+    from kreid.serving.export import export_model, next_version
+
+    # Data
+    dataset = read_mars(config.data_dir)
+    print(dataset.summary())
+    train, holdout = training.split_holdout(dataset.train, config.holdout, config.seed)
+
+    # Model
+    keras.utils.set_random_seed(config.seed)
+    policy, xla = training.set_precision(config.precision)
+    pipeline = training.build_pipeline(config, train)
+    model = run.restored_model()
+    results = {"system": config.system, "data": config.data, "precision": policy}
+    if model is None:
+        model = training.build_model(config, pipeline.num_identities)
+        losses, weights = training.build_losses(config)
+        optimizer = training.build_optimizer(config, pipeline.steps_per_epoch)
+        model.compile(optimizer, loss=losses, loss_weights=weights, jit_compile=xla)
+        if config.evaluate_untrained:
+            run.keep("untrained", results_dict(evaluate_model(model, dataset)))
+
+    # Training
+    model.fit(
+        pipeline.dataset(first_epoch=run.epochs_done),
+        epochs=config.epochs,
+        initial_epoch=run.epochs_done,
+        steps_per_epoch=pipeline.steps_per_epoch,
+        callbacks=run.callbacks(holdout, config.holdout_every),
+        verbose=2 if options.quiet else "auto",
+    )
+    print(pipeline.damage.report())
+
+    # Evaluation
+    epoch, model = run.selected_model(config.select)
+    scores = evaluate_model(model, dataset, max_damaged=config.max_damaged)
+    print(results_table(scores))
+
+    # Export
+    model.save(run.model)
+    exported = export_model(model, run.export, version=next_version(run.export))
+    results |= {"selected": config.select, "epoch": epoch, "protocols": results_dict(scores)}
+    run.finish(results, damaged=pipeline.damage.counts)
+    print(f"Results: {run.results}\nExported model: {exported}")
+
+
+if __name__ == "__main__":
+    main()
