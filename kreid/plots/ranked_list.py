@@ -65,7 +65,7 @@ def draw_ranked_list(query, matches, *, columns=5, tile=(192, 96), frames_shown=
     entries = [query, *matches]
     cell_width = frames_shown * width + 2 * _BORDER
     lines = max(len(_caption(entry)) for entry in entries)
-    cell_height = line + height + 2 * _BORDER + lines * line
+    cell_height = line + height + 2 * _BORDER + (lines + 1) * line
     columns = min(columns, max(1, len(matches)))
     rows = max(1, -(-len(matches) // columns))
     picture = Image.new(

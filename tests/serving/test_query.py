@@ -98,3 +98,21 @@ def test_no_server_is_status_1(query, data, capsys):
 def test_long_tracklets_are_thinned_evenly(query):
     assert query.thinned(list(range(10)), 5) == [1, 3, 5, 7, 9]
     assert query.thinned([1, 2], 5) == [1, 2]
+
+
+def test_picture_shows_unreadable_files_as_grey_and_says_who_is_who(tmp_path):
+    from kreid.plots import RankedTracklet, draw_ranked_list
+
+    (tmp_path / "1.jpg").write_bytes(b"no picture")
+    black = np.zeros((64, 32, 3), np.uint8)
+    entries = [
+        RankedTracklet([black], ["a caption far too long for one narrow tile of a picture"], same_person=value)
+        for value in (True, False, None)
+    ]
+    picture = draw_ranked_list(RankedTracklet([str(tmp_path / "1.jpg")]), entries, columns=2, frames_shown=1)
+    colours = {colour for _, colour in picture.getcolors(1 << 20)}
+    assert {(0, 140, 70), (200, 50, 30), (140, 140, 140), (225, 225, 225), (0, 0, 0)} <= colours
+    alone = draw_ranked_list(RankedTracklet([black]), [])
+    assert alone.width < picture.width
+    with pytest.raises(ValueError, match="Received: columns=0"):
+        draw_ranked_list(RankedTracklet([black]), [], columns=0)

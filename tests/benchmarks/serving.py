@@ -1,0 +1,104 @@
+"""What the wire costs: the embedded server over gRPC against calls of the same SavedModel in this process.
+
+    python tests/benchmarks/serving.py [--export EXPORT_DIR] [--calls 40] [--rounds 5]
+
+Each call embeds one tracklet of 8 JPEG frames (`embed_jpeg`), with 1 and with 8 clients at a time. Rounds of both sides
+alternate; printed are the medians over rounds and their ratio. Without --export an untrained Baseline on
+`resnet_tiny` at 256 x 128 is exported first: the smaller the model, the more the wire shows. The server runs in a
+process of its own on the same cores.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+
+from kreid.serving import EmbeddingClient, export_model
+from kreid.serving.export import versions
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FRAMES = 8
+
+
+def make_export(folder):
+    from kreid import backbones, models
+
+    export_model(models.Baseline(backbones.build("resnet_tiny", image_size=(256, 128)), num_identities=2), folder)
+    return folder
+
+
+def make_tracklet():
+    generator = np.random.default_rng(0)
+    blurred = tf.image.resize(generator.integers(0, 256, (FRAMES, 32, 16, 3)), (256, 128), method="bicubic")
+    frames = tf.cast(tf.clip_by_value(blurred, 0, 255), tf.uint8)
+    return [tf.io.encode_jpeg(frame).numpy() for frame in frames]
+
+
+def measure(call, clients, calls):
+    """Returns calls per second, and the median milliseconds of one."""
+
+    def timed():
+        started = time.perf_counter()
+        call()
+        return time.perf_counter() - started
+
+    with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        started = time.perf_counter()
+        times = [done.result() for done in [pool.submit(timed) for _ in range(calls)]]
+        return calls / (time.perf_counter() - started), 1000 * statistics.median(times)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--export", type=Path)
+    parser.add_argument("--calls", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        export = options.export or make_export(Path(folder) / "tiny")
+        images = make_tracklet()
+        loaded = tf.saved_model.load(str(export / str(versions(export)[-1])))
+        inputs = {"images": tf.constant([images]), "lengths": tf.constant([FRAMES])}
+        server = subprocess.Popen(
+            [sys.executable, str(REPOSITORY / "serving" / "serve.py"), str(export), "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        )
+        try:
+            with EmbeddingClient(server.stdout.readline().rsplit(" ", 1)[1].strip()) as client:
+                sides = {
+                    "in process": lambda: loaded.signatures["embed_jpeg"](**inputs)["embedding"].numpy(),
+                    "gRPC": lambda: client.embed_images([images])[0],
+                }
+                difference = np.abs(sides["in process"]() - sides["gRPC"]()).max()
+                size = sum(map(len, images))
+                print(f"one tracklet of {FRAMES} JPEGs, {size} bytes; largest difference {difference:.1e}")
+                for clients in (1, 8):
+                    rounds = {name: [] for name in sides}
+                    for _ in range(options.rounds):
+                        for name, call in sides.items():
+                            rounds[name].append(measure(call, clients, options.calls))
+                    medians = {name: np.median(values, axis=0) for name, values in rounds.items()}
+                    for name, (rate, milliseconds) in medians.items():
+                        print(f"{clients} client(s), {name:<10}: {rate:7.1f} tracklets/s, p50 {milliseconds:6.1f} ms")
+                    ratio, more = medians["gRPC"][0] / medians["in process"][0], medians["gRPC"] - medians["in process"]
+                    print(f"{clients} client(s), ratio gRPC / in process: {ratio:.2f}; p50 {more[1]:+.1f} ms")
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+if __name__ == "__main__":
+    main()
