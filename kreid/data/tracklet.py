@@ -129,5 +129,7 @@ class ReidDataset:
             first = [name for name in self.missing if name.split("/")[0] == split][:3]
             lines.append(f"missing in {split}: {count} frames, such as {', '.join(first)}")
         if self.empty:
-            lines.append(f"left out for want of frames: {len(self.empty)} tracklets, such as {', '.join(self.empty[:3])}")
+            lines.append(
+                f"left out for want of frames: {len(self.empty)} tracklets, such as {', '.join(self.empty[:3])}"
+            )
         return "\n".join(lines)

@@ -87,12 +87,16 @@ def _read_names(info, name):
     if packed.is_file():
         with lzma.open(packed, "rt", encoding="ascii") as lines:
             return lines.read().split()
-    raise FileNotFoundError(f"{name} (or {name}.xz) is missing beside the other index files. Received: info={str(info)!r}")
+    raise FileNotFoundError(
+        f"{name} (or {name}.xz) is missing beside the other index files. Received: info={str(info)!r}"
+    )
 
 
 def _read_matrix(path):
     if not path.is_file():
-        raise FileNotFoundError(f"{path.name} is missing beside the other index files. Received: info={str(path.parent)!r}")
+        raise FileNotFoundError(
+            f"{path.name} is missing beside the other index files. Received: info={str(path.parent)!r}"
+        )
     matrices = [value for key, value in scipy.io.loadmat(path).items() if not key.startswith("__")]
     if len(matrices) != 1 or matrices[0].ndim != 2:
         raise ValueError(f"{path.name} must hold exactly one matrix. Received: path={str(path)!r}")

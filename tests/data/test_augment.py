@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kreid.data.augment import Augmentation
+
+SIZE = (16, 12)
+
+
+def frames(count=3, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, *SIZE, 3), dtype=np.uint8)
+
+
+def expected(clip, numbers, padding):
+    """One pixel at a time, each frame on its own."""
+    flip, crop_top, crop_left, top, left, tall, wide = numbers
+    result = np.zeros_like(clip)
+    for time, frame in enumerate(clip):
+        for row in range(SIZE[0]):
+            for column in range(SIZE[1]):
+                if top <= row < top + tall and left <= column < left + wide:
+                    result[time, row, column] = (124, 116, 104)
+                    continue
+                source_row, source_column = row + crop_top - padding, column + crop_left - padding
+                if 0 <= source_row < SIZE[0] and 0 <= source_column < SIZE[1]:
+                    if flip:
+                        source_column = SIZE[1] - 1 - source_column
+                    result[time, row, column] = frame[source_row, source_column]
+    return result
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(flip=0.5, crop_padding=3, erase=0.5),
+        dict(flip=1.0, crop_padding=0),
+        dict(flip=0.0, crop_padding=4),
+        dict(flip=0.0, crop_padding=0, erase=1.0),
+        dict(flip=0.0, crop_padding=0),
+    ],
+)
+@pytest.mark.parametrize("graph", [False, True])
+def test_every_frame_of_a_tracklet_gets_the_same_treatment(settings, graph):
+    augmentation = Augmentation(**settings)
+    apply = tf.function(augmentation.apply) if graph else augmentation.apply
+    for seed, numbers in enumerate(augmentation.draw(12, SIZE, np.random.default_rng(1))):
+        clip = frames(seed=seed)
+        result = apply(tf.constant(clip), tf.constant(numbers)).numpy()
+        np.testing.assert_array_equal(result, expected(clip, numbers, settings["crop_padding"]))
+
+
+def test_shares_and_ranges_of_the_numbers():
+    numbers = Augmentation(flip=0.25, crop_padding=3, erase=0.5).draw(4_000, (128, 64), np.random.default_rng(0))
+    assert numbers.dtype == np.int32
+    flip, crop_top, crop_left, top, left, tall, wide = numbers.T
+    assert abs(flip.mean() - 0.25) < 0.04
+    assert set(crop_top.tolist()) == set(crop_left.tolist()) == set(range(7))
+    erased = tall > 0
+    assert abs(erased.mean() - 0.5) < 0.04
+    np.testing.assert_array_equal(erased, wide > 0)
+    assert ((top >= 0) & (top + tall <= 128) & (left >= 0) & (left + wide <= 64)).all()
+    area = (tall * wide)[erased] / (128 * 64)
+    aspect = tall[erased] / wide[erased]
+    # Whole pixels move the smallest rectangles a little.
+    assert 0.017 < area.min() < 0.03
+    assert 0.38 < area.max() < 0.42
+    assert 0.27 < aspect.min() < 0.4
+    assert 2.8 < aspect.max() < 3.6
+
+
+def test_numbers_depend_on_the_generator_alone():
+    augmentation = Augmentation(erase=0.5)
+    one, same, other = (augmentation.draw(50, SIZE, np.random.default_rng(seed)) for seed in (4, 4, 5))
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(flip=1.5), "Received: flip=1.5"),
+        (dict(erase=-0.1), "Received: erase=-0.1"),
+        (dict(crop_padding=-1), "Received: crop_padding=-1"),
+        (dict(crop_padding=2.5), "Received: crop_padding=2.5"),
+    ],
+)
+def test_settings_are_checked(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Augmentation(**settings)

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from kreid.data.clips import adjacent_clip, chunk_clip, random_clip
+
+CLIPS = [random_clip, chunk_clip, adjacent_clip]
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 8, 9, 100])
+@pytest.mark.parametrize("num_frames", [1, 4, 7])
+def test_positions_are_inside_sorted_and_repeat_only_when_they_must(clip, length, num_frames):
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        positions = clip(length, num_frames, rng)
+        assert positions.shape == (num_frames,)
+        assert np.issubdtype(positions.dtype, np.integer)
+        assert (np.diff(positions) >= 0).all()
+        assert positions.min() >= 0
+        assert positions.max() < length
+        counts = np.bincount(positions, minlength=length)
+        # Every frame of a short tracklet is shown, and about equally often; a long one repeats none.
+        assert counts.max() <= -(-num_frames // length)
+        if length <= num_frames:
+            assert counts.min() >= num_frames // length
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_the_generator_alone_decides(clip):
+    draws = [[clip(50, 4, np.random.default_rng(seed)).tolist() for seed in (1, 1, 2)] for _ in range(2)]
+    assert draws[0] == draws[1]
+    assert draws[0][0] == draws[0][1] != draws[0][2]
+
+
+def test_random_clips_reach_every_frame_alike():
+    rng = np.random.default_rng(0)
+    counts = np.bincount(np.concatenate([random_clip(10, 4, rng) for _ in range(5_000)]), minlength=10)
+    # 2,000 expected each; the standard deviation is below 35.
+    assert np.abs(counts - 2_000).max() < 200
+
+
+def test_chunk_clips_take_one_frame_from_each_chunk():
+    rng = np.random.default_rng(0)
+    drawn = np.stack([chunk_clip(10, 4, rng) for _ in range(500)])
+    for column, chunk in enumerate([{0, 1}, {2, 3, 4}, {5, 6}, {7, 8, 9}]):
+        assert set(drawn[:, column].tolist()) == chunk
+
+
+def test_adjacent_clips_are_runs_with_every_start():
+    rng = np.random.default_rng(0)
+    drawn = np.stack([adjacent_clip(9, 4, rng) for _ in range(300)])
+    assert (np.diff(drawn, axis=1) == 1).all()
+    assert set(drawn[:, 0].tolist()) == set(range(6))
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+@pytest.mark.parametrize(("length", "num_frames"), [(0, 4), (4, 0)])
+def test_a_clip_of_nothing(clip, length, num_frames):
+    with pytest.raises(ValueError, match=f"Received: length={length}, num_frames={num_frames}"):
+        clip(length, num_frames, np.random.default_rng(0))

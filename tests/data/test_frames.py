@@ -1,0 +1,146 @@
+import io
+import struct
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from kreid.data.frames import MAX_PIXELS, decode_frame, decode_frames, read_frames
+
+SIZE = (20, 10)
+
+
+def encoded(kind="JPEG", mode="RGB", size=(20, 10), seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(stream, kind)
+    return stream.getvalue()
+
+
+def opened(contents):
+    return np.asarray(Image.open(io.BytesIO(contents)).convert("RGB"))
+
+
+def huge_png(height=100_000, width=100_000):
+    png = encoded("PNG")
+    return png[:16] + struct.pack(">II", width, height) + png[24:]
+
+
+def huge_jpeg():
+    jpeg = encoded()
+    start = jpeg.index(b"\xff\xc0") + 5
+    return jpeg[:start] + struct.pack(">HH", 60_000, 60_000) + jpeg[start + 4 :]
+
+
+BAD = {
+    "empty": b"",
+    "text": b"hello",
+    "truncated JPEG": encoded()[:200],
+    "truncated PNG": encoded("PNG")[:200],
+    "PNG's first bytes": b"\x89PNG\r\n\x1a\n",
+    "JPEG's first bytes": b"\xff\xd8\xff",
+    "GIF": encoded("GIF"),
+    "huge PNG": huge_png(),
+    "PNG of a size that overflows": huge_png(2**31 + 5, 2**31 + 7),
+    "PNG of no size": huge_png(0, 10),
+    "huge JPEG": huge_jpeg(),
+}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_an_image_of_the_asked_size_keeps_its_pixels(kind):
+    contents = encoded(kind)
+    difference = decode_frame(tf.constant(contents), SIZE).numpy().astype(int) - opened(contents)
+    # Two JPEG decoders round differently, most so on noise; PNG is exact.
+    assert np.abs(difference).max() <= (4 if kind == "JPEG" else 0)
+
+
+def test_resize_is_bilinear_between_pixel_centres_and_rounded():
+    contents = encoded("PNG", size=(7, 5))
+    pixels = opened(contents).astype(float)
+
+    def at(position, count):
+        place = np.clip(position, 0, count - 1)
+        low = int(np.floor(place))
+        return low, min(low + 1, count - 1), place - low
+
+    expected = np.empty((*SIZE, 3))
+    for row in range(SIZE[0]):
+        for column in range(SIZE[1]):
+            top, bottom, down = at((row + 0.5) * 7 / SIZE[0] - 0.5, 7)
+            left, right, across = at((column + 0.5) * 5 / SIZE[1] - 0.5, 5)
+            upper = pixels[top, left] * (1 - across) + pixels[top, right] * across
+            lower = pixels[bottom, left] * (1 - across) + pixels[bottom, right] * across
+            expected[row, column] = upper * (1 - down) + lower * down
+    result = decode_frame(tf.constant(contents), SIZE)
+    assert result.dtype == tf.uint8
+    # Half a step of rounding, and a little for float32.
+    assert np.abs(result.numpy() - expected).max() <= 0.5 + 1e-3
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "P"), ("PNG", "RGBA"), ("PNG", "L")]
+)
+def test_other_colour_modes_become_rgb(kind, mode):
+    assert decode_frame(tf.constant(encoded(kind, mode)), SIZE).shape == (*SIZE, 3)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_an_unreadable_image_raises(name):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode_frame(tf.constant(BAD[name]), SIZE)
+
+
+def test_the_limit_is_on_pixels():
+    assert 100_000 * 100_000 > 60_000 * 60_000 > MAX_PIXELS
+    with pytest.raises(tf.errors.InvalidArgumentError, match="MAX_PIXELS"):
+        decode_frame(tf.constant(huge_jpeg()), SIZE)
+
+
+@pytest.mark.parametrize("parallelism", [None, 3])
+@pytest.mark.parametrize("graph", [False, True])
+def test_unreadable_images_are_left_out_and_the_order_is_kept(parallelism, graph):
+    good = [encoded("PNG", seed=seed) for seed in range(4)]
+    bad = list(BAD.values())
+    contents = [bad[0], good[0], *bad[1:5], good[1], good[2], *bad[5:], good[3]]
+    decode = tf.function(decode_frames) if graph else decode_frames
+    frames, kept = decode(tf.constant(contents), SIZE, parallelism)
+    assert kept.dtype == tf.int32
+    assert kept.numpy().tolist() == [1, 6, 7, len(contents) - 1]
+    np.testing.assert_array_equal(frames.numpy(), np.stack([opened(image) for image in good]))
+
+
+@pytest.mark.parametrize("contents", [[], [b"", b"nothing"]])
+def test_nothing_readable(contents):
+    frames, kept = decode_frames(tf.constant(contents, tf.string), SIZE)
+    assert frames.shape == (0, *SIZE, 3)
+    assert kept.shape == (0,)
+
+
+def test_read_frames_takes_a_missing_file_as_unreadable(tmp_path):
+    (tmp_path / "good.png").write_bytes(encoded("PNG"))
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    paths = [str(tmp_path / name) for name in ("gone.jpg", "good.png", "empty.jpg")]
+    frames, kept = read_frames(tf.constant(paths), SIZE)
+    assert kept.numpy().tolist() == [1]
+    np.testing.assert_array_equal(frames[0].numpy(), opened(encoded("PNG")))
+
+
+def test_works_in_a_saved_model_loaded_by_a_session(tmp_path):
+    module = tf.Module()
+    module.decode = tf.function(
+        lambda images: dict(zip(("frames", "kept"), decode_frames(images, SIZE, tf.data.AUTOTUNE), strict=True)),
+        input_signature=[tf.TensorSpec([None], tf.string, name="images")],
+    )
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures=module.decode)
+    images = [encoded("PNG"), *BAD.values(), encoded("PNG", seed=1)]
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        signature = tf.compat.v1.saved_model.load(session, ["serve"], str(tmp_path / "saved")).signature_def
+        outputs = {name: info.name for name, info in signature["serving_default"].outputs.items()}
+        feed = signature["serving_default"].inputs["images"].name
+        found = session.run(outputs, {feed: images})
+        nothing = session.run(outputs, {feed: [b"nothing"]})
+    assert found["kept"].tolist() == [0, len(images) - 1]
+    np.testing.assert_array_equal(found["frames"], np.stack([opened(images[0]), opened(images[-1])]))
+    assert nothing["frames"].shape == (0, *SIZE, 3)

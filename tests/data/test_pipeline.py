@@ -1,0 +1,354 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kreid.data.augment import Augmentation
+from kreid.data.pipeline import EvaluationPipeline, TrainingPipeline
+
+SIZE = (24, 12)
+PLAIN = Augmentation(flip=0.0, crop_padding=0)
+
+
+def training(tracklets, **changes):
+    settings = dict(
+        image_size=SIZE,
+        num_frames=4,
+        persons_per_batch=2,
+        tracklets_per_person=2,
+        augmentation=PLAIN,
+        max_damaged=1.0,
+    )
+    return TrainingPipeline(tracklets, **{**settings, **changes})
+
+
+def take(pipeline, batches, first_epoch=0):
+    return [
+        (inputs["frames"].numpy(), inputs["lengths"].numpy(), {name: label.numpy() for name, label in labels.items()})
+        for inputs, labels in pipeline.dataset(first_epoch).take(batches)
+    ]
+
+
+def assert_same(one, other):
+    assert len(one) == len(other)
+    for (frames, lengths, labels), (frames2, lengths2, labels2) in zip(one, other, strict=True):
+        np.testing.assert_array_equal(frames, frames2)
+        np.testing.assert_array_equal(lengths, lengths2)
+        assert labels.keys() == labels2.keys()
+        for name in labels:
+            np.testing.assert_array_equal(labels[name], labels2[name])
+
+
+def sources(frames):
+    """The (person, tracklet, time) of every frame, from its shade of grey."""
+    shade = np.rint(frames.mean(axis=(-3, -2, -1))).astype(int)
+    assert np.abs(frames.astype(int) - shade[..., None, None, None]).max() <= 2
+    return shade // 32, shade // 8 % 4, shade % 8
+
+
+def shown(labels, frames):
+    person, tracklet, _ = sources(frames)
+    np.testing.assert_array_equal(person, np.broadcast_to(labels[:, None], person.shape))
+    assert (tracklet == tracklet[:, :1]).all()
+    return list(zip(person[:, 0].tolist(), tracklet[:, 0].tolist(), strict=True))
+
+
+class TestTraining:
+    def test_batches_have_fixed_shapes_and_contiguous_int32_labels(self, make_tracklets):
+        pipeline = training(make_tracklets(persons=5), targets=("logits", "embedding", "frames"))
+        assert pipeline.labels == {10: 0, 20: 1, 30: 2, 40: 3, 50: 4}
+        assert pipeline.num_identities == 5
+        assert pipeline.steps_per_epoch == 3
+        inputs, labels = pipeline.dataset().element_spec
+        assert inputs["frames"] == tf.TensorSpec((4, 4, *SIZE, 3), tf.uint8)
+        assert inputs["lengths"] == tf.TensorSpec((4,), tf.int32)
+        assert labels == dict.fromkeys(("logits", "embedding", "frames"), tf.TensorSpec((4,), tf.int32))
+        seen = set()
+        for frames, lengths, labels in take(pipeline, 3):
+            assert lengths.tolist() == [4] * 4
+            for label in labels.values():
+                np.testing.assert_array_equal(label, labels["logits"])
+            clips = shown(labels["logits"], frames)
+            assert len(set(clips)) == 4
+            assert [person for person, _ in clips][::2] == [person for person, _ in clips][1::2]
+            seen.update(person for person, _ in clips)
+        assert seen == {0, 1, 2, 3, 4}
+        assert pipeline.damage.counts == {}
+
+    @pytest.mark.parametrize("clips", ["random", "chunks", "adjacent"])
+    def test_frames_are_those_of_the_plan_in_time(self, make_tracklets, clips):
+        tracklets = make_tracklets(frames=8)
+        pipeline = training(tracklets, clips=clips, steps_per_epoch=3)
+        _, planned, _ = pipeline.plan(0)
+        times = np.concatenate([sources(frames)[2] for frames, _, _ in take(pipeline, 3)])
+        np.testing.assert_array_equal(times, planned % 8)
+        if clips == "adjacent":
+            assert (np.diff(times, axis=1) == 1).all()
+        elif clips == "chunks":
+            np.testing.assert_array_equal(times // 2, np.broadcast_to(np.arange(4), times.shape))
+
+    def test_a_tracklet_of_one_frame_repeats_it(self, make_tracklets):
+        frames, _, labels = take(training(make_tracklets(frames=1)), 1)[0]
+        shown(labels["logits"], frames)
+        assert (sources(frames)[2] == 0).all()
+
+    @pytest.mark.parametrize("parallelism", [1, 3, None])
+    def test_the_seed_alone_decides(self, make_tracklets, parallelism):
+        tracklets = make_tracklets()
+        rich = Augmentation(crop_padding=3, erase=0.5)
+        expected = take(training(tracklets, augmentation=rich, seed=3, parallelism=2), 5)
+        assert_same(expected, take(training(tracklets, augmentation=rich, seed=3, parallelism=parallelism), 5))
+        other = take(training(tracklets, augmentation=rich, seed=4, parallelism=parallelism), 5)
+        assert any(not np.array_equal(one[0], two[0]) for one, two in zip(expected, other, strict=True))
+
+    @pytest.mark.parametrize("steps", [None, 1, 3, 5])
+    def test_a_later_epoch_equals_that_of_an_uninterrupted_run(self, make_tracklets, steps):
+        tracklets = make_tracklets()
+        rich = Augmentation(crop_padding=3, erase=0.5)
+        whole = take(training(tracklets, augmentation=rich, steps_per_epoch=steps), 3 * (steps or 2))
+        pipeline = training(tracklets, augmentation=rich, steps_per_epoch=steps)
+        assert_same(whole[2 * pipeline.steps_per_epoch :], take(pipeline, pipeline.steps_per_epoch, first_epoch=2))
+        assert_same(whole, take(pipeline, 3 * (steps or 2)))
+
+    def test_other_epoch_lengths_go_through_the_same_order_of_identities(self, make_tracklets):
+        labels = [
+            np.concatenate(
+                [labels["logits"] for *_, labels in take(training(make_tracklets(), steps_per_epoch=steps), 6)]
+            )
+            for steps in (None, 1, 3)
+        ]
+        np.testing.assert_array_equal(labels[0], labels[1])
+        np.testing.assert_array_equal(labels[0], labels[2])
+
+    def test_augmentation_is_that_of_the_plan(self, make_tracklets):
+        rich = Augmentation(crop_padding=3, erase=0.5)
+        tracklets = make_tracklets()
+        _, _, numbers = training(tracklets, augmentation=rich).plan(0)
+        plain, augmented = take(training(tracklets), 2), take(training(tracklets, augmentation=rich), 2)
+        # Fewer draws are made without augmentation, but after the frames: those are the same.
+        clips = np.concatenate([frames for frames, *_ in plain])
+        expected = np.stack([rich.apply(clip, row) for clip, row in zip(clips, numbers, strict=True)])
+        np.testing.assert_array_equal(np.concatenate([frames for frames, *_ in augmented]), expected)
+
+    def test_a_damaged_frame_is_replaced_by_frames_of_its_clip(self, make_tracklets, truncate):
+        tracklets = make_tracklets(frames=4)
+        truncate(tracklets[0].frames[0])
+        Path(tracklets[3].frames[2]).write_bytes(b"")
+        Path(tracklets[4].frames[1]).unlink()
+        Path(tracklets[4].frames[3]).unlink()
+        pipeline = training(tracklets)
+        found = {}
+        for frames, _, labels in take(pipeline, 2):
+            times = sources(frames)[2].tolist()
+            found.update(zip(shown(labels["logits"], frames), times, strict=True))
+        # Clips of four from four frames: the readable ones, spread evenly.
+        assert found.pop((0, 0)) == [1, 1, 2, 3]
+        assert found.pop((1, 1)) == [0, 0, 1, 3]
+        assert found.pop((2, 0)) == [0, 0, 2, 2]
+        assert set(map(tuple, found.values())) == {(0, 1, 2, 3)}
+        lost = [tracklets[0].frames[0], tracklets[3].frames[2], tracklets[4].frames[1], tracklets[4].frames[3]]
+        assert set(pipeline.damage.counts) == set(lost)
+        assert pipeline.damage.tracklets == ()
+        assert "4 damaged frames" in pipeline.damage.report()
+
+    def test_a_clip_without_readable_frames_becomes_another_of_the_same_person(self, make_tracklets):
+        tracklets = make_tracklets()
+        for path in tracklets[2].frames:
+            Path(path).write_bytes(b"not an image")
+        pipeline = training(tracklets)
+        clips = [clip for frames, _, labels in take(pipeline, 2) for clip in shown(labels["logits"], frames)]
+        assert sorted(clips) == [(0, 0), (0, 1), (1, 1), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
+        assert pipeline.damage.tracklets == (tracklets[2].id,)
+
+    def test_a_person_without_readable_frames_is_replaced_with_its_label(self, make_tracklets):
+        tracklets = make_tracklets()
+        for path in tracklets[2].frames + tracklets[3].frames:
+            Path(path).unlink()
+        batches = take(training(tracklets), 2)
+        clips = [clip for frames, _, labels in batches for clip in shown(labels["logits"], frames)]
+        assert len(clips) == 8
+        assert 1 not in {person for person, _ in clips}
+
+    def test_a_batch_without_readable_frames_stops_the_run(self, make_tracklets):
+        tracklets = make_tracklets()
+        for tracklet in tracklets:
+            for path in tracklet.frames:
+                Path(path).unlink()
+        with pytest.raises(tf.errors.InvalidArgumentError, match="No clip of a batch has a readable frame"):
+            take(training(tracklets), 1)
+
+    def test_too_much_damage_stops_the_run_and_is_listed(self, make_tracklets, truncate):
+        tracklets = make_tracklets(frames=4)
+        for tracklet in tracklets[:2]:
+            truncate(tracklet.frames[1])
+        # 2 of the 32 frames of an epoch.
+        take(training(tracklets, max_damaged=2 / 32), 4)
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?s)2 of 32 frames.*0/0/1\.jpg.*Received: max_dam"):
+            take(training(tracklets, max_damaged=1.9 / 32), 4)
+
+    def test_distinct_frames_count_once_over_epochs_and_passes(self, make_tracklets, truncate):
+        tracklets = make_tracklets(frames=4)
+        truncate(tracklets[0].frames[1])
+        pipeline = training(tracklets, max_damaged=1 / 32)
+        take(pipeline, 8)
+        take(pipeline, 2)
+        assert pipeline.damage.counts.keys() == {tracklets[0].frames[1]}
+        assert pipeline.damage.counts[tracklets[0].frames[1]] >= 5
+
+    def test_damage_leaves_other_clips_and_the_order_alone(self, make_tracklets, truncate):
+        tracklets = make_tracklets(frames=4)
+        before = take(training(tracklets, parallelism=4), 4)
+        truncate(tracklets[5].frames[0])
+        after = take(training(tracklets, parallelism=4), 4)
+        for (frames, _, labels), (frames2, _, labels2) in zip(before, after, strict=True):
+            np.testing.assert_array_equal(labels["logits"], labels2["logits"])
+            for clip, other, name in zip(frames, frames2, shown(labels["logits"], frames), strict=True):
+                assert np.array_equal(clip, other) == (name != (2, 1))
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            (dict(clips="all"), "Received: clips='all'"),
+            (dict(num_frames=0), "Received: num_frames=0"),
+            (dict(steps_per_epoch=0), "Received: steps_per_epoch=0"),
+            (dict(targets="logits"), "Received: targets='logits'"),
+            (dict(image_size=(24, 0)), r"Received: image_size=\(24, 0\)"),
+            (dict(max_damaged=2), "Received: max_damaged=2"),
+            (dict(persons_per_batch=5), "There are 4 persons"),
+            (dict(tracklets_per_person=3), "largest count available is 2"),
+        ],
+    )
+    def test_settings_are_checked(self, make_tracklets, changes, message):
+        with pytest.raises(ValueError, match=message):
+            training(make_tracklets(frames=1), **changes)
+
+    def test_tracklets_are_checked(self, make_tracklets):
+        junk = [type(tracklet)(tracklet.id, 0, 1, tracklet.frames) for tracklet in make_tracklets(frames=1)]
+        with pytest.raises(ValueError, match=r"leave out distractors and junk\. Received: 8 tracklets"):
+            training(junk)
+        with pytest.raises(ValueError, match="at least one tracklet"):
+            training([])
+        with pytest.raises(ValueError, match="Received: first_epoch=-1"):
+            training(make_tracklets(frames=1)).dataset(first_epoch=-1)
+
+
+@pytest.fixture
+def uneven(make_tracklets):
+    """Nine tracklets of 1 to 7 frames."""
+    lengths = [3, 7, 1, 4, 4, 2, 7, 5, 1]
+    return [
+        type(tracklet)(tracklet.id, tracklet.person, tracklet.camera, tracklet.frames[:length])
+        for tracklet, length in zip(make_tracklets(persons=3, tracklets=3, frames=7), lengths, strict=True)
+    ]
+
+
+def times_of(pipeline):
+    """Row -> times of its frames; checks the padding and that frames are of their tracklet."""
+    found = {}
+    for inputs, rows in pipeline.dataset():
+        frames, lengths = inputs["frames"].numpy(), inputs["lengths"].numpy()
+        assert frames.dtype == np.uint8
+        assert lengths.dtype == np.int32
+        assert frames.shape[1] == lengths.max()
+        for clip, length, row in zip(frames, lengths, rows.numpy().tolist(), strict=True):
+            assert (clip[length:] == 0).all()
+            person, tracklet, time = sources(clip[:length])
+            assert set(zip(person.tolist(), tracklet.tolist(), strict=True)) == {(row // 3, row % 3)}
+            assert row not in found
+            found[row] = time.tolist()
+    return found
+
+
+class TestEvaluation:
+    def test_every_tracklet_comes_once_and_whole(self, uneven):
+        pipeline = EvaluationPipeline(uneven, SIZE, batch_frames=14)
+        assert times_of(pipeline) == {row: list(range(len(tracklet))) for row, tracklet in enumerate(uneven)}
+        assert pipeline.damage.counts == {}
+
+    @pytest.mark.parametrize("batch_frames", [1, 6, 14, 1_000])
+    def test_batches_stay_within_the_frames_allowed(self, uneven, batch_frames):
+        pipeline = EvaluationPipeline(uneven, SIZE, batch_frames=batch_frames)
+        shapes = [inputs["frames"].shape for inputs, _ in pipeline.dataset()]
+        assert len(shapes) == pipeline.num_batches
+        assert all(shape[0] * shape[1] <= batch_frames or shape[0] == 1 for shape in shapes)
+        assert [shape[1] for shape in shapes] == sorted((shape[1] for shape in shapes), reverse=True)
+        assert sum(shape[0] for shape in shapes) == 9
+        if batch_frames == 1_000:
+            assert len(shapes) == 1
+
+    def test_static_shapes_know_all_but_batch_and_length(self, uneven):
+        inputs, rows = EvaluationPipeline(uneven, SIZE).dataset().element_spec
+        assert inputs["frames"].shape.as_list() == [None, None, *SIZE, 3]
+        assert inputs["lengths"].shape.as_list() == rows.shape.as_list() == [None]
+        assert rows.dtype == inputs["lengths"].dtype == tf.int32
+
+    def test_only_selected_frames_are_read(self, uneven):
+        # The unselected last frame is gone, and nobody notices.
+        for tracklet in uneven:
+            if len(tracklet) > 2:
+                Path(tracklet.frames[-1]).unlink()
+        pipeline = EvaluationPipeline(uneven, SIZE, select=lambda length: np.arange(min(length, 2)))
+        assert times_of(pipeline) == {row: [0, 1][: len(tracklet)] for row, tracklet in enumerate(uneven)}
+        assert pipeline.damage.counts == {}
+
+    def test_a_damaged_frame_is_left_out_and_the_rest_move_up(self, uneven, truncate):
+        truncate(uneven[1].frames[0])
+        Path(uneven[3].frames[3]).write_bytes(b"")
+        pipeline = EvaluationPipeline(uneven, SIZE, batch_frames=14, max_damaged=0.5)
+        found = times_of(pipeline)
+        assert found.pop(1) == [1, 2, 3, 4, 5, 6]
+        assert found.pop(3) == [0, 1, 2]
+        assert all(times == list(range(len(uneven[row]))) for row, times in found.items())
+        assert pipeline.damage.counts == {uneven[1].frames[0]: 1, uneven[3].frames[3]: 1}
+
+    def test_a_tracklet_with_damage_among_the_selected_frames_is_read_whole(self, uneven, truncate):
+        truncate(uneven[1].frames[1])
+        truncate(uneven[1].frames[5])
+        pipeline = EvaluationPipeline(
+            uneven, SIZE, select=lambda length: np.arange(min(length, 2)), max_damaged=0.5, batch_frames=6
+        )
+        found = times_of(pipeline)
+        assert found.pop(1) == [0, 2, 3, 4, 6]
+        assert all(times == [0, 1][: len(times)] for times in found.values())
+        assert len(found) == 8
+        assert pipeline.damage.counts == {uneven[1].frames[1]: 1, uneven[1].frames[5]: 1}
+
+    @pytest.mark.parametrize("batch_frames", [1, 1_000])
+    def test_a_tracklet_without_readable_frames_is_left_out_and_named(self, uneven, batch_frames):
+        for row in (2, 5):
+            for path in uneven[row].frames:
+                Path(path).write_bytes(b"not an image")
+        pipeline = EvaluationPipeline(uneven, SIZE, batch_frames=batch_frames, max_damaged=0.5)
+        assert sorted(times_of(pipeline)) == [0, 1, 3, 4, 6, 7, 8]
+        assert sorted(pipeline.damage.tracklets) == sorted([uneven[2].id, uneven[5].id])
+
+    def test_all_unreadable_gives_no_batch(self, uneven):
+        for tracklet in uneven:
+            for path in tracklet.frames:
+                Path(path).unlink()
+        pipeline = EvaluationPipeline(uneven, SIZE, max_damaged=1.0)
+        assert list(pipeline.dataset()) == []
+        assert len(pipeline.damage.tracklets) == 9
+
+    def test_too_much_damage_stops_the_pass(self, uneven, truncate):
+        for path in uneven[1].frames[:2]:
+            truncate(path)
+        # 2 of 34 frames.
+        times_of(EvaluationPipeline(uneven, SIZE, max_damaged=2 / 34))
+        with pytest.raises(tf.errors.InvalidArgumentError, match="2 of 34 frames cannot be read"):
+            times_of(EvaluationPipeline(uneven, SIZE, max_damaged=1.9 / 34))
+
+    @pytest.mark.parametrize("positions", [[], [0, 7], [-1], [[0]]])
+    def test_positions_are_checked(self, uneven, positions):
+        with pytest.raises(ValueError, match=r"`select` must give positions.*Received: select\("):
+            EvaluationPipeline(uneven, SIZE, select=lambda length: np.array(positions, int))
+
+    def test_settings_are_checked(self, uneven):
+        with pytest.raises(ValueError, match="Received: batch_frames=0"):
+            EvaluationPipeline(uneven, SIZE, batch_frames=0)
+        with pytest.raises(ValueError, match="at least one tracklet"):
+            EvaluationPipeline([], SIZE)
+        hollow = type(uneven[0])("hollow", 1, 1, ())
+        with pytest.raises(ValueError, match="Received: 'hollow' without frames"):
+            EvaluationPipeline([hollow], SIZE)
