@@ -21,6 +21,25 @@ _TINY = {"float16": 2.0**-14, "bfloat16": 2.0**-126, "float32": 2.0**-126, "floa
 _ROUNDING = 32 * np.finfo(np.float64).eps
 
 
+def at_least_float32(x):
+    """Returns `x` as a float32 tensor, or as it is if it is float64.
+
+    Args:
+        x: tensor or array of any number type.
+
+    Returns:
+        A tensor of the same shape.
+
+    Example:
+
+    >>> at_least = kreid.distances.at_least_float32(np.ones(2, dtype="float16"))
+    >>> str(np.asarray(at_least).dtype)
+    'float32'
+    """
+    x = ops.convert_to_tensor(x)
+    return x if keras.backend.standardize_dtype(x.dtype) == "float64" else ops.cast(x, "float32")
+
+
 def safe_sqrt(x):
     """Square root that is 0 with gradient 0 at 0.
 
@@ -203,19 +222,14 @@ def _rows_float64(array, part, metric, name):
 
 
 def _pair(x, y):
-    x = _as_float(x)
-    y = x if y is None else _as_float(y)
+    x = at_least_float32(x)
+    y = x if y is None else at_least_float32(y)
     if x.shape[-1] is None or x.shape[-1] != y.shape[-1]:
         raise ValueError(
             "Both inputs need the same, known number of features on the last axis. "
             f"Received: x.shape={tuple(x.shape)}, y.shape={tuple(y.shape)}"
         )
     return x, y
-
-
-def _as_float(x):
-    x = ops.convert_to_tensor(x)
-    return x if keras.backend.standardize_dtype(x.dtype) == "float64" else ops.cast(x, "float32")
 
 
 def _normalised(x):

@@ -66,8 +66,8 @@ def test_small_distances_between_long_vectors_are_accurate():
 
 
 def test_equal_rows_are_zero_apart_with_finite_gradients():
-    x = np.repeat(rows(3, 512), 2, axis=0)
-    same = np.kron(np.eye(3), np.ones((2, 2))).astype(bool)
+    x = np.repeat(rows(30, 700), 2, axis=0)
+    same = np.kron(np.eye(30), np.ones((2, 2))).astype(bool)
     for function in (pairwise_euclidean, pairwise_squared_euclidean, pairwise_cosine):
         value, gradient = gradient_of(function, x)
         assert (value[same] == 0).all() and (value[~same] > 0).all()

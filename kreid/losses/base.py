@@ -33,9 +33,3 @@ class IdentityLoss(keras.losses.Loss):
 def labels_of(y_true):
     """Returns labels of shape `(batch,)` or `(batch, 1)`, of any dtype, as int32 `(batch,)`."""
     return ops.reshape(ops.cast(ops.convert_to_tensor(y_true), "int32"), [-1])
-
-
-def as_float(x):
-    """Returns a tensor as float32, or as it is if it is float64."""
-    x = ops.convert_to_tensor(x)
-    return x if keras.backend.standardize_dtype(x.dtype) == "float64" else ops.cast(x, "float32")

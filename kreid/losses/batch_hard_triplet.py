@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from kreid.distances import pairwise_squared_euclidean, safe_sqrt
-from kreid.losses.base import IdentityLoss, as_float, labels_of
+from kreid.losses.base import IdentityLoss, labels_of
 
 
 def batch_hard_triplet(y_true, y_pred, margin=0.3, distance="euclidean"):
@@ -40,11 +40,10 @@ def batch_hard_triplet(y_true, y_pred, margin=0.3, distance="euclidean"):
     """
     _check(margin, distance)
     labels = labels_of(y_true)
-    embeddings = as_float(y_pred)
     positives, negatives = _pairs(labels)
     counted = _counted(positives, negatives)
 
-    squared = pairwise_squared_euclidean(embeddings)
+    squared = pairwise_squared_euclidean(y_pred)
     # Distances are at least 0, so 0 never hides a positive and the largest distance never hides a negative.
     largest = ops.max(ops.stop_gradient(squared), axis=1, keepdims=True)
     hardest_positive = ops.max(ops.where(positives, squared, 0), axis=1)

@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from kreid.losses.base import IdentityLoss, as_float, labels_of
+from kreid.distances import at_least_float32
+from kreid.losses.base import IdentityLoss, labels_of
 
 
 def smoothed_identity(y_true, y_pred, smoothing=0.1):
@@ -33,7 +34,7 @@ def smoothed_identity(y_true, y_pred, smoothing=0.1):
     """
     _check(smoothing)
     labels = labels_of(y_true)
-    log_probabilities = ops.log_softmax(as_float(y_pred), axis=-1)
+    log_probabilities = ops.log_softmax(at_least_float32(y_pred), axis=-1)
     identities = ops.shape(log_probabilities)[-1]
     known = ops.logical_and(labels >= 0, labels < identities)
     index = ops.where(known, labels, 0)[:, None]

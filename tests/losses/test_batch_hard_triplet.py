@@ -87,6 +87,13 @@ def test_large_labels_are_told_apart():
     assert float(BatchHardTriplet()(labels, x)) == float(BatchHardTriplet()([0, 0, 1, 1], x)) != 0.0
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_embeddings_of_any_scale(scale):
+    x = (scale * embeddings()).astype("float32")
+    expected = np.nan_to_num(triplet_values(LABELS, x, 0.0))
+    np.testing.assert_allclose(batch_hard_triplet(LABELS, x, margin=0), expected, rtol=1e-4, atol=1e-6 * scale)
+
+
 def test_small_distances_of_long_embeddings_are_accurate():
     x = 30 + 1e-3 * np.random.default_rng(0).normal(size=(8, 256))
     x = x.astype("float32")
