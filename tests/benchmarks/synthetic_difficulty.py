@@ -1,9 +1,9 @@
 """How far colours alone get on the synthetic test set, beside a trained model.
 
-Renders the default test set (or takes ROOT) and prints rank-1 and mAP of a colour histogram and of the mean colour
+Renders the default set (or takes ROOT) and prints rank-1 and mAP of a colour histogram and of the mean colour
 under the cross-camera protocol; both must stay under 40% rank-1. `--model PATH.keras` adds a trained model.
 
-    python tests/benchmarks/synthetic_difficulty.py [ROOT] [--model PATH.keras] [--image-size 128 64]
+    python tests/benchmarks/synthetic_difficulty.py [ROOT] [--model PATH.keras] [--seed 0]
 """
 
 import argparse
@@ -28,7 +28,6 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
-        # The test set does not depend on how many train persons are rendered beside it, given where its numbers start.
         root = options.root or render_mars(Path(scratch, "mars"), seed=options.seed)
         dataset = read_mars(root)
         queries, gallery = dataset.queries, dataset.gallery()

@@ -43,21 +43,24 @@ class Camera:
     horizon: float
 
 
+# Facing, reversed, elevation, gain, offset, mix, gamma, saturation, resolution, noise, jitter; ground, scenery, horizon.
 CAMERAS = {
     1: Camera(0.15, 0.25, 0.20, (1.02, 1.00, 0.97), (0, 0, 0), 0.02, 1.00, 1.00, 1.00, 3.0, 0.035,
               ((136, 132, 128), (84, 98, 78)), "trees", 0.34),
-    2: Camera(1.50, 0.50, 0.12, (1.06, 0.99, 0.88), (5, 2, -2), 0.04, 0.92, 0.95, 0.80, 4.0, 0.050,
+    2: Camera(1.50, 0.50, 0.12, (1.04, 0.99, 0.93), (3, 1, -1), 0.03, 0.96, 0.97, 0.80, 4.0, 0.050,
               ((150, 136, 126), (118, 108, 104)), "wall", 0.40),
-    3: Camera(3.00, 0.25, 0.30, (0.91, 0.97, 1.07), (0, 2, 6), 0.05, 1.08, 0.90, 0.70, 4.0, 0.040,
+    3: Camera(3.00, 0.25, 0.30, (0.95, 0.98, 1.04), (0, 1, 3), 0.03, 1.05, 0.95, 0.70, 4.0, 0.040,
               ((122, 126, 130), (80, 88, 98)), "glass", 0.26),
-    4: Camera(0.85, 0.50, 0.25, (0.97, 1.03, 0.94), (2, 4, 0), 0.03, 1.00, 1.12, 0.90, 4.0, 0.045,
+    4: Camera(0.85, 0.50, 0.25, (0.98, 1.02, 0.96), (1, 2, 0), 0.02, 1.00, 1.06, 0.90, 4.0, 0.045,
               ((116, 128, 104), (136, 140, 140)), "fence", 0.30),
-    5: Camera(-1.10, 0.50, 0.10, (0.84, 0.83, 0.84), (14, 14, 16), 0.08, 1.00, 0.75, 0.60, 5.0, 0.060,
+    5: Camera(-1.10, 0.50, 0.10, (0.91, 0.90, 0.91), (8, 8, 9), 0.05, 1.00, 0.86, 0.60, 5.0, 0.060,
               ((150, 148, 144), (160, 154, 146)), "shops", 0.44),
-    6: Camera(2.50, 0.35, 0.48, (1.03, 0.96, 1.01), (-3, -5, -2), 0.04, 1.20, 1.05, 0.50, 6.0, 0.060,
+    6: Camera(2.50, 0.35, 0.48, (1.02, 0.97, 1.01), (-2, -3, -1), 0.03, 1.12, 1.03, 0.50, 6.0, 0.060,
               ((104, 100, 104), (80, 76, 84)), "cars", 0.12),
 }  # fmt: skip
 
+# A brick or pane needs some pixels: smaller backgrounds are painted at this height and shrunk.
+_LEAST_HEIGHT = 256
 _SURFACES = np.array(
     [(140, 138, 134), (104, 104, 108), (168, 162, 152), (98, 112, 80), (150, 118, 102), (74, 76, 82)], dtype=np.float32
 )
@@ -73,7 +76,7 @@ def colour_response(camera, rng):
     Returns:
         `(matrix, table)`: the 12 numbers of Pillow's `Image.convert("RGB", matrix)` and 256 bytes that map the result.
     """
-    exposure = np.exp(rng.normal(0, 0.1))
+    exposure = np.exp(rng.normal(0, 0.09))
     tint = np.exp(rng.normal(0, 0.03, 3))
     light = np.array(camera.gain) * tint * exposure
     grey = np.full((3, 3), 1 / 3)
@@ -98,7 +101,8 @@ def panorama(camera, size, seed):
         An RGB `PIL.Image.Image`.
     """
     rng = np.random.default_rng(seed)
-    height, width = size
+    wanted, scale = size, max(1.0, _LEAST_HEIGHT / size[0])
+    height, width = size = round(size[0] * scale), round(size[1] * scale)
     ground, behind = (np.array(c, dtype=np.float32) for c in camera.ground)
     horizon = int(camera.horizon * height)
     rows = np.arange(height, dtype=np.float32)[:, None, None] / height
@@ -111,7 +115,8 @@ def panorama(camera, size, seed):
     draw = ImageDraw.Draw(image)
     _SCENERY[camera.scenery](draw, rng, width, height, horizon, behind)
     _paving(draw, width, height, horizon, ground * 0.86, camera)
-    return image.filter(ImageFilter.BoxBlur(height / 320))
+    image = image.filter(ImageFilter.BoxBlur(height / 320))
+    return image if size == tuple(wanted) else image.resize(wanted[::-1], Image.Resampling.BOX)
 
 
 def _clouds(rng, cells, size):
