@@ -1,0 +1,172 @@
+"""Frames per second of the training pipeline beside a pool of processes with Pillow that does the same work.
+
+Both sides read the same clips of the same plan, resize, flip and crop them and stack `uint8` batches. The pool stands
+in for the usual toolboxes' loaders: worker processes that fill whole batches in shared memory, some batches ahead. A
+bare tf.data chain (read, decode, resize, stack; no augmentation, no care for damaged files) is printed for scale.
+
+    python tests/benchmarks/loading.py [--root FOLDER] [--image-size 256 128] [--frames 4] [--runs 5]
+
+`--root` is a folder of MARS's layout; without it JPEG frames of 256 x 128 are drawn into a temporary one. To reach: 3
+times the pool with 2 workers.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections import deque
+from multiprocessing import get_context
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kreid.data import Augmentation, Tracklet, read_mars
+
+PADDING = 10
+TARGET = 3.0
+
+
+def drawn_tracklets(folder, persons=50, tracklets=4, frames=16, size=(256, 128)):
+    """Smooth random pictures, which take about as many bytes as a real crop."""
+    height, width = size
+    rng = np.random.default_rng(0)
+    made = []
+    for person in range(1, persons + 1):
+        for number in range(tracklets):
+            paths = [f"{folder}/{person:04d}_{number}_{step:03d}.jpg" for step in range(frames)]
+            for path in paths:
+                coarse = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+                picture = np.asarray(Image.fromarray(coarse).resize((width, height), Image.BICUBIC), np.int16)
+                picture = np.clip(picture + rng.integers(-8, 9, picture.shape), 0, 255).astype(np.uint8)
+                Image.fromarray(picture).save(path, quality=90)
+            made.append(Tracklet(f"{person}/{number}", person, number + 1, tuple(paths)))
+    return made
+
+
+def attach(name, shape):
+    """Starts a worker: batches are written where the parent reads them."""
+    global _memory, _slots
+    _memory = SharedMemory(name)
+    _slots = np.ndarray(shape, np.uint8, _memory.buf)
+
+
+def fill(slot, clips, numbers):
+    """Makes one batch in a worker: what the graph does, with Pillow and NumPy."""
+    _, _, _, height, width, _ = _slots.shape
+    for row, (paths, (flip, top, left)) in enumerate(zip(clips, numbers, strict=True)):
+        for column, path in enumerate(paths):
+            with Image.open(path) as opened:
+                image = opened.convert("RGB")
+            if image.size != (width, height):
+                image = image.resize((width, height), Image.BILINEAR)
+            frame = np.asarray(image)
+            frame = frame[:, ::-1] if flip else frame
+            padded = np.pad(frame, ((PADDING, PADDING), (PADDING, PADDING), (0, 0)))
+            _slots[slot, row, column] = padded[top : top + height, left : left + width]
+    return slot
+
+
+def planned(pipeline, paths, steps):
+    """Yields the paths of the clips and the flip and crop of every batch, as the pipeline will show them."""
+    frames, numbers = [], []
+    for epoch in range(-(-steps // pipeline.steps_per_epoch)):
+        _, clips, drawn = pipeline.plan(epoch)
+        frames.append(clips)
+        numbers.append(drawn[:, :3])
+    frames, numbers = np.concatenate(frames), np.concatenate(numbers)
+    for start in range(0, steps * pipeline.batch_size, pipeline.batch_size):
+        clips = frames[start : start + pipeline.batch_size]
+        yield [[paths[number] for number in clip] for clip in clips], numbers[start : start + len(clips)].tolist()
+
+
+def pool_seconds(pool, slots, batches):
+    """Returns the seconds of the pool, with as many batches under way as there are slots."""
+    started, free, pending = time.perf_counter(), list(range(len(slots))), deque()
+    for clips, numbers in batches:
+        if not free:
+            free.append(pending.popleft().get())
+            slots[free[-1]].copy()
+        pending.append(pool.apply_async(fill, (free.pop(), clips, numbers)))
+    while pending:
+        slots[pending.popleft().get()].copy()
+    return time.perf_counter() - started
+
+
+def dataset_seconds(dataset):
+    """Returns the seconds of one pass, without the making of its iterator."""
+    iterator = iter(dataset)
+    started = time.perf_counter()
+    for _ in iterator:
+        pass
+    return time.perf_counter() - started
+
+
+def bare(batches, pipeline):
+    """Read, decode, resize and stack: the least that tf.data must do."""
+    import tensorflow as tf
+
+    def load(path):
+        frame = tf.image.resize(tf.io.decode_jpeg(tf.io.read_file(path), channels=3), pipeline.image_size)
+        return tf.cast(tf.round(frame), tf.uint8)
+
+    names = [path for clips, _ in batches for clip in clips for path in clip]
+    frames = tf.data.Dataset.from_tensor_slices(names).map(load, num_parallel_calls=tf.data.AUTOTUNE)
+    return frames.batch(pipeline.num_frames).batch(pipeline.batch_size).prefetch(2)
+
+
+def main():
+    """Prints the median rate of each side and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", help="folder of MARS's layout")
+    parser.add_argument("--image-size", type=int, nargs=2, default=(256, 128))
+    parser.add_argument("--frames", type=int, default=4, help="frames of a clip")
+    parser.add_argument("--steps", type=int, default=25, help="batches of 16 x 4 clips in a run")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    from kreid.data import TrainingPipeline
+
+    with tempfile.TemporaryDirectory() as scratch:
+        tracklets = read_mars(options.root).train if options.root else drawn_tracklets(Path(scratch))
+        pipeline = TrainingPipeline(
+            tracklets,
+            image_size=options.image_size,
+            num_frames=options.frames,
+            persons_per_batch=16,
+            tracklets_per_person=4,
+            augmentation=Augmentation(flip=0.5, crop_padding=PADDING),
+        )
+        paths = [path for tracklet in tracklets for path in tracklet.frames]
+        batches = list(planned(pipeline, paths, options.steps))
+        shape = (2 * options.workers, pipeline.batch_size, options.frames, *pipeline.image_size, 3)
+        memory = SharedMemory(create=True, size=int(np.prod(shape)))
+        slots = np.ndarray(shape, np.uint8, memory.buf)
+        sides = {"kreid": [], "pool": [], "bare": []}
+        with get_context("spawn").Pool(options.workers, attach, (memory.name, shape)) as pool:
+            for run in range(options.runs + 1):
+                seconds = {
+                    "kreid": dataset_seconds(pipeline.dataset().take(options.steps)),
+                    "pool": pool_seconds(pool, slots, batches),
+                    "bare": dataset_seconds(bare(batches, pipeline)),
+                }
+                # The first run warms the page cache and the workers.
+                for side in sides if run else ():
+                    sides[side].append(options.steps * pipeline.batch_size * options.frames / seconds[side])
+        del slots
+        memory.close()
+        memory.unlink()
+    rates = {side: statistics.median(values) for side, values in sides.items()}
+    ratio = statistics.median(one / other for one, other in zip(sides["kreid"], sides["pool"], strict=True))
+    print(f"kreid's pipeline: {rates['kreid']:,.0f} frames/s")
+    print(f"pool of {options.workers} processes with Pillow: {rates['pool']:,.0f} frames/s")
+    print(f"bare tf.data chain: {rates['bare']:,.0f} frames/s")
+    print(f"ratio to the pool: {ratio:.2f} (to reach: {TARGET})")
+
+
+if __name__ == "__main__":
+    main()
