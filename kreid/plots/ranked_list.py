@@ -78,10 +78,11 @@ def draw_ranked_list(query, matches, *, columns=5, tile=(192, 96), frames_shown=
     def put(entry, left, top, title, colour):
         draw.text((left, top), title, fill=colour, font=font)
         top += line
-        draw.rectangle((left, top, left + cell_width - 1, top + height + 2 * _BORDER - 1), fill=colour)
-        for number, frame in enumerate(_spread(entry.frames, frames_shown)):
+        frame = (left, top, left + cell_width - 1, top + height + 2 * _BORDER - 1)
+        draw.rectangle(frame, fill=_PAPER, outline=colour, width=_BORDER)
+        for number, image in enumerate(_spread(entry.frames, frames_shown)):
             place = (left + _BORDER + number * width, top + _BORDER)
-            picture.paste(_tile(frame, (width, height)), place)
+            picture.paste(_tile(image, (width, height)), place)
         top += height + 2 * _BORDER + 2
         for text in _caption(entry):
             draw.text((left, top), _shortened(text, cell_width, draw, font), fill=_INK, font=font)

@@ -66,7 +66,9 @@ class EmbeddingClient:
         try:
             import grpc
         except ImportError as error:
-            raise ImportError(f'The client needs grpcio: pip install "kreid[client]". Received: {error}') from error
+            raise ImportError(
+                f"The client needs grpcio and protobuf: pip install grpcio protobuf. Received: {error}"
+            ) from error
         self._grpc = grpc
         self.target = target
         self.model = model

@@ -77,7 +77,8 @@ class EmbeddingServer:
     @property
     def target(self) -> str:
         """`host:port` for a client."""
-        return f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host and not self.host.startswith("[") else self.host
+        return f"{host}:{self.port}"
 
     def start(self):
         """Loads the version, replays its warm-up requests, then listens.
@@ -273,7 +274,7 @@ class _LoadedModel:
             self.signatures = dict(loaded.signature_def)
             for signature, inputs in read_warmup(export_dir):
                 self.run(signature, {k: tf.make_tensor_proto(v) for k, v in inputs.items()}, [], None, None)
-        except (OSError, RuntimeError, tf.errors.OpError) as error:
+        except (OSError, RuntimeError, ValueError, tf.errors.OpError) as error:
             self.close()
             reason = str(error).split("\n", 1)[0]
             raise ValueError(f"This version cannot be loaded ({reason}). Received: export_dir={export_dir}") from error

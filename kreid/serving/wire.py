@@ -74,7 +74,7 @@ _NUMBERS = {dtype: number for number, (dtype, _) in _DTYPES.items()}
 
 @functools.cache
 def messages() -> dict:
-    """Builds the message classes, once.
+    r"""Builds the message classes, once.
 
     Returns:
         dict of message name (as in this file's table) to protobuf class.
@@ -84,7 +84,7 @@ def messages() -> dict:
     >>> request = messages()["PredictRequest"]()
     >>> request.model_spec.name = "kreid"
     >>> request.SerializeToString()
-    b'\\n\\x07\\n\\x05kreid'
+    b'\n\x07\n\x05kreid'
     """
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 

@@ -1,23 +1,9 @@
 """One small exported model and one running server for all serving tests."""
 
-import io
 import os
 
-import numpy as np
 import pytest
-from PIL import Image
-
-IMAGE_SIZE = (64, 32)
-
-
-def encode(array, kind="JPEG") -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, kind)
-    return buffer.getvalue()
-
-
-def random_tracklet(seed, frames, size=IMAGE_SIZE):
-    return np.random.default_rng(seed).integers(0, 256, (frames, *size, 3), dtype=np.uint8)
+from serving_samples import IMAGE_SIZE
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 pytest.importorskip("grpc")
 
+from serving_samples import encode, random_tracklet
+
 from kreid.serving import EmbeddingClient, ServingError, wire
-from tests.serving.conftest import encode, random_tracklet
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

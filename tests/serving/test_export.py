@@ -3,12 +3,12 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from serving_samples import IMAGE_SIZE, encode, random_tracklet
 from tensorflow.core.protobuf import config_pb2
 
 from kreid.data.frames import decode_frames
 from kreid.serving import export_model, read_card, read_warmup
 from kreid.serving.export import next_version, versions
-from tests.serving.conftest import IMAGE_SIZE, encode, random_tracklet
 
 SIGNATURES = {
     "serving_default": ({"frames": ("uint8", [-1, -1, 64, 32, 3])}, {"embedding"}),

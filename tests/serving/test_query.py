@@ -112,7 +112,7 @@ def test_picture_shows_unreadable_files_as_grey_and_says_who_is_who(tmp_path):
     picture = draw_ranked_list(RankedTracklet([str(tmp_path / "1.jpg")]), entries, columns=2, frames_shown=1)
     colours = {colour for _, colour in picture.getcolors(1 << 20)}
     assert {(0, 140, 70), (200, 50, 30), (140, 140, 140), (225, 225, 225), (0, 0, 0)} <= colours
-    alone = draw_ranked_list(RankedTracklet([black]), [])
+    alone = draw_ranked_list(RankedTracklet([black]), [], frames_shown=1)
     assert alone.width < picture.width
     with pytest.raises(ValueError, match="Received: columns=0"):
         draw_ranked_list(RankedTracklet([black]), [], columns=0)

@@ -15,6 +15,7 @@ import tensorflow as tf
 grpc = pytest.importorskip("grpc")
 pytest.importorskip("tensorflow_serving.apis")
 
+from serving_samples import encode, random_tracklet  # noqa: E402
 from tensorflow_serving.apis import (  # noqa: E402
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -24,7 +25,6 @@ from tensorflow_serving.apis import (  # noqa: E402
 )
 
 from kreid.serving import EmbeddingServer  # noqa: E402
-from tests.serving.conftest import encode, random_tracklet  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FRAMES = random_tracklet(0, 2)[None]
