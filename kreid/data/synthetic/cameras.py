@@ -43,7 +43,7 @@ class Camera:
     horizon: float
 
 
-# Facing, reversed, elevation, gain, offset, mix, gamma, saturation, resolution, noise, jitter; ground, scenery, horizon.
+# Facing, reversed, elevation; gain, offset, mix, gamma, saturation; resolution, noise, jitter; ground, scenery, horizon
 CAMERAS = {
     1: Camera(0.15, 0.25, 0.20, (1.02, 1.00, 0.97), (0, 0, 0), 0.02, 1.00, 1.00, 1.00, 3.0, 0.035,
               ((136, 132, 128), (84, 98, 78)), "trees", 0.34),
