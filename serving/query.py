@@ -166,7 +166,7 @@ def main(argv=None) -> int:
     parser.add_argument("--gallery", type=Path, required=True, help="gallery folder; layouts are in this file's head")
     parser.add_argument("--server", default="127.0.0.1:8500", help="host:port")
     parser.add_argument("--model", default="kreid", help="model name at the server")
-    parser.add_argument("--timeout", type=float, default=60, help="seconds per request")
+    parser.add_argument("--timeout", type=float, default=300, help="seconds per request")
     parser.add_argument("--top", type=int, default=10, help="how many gallery tracklets are listed")
     parser.add_argument("--picture", type=Path, help="where to write the ranked list as a picture, such as out.png")
     parser.add_argument("--query-person", help="who the query is, if known: matches are marked")

@@ -48,6 +48,9 @@ class EmbeddingClient:
         timeout: seconds for each request.
         version: a version's number, or `None` for the server's latest.
         max_message_bytes: largest request and answer; the server has its own limit.
+        frames_at_once: frames (padding included) that tracklets sharing a request may
+            add up to, so that one stays within the timeout on a slow server. A longer
+            tracklet goes alone.
 
     Raises:
         ImportError: without `grpcio`.
@@ -62,6 +65,7 @@ class EmbeddingClient:
         timeout=30,
         version=None,
         max_message_bytes=wire.DEFAULT_MESSAGE_BYTES,
+        frames_at_once=128,
     ):
         try:
             import grpc
@@ -75,6 +79,7 @@ class EmbeddingClient:
         self.timeout = timeout
         self.version = version
         self.max_message_bytes = max_message_bytes
+        self.frames_at_once = frames_at_once
         self._channel = grpc.insecure_channel(
             target,
             options=[
@@ -207,8 +212,8 @@ class EmbeddingClient:
         self.close()
 
     def _groups(self, tracklets, size_of):
-        """Yields runs of tracklets that fit one request; one that fits none goes alone, for the server to refuse."""
-        frame_limit = self.card()["frame_limit"]
+        """Yields runs of tracklets that fit one request; one that fits none goes alone, for the server to judge."""
+        frame_limit = min(self.card()["frame_limit"], self.frames_at_once)
         room = self.max_message_bytes - 64 * 1024
         group = []
         for tracklet in tracklets:

@@ -161,3 +161,9 @@ def test_wire_reads_values_that_are_left_out():
     got = wire.read_tensor(wire.messages()["Tensor"].FromString(sent.SerializeToString()))
     np.testing.assert_array_equal(got, tf.make_ndarray(sent))
     assert got.tolist() == [1, 2, 2, 2]
+
+
+def test_requests_hold_no_more_frames_than_asked_for(server):
+    with EmbeddingClient(server.target, frames_at_once=6) as client:
+        groups = list(client._groups([[b""] * frames for frames in (2, 3, 1, 9, 1, 1)], lambda group: 0))
+    assert [[len(images) for images in group] for group in groups] == [[2, 3], [1], [9], [1, 1]]
