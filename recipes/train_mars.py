@@ -7,28 +7,22 @@
 The same command continues an interrupted run.
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import pathlib
-import sys
-
-RECIPES = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(RECIPES.parent))
-
 
 from kreid import training
 
+RECIPES = pathlib.Path(__file__).resolve().parent
+
 
 def main(argv=None):
+    """Reads the command line and runs the experiment."""
     options = training.command_line(argv, __doc__, system="sta", data_dir="data/mars")
     with training.plain_errors():
         run_experiment(options)
 
 
 def run_experiment(options):
-    # Settings and the run's folder
+    """Settings, data, model, training, evaluation, export: the whole experiment in order."""
     settings = [*options.set, *([f"data_dir={options.data}"] if options.data else [])]
     config = training.load_config(options.system, RECIPES, "mars", options.overlay, settings)
     if options.synthetic:
@@ -70,6 +64,7 @@ def run_experiment(options):
         epochs=config.epochs,
         initial_epoch=run.epochs_done,
         steps_per_epoch=pipeline.steps_per_epoch,
+        shuffle=False,  # the pipeline's order is the plan
         callbacks=run.callbacks(holdout, config.holdout_every),
         verbose=2 if options.quiet else "auto",
     )

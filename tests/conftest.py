@@ -6,6 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# Before any test imports TensorFlow: no start-up notices, and the CPU even where there is a GPU.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
 
 @pytest.fixture
 def golden():

@@ -1,5 +1,7 @@
 """What happens between epochs: held-out evaluation, numbers for the logs, checkpoints."""
 
+import csv
+import io
 import json
 import os
 import pathlib
@@ -46,6 +48,34 @@ class EpochLog(keras.callbacks.Callback):
         """Reads the clock; comes first among the callbacks."""
         logs["seconds"] = round(time.perf_counter() - self._started, 3)
         logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+
+class CsvLog(keras.callbacks.Callback):
+    """Writes the logs as CSV, one row per epoch.
+
+    A resumed run replaces the rows of epochs that it repeats. (Keras's own logger keeps them, and adds a column
+    `val_...` for each of the others.)
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = pathlib.Path(path)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Adds a row."""
+        rows = []
+        if self.path.exists():
+            with self.path.open(newline="") as file:
+                rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < epoch + 1]
+        rows.append({"epoch": epoch + 1, **logs})
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=list(rows[-1]), restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.path, text.getvalue())
 
 
 class Checkpoint(keras.callbacks.Callback):

@@ -74,6 +74,8 @@ def plain_errors():
 
     Errors from anywhere else keep their traceback.
     """
+    # Before TensorFlow is imported: its start-up notices are for its developers.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     package = str(pathlib.Path(__file__).resolve().parents[1])
     try:
         yield

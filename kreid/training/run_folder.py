@@ -8,7 +8,7 @@ import platform
 
 import yaml
 
-from kreid.training.callbacks import Checkpoint, EpochLog, HoldoutEvaluation, read_state, write_atomically
+from kreid.training.callbacks import Checkpoint, CsvLog, EpochLog, HoldoutEvaluation, read_state, write_atomically
 
 PACKAGES = ("kreid", "keras", "tensorflow", "numpy")
 
@@ -69,15 +69,8 @@ class RunFolder:
         return read_state(self.checkpoints)["epoch"]
 
     def restored_model(self):
-        """The last checkpoint's model, compiled, and a log cut back to it; `None` for a new run."""
-        if self.epochs_done == 0:
-            return None
-        if self.log.exists():
-            with self.log.open(newline="") as file:
-                header, *rows = csv.reader(file)
-            kept = [header, *(row for row in rows if int(row[0]) < self.epochs_done)]
-            write_atomically(self.log, "".join(",".join(row) + "\n" for row in kept))
-        return self._load("last.keras")
+        """The last checkpoint's model, compiled; `None` for a new run."""
+        return self._load("last.keras") if self.epochs_done else None
 
     def seconds_per_epoch(self):
         """Median training seconds of the logged epochs after the first, or `None`."""
@@ -97,12 +90,12 @@ class RunFolder:
         Returns:
             A list of Keras callbacks.
         """
-        from keras.callbacks import CSVLogger, TensorBoard
+        from keras.callbacks import TensorBoard
 
         return [
             EpochLog(),
             HoldoutEvaluation(holdout, holdout_every),
-            CSVLogger(str(self.log), append=True),
+            CsvLog(self.log),
             TensorBoard(str(self.tensorboard), write_graph=False),
             Checkpoint(self.checkpoints),
         ]

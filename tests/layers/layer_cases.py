@@ -1,0 +1,21 @@
+"""One row per public layer: arguments that are not the defaults, inputs, and what `check_layer` is told of it."""
+
+import numpy as np
+
+RNG = np.random.default_rng(7)
+MAPS = RNG.random((5, 4, 4, 2, 6), dtype="float32")
+LENGTHS = np.array([4, 0, 1, 3, 2], "int32")
+PIXELS = RNG.integers(0, 256, (3, 4, 6, 4, 3)).astype("uint8")
+
+CASES = {
+    "FrameAverage": ({}, MAPS, {"attention": True}),
+    "FramePreprocessing": ({"mode": "caffe"}, PIXELS, {"masked": False}),
+    "FrameSelection": ({"strategy": "evenly", "num_frames": 3}, (MAPS, LENGTHS), {"masked": False}),
+    "LengthsToMask": ({}, (MAPS, LENGTHS), {"masked": False}),
+    "SpatialAverage": ({}, MAPS, {"masked": False}),
+    "SpatialTemporalAttention": (
+        {"num_stripes": 2, "fusion": True, "regularization": 0.3, "seed": 5},
+        MAPS,
+        {"attention": True},
+    ),
+}
