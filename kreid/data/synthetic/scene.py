@@ -60,17 +60,20 @@ class Stage:
         shift = rng.integers(0, self.image_size, size=(frames, 2)).tolist()
         sharp = camera.resolution * rng.uniform(0.8, 1.1)
         ground = _GROUND * self.height
+        reach = 0.3 * _BODY * self.height
         for t in range(frames):
             canvas = background(t)
             pen = ImageDraw.Draw(canvas)
-            for other, x, y in others:
-                if y < 0 and -0.2 < x[t] / self.width < 1.2:
-                    other.draw(canvas, pen, t, x[t], ground + y)
+            left, right = boxes[t][0] - reach, boxes[t][2] + reach
+            near = [(other, x[t], y) for other, x, y in others if left < x[t] < right]
+            for other, x, y in near:
+                if y < 0:
+                    other.draw(canvas, pen, t, x, ground + y)
             if walk is not None:
                 walk.draw(canvas, pen, t, self.width / 2, ground)
-            for other, x, y in others:
-                if y >= 0 and -0.2 < x[t] / self.width < 1.2:
-                    other.draw(canvas, pen, t, x[t], ground + y)
+            for other, x, y in near:
+                if y >= 0:
+                    other.draw(canvas, pen, t, x, ground + y)
             if obstacle is not None:
                 obstacle(pen, t)
             yield self._develop(canvas, boxes[t], sharp, blur, matrix, table, self.noise[number], shift[t])
