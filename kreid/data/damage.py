@@ -28,6 +28,7 @@ class DamageLog:
         self.max_damaged = max_damaged
         self._counts = Counter()
         self._tracklets = {}
+        self._tried = 0
         self._lock = threading.Lock()
 
     @property
@@ -42,27 +43,28 @@ class DamageLog:
         with self._lock:
             return tuple(self._tracklets)
 
-    def add(self, frames, tracklets=()):
+    def add(self, frames, tracklets=(), tried=0):
         """Notes unreadable frames, and tracklets left without any.
 
         Args:
             frames: names of frames, each counted once more.
             tracklets: ids of tracklets.
+            tried: int, distinct frames tried so far. Batches are loaded in
+                parallel and may report out of order; the largest counts.
         """
         with self._lock:
             self._counts.update(frames)
             self._tracklets.update(dict.fromkeys(tracklets))
+            self._tried = max(self._tried, tried)
 
-    def check(self, tried):
+    def check(self):
         """Stops when too much is damaged.
-
-        Args:
-            tried: int, distinct frames tried so far.
 
         Raises:
             ValueError: if the share is above `max_damaged`; lists the first 20.
         """
-        counts = self.counts
+        with self._lock:
+            counts, tried = dict(self._counts), self._tried
         if len(counts) > self.max_damaged * tried:
             raise ValueError(
                 f"{len(counts)} of {tried} frames cannot be read, more than the {self.max_damaged:.1%} allowed. "

@@ -50,8 +50,12 @@ def decode_frame(contents, image_size):
     with tf.control_dependencies([allowed] if allowed is not None else []):
         # The kernel of `decode_jpeg` reads PNG as well, and has a static rank.
         image = tf.io.decode_jpeg(contents, channels=3)
-    image = tf.image.resize(image, (height, width), method="bilinear")
-    image = tf.cast(tf.round(image), tf.uint8)
+    # A file of the size asked for is left as it is: bilinear resizing would only copy it through float32.
+    image = tf.cond(
+        tf.reduce_all(size == (height, width)),
+        lambda: image,
+        lambda: tf.cast(tf.round(tf.image.resize(image, (height, width), method="bilinear")), tf.uint8),
+    )
     return tf.ensure_shape(image, (height, width, 3))
 
 

@@ -183,8 +183,8 @@ class TrainingPipeline:
         distinct, place = tf.unique(clip)
         frames, kept = read_frames(tf.gather(paths, distinct), self.image_size)
         frames = tf.cond(
-            tf.size(kept) == tf.size(distinct),
-            lambda: tf.gather(frames, place),
+            tf.size(kept) == self.num_frames,
+            lambda: frames,
             lambda: self._refill(frames, kept, row, distinct, place, tried),
         )
         frames = tf.ensure_shape(frames, (self.num_frames, *self.image_size, 3))
@@ -193,7 +193,11 @@ class TrainingPipeline:
     def _refill(self, frames, kept, row, distinct, place, tried):
         found = tf.scatter_nd(kept[:, None], tf.range(1, tf.size(kept) + 1), [tf.size(distinct)])
         unread = tf.boolean_mask(distinct, found == 0)
-        noted = tf.numpy_function(self._note, [unread, row, tf.size(kept) == 0, tried], tf.int32)
+        noted = tf.cond(
+            tf.size(unread) > 0,
+            lambda: tf.numpy_function(self._note, [unread, row, tf.size(kept) == 0, tried], tf.int32),
+            lambda: 0,
+        )
         usable = tf.gather(found, place)
         # A clip without a readable frame becomes the black frame 0; its batch replaces it.
         usable = tf.cond(tf.size(kept) > 0, lambda: tf.boolean_mask(usable, usable > 0), lambda: tf.constant([0]))
@@ -203,8 +207,8 @@ class TrainingPipeline:
 
     def _note(self, unread, row, nothing_left, tried):
         tracklets = [self._tracklets[row].id] if nothing_left else []
-        self.damage.add([self._paths[number] for number in unread], tracklets)
-        self.damage.check(int(tried))
+        self.damage.add([self._paths[number] for number in unread], tracklets, int(tried))
+        self.damage.check()
         return np.int32(0)
 
     def _assemble(self, frames, labels, alive):
@@ -359,9 +363,9 @@ class EvaluationPipeline:
             for row in touched:
                 start = self._whole_starts[row]
                 self._to_try[self._table[start : start + self._whole_lengths[row]]] = True
-            tried = np.count_nonzero(self._to_try)
-        self.damage.add([self._paths[number] for number in unread], [self._tracklets[row].id for row in dead])
-        self.damage.check(tried)
+            tried = int(np.count_nonzero(self._to_try))
+        self.damage.add([self._paths[number] for number in unread], [self._tracklets[row].id for row in dead], tried)
+        self.damage.check()
         return np.int32(0)
 
 

@@ -20,17 +20,25 @@ def test_counts_by_name():
 
 def test_the_share_is_of_distinct_frames():
     log = DamageLog(max_damaged=0.1)
-    log.add(["a.jpg"] * 50)
-    log.check(tried=10)
+    log.add(["a.jpg"] * 50, tried=9)
     with pytest.raises(ValueError, match="1 of 9 frames cannot be read"):
-        log.check(tried=9)
+        log.check()
+    log.add(["a.jpg"], tried=10)
+    log.check()
+
+
+def test_a_late_report_of_an_earlier_batch_lowers_nothing():
+    log = DamageLog(max_damaged=0.5)
+    log.add(["a.jpg", "b.jpg"], tried=6)
+    log.add(["c.jpg"], tried=2)
+    log.check()
 
 
 def test_the_error_lists_the_first_twenty():
     log = DamageLog(max_damaged=0.0)
-    log.add([f"{number:02d}.jpg" for number in range(25)])
+    log.add([f"{number:02d}.jpg" for number in range(25)], tried=100)
     with pytest.raises(ValueError, match=r"(?s)25 of 100 frames.*00\.jpg.*19\.jpg.*and 5 more\nReceived: max") as error:
-        log.check(tried=100)
+        log.check()
     assert "20.jpg" not in str(error.value)
 
 

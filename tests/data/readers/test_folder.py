@@ -64,7 +64,7 @@ def test_an_empty_camera_folder_is_named(root):
 
 
 def test_no_train_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no `train` folder. Received: root="):
+    with pytest.raises(FileNotFoundError, match=r"no `train` folder\. Received: root="):
         read_folder(tmp_path)
 
 
