@@ -59,15 +59,16 @@ def run_experiment(options):
             run.keep("untrained", results_dict(evaluate_model(model, dataset)))
 
     # Training
-    model.fit(
-        pipeline.dataset(first_epoch=run.epochs_done),
-        epochs=config.epochs,
-        initial_epoch=run.epochs_done,
-        steps_per_epoch=pipeline.steps_per_epoch,
-        shuffle=False,  # the pipeline's order is the plan
-        callbacks=run.callbacks(holdout, config.holdout_every),
-        verbose=2 if options.quiet else "auto",
-    )
+    with pipeline.damage.plainly():
+        model.fit(
+            pipeline.dataset(first_epoch=run.epochs_done),
+            epochs=config.epochs,
+            initial_epoch=run.epochs_done,
+            steps_per_epoch=pipeline.steps_per_epoch,
+            shuffle=False,  # the pipeline's order is the plan
+            callbacks=run.callbacks(holdout, config.holdout_every),
+            verbose=2 if options.quiet else "auto",
+        )
     print(pipeline.damage.report())
 
     # Evaluation

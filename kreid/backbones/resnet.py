@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import os
 import pathlib
 
 import keras
@@ -215,7 +216,7 @@ class Stage(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kreid")
-class StagedBackbone(keras.layers.Layer):
+class StagedBackbone(keras.Model):
     """A residual network without its classifier, callable whole or stage by stage.
 
     `backbone(x)` runs all stages; `backbone.stages[i](x)` runs one with the same weights. Both take single images
@@ -348,7 +349,8 @@ class StagedBackbone(keras.layers.Layer):
         except ValueError:
             raise
         except Exception as error:  # Keras's download fails with whatever its HTTP stack raises.
-            folder = pathlib.Path(keras.config.keras_home()) / "models"
+            home = os.environ.get("KERAS_HOME") or pathlib.Path.home() / ".keras"
+            folder = pathlib.Path(home) / "models"
             raise RuntimeError(
                 f"The ImageNet weights could not be downloaded ({error}); put {IMAGENET_FILE} from the releases of "
                 f"keras-applications into {folder}, or pass weights=None to start from random values. "

@@ -1,5 +1,6 @@
 """What could not be read, by name."""
 
+import contextlib
 import threading
 from collections import Counter
 
@@ -28,6 +29,7 @@ class DamageLog:
         self.max_damaged = max_damaged
         self._counts = Counter()
         self._tracklets = {}
+        self._refusal = None
         self._tried = 0
         self._lock = threading.Lock()
 
@@ -66,11 +68,28 @@ class DamageLog:
         with self._lock:
             counts, tried = dict(self._counts), self._tried
         if len(counts) > self.max_damaged * tried:
-            raise ValueError(
+            self._refusal = (
                 f"{len(counts)} of {tried} frames cannot be read, more than the {self.max_damaged:.1%} allowed. "
                 "Mend or remove these files, or raise `max_damaged`.\n"
                 f"{_listed(counts, 20)}\nReceived: max_damaged={self.max_damaged}"
             )
+            raise ValueError(self._refusal)
+
+    @contextlib.contextmanager
+    def plainly(self):
+        """Raises the error of `check` as it is, where tf.data has wrapped it in one of its own.
+
+        Use it round whatever iterates a pipeline's dataset.
+
+        Raises:
+            ValueError: the same as `check`.
+        """
+        try:
+            yield
+        except Exception:
+            if self._refusal is None:
+                raise
+            raise ValueError(self._refusal) from None
 
     def report(self):
         """What was damaged, as text of several lines.

@@ -59,7 +59,10 @@ def embed_tracklets(model, tracklets, *, batch_frames=256, max_damaged=0.05, pro
     )
     embeddings = np.zeros((len(tracklets), model.embedding_dim), "float32")
     done = np.zeros(len(tracklets), bool)
-    with tqdm(total=len(tracklets), desc="embedding", unit=" tracklets", disable=not progress) as bar:
+    with (
+        pipeline.damage.plainly(),
+        tqdm(total=len(tracklets), desc="embedding", unit=" tracklets", disable=not progress) as bar,
+    ):
         for inputs, rows in pipeline.dataset():
             rows = rows.numpy()
             embeddings[rows] = model.embedder.predict_on_batch(inputs)

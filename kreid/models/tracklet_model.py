@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+import kreid.backbones  # noqa: F401  registers the classes that a saved model names
 from kreid.layers.frame_preprocessing import FramePreprocessing
 from kreid.layers.frame_selection import FrameSelection
 from kreid.layers.lengths_to_mask import LengthsToMask

@@ -70,7 +70,7 @@ class RunFolder:
 
     def restored_model(self):
         """The last checkpoint's model, compiled; `None` for a new run."""
-        return self._load("last.keras") if self.epochs_done else None
+        return self._load("last.keras", compile=True) if self.epochs_done else None
 
     def seconds_per_epoch(self):
         """Median training seconds of the logged epochs after the first, or `None`."""
@@ -119,15 +119,15 @@ class RunFolder:
                 f"There is no best checkpoint without held-out persons; set holdout, or select=last. "
                 f"Received: select={select!r}"
             )
-        return epoch, self._load(f"{select}.keras")
+        return epoch, self._load(f"{select}.keras", compile=False)
 
-    def _load(self, name):
+    def _load(self, name, compile):
         import keras
 
         import kreid.models
         import kreid.training.optimizers  # noqa: F401  registers what the file names
 
-        return keras.models.load_model(self.checkpoints / name)
+        return keras.models.load_model(self.checkpoints / name, compile=compile)
 
     def keep(self, name, values):
         """Keeps a part of the results that a resumed run could not make again."""

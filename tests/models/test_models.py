@@ -1,0 +1,198 @@
+"""Every system: embeddings, padding, saving, training by plain compile and fit, precision."""
+
+import keras
+import numpy as np
+import pytest
+
+import kreid
+from kreid.losses import BatchHardTriplet, SmoothedIdentity, WeightedSum
+from kreid.models import STA, SYSTEMS, Baseline
+
+RNG = np.random.default_rng(5)
+SIZE = (64, 32)
+FRAMES = RNG.integers(0, 256, (4, 5, *SIZE, 3)).astype("uint8")
+LENGTHS = np.array([5, 1, 3, 0])
+CASES = {
+    "baseline": {"embedding_dim": 24, "embedding_from": "pooled", "metric": "euclidean", "normalize": True},
+    "sta": {"embedding_dim": 24, "num_stripes": 2, "fusion": False, "regularization": 0.2, "test_frames": 3},
+}
+
+
+def make(system, **kwargs):
+    backbone = kreid.backbones.build("resnet_tiny", image_size=SIZE, last_stride=1)
+    return SYSTEMS[system](backbone, 6, **{**CASES[system], **kwargs})
+
+
+@pytest.fixture(params=sorted(SYSTEMS))
+def system(request):
+    return request.param
+
+
+def compiled(model, **kwargs):
+    losses = {"logits": SmoothedIdentity(0.1), "embedding": BatchHardTriplet(0.3)}
+    model.compile(keras.optimizers.Adam(1e-3), loss=losses, jit_compile=False, **kwargs)
+    return model
+
+
+def batch():
+    labels = np.array([0, 0, 1, 1], "int32")
+    lengths = np.full(4, 5, "int32")
+    return {"frames": FRAMES, "lengths": lengths}, {"logits": labels, "embedding": labels}
+
+
+def test_every_system_has_a_case():
+    assert sorted(CASES) == sorted(SYSTEMS)
+
+
+def test_padding_changes_nothing(system):
+    model = make(system)
+    embeddings = model.embed(FRAMES, LENGTHS)
+    other = FRAMES.copy()
+    for row, length in enumerate(LENGTHS):
+        other[row, length:] = 200
+    np.testing.assert_array_equal(model.embed(other, LENGTHS), embeddings)
+    assert np.isfinite(embeddings).all()
+    assert embeddings.dtype == np.float32
+    assert embeddings.shape == (4, model.embedding_dim) == (4, 24)
+    for row, length in enumerate(LENGTHS[:3]):
+        alone = model.embed(FRAMES[row : row + 1, :length])
+        np.testing.assert_allclose(alone[0], embeddings[row], rtol=1e-3, atol=1e-4 * np.abs(embeddings).max())
+
+
+def test_saved_and_loaded(system, tmp_path):
+    model = compiled(make(system))
+    model.fit(*batch(), epochs=1, verbose=0)
+    before = model.embed(FRAMES, LENGTHS)
+    explained = model.explainer.predict_on_batch({"frames": FRAMES, "lengths": LENGTHS})
+    layers = [layer.name for layer in model.layers]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert type(loaded) is SYSTEMS[system]
+    assert (loaded.metric, loaded.image_size) == (model.metric, SIZE)
+    assert [layer.name for layer in model.layers] == layers, "the embedder is not tracked as a layer"
+    np.testing.assert_array_equal(loaded.embed(FRAMES, LENGTHS), before)
+    again = loaded.explainer.predict_on_batch({"frames": FRAMES, "lengths": LENGTHS})
+    assert again.keys() == explained.keys()
+    np.testing.assert_array_equal(again["embedding"], before)
+    loaded.fit(*batch(), epochs=1, verbose=0)
+
+
+def test_config_names_every_argument(system):
+    import inspect
+
+    model = make(system)
+    parameters = {
+        name
+        for cls in (kreid.models.TrackletModel, type(model))
+        for name, parameter in inspect.signature(cls.__init__).parameters.items()
+        if parameter.kind is not parameter.VAR_KEYWORD
+    }
+    config = model.get_config()
+    assert set(config) == parameters - {"self"}
+    assert {key: config[key] for key in CASES[system]} == CASES[system]
+
+
+def test_training_lowers_the_loss_and_moves_every_weight(system):
+    keras.utils.set_random_seed(0)
+    model = compiled(make(system))
+    start = [weight.numpy() for weight in model.trainable_variables]
+    losses = model.fit(*batch(), epochs=8, verbose=0).history["loss"]
+    assert losses[-1] < 0.8 * losses[0]
+    for before, weight in zip(start, model.trainable_variables, strict=True):
+        assert not np.array_equal(before, weight.numpy()), weight.path
+
+
+def test_several_losses_on_one_output(system):
+    model = make(system)
+    both = WeightedSum([BatchHardTriplet(0.3), BatchHardTriplet("soft")], [1.0, 0.5])
+    model.compile("sgd", loss={"logits": SmoothedIdentity(), "embedding": both}, jit_compile=False)
+    logged = model.fit(*batch(), epochs=1, verbose=0).history
+    assert np.isfinite(logged["embedding_loss"]).all()
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(system, policy, tmp_path):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = compiled(make(system))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert np.isfinite(model.fit(*batch(), epochs=2, verbose=0).history["loss"]).all()
+    assert all(output.dtype == "float32" for output in model.outputs)
+    embeddings = model.embed(FRAMES, LENGTHS)
+    assert embeddings.dtype == np.float32
+    assert np.isfinite(embeddings).all()
+    model.save(tmp_path / "half.keras")
+    loaded = keras.models.load_model(tmp_path / "half.keras")
+    np.testing.assert_array_equal(loaded.embed(FRAMES, LENGTHS), embeddings)
+
+
+def test_sta_selects_frames_inside_the_embedder():
+    model = make("sta", test_frames=2)
+    whole = model.embed(FRAMES[:1])
+    chosen = model.embed(FRAMES[:1, model.selection.positions(5)])
+    np.testing.assert_array_equal(whole, chosen)
+    assert np.abs(whole - make("sta", test_frames=4).embed(FRAMES[:1])).max() > 0
+
+
+def test_sta_adds_its_regularisation_to_the_loss():
+    for weight, expected in ((0.2, 1), (0.0, 0)):
+        model = make("sta", regularization=weight)
+        model(batch()[0], training=True)
+        assert len(model.losses) == expected
+
+
+def test_baseline_embeds_after_the_neck_or_before():
+    model = Baseline(kreid.backbones.build("resnet_tiny", image_size=SIZE), 6)
+    compiled(model).fit(*batch(), epochs=2, verbose=0)
+    pooled = model({"frames": FRAMES, "lengths": np.full(4, 5, "int32")})["embedding"].numpy().astype("float64")
+    neck = model.bnneck
+    mean, variance, gamma = (np.asarray(v) for v in (neck.moving_mean, neck.moving_variance, neck.gamma))
+    expected = (pooled - mean) / np.sqrt(variance + neck.epsilon) * gamma
+    np.testing.assert_allclose(model.embed(FRAMES), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_explainer_gives_the_attention():
+    model = STA(kreid.backbones.build("resnet_tiny", image_size=SIZE, last_stride=1), 6)
+    explained = model.explainer.predict_on_batch({"frames": FRAMES, "lengths": LENGTHS})
+    assert explained["stripes"].shape == (4, 4, 4)
+    assert explained["maps"].shape == (4, 4, 4, 2)
+    np.testing.assert_allclose(explained["stripes"].sum(axis=1)[:3], 1.0, rtol=1e-5)
+    assert not explained["stripes"][1, 1:].any(), "tracklet 1 has one real frame"
+
+
+@pytest.mark.parametrize(
+    ("frames", "lengths", "complaint"),
+    [
+        (FRAMES[0], None, r"\(tracklets, frames, 64, 32, 3\).*\(5, 64, 32, 3\)"),
+        (FRAMES[:, :0], None, "at least one frame"),
+        (FRAMES[:, :, :32], None, "resize them first"),
+        (FRAMES / 255.0, None, "uint8.*float64"),
+        (FRAMES, [5, 5], "each of the 4 tracklets"),
+        (FRAMES, [5.0] * 4, "one integer"),
+        (FRAMES, [5, 6, 1, 1], r"0\.\.5.*\[5, 6, 1, 1\]"),
+        (FRAMES, [5, -1, 1, 1], r"0\.\.5"),
+    ],
+)
+def test_embed_refuses(frames, lengths, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        make("baseline").embed(frames, lengths)
+
+
+@pytest.mark.parametrize(
+    ("system", "arguments", "complaint"),
+    [
+        ("sta", {"num_stripes": 3}, "divisible.*num_stripes=3"),
+        ("sta", {"embedding_dim": 0}, "embedding_dim=0"),
+        ("sta", {"metric": "l1"}, "metric='l1'"),
+        ("baseline", {"embedding_from": "logits"}, "embedding_from='logits'"),
+    ],
+)
+def test_models_refuse(system, arguments, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        make(system, **arguments)
+
+
+def test_too_few_identities():
+    with pytest.raises(ValueError, match="num_identities=1"):
+        STA(kreid.backbones.build("resnet_tiny", image_size=SIZE, last_stride=1), 1)
