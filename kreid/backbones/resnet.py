@@ -8,6 +8,8 @@ import pathlib
 import keras
 from keras import ops
 
+from kreid.backbones.normalization import FusedBatchNormalization
+
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
@@ -72,9 +74,7 @@ class _Unit(keras.layers.Layer):
         self.stride, self.relu = stride, relu
         self.pad = size // 2 if stride > 1 else 0
         self.conv = _conv(filters, size, stride, arch.conv_bias, conv_name, self.dtype_policy)
-        self.bn = keras.layers.BatchNormalization(
-            momentum=0.9, epsilon=arch.epsilon, dtype=self.dtype_policy, name=bn_name
-        )
+        self.bn = FusedBatchNormalization(momentum=0.9, epsilon=arch.epsilon, dtype=self.dtype_policy, name=bn_name)
 
     def build(self, input_shape):
         height, width = (None if s is None else s + 2 * self.pad for s in input_shape[1:3])

@@ -57,7 +57,6 @@ class Baseline(TrackletModel):
         self.classifier = keras.layers.Dense(
             self.num_identities,
             use_bias=False,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
             dtype="float32",
             name="logits",
         )

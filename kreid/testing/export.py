@@ -1,0 +1,72 @@
+"""The contract that every exported model keeps."""
+
+import numpy as np
+
+
+def check_export(model, folder):
+    """Checks that an exported model keeps kreid's contract; for models of one's own too.
+
+    What is checked:
+
+    - the signatures are `serving_default`, `embed_padded` and `embed_jpeg`, with the inputs and outputs of
+      `kreid.serving.export_model`;
+    - loaded as TensorFlow Serving loads it, through a session, all of them give what `model.embed` gives;
+    - an image that cannot be read is left out, counted, and changes nothing for the other tracklets of its batch.
+
+    Args:
+        model: a model of `kreid.models`.
+        folder: one exported version of it, what `export_model` returned.
+
+    Returns:
+        The embeddings of the first tracklets tried, as NumPy.
+
+    Raises:
+        AssertionError: with a sentence on the first point that fails.
+    """
+    import tensorflow as tf
+
+    height, width = model.image_size
+    rng = np.random.default_rng(0)
+    # Smooth pictures: what JPEG does to noise is no small difference.
+    ramp = np.linspace(0, 255, height)[:, None, None] * np.ones((1, width, 3))
+    frames = np.clip(ramp + rng.uniform(-60, 60, (2, 3, 1, 1, 3)), 0, 255).astype("uint8")
+    lengths = np.array([3, 2], "int32")
+    jpegs = [[tf.io.encode_jpeg(frame, quality=100).numpy() for frame in tracklet] for tracklet in frames]
+    decoded = np.stack([[tf.io.decode_jpeg(jpeg).numpy() for jpeg in tracklet] for tracklet in jpegs])
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
+
+        def run(signature, inputs):
+            _require(signature in loaded.signature_def, f"there is a signature {signature}")
+            definition = loaded.signature_def[signature]
+            _require(set(definition.inputs) == set(inputs), f"the inputs of {signature} are {', '.join(inputs)}")
+            feeds = {definition.inputs[name].name: value for name, value in inputs.items()}
+            return session.run({name: info.name for name, info in definition.outputs.items()}, feeds)
+
+        whole = run("serving_default", {"frames": frames})
+        padded = run("embed_padded", {"frames": frames, "lengths": lengths})
+        images = run("embed_jpeg", {"images": np.array(jpegs, object), "lengths": lengths})
+        jpegs[0][1] = jpegs[0][1][:20]
+        damaged = run("embed_jpeg", {"images": np.array(jpegs, object), "lengths": lengths})
+
+    expected = model.embed(frames)
+    _require(set(whole) == set(padded) == {"embedding"}, "serving_default and embed_padded give embedding")
+    _require(set(images) == {"embedding", "valid_frames"}, "embed_jpeg gives embedding and valid_frames")
+    _require(_near(whole["embedding"], expected), "serving_default gives what embed gives")
+    _require(_near(padded["embedding"], model.embed(frames, lengths)), "embed_padded gives what embed gives")
+    _require(_near(images["embedding"], model.embed(decoded, lengths)), "embed_jpeg gives what embed gives")
+    _require(images["valid_frames"].tolist() == [3, 2], "valid_frames counts the readable images")
+    _require(damaged["valid_frames"].tolist() == [2, 2], "an unreadable image is not counted")
+    _require(_near(damaged["embedding"][1], images["embedding"][1]), "an unreadable image changes no other tracklet")
+    rest = model.embed(decoded[:1, [0, 2]])
+    _require(_near(damaged["embedding"][:1], rest), "the images after an unreadable one move up")
+    return whole["embedding"]
+
+
+def _near(a, b):
+    return a.dtype == b.dtype and a.shape == b.shape and np.allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max())
+
+
+def _require(condition, sentence):
+    if not condition:
+        raise AssertionError(f"An export's contract: {sentence}.")

@@ -1,0 +1,77 @@
+"""The contract that every training pipeline keeps."""
+
+import itertools
+
+import numpy as np
+
+
+def check_pipeline(make, *, epochs=2):
+    """Checks that a training pipeline keeps kreid's contract; for pipelines of one's own too.
+
+    What is checked:
+
+    - batches are what models take: uint8 `frames` `(B, T, H, W, 3)`, int32 `lengths` `(B,)`, all T, and contiguous
+      int32 labels for every target, all with static shapes;
+    - a batch holds P persons with K tracklets each;
+    - two pipelines made alike give equal batches, bit for bit, and `dataset(first_epoch=1)` begins where an
+      uninterrupted run is after one epoch.
+
+    Args:
+        make: callable without arguments that makes the pipeline anew. The pipeline has `dataset(first_epoch=0)`,
+            `steps_per_epoch`, `num_identities`.
+        epochs: how many to go through, at least 2.
+
+    Returns:
+        The first batch, as NumPy.
+
+    Raises:
+        AssertionError: with a sentence on the first point that fails.
+    """
+    pipeline = make()
+    steps = pipeline.steps_per_epoch
+    inputs_spec, labels_spec = pipeline.dataset().element_spec
+    specs = {**inputs_spec, **labels_spec}
+    _require(set(inputs_spec) == {"frames", "lengths"}, "the inputs are frames and lengths")
+    _require(all(spec.shape.is_fully_defined() for spec in specs.values()), "shapes are static")
+    batches = _taken(pipeline.dataset(), epochs * steps)
+    seen = set()
+    for inputs, labels in batches:
+        seen |= _check_batch(inputs, labels)
+    _require(seen <= set(range(pipeline.num_identities)), "labels are 0 to num_identities - 1")
+    _require(_equal(_taken(make().dataset(), len(batches)), batches), "a pipeline made alike gives equal batches")
+    resumed = _taken(make().dataset(first_epoch=1), len(batches) - steps)
+    _require(_equal(resumed, batches[steps:]), "dataset(first_epoch=1) begins after one epoch")
+    return batches[0]
+
+
+def _check_batch(inputs, labels):
+    frames, lengths = inputs["frames"], inputs["lengths"]
+    _require(
+        frames.dtype == np.uint8 and frames.ndim == 5 and frames.shape[-1] == 3, "frames are uint8 (B, T, H, W, 3)"
+    )
+    _require(lengths.dtype == np.int32 and (lengths == frames.shape[1]).all(), "lengths are int32, all T")
+    first = next(iter(labels.values()))
+    for label in labels.values():
+        _require(label.dtype == np.int32 and label.shape == lengths.shape, "labels are int32, one per tracklet")
+        _require(np.array_equal(label, first), "every target gets the same labels")
+    counts = np.unique(first, return_counts=True)[1]
+    _require((counts == counts[0]).all(), "every person of a batch has as many tracklets")
+    return set(first.tolist())
+
+
+def _taken(dataset, count):
+    return list(itertools.islice(dataset.as_numpy_iterator(), count))
+
+
+def _equal(some, others):
+    return len(some) == len(others) and all(
+        np.array_equal(a[key], b[key])
+        for one, other in zip(some, others, strict=True)
+        for a, b in zip(one, other, strict=True)
+        for key in a
+    )
+
+
+def _require(condition, sentence):
+    if not condition:
+        raise AssertionError(f"A pipeline's contract: {sentence}.")

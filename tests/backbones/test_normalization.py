@@ -1,0 +1,72 @@
+"""The fused kernel against batch normalisation written out in float64."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kreid.backbones import FusedBatchNormalization
+
+RNG = np.random.default_rng(1)
+MAPS = RNG.normal(2, 3, (6, 4, 2, 5)).astype("float32")
+
+
+def layer(**kwargs):
+    made = FusedBatchNormalization(momentum=0.8, epsilon=1e-3, **kwargs)
+    made.build(MAPS.shape)
+    made.set_weights([RNG.uniform(0.5, 2, 5), RNG.normal(size=5), RNG.normal(size=5), RNG.uniform(0.5, 2, 5)])
+    return made
+
+
+def test_training():
+    made = layer()
+    gamma, beta, moving_mean, moving_variance = (np.asarray(w, "float64") for w in made.get_weights())
+    x = MAPS.astype("float64")
+    mean, variance = x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))
+    expected = (x - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+    np.testing.assert_allclose(made(MAPS, training=True), expected, rtol=1e-4, atol=1e-5)
+    values = x.size // 5
+    np.testing.assert_allclose(made.moving_mean, 0.8 * moving_mean + 0.2 * mean, rtol=1e-5)
+    unbiased = variance * values / (values - 1)
+    np.testing.assert_allclose(made.moving_variance, 0.8 * moving_variance + 0.2 * unbiased, rtol=1e-5)
+
+
+def test_gradients_equal_those_of_keras():
+    made = layer()
+    plain = keras.layers.BatchNormalization(momentum=0.8, epsilon=1e-3)
+    plain.build(MAPS.shape)
+    plain.set_weights(made.get_weights())
+    weights = RNG.normal(size=MAPS.shape).astype("float32")
+    found = []
+    for one in (made, plain):
+        x = tf.constant(MAPS)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = tf.reduce_sum(one(x, training=True) * weights)
+        found.append(tape.gradient(value, [x, one.gamma.value, one.beta.value]))
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_inference_and_frozen(frozen):
+    made = layer()
+    made.trainable = not frozen
+    before = made.get_weights()
+    gamma, beta, mean, variance = before
+    expected = (MAPS - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+    np.testing.assert_allclose(made(MAPS, training=frozen), expected, rtol=1e-4, atol=1e-4)
+    for old, new in zip(before, made.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_keeps_float32_statistics(policy):
+    made = layer(dtype=policy)
+    outputs = made(MAPS, training=True)
+    assert outputs.dtype == made.compute_dtype
+    assert made.moving_variance.dtype == "float32"
+    full = layer()
+    full.set_weights(made.get_weights())
+    expected = full(MAPS, training=True)
+    np.testing.assert_allclose(tf.cast(outputs, "float32"), expected, atol=0.05)
