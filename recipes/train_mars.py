@@ -7,6 +7,7 @@
 The same command continues an interrupted run.
 """
 
+import json
 import pathlib
 
 from kreid import training
@@ -23,7 +24,7 @@ def main(argv=None):
 
 def run_experiment(options):
     """Settings, data, model, training, evaluation, export: the whole experiment in order."""
-    settings = [*options.set, *([f"data_dir={options.data}"] if options.data else [])]
+    settings = [*options.set, *([f"data_dir={json.dumps(options.data)}"] if options.data else [])]
     config = training.load_config(options.system, RECIPES, "mars", options.overlay, settings)
     if options.synthetic:
         config = training.use_synthetic(config)
@@ -56,7 +57,7 @@ def run_experiment(options):
         optimizer = training.build_optimizer(config, pipeline.steps_per_epoch)
         model.compile(optimizer, loss=losses, loss_weights=weights, jit_compile=xla)
         if config.evaluate_untrained:
-            run.keep("untrained", results_dict(evaluate_model(model, dataset)))
+            run.keep("untrained", results_dict(evaluate_model(model, dataset, max_damaged=config.max_damaged)))
 
     # Training
     with pipeline.damage.plainly():
@@ -66,7 +67,7 @@ def run_experiment(options):
             initial_epoch=run.epochs_done,
             steps_per_epoch=pipeline.steps_per_epoch,
             shuffle=False,  # the pipeline's order is the plan
-            callbacks=run.callbacks(holdout, config.holdout_every),
+            callbacks=run.callbacks(holdout, config),
             verbose=2 if options.quiet else "auto",
         )
     print(pipeline.damage.report())

@@ -16,14 +16,16 @@ class HoldoutEvaluation(keras.callbacks.Callback):
     Args:
         dataset: a `ReidDataset` whose test tracklets are searched, see `split_holdout`; `None` evaluates nothing.
         every: epochs between evaluations; the last epoch is always evaluated.
+        max_damaged: share of unreadable frames above which the run stops.
     """
 
-    def __init__(self, dataset, every=1):
+    def __init__(self, dataset, every=1, max_damaged=0.05):
         super().__init__()
         if every < 1:
             raise ValueError(f"Evaluations are at least one epoch apart. Received: every={every!r}")
         self.dataset = dataset
         self.every = every
+        self.max_damaged = max_damaged
 
     def on_epoch_end(self, epoch, logs=None):
         """Evaluates when it is time."""
@@ -33,7 +35,8 @@ class HoldoutEvaluation(keras.callbacks.Callback):
         if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
             from kreid.evaluation.embed import evaluate_model
 
-            result = evaluate_model(self.model, self.dataset, progress=False)["standard"]
+            results = evaluate_model(self.model, self.dataset, max_damaged=self.max_damaged, progress=False)
+            result = results["standard"]
             logs["holdout_rank1"], logs["holdout_map"] = float(result.cmc[1]), float(result.map)
 
 

@@ -64,6 +64,9 @@ class Config:
         data: name of the data set.
         data_dir: its folder.
         model: the system's own arguments.
+
+    Raises:
+        ValueError: for settings that only fail after hours: no epoch, or the best checkpoint without held-out persons.
     """
 
     system: str
@@ -106,6 +109,15 @@ class Config:
     data_dir: str = "data/mars"
     model: dict = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self):
+        if self.epochs < 1:
+            raise ValueError(f"Training takes at least one epoch. Received: epochs={self.epochs!r}")
+        if self.select == "best" and not self.holdout:
+            raise ValueError(
+                f"The best checkpoint is chosen on held-out persons; set holdout above 0, or select=last. "
+                f"Received: select={self.select!r}, holdout={self.holdout!r}"
+            )
+
     def to_yaml(self):
         """The resolved settings as flat YAML text."""
         flat = dataclasses.asdict(self)
@@ -146,6 +158,10 @@ def load_config(system, folder, data=None, overlays=(), settings=()):
                 hint = f" Did you mean {near[0]!r}?" if near else f" The known ones are {', '.join(sorted(known))}."
                 raise ValueError(f"Unknown setting in {origin}.{hint} Received: {key}={value!r}")
             merged[key] = _checked(origin, key, value, known[key])
+    if merged.get("system", system) != system:
+        raise ValueError(
+            f"The settings are of another system than --system {system}. Received: system={merged['system']!r}"
+        )
     model = {key: merged.pop(key) for key in list(merged) if key not in _common_keys()}
     return Config(**{**merged, "system": system}, model=model)
 
@@ -161,9 +177,11 @@ def _known_file(folder, what, name):
 
 def _read(path):
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"There is no settings file at this path. Received: {str(path)!r}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"A settings file is YAML text; this is not: {error}. Received: {str(path)!r}") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
@@ -175,7 +193,10 @@ def _parse_setting(text):
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ValueError(f"Settings are written key=value. Received: --set {text!r}")
-    return {key.strip(): yaml.safe_load(value)}
+    try:
+        return {key.strip(): yaml.safe_load(value)}
+    except yaml.YAMLError:
+        raise ValueError(f"The value is not valid YAML; quote it. Received: --set {text!r}") from None
 
 
 def _common_keys():

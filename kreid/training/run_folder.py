@@ -46,15 +46,17 @@ class RunFolder:
         text = config.to_yaml()
         if self.config_file.exists():
             self._check_same(yaml.safe_load(text), yaml.safe_load(self.config_file.read_text()))
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
             raise ValueError(
-                f"This folder is not empty and holds no run; choose another with --run. Received: run={str(path)!r}"
+                f"This is there already and holds no run; choose another with --run. Received: run={str(path)!r}"
             )
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / "versions.json", json.dumps(versions(), indent=2))
+        # First, as it is what makes the folder a run.
         write_atomically(self.config_file, text)
+        write_atomically(self.path / "versions.json", json.dumps(versions(), indent=2))
 
     def _check_same(self, wanted, found):
+        found = found if isinstance(found, dict) else {}
         keys = [key for key in {**found, **wanted} if wanted.get(key) != found.get(key)]
         if keys:
             changes = ", ".join(f"{key}={found.get(key)!r} there and {wanted.get(key)!r} here" for key in sorted(keys))
@@ -80,12 +82,12 @@ class RunFolder:
             seconds = sorted(float(row["seconds"]) for row in list(csv.DictReader(file))[1:])
         return seconds[len(seconds) // 2] if seconds else None
 
-    def callbacks(self, holdout, holdout_every):
+    def callbacks(self, holdout, config):
         """The callbacks of a run, in the order in which they add to the logs.
 
         Args:
             holdout: a `ReidDataset` of held-out persons, or `None`.
-            holdout_every: epochs between evaluations on it.
+            config: the run's `Config`.
 
         Returns:
             A list of Keras callbacks.
@@ -94,7 +96,7 @@ class RunFolder:
 
         return [
             EpochLog(),
-            HoldoutEvaluation(holdout, holdout_every),
+            HoldoutEvaluation(holdout, config.holdout_every, config.max_damaged),
             CsvLog(self.log),
             TensorBoard(str(self.tensorboard), write_graph=False),
             Checkpoint(self.checkpoints),

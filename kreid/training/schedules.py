@@ -14,7 +14,7 @@ def learning_rate(config, steps_per_epoch):
         A float or a `keras.optimizers.schedules.LearningRateSchedule`.
 
     Raises:
-        ValueError: for warming up with a schedule that has none, or a step schedule without epochs.
+        ValueError: for warming up with a schedule that has none, or in all epochs, or a step schedule without epochs.
     """
     if config.warmup_epochs and config.schedule != "cosine":
         raise ValueError(
@@ -33,6 +33,11 @@ def learning_rate(config, steps_per_epoch):
         # Keras switches after the boundary's step, counted from 0.
         boundaries = [epoch * steps_per_epoch - 1 for epoch in config.decay_epochs]
         return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
+    if not 0 <= config.warmup_epochs < config.epochs:
+        raise ValueError(
+            f"Warming up must end before the last epoch. Received: warmup_epochs={config.warmup_epochs!r}, "
+            f"epochs={config.epochs!r}"
+        )
     warmup = config.warmup_epochs * steps_per_epoch
     steps = config.epochs * steps_per_epoch - warmup
     if warmup == 0:

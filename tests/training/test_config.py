@@ -1,0 +1,206 @@
+"""Settings: which layer wins, what is refused, and that the recipes' own files resolve."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kreid.models import SYSTEMS
+from kreid.training import Config, load_config
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+OVERLAYS = sorted(path.name for path in (RECIPES / "overlays").glob("*.yaml"))
+DATA = sorted(path.stem for path in (RECIPES / "data").glob("*.yaml"))
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_file(name, text):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return write_file
+
+
+def load(settings=(), system="sta", **kwargs):
+    return load_config(system, RECIPES, settings=settings, **kwargs)
+
+
+def test_later_layers_win(write, tmp_path):
+    write("systems/sta.yaml", "seed: 1\nepochs: 1\nflip: 0.1\nnum_frames: 1\nnum_stripes: 2\n")
+    write("data/here.yaml", "epochs: 2\nflip: 0.2\nnum_frames: 2\n")
+    first = write("first.yaml", "flip: 0.3\nnum_frames: 3\nnum_stripes: 8\n")
+    second = write("second.yaml", "num_frames: 4\n")
+
+    def resolved(data=None, overlays=(), settings=()):
+        config = load_config("sta", tmp_path, data, overlays, settings)
+        return config.seed, config.epochs, config.flip, config.num_frames, config.model
+
+    assert resolved() == (1, 1, 0.1, 1, {"num_stripes": 2})
+    assert resolved("here") == (1, 2, 0.2, 2, {"num_stripes": 2})
+    assert resolved("here", [first]) == (1, 2, 0.3, 3, {"num_stripes": 8})
+    assert resolved("here", [first, second]) == (1, 2, 0.3, 4, {"num_stripes": 8})
+    assert resolved("here", [second, first])[3] == 3
+    assert resolved("here", [first, second], ["num_frames=5", "num_frames=6"])[3] == 6
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ("learning_rat=1", r"--set learning_rat=1.*Did you mean 'learning_rate'\? Received: learning_rat=1$"),
+        ("num_stripe=2", "Did you mean 'num_stripes'"),
+        ("qqqq=2", "known ones are .*num_stripes.* Received: qqqq=2$"),
+        ("embedding_from=pooled", "Unknown setting"),  # the baseline's, not STA's
+        ("dtype=float16", "Unknown setting"),
+        ("model={}", "Unknown setting"),
+        ("epochs", "key=value.*--set 'epochs'"),
+        ("=3", "key=value"),
+        ("flip=[1", "not valid YAML.*flip"),
+        ("epochs=ten", "epochs in --set epochs=ten must be int. Received: epochs='ten'"),
+        ("epochs=1.5", "must be int"),
+        ("epochs=true", "must be int"),
+        ("epochs=null", "must be int"),
+        ("flip=high", "must be float"),
+        ("flip=false", "must be float"),
+        ("fusion=1", "fusion .* must be bool"),
+        ("num_stripes=4.0", "num_stripes .* must be int"),
+        ("evaluate_untrained=1", "must be bool"),
+        ("image_size=64", "must be list"),
+        ("image_size=[64, 32.5]", "must be list"),
+        ("decay_epochs=[true]", "must be list"),
+        ("steps_per_epoch=many", "must be int or null"),
+        ("weights=1", "must be str or null"),
+        ("clips=frames", "clips .* must be one of random, chunks, adjacent. Received: clips='frames'"),
+        ("optimizer=[adam]", "must be one of adam, sgd"),
+        ("select=newest", "must be one of last, best"),
+        ("system=baseline", "another system than --system sta. Received: system='baseline'"),
+        ("epochs=0", "at least one epoch.*epochs=0"),
+    ],
+)
+def test_refused_settings(setting, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        load([setting])
+
+
+def test_best_without_holdout_is_refused_before_training():
+    with pytest.raises(ValueError, match=r"held-out persons.*select='best', holdout=0\.0"):
+        load(["select=best", "holdout=0"])
+    assert load(["select=best", "holdout=0.2"]).select == "best"
+
+
+def test_numbers_as_yaml_reads_them():
+    assert yaml.safe_load("3e-4") == "3e-4", "YAML's reason for this test"
+    config = load(["learning_rate=3e-4", "weight_decay=1", "triplet_margin=1e-1", "steps_per_epoch=null"])
+    assert (config.learning_rate, config.weight_decay, config.triplet_margin) == (3e-4, 1.0, 0.1)
+    assert isinstance(config.weight_decay, float)
+    assert config.steps_per_epoch is None
+    assert load(["triplet_margin=soft"]).triplet_margin == "soft"
+    assert load([" epochs = 7"]).epochs == 7
+
+
+@pytest.mark.parametrize(
+    ("system", "data", "complaint"),
+    [
+        ("stta", None, r"Unknown system; .*baseline, sta.*Did you mean 'sta'\? Received: system='stta'"),
+        ("../systems/sta", None, "Unknown system"),
+        ("sta", "marz", r"Unknown data; .*Did you mean 'mars'\? Received: data='marz'"),
+    ],
+)
+def test_unknown_files(system, data, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        load_config(system, RECIPES, data)
+
+
+def test_a_system_file_without_a_model(write, tmp_path):
+    write("systems/other.yaml", "epochs: 1\n")
+    with pytest.raises(ValueError, match="kreid has .*sta.*system='other'"):
+        load_config("other", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("epochs: [", "not valid YAML"), ("- epochs\n", "`key: value` lines"), ("", "`key: value` lines")],
+)
+def test_overlays_that_are_no_settings(write, text, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        load(overlays=[write("overlay.yaml", text)])
+
+
+def test_overlays_that_cannot_be_read(tmp_path):
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"no settings file.*absent\.yaml"):
+        load(overlays=[tmp_path / "absent.yaml"])
+    for name in ("binary.yaml", "."):
+        with pytest.raises(ValueError, match="A settings file is YAML text"):
+            load(overlays=[tmp_path / name])
+
+
+def test_an_overlays_error_names_its_file(write):
+    path = write("mine.yaml", "epoch: 3\n")
+    with pytest.raises(ValueError, match=r"mine\.yaml\. Did you mean 'epochs'"):
+        load(overlays=[path])
+
+
+def test_every_system_has_a_file():
+    assert sorted(path.stem for path in (RECIPES / "systems").glob("*.yaml")) == sorted(SYSTEMS)
+
+
+@pytest.mark.parametrize("system", sorted(SYSTEMS))
+@pytest.mark.parametrize("data", [None, *DATA])
+@pytest.mark.parametrize("overlay", [None, *OVERLAYS])
+def test_every_file_resolves_for_every_system_and_reloads(system, data, overlay, write):
+    overlays = [] if overlay is None else [RECIPES / "overlays" / overlay]
+    config = load_config(system, RECIPES, data, overlays, ["learning_rate=1.5e-5", "triplet_margin=soft"])
+    assert config.system == system
+    resolved = write("resolved.yaml", config.to_yaml())
+    # Over the system's own file, and in its place.
+    assert load_config(system, RECIPES, data, [resolved]) == config
+    write(f"systems/{system}.yaml", config.to_yaml())
+    assert load_config(system, resolved.parent) == config
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.name)
+def test_every_file_begins_with_what_it_is_for(path):
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith("# ")
+    if path.parent.name != "data":
+        heading = " ".join(line for line in lines if line.startswith("#"))
+        assert "ommand: python recipes/" in heading or "make " in heading
+
+
+def test_sta_has_the_papers_hyperparameters():
+    # Fu et al., "Implementation Details", and the backbone's paragraph.
+    config = load_config("sta", RECIPES, "mars")
+    expected = {
+        "num_frames": 4,
+        "clips": "random",
+        "last_stride": 1,
+        "weights": "imagenet",
+        "image_size": [256, 128],
+        "persons_per_batch": 16,
+        "tracklets_per_person": 4,
+        "triplet_margin": 0.3,
+        "optimizer": "adam",
+        "weight_decay": 0.0005,
+        "learning_rate": 0.0003,
+        "schedule": "step",
+        "decay_epochs": [200, 400],
+        "decay_factor": 0.1,
+        "epochs": 800,
+        "flip": 0.5,
+        "crop_padding": 0,
+        "erase": 0.0,
+        "smoothing": 0.0,
+    }
+    assert {key: getattr(config, key) for key in expected} == expected
+    assert config.model["num_stripes"] == 4
+    assert config.model["fusion"] is True
+    assert config.model["test_frames"] == 4
+
+
+def test_config_is_frozen_and_compares_by_value():
+    assert Config(system="sta") == Config(system="sta", image_size=[256, 128])
+    with pytest.raises(AttributeError):
+        Config(system="sta").epochs = 3

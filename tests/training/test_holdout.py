@@ -1,0 +1,85 @@
+"""Held-out persons: who they are, what is asked about them, when there are too few."""
+
+import numpy as np
+import pytest
+
+from kreid.data.tracklet import Tracklet
+from kreid.training import split_holdout
+
+
+def walks(persons=20, cameras=(1, 2, 3), each=2):
+    return [
+        Tracklet(f"{person}c{camera}t{number}", person, camera, ("a.jpg",))
+        for person in range(1, persons + 1)
+        for camera in cameras
+        for number in range(each)
+    ]
+
+
+def test_persons_are_parted_and_nothing_is_lost():
+    tracklets = walks()
+    train, holdout = split_holdout(tracklets, 0.25)
+    assert not {t.person for t in train} & {t.person for t in holdout.test}
+    assert len({t.person for t in holdout.test}) == 5
+    assert sorted(t.id for t in [*train, *holdout.test]) == sorted(t.id for t in tracklets)
+    # Order is kept, so that the train set depends on the choice alone.
+    assert [t for t in tracklets if t in train] == list(train)
+    assert holdout.train == ()
+
+
+def test_one_query_per_person_and_camera_the_first():
+    # Shuffled, with some persons in one camera twice over.
+    tracklets = [walks()[i] for i in np.random.default_rng(0).permutation(len(walks()))]
+    _, holdout = split_holdout(tracklets, 0.3)
+    expected = []
+    for row, tracklet in enumerate(holdout.test):
+        before = holdout.test[:row]
+        if not any((t.person, t.camera) == (tracklet.person, tracklet.camera) for t in before):
+            expected.append(row)
+    assert list(holdout.query_rows) == expected
+    assert len(expected) == 6 * 3
+    # Every query has a match in another camera of the gallery.
+    for query in holdout.queries:
+        assert any(t.person == query.person and t.camera != query.camera for t in holdout.gallery())
+
+
+def test_the_seed_decides_alone():
+    tracklets = walks(40)
+    assert split_holdout(tracklets, 0.2, seed=3) == split_holdout(tracklets, 0.2, seed=3)
+    held = {frozenset(t.person for t in split_holdout(tracklets, 0.2, seed)[1].test) for seed in range(5)}
+    assert len(held) == 5
+    # The persons held out do not hang on the order of the tracklets.
+    backwards = split_holdout(tracklets[::-1], 0.2, seed=3)[1]
+    assert {t.person for t in backwards.test} == {t.person for t in split_holdout(tracklets, 0.2, seed=3)[1].test}
+
+
+def test_persons_of_one_camera_are_trained_on():
+    tracklets = walks(4) + [Tracklet(f"alone{p}", p, 1, ("a.jpg",)) for p in range(50, 60)]
+    for seed in range(10):
+        _, holdout = split_holdout(tracklets, 0.2, seed)
+        assert {t.person for t in holdout.test} <= {1, 2, 3, 4}
+
+
+def test_at_least_two_persons_are_held_out():
+    _, holdout = split_holdout(walks(10), 0.01)
+    assert len({t.person for t in holdout.test}) == 2
+
+
+def test_none_are_held_out():
+    tracklets = walks(3)
+    assert split_holdout(tracklets, 0) == (tuple(tracklets), None)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, 1.5, float("nan")])
+def test_shares_out_of_range(share):
+    with pytest.raises(ValueError, match=r"\[0, 1\). Received: holdout="):
+        split_holdout(walks(), share)
+
+
+@pytest.mark.parametrize(
+    ("tracklets", "share"),
+    [(walks(3), 0.1), (walks(10), 0.95), (walks(10, cameras=(1,)), 0.2), ([], 0.1)],
+)
+def test_too_few_persons(tracklets, share):
+    with pytest.raises(ValueError, match=rf"set holdout=0. Received: holdout={share}"):
+        split_holdout(tracklets, share)
