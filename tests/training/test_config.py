@@ -115,7 +115,7 @@ def test_unknown_files(system, data, complaint):
 
 def test_a_system_file_without_a_model(write, tmp_path):
     write("systems/other.yaml", "epochs: 1\n")
-    with pytest.raises(ValueError, match="kreid has .*sta.*system='other'"):
+    with pytest.raises(ValueError, match=r"kreid has .*sta.*system='other'"):
         load_config("other", tmp_path)
 
 

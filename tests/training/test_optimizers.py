@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kreid.training import Config, L2Adam, L2SGD, build_optimizer, learning_rate
+from kreid.training import L2SGD, Config, L2Adam, build_optimizer, learning_rate
 
 RNG = np.random.default_rng(11)
 START = [RNG.normal(size=(3, 2)), RNG.normal(size=4)]

@@ -1,0 +1,441 @@
+"""The recipe from its command line to its run folder, on a MARS tree of a few rendered people."""
+
+import contextlib
+import csv
+import importlib.util
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import scipy.io
+import yaml
+
+from kreid.data.readers import read_mars
+from kreid.data.synthetic import render_mars
+from kreid.models import SYSTEMS
+from kreid.training import callbacks, run_folder
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "train_mars.py"
+TINY = {
+    "backbone": "resnet_tiny",
+    "backbone_width": None,
+    "weights": None,
+    "image_size": [64, 32],
+    "persons_per_batch": 2,
+    "tracklets_per_person": 2,
+    "num_frames": 2,
+    "steps_per_epoch": 2,
+    "epochs": 2,
+    "crop_padding": 2,
+    "holdout": 0.3,
+    "holdout_every": 1,
+    "evaluate_untrained": True,
+}
+
+
+def load_recipe():
+    spec = importlib.util.spec_from_file_location("train_mars", RECIPE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+main = load_recipe().main
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """Eight persons to train on and three to find, in MARS's layout."""
+    return render_mars(
+        tmp_path_factory.mktemp("data") / "mars",
+        train_persons=8,
+        test_persons=3,
+        distractors=2,
+        junk=1,
+        tracklets_per_camera=(1, 2),
+        frames_per_tracklet=(3, 5),
+        image_size=(64, 32),
+        progress=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def overlay(tmp_path_factory):
+    path = tmp_path_factory.mktemp("settings") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+@pytest.fixture
+def own_tree(tree, tmp_path):
+    """A copy of the tree, to be spoilt."""
+    return Path(shutil.copytree(tree, tmp_path / "mars"))
+
+
+@pytest.fixture(scope="module")
+def arguments(tree, overlay):
+    """Function: a run's folder, settings -> the command line."""
+
+    def make(run, *settings, system="sta", data=tree):
+        line = ["--system", system, "--data", str(data), "--overlay", str(overlay), "--run", str(run), "--quiet"]
+        return line + [part for setting in settings for part in ("--set", setting)]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def complete(arguments, tmp_path_factory):
+    """Function: system -> the folder of its run, trained once."""
+    folders = {}
+
+    def folder(system):
+        if system not in folders:
+            run = tmp_path_factory.mktemp("runs") / system
+            main(arguments(run, system=system))
+            folders[system] = run
+        return folders[system]
+
+    return folder
+
+
+def refused(arguments, capsys, status=2):
+    """What the recipe writes to standard error when it refuses."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == status
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert error.count("error:") == (status == 2)
+    return error
+
+
+def results(run):
+    return json.loads((run / "results.json").read_text())
+
+
+def log(run):
+    with (run / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def weights(run, name="model.keras"):
+    return keras.models.load_model(run / name, compile=False).get_weights()
+
+
+def truncate(path):
+    """Cuts an image in half."""
+    with open(path, "r+b") as file:
+        file.truncate(os.path.getsize(path) // 2)
+
+
+@pytest.mark.parametrize("system", sorted(SYSTEMS))
+class TestWholeRun:
+    def test_the_folder_is_complete(self, system, complete, tree):
+        run = complete(system)
+        for name in ("config.yaml", "versions.json", "log.csv", "model.keras", "results.json", "tensorboard"):
+            assert (run / name).exists(), name
+        assert not list(run.rglob("writing-*"))
+        settings = yaml.safe_load((run / "config.yaml").read_text())
+        assert {key: settings[key] for key in TINY} == TINY
+        assert (settings["system"], settings["data_dir"]) == (system, str(tree))
+        rows = log(run)
+        assert [row["epoch"] for row in rows] == ["1", "2"]
+        for row in rows:
+            numbers = {key: float(value) for key, value in row.items()}
+            assert np.isfinite(list(numbers.values())).all()
+            assert {"loss", "learning_rate", "seconds", "holdout_rank1", "holdout_map"} <= set(numbers)
+            assert 0 <= numbers["holdout_map"] <= 1
+
+    def test_results_have_both_protocols_before_and_after(self, system, complete, tree):
+        found = results(complete(system))
+        queries = len(read_mars(tree).query_rows)
+        assert (found["system"], found["data"], found["precision"]) == (system, "mars", "float32")
+        assert (found["selected"], found["epoch"]) == ("last", 2)
+        for scores in (found["protocols"], found["untrained"]):
+            assert set(scores) == {"standard", "mars"}
+            for protocol in scores.values():
+                assert set(protocol["cmc"]) == {"1", "5", "10", "20"}
+                assert 0 <= protocol["map"] <= 1
+                assert protocol["num_queries"] == queries
+        assert found["protocols"] != found["untrained"]
+        assert found["damaged_frames"] == {}
+        assert found["seconds_per_epoch"] > 0
+        assert found["versions"]["keras"] == keras.__version__
+
+    def test_model_and_export_agree(self, system, complete):
+        import tensorflow as tf
+
+        run = complete(system)
+        model = keras.models.load_model(run / "model.keras")
+        assert type(model) is SYSTEMS[system]
+        for one, other in zip(model.get_weights(), weights(run, "checkpoints/last.keras"), strict=True):
+            np.testing.assert_array_equal(one, other)
+        frames = np.random.default_rng(0).integers(0, 256, (3, 5, 64, 32, 3)).astype("uint8")
+        lengths = np.array([5, 1, 3], "int32")
+        signatures = tf.saved_model.load(str(run / "export" / "1")).signatures
+        exported = signatures["embed_padded"](frames=tf.constant(frames), lengths=tf.constant(lengths))["embedding"]
+        np.testing.assert_allclose(exported, model.embed(frames, lengths), rtol=1e-4, atol=1e-5)
+
+    def test_a_complete_run_is_left_alone(self, system, complete, arguments, capsys):
+        run = complete(system)
+        before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != "versions.json"}
+        capsys.readouterr()
+        main(arguments(run, system=system))
+        assert "is complete; its results are in" in capsys.readouterr().out
+        after = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != "versions.json"}
+        assert {path for path in before if path.is_file()} == {path for path in after if path.is_file()}
+        assert all(before[path] == after[path] for path in before if path.is_file() and path.parent != run)
+
+
+class TestResuming:
+    def interrupt(self, monkeypatch, where, after=0):
+        """Presses Ctrl-C at the end of a method's call number `after`."""
+        cls, name = where
+        method = getattr(cls, name)
+        calls = []
+
+        def interrupted(self, *args, **kwargs):
+            returned = method(self, *args, **kwargs)
+            calls.append(1)
+            if len(calls) > after:
+                raise KeyboardInterrupt
+            return returned
+
+        monkeypatch.setattr(cls, name, interrupted)
+
+    def test_an_interrupted_run_ends_as_the_uninterrupted(self, complete, arguments, tmp_path, capsys, monkeypatch):
+        run = tmp_path / "run"
+        self.interrupt(monkeypatch, (callbacks.Checkpoint, "on_epoch_end"))
+        message = refused(arguments(run), capsys, status=130)
+        assert "same command continues" in message
+        assert callbacks.read_state(run / "checkpoints")["epoch"] == 1
+        assert not (run / "results.json").exists()
+        monkeypatch.undo()
+        # Again, this time after training and before the results.
+        self.interrupt(monkeypatch, (run_folder.RunFolder, "selected_model"))
+        refused(arguments(run), capsys, status=130)
+        assert callbacks.read_state(run / "checkpoints")["epoch"] == 2
+        monkeypatch.undo()
+        main(arguments(run))
+        expected = complete("sta")
+        for one, other in zip(weights(run), weights(expected), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+        assert [row["epoch"] for row in log(run)] == ["1", "2"]
+        for one, other in zip(log(run), log(expected), strict=True):
+            assert float(one["loss"]) == pytest.approx(float(other["loss"]), rel=1e-4)
+        # What was measured before the interruption is still reported.
+        assert results(run)["untrained"] == results(expected)["untrained"]
+        assert results(run)["protocols"]["mars"]["map"] == pytest.approx(
+            results(expected)["protocols"]["mars"]["map"], abs=0.02
+        )
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+    def test_killed_processes(self, kill, arguments, tmp_path):
+        settings = ("epochs=6", "holdout_every=2")
+        expected, run = tmp_path / "expected", tmp_path / "run"
+        main(arguments(expected, *settings))
+        command = [sys.executable, str(RECIPE), *arguments(run, *settings)]
+        for epochs in (1, 3):
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            while callbacks.read_state(run / "checkpoints")["epoch"] < epochs and process.poll() is None:
+                time.sleep(0.02)
+            process.send_signal(kill)
+            error = process.communicate(timeout=120)[1]
+            # It may just have finished.
+            assert process.returncode in (0, -9 if kill == signal.SIGKILL else 130), error
+            assert "Traceback" not in error
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for one, other in zip(weights(run), weights(expected), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+        assert [row["epoch"] for row in log(run)] == list("123456")
+
+    def test_another_runs_folder(self, complete, arguments, capsys):
+        run = complete("sta")
+        before = (run / "results.json").read_text()
+        error = refused(arguments(run, "seed=5", "num_stripes=2"), capsys)
+        assert "holds another run (num_stripes=4 there and 2 here, seed=0 there and 5 here)" in error
+        assert len(error.splitlines()) == 1
+        assert (run / "results.json").read_text() == before
+
+    def test_a_folder_of_something_else(self, arguments, tmp_path, capsys):
+        (tmp_path / "notes.txt").write_text("mine")
+        error = refused(arguments(tmp_path), capsys)
+        assert "holds no run" in error
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt"]
+
+
+def rewrite_tracks(root, split, keep):
+    """Keeps the rows of a split's track table for which `keep(row)` holds, each as `keep` returns it."""
+    path = root / "info" / f"tracks_{split}_info.mat"
+    name = f"track_{split}_info"
+    rows = [keep(tuple(row)) for row in scipy.io.loadmat(path)[name].tolist()]
+    scipy.io.savemat(path, {name: np.array([row for row in rows if row is not None], "int32")})
+
+
+class TestRoughData:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def rough(cls, tree, arguments, tmp_path_factory):
+        """A run by the best checkpoint on a tree with one of each: see the tests.
+
+        Its output, its folder, and what was spoilt.
+        """
+        root = Path(shutil.copytree(tree, tmp_path_factory.mktemp("rough") / "mars"))
+        train = read_mars(root).train
+        spoilt = {}
+
+        def keep(row):
+            start, _, person, camera = row
+            if person == 1:  # one tracklet, of one frame, which is intact
+                return (start, start, person, camera) if spoilt.setdefault(1, row) == row else None
+            if person == 2:  # one tracklet of three frames, one of them cut off
+                return (start, start + 2, person, camera) if spoilt.setdefault(2, row) == row else None
+            return row
+
+        rewrite_tracks(root, "train", keep)
+        first = {person: next(t for t in train if t.person == person) for person in (2, 3)}
+        truncate(first[2].frames[1])
+        os.remove(first[3].frames[0])
+        run = root.parent / "run"
+        out = io.StringIO()
+        settings = ("num_frames=3", "steps_per_epoch=4", "epochs=3", "select=best", "evaluate_untrained=false")
+        with contextlib.redirect_stdout(out):
+            main(arguments(run, *settings, system="baseline", data=root))
+        return out.getvalue(), run, first[2].frames[1], first[3].frames[0]
+
+    def test_a_damaged_frame_is_counted_and_the_run_goes_on(self, rough):
+        out, run, damaged, _ = rough
+        counts = results(run)["damaged_frames"]
+        assert list(counts) == [damaged]
+        assert counts[damaged] >= 2
+        assert "1 damaged frames" in out
+        assert damaged in out
+
+    def test_a_missing_frame_is_in_the_summary(self, rough):
+        out, _, _, missing = rough
+        assert f"missing in bbox_train: 1 frames, such as bbox_train/0003/{Path(missing).name}" in out
+
+    def test_a_single_frame_and_a_single_tracklet_train(self, rough):
+        out, run, _, _ = rough
+        # Two of eight are held out, never 1 and 2, whom only one camera saw.
+        assert re.search("^train +8 ", out, re.MULTILINE)
+        model = keras.models.load_model(run / "model.keras", compile=False)
+        assert model.num_identities == 6
+        assert all(np.isfinite(float(row["loss"])) for row in log(run))
+
+    def test_best_is_the_epoch_of_the_highest_held_out_map(self, rough):
+        _, run, _, _ = rough
+        scores = [float(row["holdout_map"]) for row in log(run)]
+        best = int(np.argmax(scores)) + 1
+        found = results(run)
+        assert (found["selected"], found["epoch"]) == ("best", best)
+        for one, other in zip(weights(run), weights(run, "checkpoints/best.keras"), strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert found["untrained"] is None
+
+    def test_too_much_damage_stops_the_run(self, own_tree, arguments, tmp_path, capsys):
+        damaged = [frame for tracklet in read_mars(own_tree).train[::3] for frame in tracklet.frames]
+        for frame in damaged:
+            truncate(frame)
+        settings = ("holdout=0", "steps_per_epoch=4", "persons_per_batch=4", "evaluate_untrained=false")
+        run = tmp_path / "run"
+        error = refused(arguments(run, *settings, data=own_tree), capsys)
+        assert "cannot be read, more than the 5.0% allowed" in error
+        named = [line.split(" (")[0].strip() for line in error.splitlines() if "times)" in line]
+        assert named
+        assert set(named) <= set(damaged)
+        assert not (run / "results.json").exists()
+
+    def test_too_much_damage_among_the_queries(self, own_tree, arguments, tmp_path, capsys):
+        for tracklet in read_mars(own_tree).test[::2]:
+            for frame in tracklet.frames:
+                truncate(frame)
+        error = refused(arguments(tmp_path / "run", "holdout=0", data=own_tree), capsys)
+        assert "cannot be read, more than the 5.0% allowed" in error
+        assert "bbox_test" in error
+
+    def test_more_tracklets_than_anybody_has(self, arguments, tmp_path, capsys):
+        error = refused(arguments(tmp_path / "run", "tracklets_per_person=99"), capsys)
+        assert "the largest count available is" in error
+        assert "tracklets_per_person=99" in error
+        assert len(error.splitlines()) == 1
+
+    def test_more_persons_than_there_are(self, arguments, tmp_path, capsys):
+        error = refused(arguments(tmp_path / "run", "persons_per_batch=16"), capsys)
+        assert "There are 6 persons: lower `persons_per_batch`" in error
+
+    def test_no_person_left_to_hold_out(self, arguments, tmp_path, capsys):
+        assert "set holdout=0" in refused(arguments(tmp_path / "run", "holdout=0.9"), capsys)
+
+    def test_an_index_without_images(self, own_tree, arguments, tmp_path, capsys):
+        shutil.rmtree(own_tree / "bbox_test")
+        error = refused(arguments(tmp_path / "run", data=own_tree), capsys)
+        assert "None of the images that test_name.txt names is on the disk" in error
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("line", "complaint"),
+        [
+            (["--system", "star"], "Unknown system; .* Did you mean 'sta'"),
+            (["--set", "epoch=3"], "Did you mean 'epochs'"),
+            (["--set", "epochs"], "key=value"),
+            (["--set", "epochs=many"], "epochs .* must be int"),
+            (["--set", "select=best", "--set", "holdout=0"], "held-out persons"),
+            (["--overlay", "absent.yaml"], "no settings file at this path"),
+            (["--data", "absent"], r"MARS \(bbox_train/, bbox_test/, info/\) is expected in absent"),
+            (["--data", "12"], "is expected in 12 "),
+            (["--data", "a: b"], "is expected in a: b "),
+        ],
+    )
+    def test_one_sentence(self, line, complaint, capsys, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        error = refused(line, capsys)
+        assert re.match(rf"error: .*{complaint}", error), error
+        assert len(error.splitlines()) == 1
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("setting", ["num_stripes=3", "backbone=resnet_tinny", "embedding_dim=0"])
+    def test_settings_that_the_model_judges(self, setting, arguments, tmp_path, capsys):
+        error = refused(arguments(tmp_path / "run", setting), capsys)
+        assert len(error.splitlines()) == 1
+        assert f"={setting.split('=')[1]}" in error.replace("'", "")
+
+    def test_choices_that_exclude_each_other(self, tmp_path, capsys):
+        with pytest.raises(SystemExit) as stopped:
+            main(["--data", "here", "--synthetic"])
+        assert stopped.value.code == 2
+        assert "not allowed with" in capsys.readouterr().err
+
+    def test_errors_from_elsewhere_keep_their_traceback(self):
+        from kreid.training import plain_errors
+
+        with pytest.raises(ValueError, match="elsewhere"), plain_errors():
+            raise ValueError("elsewhere")
+
+    def test_a_bare_run_without_data(self, tmp_path):
+        done = subprocess.run(
+            [sys.executable, str(RECIPE)], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert "Traceback" not in done.stderr
+        sentence = done.stderr.splitlines()[-1]
+        assert sentence.startswith("error: MARS")
+        assert "data/mars" in sentence
+        assert f"{Path(sys.executable).name} {RECIPE} --system sta" in sentence
+        assert sentence.endswith("--synthetic")
+        assert not list(tmp_path.iterdir())

@@ -1,0 +1,148 @@
+"""One run's folder: what it refuses, what it keeps, which checkpoint it reports."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+import yaml
+
+from kreid.training import Config, RunFolder
+from kreid.training.callbacks import Checkpoint
+from kreid.training.run_folder import versions
+
+CONFIG = Config(system="sta", model={"num_stripes": 4})
+
+
+def changed(**kwargs):
+    return dataclasses.replace(CONFIG, **kwargs)
+
+
+def checkpoints(run, scores):
+    """Checkpoints of a one-weight model, the weight being the epoch, as a training run leaves them."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile("sgd", "mse")
+    callback = Checkpoint(run.checkpoints)
+    callback.set_model(model)
+    for epoch, score in enumerate(scores):
+        model.set_weights([np.full((1, 1), epoch + 1, "float32")])
+        callback.on_epoch_end(epoch, {"holdout_map": score})
+
+
+def test_a_new_run_keeps_settings_and_versions(tmp_path):
+    run = RunFolder(tmp_path / "runs" / "one", CONFIG)
+    settings = yaml.safe_load(run.config_file.read_text())
+    assert settings["num_stripes"] == 4
+    assert settings["image_size"] == [256, 128]
+    assert json.loads((run.path / "versions.json").read_text()) == versions()
+    assert run.epochs_done == 0
+    assert run.restored_model() is None
+    assert run.seconds_per_epoch() is None
+
+
+def test_versions_name_what_a_result_depends_on():
+    found = versions()
+    assert set(found) == {"python", "machine", "system", "kreid", "keras", "tensorflow", "numpy"}
+    assert found["keras"] == keras.__version__
+    assert found["numpy"] == np.__version__
+    assert all(isinstance(value, str) and value for value in found.values())
+
+
+def test_the_same_run_is_opened_again(tmp_path):
+    RunFolder(tmp_path, CONFIG)
+    RunFolder(tmp_path, changed())
+
+
+def test_an_empty_folder_may_be_there(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert RunFolder(tmp_path / "empty", CONFIG).config_file.exists()
+
+
+def test_another_run_is_refused_by_what_differs(tmp_path):
+    RunFolder(tmp_path, CONFIG)
+    before = (tmp_path / "config.yaml").read_text()
+    other = changed(seed=3, flip=0.25, model={"num_stripes": 8, "test_frames": 2})
+    with pytest.raises(ValueError, match="another run") as caught:
+        RunFolder(tmp_path, other)
+    text = str(caught.value)
+    for part in (
+        "flip=0.5 there and 0.25 here",
+        "num_stripes=4 there and 8 here",
+        "seed=0 there and 3 here",
+        "test_frames=None there and 2 here",
+        f"Received: run={str(tmp_path)!r}",
+    ):
+        assert part in text
+    assert "epochs" not in text
+    assert (tmp_path / "config.yaml").read_text() == before
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds no run.*--run"):
+        RunFolder(tmp_path, CONFIG)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    with pytest.raises(ValueError, match="holds no run"):
+        RunFolder(tmp_path / "notes.txt", CONFIG)
+
+
+@pytest.mark.parametrize("text", ["", "- a list\n", "name: mine\n"])
+def test_somebody_elses_config_is_refused(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ValueError, match="another run"):
+        RunFolder(tmp_path, CONFIG)
+    assert (tmp_path / "config.yaml").read_text() == text
+
+
+def test_selected_checkpoints(tmp_path):
+    run = RunFolder(tmp_path, CONFIG)
+    checkpoints(run, [0.3, 0.8, 0.5])
+    assert run.epochs_done == 3
+    for select, expected in (("last", 3), ("best", 2)):
+        epoch, model = run.selected_model(select)
+        assert epoch == expected
+        assert float(model.get_weights()[0][0, 0]) == expected
+    assert float(run.restored_model().get_weights()[0][0, 0]) == 3
+
+
+def test_best_without_any_evaluation_is_refused(tmp_path):
+    run = RunFolder(tmp_path, CONFIG)
+    checkpoints(run, [float("nan")])
+    with pytest.raises(ValueError, match=r"set holdout, or select=last. Received: select='best'"):
+        run.selected_model("best")
+
+
+def test_seconds_are_the_median_after_the_first_epoch(tmp_path):
+    run = RunFolder(tmp_path, CONFIG)
+    run.log.write_text("epoch,seconds\n1,60\n")
+    assert run.seconds_per_epoch() is None
+    run.log.write_text("epoch,seconds\n1,60\n2,3\n3,9\n4,5\n")
+    assert run.seconds_per_epoch() == 5.0
+
+
+def test_results_carry_what_was_kept(tmp_path):
+    run = RunFolder(tmp_path, CONFIG)
+    run.finish({"system": "sta", "epoch": 7}, damaged={"a.jpg": 2})
+    results = json.loads(run.results.read_text())
+    assert results == {
+        "system": "sta",
+        "epoch": 7,
+        "untrained": None,
+        "seconds_per_epoch": None,
+        "damaged_frames": {"a.jpg": 2},
+        "versions": versions(),
+    }
+    run.keep("untrained", {"standard": {"map": 0.125}})
+    run.finish({}, damaged={})
+    assert json.loads(run.results.read_text())["untrained"] == {"standard": {"map": 0.125}}
+    assert not list(tmp_path.glob("writing-*"))
+
+
+def test_callbacks_come_in_the_order_they_need(tmp_path):
+    run = RunFolder(tmp_path, CONFIG)
+    callbacks = run.callbacks(None, changed(holdout_every=3, max_damaged=0.2))
+    names = [type(callback).__name__ for callback in callbacks]
+    # Scores and times are in the logs before they are written, and all is written before the epoch counts as done.
+    assert names == ["EpochLog", "HoldoutEvaluation", "CsvLog", "TensorBoard", "Checkpoint"]
+    assert (callbacks[1].every, callbacks[1].max_damaged) == (3, 0.2)
