@@ -140,7 +140,7 @@ class RunFolder:
 
         Args:
             results: what is reported, as plain data.
-            damaged: dict of frame name to how often it could not be read in training.
+            damaged: dict of frame name to how often it could not be read in training, since it was last started.
         """
         untrained = self.path / "untrained.json"
         results = {
