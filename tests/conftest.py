@@ -11,6 +11,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 
+@pytest.fixture(scope="session")
+def repository():
+    """The repository's root, where recipes and serving scripts are."""
+    return Path(__file__).parents[1]
+
+
 @pytest.fixture
 def golden():
     """Reads reference values that other implementations gave, or skips the test where they are not at hand."""

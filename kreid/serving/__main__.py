@@ -2,10 +2,11 @@
 
 import argparse
 import logging
-import os
 import signal
 import sys
 import threading
+
+from kreid.quiet import import_tensorflow
 
 
 def main(argv=None) -> int:
@@ -29,7 +30,7 @@ def main(argv=None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import_tensorflow()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
     from kreid.serving.server import EmbeddingServer

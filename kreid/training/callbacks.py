@@ -82,12 +82,13 @@ class CsvLog(keras.callbacks.Callback):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves the whole model, optimiser included, after each epoch, and the best by held-out mAP.
+    """Saves the whole model, optimiser included, after each epoch; keeps the last and the best by held-out mAP.
 
-    Files are written under another name and renamed, so that a kill leaves the one before.
+    `state.json` names the epochs that count and is written after their files, which are written under another name and
+    renamed: a kill at any moment leaves the checkpoint before.
 
     Args:
-        folder: gets `last.keras`, `best.keras` and `state.json`.
+        folder: gets `epoch_N.keras` and `state.json`.
     """
 
     def __init__(self, folder):
@@ -96,21 +97,26 @@ class Checkpoint(keras.callbacks.Callback):
         self.state = read_state(self.folder)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Saves."""
+        """Saves, and removes what no longer counts."""
         score = (logs or {}).get("holdout_map", float("nan"))
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.state["epoch"] = epoch + 1
         # A NaN score compares false.
         if score > self.state["best_map"]:
             self.state.update(best_map=score, best_epoch=epoch + 1)
-            self._save("best.keras")
-        self._save("last.keras")
-        self.state["epoch"] = epoch + 1
-        write_atomically(self.folder / "state.json", json.dumps(self.state))
-
-    def _save(self, name):
-        temporary = self.folder / f"writing-{name}"
+        path = checkpoint_file(self.folder, epoch + 1)
+        temporary = path.with_name(f"writing-{path.name}")
         self.model.save(temporary)
-        os.replace(temporary, self.folder / name)
+        os.replace(temporary, path)
+        write_atomically(self.folder / "state.json", json.dumps(self.state))
+        kept = {checkpoint_file(self.folder, self.state[key]) for key in ("epoch", "best_epoch")}
+        for old in set(self.folder.glob("*.keras")) - kept:
+            old.unlink()
+
+
+def checkpoint_file(folder, epoch):
+    """Path of the checkpoint after an epoch, counted from 1."""
+    return pathlib.Path(folder) / f"epoch_{epoch}.keras"
 
 
 def read_state(folder):

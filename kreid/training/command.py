@@ -8,6 +8,8 @@ import pathlib
 import sys
 import traceback
 
+from kreid.quiet import import_tensorflow
+
 
 def command_line(argv, description, system, data_dir):
     """Parses a recipe's arguments.
@@ -74,10 +76,9 @@ def plain_errors():
 
     Errors from anywhere else keep their traceback.
     """
-    # Before TensorFlow is imported: its start-up notices are for its developers.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     package = str(pathlib.Path(__file__).resolve().parents[1])
     try:
+        import_tensorflow()
         yield
     except (ValueError, OSError, RuntimeError) as error:
         frames = traceback.extract_tb(error.__traceback__)

@@ -8,7 +8,15 @@ import platform
 
 import yaml
 
-from kreid.training.callbacks import Checkpoint, CsvLog, EpochLog, HoldoutEvaluation, read_state, write_atomically
+from kreid.training.callbacks import (
+    Checkpoint,
+    CsvLog,
+    EpochLog,
+    HoldoutEvaluation,
+    checkpoint_file,
+    read_state,
+    write_atomically,
+)
 
 PACKAGES = ("kreid", "keras", "tensorflow", "numpy")
 
@@ -21,7 +29,7 @@ class RunFolder:
     | `config.yaml` | the resolved settings |
     | `versions.json` | of the packages and the machine's kind |
     | `log.csv`, `tensorboard/` | one row per epoch |
-    | `checkpoints/` | `last.keras`, `best.keras`, `state.json` |
+    | `checkpoints/` | the last and the best, and `state.json`, which names them |
     | `model.keras` | the model of the results |
     | `export/1/` | the same as a SavedModel |
     | `results.json` | written last: a run that has it is complete |
@@ -72,7 +80,7 @@ class RunFolder:
 
     def restored_model(self):
         """The last checkpoint's model, compiled; `None` for a new run."""
-        return self._load("last.keras", compile=True) if self.epochs_done else None
+        return self._load(self.epochs_done, compile=True) if self.epochs_done else None
 
     def seconds_per_epoch(self):
         """Median training seconds of the logged epochs after the first, or `None`."""
@@ -121,15 +129,15 @@ class RunFolder:
                 f"There is no best checkpoint without held-out persons; set holdout, or select=last. "
                 f"Received: select={select!r}"
             )
-        return epoch, self._load(f"{select}.keras", compile=False)
+        return epoch, self._load(epoch, compile=False)
 
-    def _load(self, name, compile):
+    def _load(self, epoch, compile):
         import keras
 
         import kreid.models
         import kreid.training.optimizers  # noqa: F401  registers what the file names
 
-        return keras.models.load_model(self.checkpoints / name, compile=compile)
+        return keras.models.load_model(checkpoint_file(self.checkpoints, epoch), compile=compile)
 
     def keep(self, name, values):
         """Keeps a part of the results that a resumed run could not make again."""

@@ -44,6 +44,11 @@ def weight(path):
         return float(keras.models.load_model(path).get_weights()[0][0, 0])
 
 
+def checkpoints(folder):
+    """Name of every checkpoint file to its weight."""
+    return {path.name: weight(path) for path in sorted(folder.glob("*.keras"))}
+
+
 class TestCsvLog:
     def test_a_row_per_epoch(self, tmp_path):
         log = CsvLog(tmp_path / "log.csv")
@@ -79,8 +84,7 @@ class TestCsvLog:
 class TestCheckpoint:
     def test_best_and_last(self, tmp_path):
         checkpointed(tmp_path / "c", [0.2, 0.6, NAN, 0.4])
-        assert weight(tmp_path / "c/best.keras") == 2
-        assert weight(tmp_path / "c/last.keras") == 4
+        assert checkpoints(tmp_path / "c") == {"epoch_2.keras": 2, "epoch_4.keras": 4}
         assert read_state(tmp_path / "c") == {"epoch": 4, "best_map": 0.6, "best_epoch": 2}
 
     def test_the_earlier_of_equals_is_best(self, tmp_path):
@@ -94,14 +98,14 @@ class TestCheckpoint:
     def test_the_best_so_far_survives_a_resume(self, tmp_path):
         checkpointed(tmp_path, [0.2, 0.6])
         checkpointed(tmp_path, [0.5], first_epoch=2)
-        assert (weight(tmp_path / "best.keras"), weight(tmp_path / "last.keras")) == (2, 3)
+        assert checkpoints(tmp_path) == {"epoch_2.keras": 2, "epoch_3.keras": 3}
         checkpointed(tmp_path, [0.7], first_epoch=3)
-        assert weight(tmp_path / "best.keras") == 4
+        assert checkpoints(tmp_path) == {"epoch_4.keras": 4}
 
     def test_without_holdout_there_is_no_best(self, tmp_path):
         checkpointed(tmp_path, [None, None])
         assert read_state(tmp_path) == {"epoch": 2, "best_map": -1.0, "best_epoch": None}
-        assert not (tmp_path / "best.keras").exists()
+        assert checkpoints(tmp_path) == {"epoch_2.keras": 2}
 
     def test_a_kill_while_writing_leaves_the_one_before(self, tmp_path, monkeypatch):
         checkpointed(tmp_path, [0.1])
@@ -116,11 +120,23 @@ class TestCheckpoint:
         with pytest.raises(KeyboardInterrupt):
             checkpointed(tmp_path, [0.9], first_epoch=1)
         assert read_state(tmp_path) == {"epoch": 1, "best_map": 0.1, "best_epoch": 1}
-        assert (weight(tmp_path / "best.keras"), weight(tmp_path / "last.keras")) == (1, 1)
+        assert weight(tmp_path / "epoch_1.keras") == 1
         monkeypatch.undo()
         checkpointed(tmp_path, [0.9], first_epoch=1)
-        assert weight(tmp_path / "last.keras") == 2
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["best.keras", "last.keras", "state.json"]
+        assert checkpoints(tmp_path) == {"epoch_2.keras": 2}
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch_2.keras", "state.json"]
+
+    def test_a_kill_before_the_state_leaves_the_one_before(self, tmp_path, monkeypatch):
+        checkpointed(tmp_path, [0.1])
+
+        def cut_off(path, text):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("kreid.training.callbacks.write_atomically", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            checkpointed(tmp_path, [0.9], first_epoch=1)
+        assert read_state(tmp_path)["epoch"] == 1
+        assert weight(tmp_path / "epoch_1.keras") == 1
 
     def test_a_new_folder_has_no_epochs(self, tmp_path):
         assert read_state(tmp_path / "absent")["epoch"] == 0

@@ -1,0 +1,110 @@
+"""The whole way once, on a synthetic MARS: render, train, evaluate, export, serve, query.
+
+    python recipes/demo.py [--folder demo]
+
+Everything goes into one folder. A second run renders nothing anew and trains again.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+from kreid.data.readers import read_mars
+from kreid.data.synthetic import render_mars
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+QUERIES = 2
+
+
+def main(argv=None):
+    """Runs the stages one after the other and says what came of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("demo"))
+    folder = parser.parse_args(argv).folder
+    started = time.monotonic()
+
+    heading("1/4  Rendering a synthetic MARS: walkers seen by six cameras")
+    data = render_mars(folder / "mars", workers=2)
+    dataset = read_mars(data)
+    print(dataset.summary())
+
+    heading("2/4  Training, evaluating, exporting: average pooling on a small residual network")
+    run = folder / "run"
+    shutil.rmtree(run, ignore_errors=True)
+    overlay = ROOT / "recipes" / "overlays" / "demo.yaml"
+    recipe = ["recipes/train_mars.py", "--system", "baseline", "--overlay", overlay, "--data", data, "--run", run]
+    python(*recipe, "--quiet")
+
+    heading("3/4  Serving the exported model over gRPC, on loopback")
+    server = subprocess.Popen(
+        [sys.executable, ROOT / "serving" / "serve.py", run / "export", "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        ready = server.stdout.readline().strip()
+        if not ready:
+            sys.exit("error: the server did not start; its own message is above")
+        print(ready)
+
+        heading(f"4/4  Asking it for {QUERIES} tracklets' persons")
+        pictures = [ask(dataset, query, folder, ready.rsplit(" ", 1)[-1]) for query in findable(dataset)[:QUERIES]]
+    finally:
+        server.terminate()
+        server.wait()
+
+    heading(f"Done in {time.monotonic() - started:.0f} s")
+    results = json.loads((run / "results.json").read_text())
+    before, after = (part["standard"] for part in (results["untrained"], results["protocols"]))
+    print(f"On the synthetic test set, {after['num_valid']} queries, gallery without queries:")
+    print(f"  untrained  rank-1 {100 * before['cmc']['1']:5.1f}  mAP {100 * before['map']:5.1f}")
+    print(f"  trained    rank-1 {100 * after['cmc']['1']:5.1f}  mAP {100 * after['map']:5.1f}")
+    print(f"Run folder      {run}\nExported model  {run / 'export'}")
+    for picture in pictures:
+        print(f"Ranked list     {picture}")
+
+
+def heading(text):
+    """Prints a line that stands out."""
+    print(f"\n== {text}", flush=True)
+
+
+def python(script, *arguments):
+    """Runs one of the repository's scripts, as a user would."""
+    ran = subprocess.run([sys.executable, ROOT / script, *map(str, arguments)])
+    if ran.returncode:
+        sys.exit(ran.returncode)
+
+
+def findable(dataset):
+    """Queries whose person is in the gallery in another camera, one per person."""
+    cameras = {}
+    for tracklet in dataset.gallery():
+        cameras.setdefault(tracklet.person, set()).add(tracklet.camera)
+    found = {}
+    for query in dataset.queries:
+        if cameras.get(query.person, set()) - {query.camera}:
+            found.setdefault(query.person, query)
+    return list(found.values())
+
+
+def ask(dataset, query, folder, server):
+    """Copies a query's frames into a folder of their own and has them ranked."""
+    frames = folder / "queries" / query.id.replace("/", "_")
+    shutil.rmtree(frames, ignore_errors=True)
+    frames.mkdir(parents=True)
+    for frame in query.frames:
+        shutil.copy(frame, frames)
+    picture = folder / f"ranked_{query.id.replace('/', '_')}.png"
+    known = ["--query-person", query.person, "--query-camera", query.camera]
+    gallery = ["--gallery", folder / "mars", "--server", server, "--picture", picture]
+    python("serving/query.py", frames, *gallery, *known)
+    return picture
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""The papers' own sizes: builds, takes one training step, exports, and answers."""
+
+import keras
+import numpy as np
+import pytest
+
+from kreid import training
+from kreid.models import SYSTEMS
+from kreid.serving import export_model
+from kreid.testing import check_export
+
+pytestmark = pytest.mark.slow
+PARAMETERS = {"baseline": 23_587_712, "sta": 23_587_712 + 4096 * 1024 + 1024}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_full_size(system, tmp_path, repository):
+    config = training.load_config(system, repository / "recipes", "mars", settings=["weights=null"])
+    model = training.build_model(config, num_identities=625)
+    embedder = {weight.path for weight in model.weights if "logits" not in weight.path and "bnneck" not in weight.path}
+    assert sum(np.prod(weight.shape) for weight in model.weights if weight.path in embedder) == PARAMETERS[system]
+    losses, weights = training.build_losses(config)
+    model.compile(training.build_optimizer(config, 39), loss=losses, loss_weights=weights, jit_compile=False)
+    frames = np.random.default_rng(0).integers(0, 256, (4, config.num_frames, *config.image_size, 3)).astype("uint8")
+    labels = np.array([0, 0, 1, 1], "int32")
+    batch = {"frames": frames, "lengths": np.full(4, config.num_frames, "int32")}
+    before = [keras.ops.convert_to_numpy(weight) for weight in model.trainable_variables]
+    logged = model.train_on_batch(batch, {"logits": labels, "embedding": labels}, return_dict=True)
+    assert all(np.isfinite(value) for value in logged.values())
+    for weight, old in zip(model.trainable_variables, before, strict=True):
+        assert not np.array_equal(old, keras.ops.convert_to_numpy(weight)), weight.path
+    assert check_export(model, export_model(model, tmp_path)).shape == (2, model.embedding_dim)
