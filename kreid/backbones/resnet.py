@@ -165,22 +165,24 @@ class Stage(keras.layers.Layer):
     Args:
         blocks: the residual blocks, in order.
         stem: the unit before conv2 (first stage only).
+        pool: max pooling follows the stem.
         **kwargs: base layer arguments.
 
     Input shape: `(batch, h, w, C)` or `(batch, frames, h, w, C)`.
     Output shape: the same rank.
     """
 
-    def __init__(self, blocks, stem=None, **kwargs):
+    def __init__(self, blocks, stem=None, pool=False, **kwargs):
         super().__init__(**kwargs)
         self.stem = stem
+        self.pool = pool
         self.blocks = blocks
 
     def build(self, input_shape):
         shape = self._fold_shape(input_shape)
         if self.stem is not None:
             self.stem.build(shape)
-            shape = self._pooled_shape(self.stem.compute_output_shape(shape))
+            shape = self.stem_output_shape(shape)
         for block in self.blocks:
             block.build(shape)
             shape = block.compute_output_shape(shape)
@@ -189,9 +191,12 @@ class Stage(keras.layers.Layer):
     def _fold_shape(shape):
         return (None, *shape[2:]) if len(shape) == 5 else tuple(shape)
 
-    @staticmethod
-    def _pooled_shape(shape):
-        return (shape[0], *(None if s is None else -(-s // 2) for s in shape[1:3]), shape[3])
+    def stem_output_shape(self, input_shape):
+        """Shape after the stem and its pooling."""
+        batch, *size, channels = self.stem.compute_output_shape(input_shape)
+        if self.pool:
+            size = [None if s is None else -(-s // 2) for s in size]
+        return (batch, *size, channels)
 
     def call(self, x, training=None):
         frames = ops.shape(x)[:2] if len(x.shape) == 5 else None
@@ -199,6 +204,7 @@ class Stage(keras.layers.Layer):
             x = ops.reshape(x, (-1, *x.shape[2:]))
         if self.stem is not None:
             x = self.stem(x, training=training)
+        if self.pool:
             # Zeros cannot win over activations that passed a ReLU, so zero padding equals padding with minus infinity.
             x = ops.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
             x = ops.max_pool(x, 3, strides=2, padding="valid")
@@ -209,7 +215,7 @@ class Stage(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         shape = self._fold_shape(input_shape)
         if self.stem is not None:
-            shape = self._pooled_shape(self.stem.compute_output_shape(shape))
+            shape = self.stem_output_shape(shape)
         for block in self.blocks:
             shape = block.compute_output_shape(shape)
         return (*input_shape[:2], *shape[1:]) if len(input_shape) == 5 else shape
@@ -228,6 +234,8 @@ class StagedBackbone(keras.Model):
         image_size: `(height, width)` of the frames in pixels.
         last_stride: 1 or 2, the stride of conv5. 1 doubles the map's height and width.
         width: channels of conv2, `None` for the architecture's own. Halving it quarters the weights.
+        stem_stride: 4 as published (a convolution of stride 2 and max pooling), or 2 without the pooling: maps are
+            then twice as high and wide, which suits frames of half the papers' size.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Input shape: `(batch, H, W, 3)` or `(batch, frames, H, W, 3)`.
@@ -250,7 +258,7 @@ class StagedBackbone(keras.Model):
     branches are not scaled down.
     """
 
-    def __init__(self, architecture, image_size=(256, 128), last_stride=2, width=None, **kwargs):
+    def __init__(self, architecture, image_size=(256, 128), last_stride=2, width=None, stem_stride=4, **kwargs):
         kwargs.setdefault("name", str(architecture))
         super().__init__(**kwargs)
         if architecture not in ARCHITECTURES:
@@ -262,6 +270,8 @@ class StagedBackbone(keras.Model):
             )
         if last_stride not in (1, 2):
             raise ValueError(f"The last stage's stride must be 1 or 2. Received: last_stride={last_stride!r}")
+        if stem_stride not in (2, 4):
+            raise ValueError(f"The stem's stride must be 2 or 4. Received: stem_stride={stem_stride!r}")
         if len(image_size) != 2 or min(image_size) < 32:
             raise ValueError(
                 f"Frames must be at least 32 pixels high and wide, given as (height, width). "
@@ -274,10 +284,11 @@ class StagedBackbone(keras.Model):
         self.image_size = tuple(int(s) for s in image_size)
         self.last_stride = last_stride
         self.width = width
+        self.stem_stride = stem_stride
         self.preprocessing = arch.preprocessing
         filters = width or arch.width
         self.channels = filters * 8 * (4 if arch.bottleneck else 1)
-        shrink = 16 * last_stride
+        shrink = 4 * stem_stride * last_stride
         self.output_size = tuple(-(-s // shrink) for s in self.image_size)
         self.stages = [
             self._stage(index, arch, filters * 2**index, (1, 2, 2, last_stride)[index], filters) for index in range(4)
@@ -295,7 +306,7 @@ class StagedBackbone(keras.Model):
         stem = None
         if index == 0:
             stem = _Unit(stem_filters, 7, 2, arch, True, "conv1_conv", "conv1_bn", dtype=policy, name="conv1")
-        return Stage(blocks, stem, dtype=policy, name=prefix)
+        return Stage(blocks, stem, index == 0 and self.stem_stride == 4, dtype=policy, name=prefix)
 
     def build(self, input_shape):
         for stage in self.stages:
@@ -375,11 +386,12 @@ class StagedBackbone(keras.Model):
             image_size=self.image_size,
             last_stride=self.last_stride,
             width=self.width,
+            stem_stride=self.stem_stride,
         )
         return config
 
 
-def build(name, image_size=(256, 128), last_stride=2, weights=None, width=None, **kwargs):
+def build(name, image_size=(256, 128), last_stride=2, weights=None, width=None, stem_stride=4, **kwargs):
     """Makes a backbone, built and, if asked, with weights.
 
     Args:
@@ -388,6 +400,7 @@ def build(name, image_size=(256, 128), last_stride=2, weights=None, width=None, 
         last_stride: 1 or 2, the stride of conv5.
         weights: `None` for random, `"imagenet"`, or a file; see `StagedBackbone.load_pretrained`.
         width: channels of conv2, `None` for the architecture's own.
+        stem_stride: 4, or 2 for a stem without pooling.
         **kwargs: base layer arguments.
 
     Returns:
@@ -402,7 +415,7 @@ def build(name, image_size=(256, 128), last_stride=2, weights=None, width=None, 
     >>> kreid.backbones.build("resnet18", image_size=(128, 64), width=32).count_params()
     2803680
     """
-    backbone = StagedBackbone(name, image_size, last_stride, width, **kwargs)
+    backbone = StagedBackbone(name, image_size, last_stride, width, stem_stride, **kwargs)
     backbone.build((None, *backbone.image_size, 3))
     if weights is not None:
         backbone.load_pretrained(weights)

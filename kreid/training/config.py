@@ -26,8 +26,9 @@ class Config:
 
     Args:
         system: one of `kreid.models.SYSTEMS`.
-        backbone: see `kreid.backbones.build`, like `backbone_width`, `last_stride` and `weights`.
+        backbone: see `kreid.backbones.build`, like the four keys that follow.
         backbone_width: channels of conv2, or null.
+        stem_stride: 4, or 2 for a stem without pooling.
         last_stride: 1 or 2.
         weights: null, "imagenet" or a file.
         image_size: `[height, width]` in pixels.
@@ -72,6 +73,7 @@ class Config:
     system: str
     backbone: str = "resnet50"
     backbone_width: int | None = None
+    stem_stride: int = 4
     last_stride: int = 2
     weights: str | None = None
     image_size: list[int] = dataclasses.field(default_factory=lambda: [256, 128])

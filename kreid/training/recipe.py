@@ -67,7 +67,12 @@ def build_model(config, num_identities):
         A model of `kreid.models`.
     """
     backbone = backbones.build(
-        config.backbone, config.image_size, config.last_stride, weights=config.weights, width=config.backbone_width
+        config.backbone,
+        config.image_size,
+        config.last_stride,
+        weights=config.weights,
+        width=config.backbone_width,
+        stem_stride=config.stem_stride,
     )
     system = SYSTEMS[config.system]
     seed = {"seed": config.seed} if "seed" in inspect.signature(system.__init__).parameters else {}

@@ -29,6 +29,12 @@ def test_map_size_and_channels(name, last_stride):
     assert backbone.compute_output_shape((None, None, 64, 32, 3)) == (None, None, *size, backbone.channels)
 
 
+def test_a_stem_without_pooling_doubles_the_map():
+    backbone = build("resnet_tiny", image_size=(64, 32), stem_stride=2)
+    assert backbone(np.zeros((1, 64, 32, 3), "float32")).shape == (1, 4, 2, backbone.channels)
+    assert backbone.output_size == (4, 2)
+
+
 def test_sizes_that_are_no_multiple_of_the_stride():
     backbone = build("resnet_tiny", image_size=(67, 35), last_stride=2)
     assert backbone(np.zeros((1, 67, 35, 3), "float32")).shape[1:3] == backbone.output_size
@@ -78,7 +84,7 @@ def test_own_weights_file(tmp_path):
 
 
 def test_revived_from_config():
-    first = build("resnet18", image_size=(64, 32), last_stride=1, width=16)
+    first = build("resnet18", image_size=(64, 32), last_stride=1, width=16, stem_stride=2)
     twin = StagedBackbone.from_config(first.get_config())
     twin.build((None, 64, 32, 3))
     twin.set_weights(first.get_weights())
@@ -92,7 +98,7 @@ def multiplications(backbone):
     for stage in backbone.stages:
         units = [(stage.stem, shape)] if stage.stem is not None else []
         if units:
-            shape = stage._pooled_shape(stage.stem.compute_output_shape(shape))
+            shape = stage.stem_output_shape(shape)
         for block in stage.blocks:
             if block.shortcut is not None:
                 units.append((block.shortcut, shape))
@@ -118,6 +124,7 @@ def test_cost_of_resnet50():
     [
         ({"name": "resnet19"}, r"Did you mean 'resnet18'.*architecture='resnet19'"),
         ({"name": "resnet18", "last_stride": 3}, "last_stride=3"),
+        ({"name": "resnet18", "stem_stride": 1}, "stem_stride=1"),
         ({"name": "resnet18", "image_size": (16, 128)}, r"at least 32 pixels.*image_size=\(16, 128\)"),
         ({"name": "resnet18", "width": 5}, "multiple of 8.*width=5"),
         ({"name": "resnet18", "weights": "imagenet"}, "resnet50_v1.*architecture='resnet18'"),
