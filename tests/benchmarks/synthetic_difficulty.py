@@ -39,9 +39,11 @@ def main(arguments=None):
         colours = [describe(t.frames) for t in (*queries, *gallery)]
         histograms = np.array([c[0] for c in colours])
         means = np.array([c[1] for c in colours])
-        report("colour histogram, chi-square", chi_square(histograms, len(queries)), queries, gallery)
-        worst = report("colour histogram, L1", manhattan(histograms, len(queries)), queries, gallery)
-        worst = max(worst, report("mean RGB", manhattan(means, len(queries)), queries, gallery))
+        worst = max(
+            report("colour histogram, chi-square", chi_square(histograms, len(queries)), queries, gallery),
+            report("colour histogram, L1", manhattan(histograms, len(queries)), queries, gallery),
+            report("mean RGB", manhattan(means, len(queries)), queries, gallery),
+        )
         if options.model:
             report(f"model {options.model}", model_distances(options.model, queries, gallery), queries, gallery)
     if worst >= LIMIT:
@@ -78,18 +80,10 @@ def model_distances(path, queries, gallery):
 
     import kreid.models  # noqa: F401 - registers the classes of the saved model
     from kreid.distances import distance_matrix
+    from kreid.evaluation import embed_tracklets
 
     model = keras.models.load_model(path)
-    height, width = model.image_size
-    vectors = []
-    for tracklet in (*queries, *gallery):
-        frames = []
-        for name in tracklet.frames:
-            with Image.open(name) as image:
-                frames.append(np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)))
-        lengths = np.array([len(frames)], dtype=np.int32)
-        vectors.append(keras.ops.convert_to_numpy(model.embed(np.stack(frames)[None], lengths))[0])
-    vectors = np.array(vectors)
+    vectors = embed_tracklets(model, (*queries, *gallery)).embeddings
     return distance_matrix(vectors[: len(queries)], vectors[len(queries) :], metric=model.metric)
 
 

