@@ -6,7 +6,7 @@ records; `TrainingPipeline` and `EvaluationPipeline` turn tracklets into
 are fetched when first used.
 """
 
-import importlib
+from kreid._lazy import attach
 
 _HOMES = {
     "Tracklet": "tracklet",
@@ -21,6 +21,7 @@ _HOMES = {
     "random_clip": "clips",
     "chunk_clip": "clips",
     "adjacent_clip": "clips",
+    "evenly": "clips",
     "PKSampler": "identities",
     "Augmentation": "augment",
     "DamageLog": "damage",
@@ -28,14 +29,4 @@ _HOMES = {
     "EvaluationPipeline": "pipeline",
 }
 
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name):
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__, __all__ = attach(__name__, _HOMES)

@@ -1,7 +1,7 @@
-"""Which frames of a tracklet a training clip is made of.
+"""Which frames of a tracklet a training clip is made of, or stand for it elsewhere.
 
-Three ways, all NumPy and free of state. Which frames are embedded at test
-time is a layer inside the model instead, so that it is exported with it.
+All NumPy and free of state. Which frames are embedded at test time is a layer
+inside the model instead, so that it is exported with it.
 """
 
 import numpy as np
@@ -77,6 +77,31 @@ def adjacent_clip(length, num_frames, rng):
     if length < num_frames:
         return np.arange(num_frames) * length // num_frames
     return rng.integers(length - num_frames + 1) + np.arange(num_frames)
+
+
+def evenly(length, count):
+    """Spreads positions evenly: the middles of `count` equal parts.
+
+    Args:
+        length: int, frames of the tracklet, 0 or more.
+        count: int, how many are wanted, at least 1.
+
+    Returns:
+        Sorted integer positions `(min(length, count),)`; all of a tracklet with no more than `count`.
+
+    Raises:
+        ValueError: if `length` is negative or `count` below 1.
+
+    Example:
+
+    >>> evenly(10, 4).tolist(), evenly(2, 4).tolist()
+    ([1, 3, 6, 8], [0, 1])
+    """
+    if length < 0 or count < 1:
+        raise ValueError(f"At least one frame of zero or more is chosen. Received: length={length}, count={count}")
+    if length <= count:
+        return np.arange(length)
+    return (2 * np.arange(count) + 1) * length // (2 * count)
 
 
 def _check(length, num_frames):

@@ -3,9 +3,9 @@
 The names below are read on first use, so that importing this package imports neither NumPy nor Keras.
 """
 
-import importlib
+from kreid._lazy import attach
 
-_HOME = {
+_HOMES = {
     "PROTOCOLS": "retrieval",
     "RetrievalResult": "retrieval",
     "evaluate": "retrieval",
@@ -16,14 +16,4 @@ _HOME = {
     "results_table": "report",
 }
 
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name):
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__():
-    return sorted({*globals(), *_HOME})
+__getattr__, __dir__, __all__ = attach(__name__, _HOMES)

@@ -4,9 +4,9 @@ Names are loaded on first use: `kreid.serving.EmbeddingClient` imports neither
 Keras nor TensorFlow; `export_model` and `EmbeddingServer` import both.
 """
 
-import importlib
+from kreid._lazy import attach
 
-_NAMES = {
+_HOMES = {
     "EmbeddingClient": "client",
     "ServingError": "client",
     "EmbeddingServer": "server",
@@ -16,14 +16,4 @@ _NAMES = {
     "write_warmup": "warmup",
 }
 
-__all__ = sorted(_NAMES)
-
-
-def __getattr__(name):
-    if name not in _NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
-
-
-def __dir__():
-    return sorted([*globals(), *_NAMES])
+__getattr__, __dir__, __all__ = attach(__name__, _HOMES)

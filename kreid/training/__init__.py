@@ -1,6 +1,6 @@
 """From a recipe's settings to a trained model in a run folder."""
 
-import importlib
+from kreid._lazy import attach
 
 _HOMES = {
     "Checkpoint": "callbacks",
@@ -24,14 +24,4 @@ _HOMES = {
     "split_holdout": "holdout",
 }
 
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name):
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"kreid.training.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'kreid.training' has no attribute {name!r}")
-
-
-def __dir__():
-    return __all__
+__getattr__, __dir__, __all__ = attach(__name__, _HOMES)

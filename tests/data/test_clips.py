@@ -1,7 +1,10 @@
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
-from kreid.data.clips import adjacent_clip, chunk_clip, random_clip
+from kreid.data.clips import adjacent_clip, chunk_clip, evenly, random_clip
 
 CLIPS = [random_clip, chunk_clip, adjacent_clip]
 
@@ -58,3 +61,20 @@ def test_adjacent_clips_are_runs_with_every_start():
 def test_a_clip_of_nothing(clip, length, num_frames):
     with pytest.raises(ValueError, match=f"Received: length={length}, num_frames={num_frames}"):
         clip(length, num_frames, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 5, 9, 100, 101])
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_evenly_takes_the_middles_of_equal_parts(length, count):
+    positions = evenly(length, count)
+    assert np.issubdtype(positions.dtype, np.integer)
+    if length <= count:
+        assert positions.tolist() == list(range(length))
+    else:
+        assert positions.tolist() == [math.floor(Fraction(2 * part + 1, 2) * length / count) for part in range(count)]
+
+
+@pytest.mark.parametrize(("length", "count"), [(-1, 4), (4, 0)])
+def test_evenly_of_nothing(length, count):
+    with pytest.raises(ValueError, match=f"Received: length={length}, count={count}"):
+        evenly(length, count)
