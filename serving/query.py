@@ -11,75 +11,34 @@ The metric comes from the served model. Works with serve.py and with TensorFlow 
 """
 
 import argparse
-import dataclasses
 import os
-import re
 import sys
 from pathlib import Path
 
-# Distances are NumPy here, and Keras starts faster without TensorFlow.
-os.environ.setdefault("KERAS_BACKEND", "numpy")
-
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 TRACKLETS_AT_ONCE = 16
 
 
-@dataclasses.dataclass(frozen=True)
-class Shot:
-    """One tracklet of the gallery: names as the folders give them, frames as paths in order."""
-
-    name: str
-    person: str
-    camera: str
-    frames: tuple
-
-
-def natural(name):
-    """Sorts `2.jpg` before `10.jpg`."""
-    return [int(piece) if place % 2 else piece for place, piece in enumerate(re.split(r"([0-9]+)", name))], name
-
-
-def folders(folder):
-    """Sub-folders in natural order, hidden ones left out."""
-    found = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-    return sorted(found, key=lambda entry: natural(entry.name))
-
-
-def images(folder):
-    """Paths of the image files of a folder in natural order."""
-    found = [e for e in folder.iterdir() if e.name.lower().endswith(IMAGE_ENDINGS) and not e.name.startswith(".")]
-    return tuple(str(entry) for entry in sorted(found, key=lambda entry: natural(entry.name)))
-
-
 def read_gallery(root):
-    """Reads a gallery of any of the three layouts as a list of `Shot`."""
+    """Reads a gallery of any of the three layouts as a list of `FolderTracklet`, all of them with frames."""
+    from kreid.data.readers import FolderTracklet, read_mars, read_tracklet_folders
+
     if not root.is_dir():
         raise ValueError(f"The gallery must be a folder. Received: --gallery={root}")
     if any((place / "tracks_test_info.mat").is_file() for place in (root / "info", root)):
-        from kreid.data.readers import read_mars
-
         return [
-            Shot(t.id, str(t.person) if t.person > 0 else "distractor", str(t.camera), t.frames)
+            FolderTracklet(t.id, str(t.person) if t.person > 0 else "distractor", str(t.camera), t.frames)
             for t in read_mars(root).gallery()
         ]
     if (root / "gallery").is_dir():
         root = root / "gallery"
-    shots = []
-    for person in folders(root):
-        for camera in folders(person):
-            for track in folders(camera) or [camera]:
-                if frames := images(track):
-                    shots.append(Shot(track.relative_to(root).as_posix(), person.name, camera.name, frames))
-    if not shots:
-        raise ValueError(f"No image was found as <person>/<camera>/<frames>. Received: --gallery={root}")
-    return shots
+    return [shot for shot in read_tracklet_folders(root) if shot.frames]
 
 
 def thinned(frames, limit):
     """At most `limit` frames, evenly spread."""
-    if len(frames) <= limit:
-        return frames
-    return [frames[int((part + 0.5) * len(frames) / limit)] for part in range(limit)]
+    from kreid.data.clips import evenly
+
+    return [frames[place] for place in evenly(len(frames), limit)]
 
 
 def embed(client, tracklets, label):
@@ -121,6 +80,8 @@ def search(client, query_frames, shots, options):
         if not count:
             print(f"left out, no readable frame: {shot.name}", file=sys.stderr)
     keep = np.flatnonzero(readable)
+    if not keep.size:
+        raise ValueError(f"No frame of the gallery could be read by the server. Received: --gallery={options.gallery}")
     metric = client.card()["metric"]
     distances = distance_matrix(query, gallery[keep], metric)[0]
     order = np.argsort(distances, kind="stable")
@@ -164,7 +125,7 @@ def write_picture(path, query_frames, ranked, options):
 
 
 def main(argv=None) -> int:
-    """Runs one query; returns the exit status: 0, 1 for the server's errors, 2 for wrong arguments."""
+    """Runs one query; returns the exit status: 0, 1 for the server's errors, 2 for what the user can mend."""
     parser = argparse.ArgumentParser(prog="query.py", description="Find a tracklet's person in a gallery.")
     parser.add_argument("tracklet", type=Path, help="folder of the query's frame images")
     parser.add_argument("--gallery", type=Path, required=True, help="gallery folder; layouts are in this file's head")
@@ -179,19 +140,26 @@ def main(argv=None) -> int:
     if options.top < 1:
         parser.error(f"--top must be at least 1. Received: --top={options.top}")
 
+    from kreid.data.readers import image_files
     from kreid.serving import EmbeddingClient, ServingError
 
     try:
-        if not options.tracklet.is_dir() or not (query_frames := images(options.tracklet)):
+        if not options.tracklet.is_dir() or not (query_frames := image_files(options.tracklet)):
             raise ValueError(f"The query must be a folder of JPEG or PNG frames. Received: tracklet={options.tracklet}")
         shots = [shot for shot in read_gallery(options.gallery) if not same_shot(shot, options)]
+        if not shots:
+            raise ValueError(
+                "The gallery holds nothing but this person in this camera, which is left out: give a larger gallery, "
+                f"or no --query-camera. Received: --query-person={options.query_person}, "
+                f"--query-camera={options.query_camera}"
+            )
         with EmbeddingClient(options.server, options.model, options.timeout) as client:
             ranked, metric = search(client, query_frames, shots, options)
         print_list(ranked[: options.top], metric, len(ranked))
         if options.picture is not None:
             write_picture(options.picture, query_frames, ranked[: options.top], options)
             print(f"picture: {options.picture}")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"query.py: {error}", file=sys.stderr)
         return 2
     except ServingError as error:
@@ -201,4 +169,6 @@ def main(argv=None) -> int:
 
 
 if __name__ == "__main__":
+    # Distances are NumPy here, and Keras starts faster without TensorFlow.
+    os.environ.setdefault("KERAS_BACKEND", "numpy")
     sys.exit(main())

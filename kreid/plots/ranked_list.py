@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kreid.data.clips import evenly
+
 # Colours that stay apart for colour-blind readers; the caption's words say the same.
 _COLOURS = {True: (0, 140, 70), False: (200, 50, 30), None: (140, 140, 140)}
 _QUERY_COLOUR = (30, 80, 180)
@@ -80,9 +82,9 @@ def draw_ranked_list(query, matches, *, columns=5, tile=(192, 96), frames_shown=
         top += line
         frame = (left, top, left + cell_width - 1, top + height + 2 * _BORDER - 1)
         draw.rectangle(frame, fill=_PAPER, outline=colour, width=_BORDER)
-        for number, image in enumerate(_spread(entry.frames, frames_shown)):
+        for number, position in enumerate(evenly(len(entry.frames), frames_shown)):
             place = (left + _BORDER + number * width, top + _BORDER)
-            picture.paste(_tile(image, (width, height)), place)
+            picture.paste(_tile(entry.frames[position], (width, height)), place)
         top += height + 2 * _BORDER + 2
         for text in _caption(entry):
             draw.text((left, top), _shortened(text, cell_width, draw, font), fill=_INK, font=font)
@@ -103,12 +105,6 @@ def _caption(entry):
     return [*entry.caption, word] if word else list(entry.caption)
 
 
-def _spread(frames, count):
-    """`count` frames from the middles of equal parts; a short tracklet shows each of its frames once."""
-    count = min(count, len(frames))
-    return [frames[int((part + 0.5) * len(frames) / count)] for part in range(count)]
-
-
 def _tile(frame, size):
     from PIL import Image
 
@@ -117,7 +113,8 @@ def _tile(frame, size):
     try:
         with Image.open(frame) as image:
             return image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
-    except OSError:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        # Pillow tells of broken files in all these ways.
         return Image.new("RGB", size, _MISSING)
 
 

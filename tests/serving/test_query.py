@@ -1,5 +1,9 @@
 import importlib.util
+import os
 import re
+import struct
+import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +19,11 @@ COLOURS = {"alice": (200, 40, 40), "bob": (40, 200, 40), "0003": (40, 40, 200)}
 
 @pytest.fixture(scope="module")
 def query():
+    before = dict(os.environ)
     spec = importlib.util.spec_from_file_location("query_script", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    assert dict(os.environ) == before
     return module
 
 
@@ -95,9 +101,56 @@ def test_no_server_is_status_1(query, data, capsys):
     assert "start the server" in capsys.readouterr().err
 
 
+def test_a_gallery_of_which_nothing_is_left_is_a_sentence(query, data, server, capsys, tmp_path):
+    write_tracklet(tmp_path / "own" / "bob" / "c1", COLOURS["bob"])
+    arguments = [str(data / "query"), "--gallery", str(tmp_path / "own"), "--server", server.target]
+    assert query.main([*arguments, "--query-person", "bob", "--query-camera", "c1"]) == 2
+    assert "give a larger gallery, or no --query-camera. Received: --query-person=bob" in capsys.readouterr().err
+
+    (tmp_path / "damaged" / "bob" / "c1").mkdir(parents=True)
+    (tmp_path / "damaged" / "bob" / "c1" / "1.jpg").write_bytes(b"no picture")
+    arguments = [str(data / "query"), "--gallery", str(tmp_path / "damaged"), "--server", server.target]
+    assert query.main(arguments) == 2
+    assert "No frame of the gallery could be read by the server. Received: --gallery=" in capsys.readouterr().err
+
+
+def test_images_beside_folders_are_refused_as_the_reader_does(query, data, capsys, tmp_path):
+    write_tracklet(tmp_path / "bob" / "c1", COLOURS["bob"])
+    write_tracklet(tmp_path / "bob" / "c1" / "t1", COLOURS["bob"])
+    assert query.main([str(data / "query"), "--gallery", str(tmp_path)]) == 2
+    assert "not both. Received: folder=" in capsys.readouterr().err
+
+
+def test_without_grpcio_the_pip_command_is_said(query, data, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "grpc", None)  # importing it now fails
+    assert query.main([str(data / "query"), "--gallery", str(data)]) == 2
+    assert "pip install grpcio protobuf" in capsys.readouterr().err
+
+
 def test_long_tracklets_are_thinned_evenly(query):
     assert query.thinned(list(range(10)), 5) == [1, 3, 5, 7, 9]
     assert query.thinned([1, 2], 5) == [1, 2]
+
+
+def png(width, height, *chunks):
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = [(b"IHDR", header), *chunks, (b"IEND", b"")]
+    checked = [(kind + data, struct.pack(">I", len(data))) for kind, data in parts]
+    written = b"".join(length + named + struct.pack(">I", zlib.crc32(named)) for named, length in checked)
+    return b"\x89PNG\r\n\x1a\n" + written
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [png(40_000, 40_000), png(8, 8, (b"IDAT", b"")), png(8, 8, (b"zTXt", b"k\0\0" + zlib.compress(bytes(10**8))))],
+    ids=["a decompression bomb", "no pixels", "a text bomb"],
+)
+def test_a_picture_with_a_broken_file_has_a_grey_field(contents, tmp_path):
+    from kreid.plots import RankedTracklet, draw_ranked_list
+
+    (tmp_path / "1.png").write_bytes(contents)
+    picture = draw_ranked_list(RankedTracklet([str(tmp_path / "1.png")]), [], frames_shown=1)
+    assert {(225, 225, 225)} <= {colour for _, colour in picture.crop((20, 40, 100, 200)).getcolors()}
 
 
 def test_picture_shows_unreadable_files_as_grey_and_says_who_is_who(tmp_path):

@@ -3,11 +3,28 @@
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from kreid.data.tracklet import DISTRACTOR, JUNK, ReidDataset, Tracklet
 
 _IMAGES = (".jpg", ".jpeg", ".png")
 _RESERVED = {"distractor": DISTRACTOR, "junk": JUNK}
+
+
+class FolderTracklet(NamedTuple):
+    """One tracklet as the folders name it.
+
+    Args:
+        name: path of its folder below the root.
+        person: name of the person's folder.
+        camera: name of the camera's folder.
+        frames: paths in natural order; empty for a folder without images.
+    """
+
+    name: str
+    person: str
+    camera: str
+    frames: tuple[str, ...]
 
 
 def read_folder(root):
@@ -40,15 +57,18 @@ def read_folder(root):
             f"A folder data set is <root>/train/<person>/<camera>/<frame>, and there is no `train` folder. "
             f"Received: root={str(root)!r}"
         )
-    empty = []
-    found = {split: _tracklets(root / split, empty) for split in ("train", "query", "gallery")}
-    everything = [entry for entries in found.values() for entry in entries]
-    persons = _numbers({person for person, *_ in everything} - set(_RESERVED)) | _RESERVED
-    cameras = _numbers({camera for _, camera, *_ in everything})
+    found = {
+        split: read_tracklet_folders(root / split) if split == "train" or (root / split).is_dir() else []
+        for split in ("train", "query", "gallery")
+    }
+    everything = [entry for entries in found.values() for entry in entries if entry.frames]
+    persons = _numbers({entry.person for entry in everything} - set(_RESERVED)) | _RESERVED
+    cameras = _numbers({entry.camera for entry in everything})
     splits = {
         split: tuple(
-            Tracklet(id=name, person=persons[person], camera=cameras[camera], frames=frames)
-            for person, camera, name, frames in entries
+            Tracklet(f"{split}/{entry.name}", persons[entry.person], cameras[entry.camera], entry.frames)
+            for entry in entries
+            if entry.frames
         )
         for split, entries in found.items()
     }
@@ -57,49 +77,67 @@ def read_folder(root):
         train=splits["train"],
         test=splits["query"] + splits["gallery"],
         query_rows=tuple(range(len(splits["query"]))),
-        empty=tuple(empty),
+        empty=tuple(f"{split}/{entry.name}" for split in found for entry in found[split] if not entry.frames),
         person_names={number: person for person, number in persons.items() if number > 0},
         camera_names={number: camera for camera, number in cameras.items()},
     )
 
 
-def _tracklets(split, empty):
-    if not split.is_dir():
-        return []
+def read_tracklet_folders(root):
+    """Reads `<root>/<person>/<camera>/[<tracklet>/]<frame>`, one split of a folder data set.
+
+    A camera folder that holds images is one tracklet; one that holds folders is
+    one tracklet per folder. Everything comes in natural order.
+
+    Args:
+        root: the folder with the persons.
+
+    Returns:
+        List of `FolderTracklet`; folders without an image are among them.
+
+    Raises:
+        FileNotFoundError: if there is no image at all.
+        ValueError: if a camera folder holds images and folders side by side.
+    """
+    root = Path(root)
     found = []
-    for person in _folders(split):
+    for person in _folders(root):
         for camera in _folders(person):
             tracks = _folders(camera)
-            if tracks and _images(camera):
+            if tracks and image_files(camera):
                 raise ValueError(
                     "A camera folder holds either images (one tracklet) or folders (one tracklet each), not both. "
                     f"Received: folder={str(camera)!r}"
                 )
             for track in tracks or [camera]:
-                frames = _images(track)
-                name = track.relative_to(split.parent).as_posix()
-                if frames:
-                    found.append((person.name, camera.name, name, frames))
-                else:
-                    empty.append(name)
-    if not found:
+                name = track.relative_to(root).as_posix()
+                found.append(FolderTracklet(name, person.name, camera.name, image_files(track)))
+    if not any(entry.frames for entry in found):
         raise FileNotFoundError(
             f"No image was found as <person>/<camera>/<frame> with an ending among {', '.join(_IMAGES)}. "
-            f"Received: folder={str(split)!r}"
+            f"Received: folder={str(root)!r}"
         )
     return found
+
+
+def image_files(folder):
+    """Lists the JPEG and PNG files of a folder in natural order (`2.jpg` before `10.jpg`), hidden ones left out.
+
+    Args:
+        folder: path.
+
+    Returns:
+        tuple of paths, as str.
+    """
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.name.lower().endswith(_IMAGES) and entry.name[0] != "."]
+    return tuple(f"{folder}/{name}" for name in sorted(names, key=_natural))
 
 
 def _folders(folder):
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
     return [folder / name for name in sorted(names, key=_natural)]
-
-
-def _images(folder):
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name.lower().endswith(_IMAGES) and entry.name[0] != "."]
-    return tuple(f"{folder}/{name}" for name in sorted(names, key=_natural))
 
 
 def _natural(name):

@@ -2,12 +2,19 @@
 
 import lzma
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
 import scipy.io
 
 from kreid.data.tracklet import JUNK, ReidDataset, Tracklet
+
+# What scipy and lzma raise for files that are cut or no such files at all.
+_UNREADABLE = (
+    *(OSError, EOFError, ValueError, TypeError, IndexError, NotImplementedError),
+    *(lzma.LZMAError, zlib.error, scipy.io.matlab.MatReadError),
+)
 
 
 def read_mars(root, check_files=True):
@@ -34,7 +41,7 @@ def read_mars(root, check_files=True):
     Raises:
         FileNotFoundError: if an index file, or every image of a split, is
             not there.
-        ValueError: if the index contradicts itself.
+        ValueError: if an index file cannot be read, or the index contradicts itself.
 
     Reference: Zheng et al., MARS: A Video Benchmark for Large-Scale Person
     Re-identification, 2016.
@@ -82,11 +89,13 @@ def read_mars(root, check_files=True):
 
 def _read_names(info, name):
     plain, packed = info / name, info / f"{name}.xz"
-    if plain.is_file():
-        return plain.read_text(encoding="ascii").split()
-    if packed.is_file():
-        with lzma.open(packed, "rt", encoding="ascii") as lines:
-            return lines.read().split()
+    for path, opened in ((plain, open), (packed, lzma.open)):
+        if path.is_file():
+            try:
+                with opened(path, "rt", encoding="ascii") as lines:
+                    return lines.read().split()
+            except _UNREADABLE as error:
+                raise _damaged(path, error) from error
     raise FileNotFoundError(
         f"{name} (or {name}.xz) is missing beside the other index files. Received: info={str(info)!r}"
     )
@@ -97,10 +106,20 @@ def _read_matrix(path):
         raise FileNotFoundError(
             f"{path.name} is missing beside the other index files. Received: info={str(path.parent)!r}"
         )
-    matrices = [value for key, value in scipy.io.loadmat(path).items() if not key.startswith("__")]
-    if len(matrices) != 1 or matrices[0].ndim != 2:
-        raise ValueError(f"{path.name} must hold exactly one matrix. Received: path={str(path)!r}")
+    try:
+        matrices = [value for key, value in scipy.io.loadmat(path).items() if not key.startswith("__")]
+    except _UNREADABLE as error:
+        raise _damaged(path, error) from error
+    if len(matrices) != 1 or not isinstance(matrices[0], np.ndarray) or matrices[0].dtype.kind not in "iuf":
+        raise ValueError(f"{path.name} must hold exactly one matrix of numbers. Received: path={str(path)!r}")
     return matrices[0].astype(np.int64)
+
+
+def _damaged(path, error):
+    return ValueError(
+        f"{path.name} is damaged or of another format ({type(error).__name__}: {error}); fetch the published file "
+        f"anew. Received: path={str(path)!r}"
+    )
 
 
 def _tracklets(folder, split, names, tracks):

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from kreid.data.readers import read_folder
+from kreid.data.readers import image_files, read_folder, read_tracklet_folders
 
 
 @pytest.fixture
@@ -78,3 +78,17 @@ def test_images_beside_folders(root, write_frame):
     write_frame(root / "train/p10/hall/1.jpg")
     with pytest.raises(ValueError, match="not both"):
         read_folder(root)
+
+
+def test_one_split_by_the_names_of_its_folders(root, monkeypatch):
+    (root / "train/anna/yard").mkdir()
+    monkeypatch.chdir(root)
+    found = read_tracklet_folders("train")
+    assert [(entry.name, entry.person, entry.camera, entry.frames) for entry in found] == [
+        ("anna/door", "anna", "door", ("train/anna/door/1.PNG",)),
+        ("anna/hall", "anna", "hall", ("train/anna/hall/2.jpg", "train/anna/hall/10.jpg")),
+        ("anna/yard", "anna", "yard", ()),
+        ("p10/hall/a", "p10", "hall", ("train/p10/hall/a/1.jpg",)),
+        ("p10/hall/b", "p10", "hall", ("train/p10/hall/b/1.jpg",)),
+    ]
+    assert image_files("train/anna/hall") == found[1].frames

@@ -150,6 +150,44 @@ def test_a_matrix_of_another_shape(root):
         read_mars(root)
 
 
+def cut(contents):
+    return contents[: len(contents) * 2 // 3]
+
+
+@pytest.mark.parametrize("name", ["tracks_train_info.mat", "tracks_test_info.mat", "query_IDX.mat"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut,
+        lambda contents: contents[:140],
+        lambda contents: contents[:3],
+        lambda contents: b"",
+        lambda contents: b"<html>Not found</html>" * 40,
+        lambda contents: b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(512),
+    ],
+    ids=["cut", "cut in the matrix's header", "three bytes", "empty", "a web page", "version 7.3"],
+)
+def test_a_damaged_matrix_is_named(root, name, damage):
+    path = root / "info" / name
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=f"^{name} is damaged or of another format .*anew. Received: path='{path}'$"):
+        read_mars(root)
+
+
+def test_a_matrix_of_text(root):
+    scipy.io.savemat(root / "info/query_IDX.mat", {"query_IDX": "three"})
+    with pytest.raises(ValueError, match="one matrix of numbers"):
+        read_mars(root)
+
+
+def test_a_cut_list_of_names_is_named(tmp_path):
+    write_index(tmp_path, packed=True)
+    path = tmp_path / "test_name.txt.xz"
+    path.write_bytes(cut(path.read_bytes()))
+    with pytest.raises(ValueError, match=f"test_name.txt.xz is damaged .*Received: path='{path}'"):
+        read_mars(tmp_path, check_files=False)
+
+
 def full_size():
     """An index with MARS's published counts: tracklets, persons, queries, junk and distractors."""
     rng = np.random.default_rng(0)
