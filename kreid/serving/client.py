@@ -55,7 +55,10 @@ class EmbeddingClient:
     Raises:
         ImportError: without `grpcio`.
 
-    Example: `EmbeddingClient("127.0.0.1:8500").embed_frames([frames])`
+    Usage:
+
+        with EmbeddingClient("127.0.0.1:8500") as client:
+            embeddings = client.embed_frames([frames])
     """
 
     def __init__(

@@ -48,7 +48,13 @@ def export_model(model, directory, version=1, warmup=True, frame_limit=1024) -> 
         ValueError: for a version that is no positive integer or exists already.
         RuntimeError: under a Keras backend other than TensorFlow.
 
-    Example: `export_model(model, "exports/sta", version=1)`
+    Example:
+
+    >>> backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32))
+    >>> model = kreid.models.Baseline(backbone, num_identities=2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     read_card(export_model(model, folder, warmup=False))["embedding_dim"]
+    128
     """
     import keras
     import tensorflow as tf

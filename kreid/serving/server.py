@@ -43,7 +43,10 @@ class EmbeddingServer:
         ValueError: if `base_path` holds no version.
         ImportError: without `grpcio` and `tensorflow-serving-api`.
 
-    Example: `with EmbeddingServer("exports/sta", port=0) as server: print(server.target)`
+    Usage:
+
+        with EmbeddingServer("exports/sta", port=0) as server:
+            print(server.target)
     """
 
     def __init__(

@@ -73,7 +73,7 @@ def write_warmup(export_dir, requests, model_name="kreid") -> Path:
     if len(requests) > MAX_RECORDS:
         raise ValueError(
             f"TensorFlow Serving loads no version with more than {MAX_RECORDS} warm-up records; send fewer. "
-            f"Received: {len(requests)} requests"
+            f"Received: len(requests)={len(requests)}"
         )
     path = Path(export_dir) / WARMUP_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,15 +97,24 @@ def read_warmup(export_dir) -> list[tuple[str, dict]]:
 
     Returns:
         List of (signature name, inputs by name); empty when there is no file.
+
+    Raises:
+        ValueError: if the file is damaged.
     """
     import tensorflow as tf
+    from google.protobuf.message import DecodeError
 
     path = Path(export_dir) / WARMUP_FILE
     if not path.exists():
         return []
     requests = []
-    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-        request = wire.messages()["PredictionLog"].FromString(record).predict_log.request
-        inputs = {name: wire.read_tensor(tensor) for name, tensor in request.inputs.items()}
-        requests.append((request.model_spec.signature_name or "serving_default", inputs))
+    try:
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            request = wire.messages()["PredictionLog"].FromString(record).predict_log.request
+            inputs = {name: wire.read_tensor(tensor) for name, tensor in request.inputs.items()}
+            requests.append((request.model_spec.signature_name or "serving_default", inputs))
+    except (DecodeError, TypeError, ValueError, MemoryError, tf.errors.OpError) as error:
+        raise ValueError(
+            f"Warm-up record {len(requests) + 1} cannot be read; export the version again. Received: path={str(path)!r}"
+        ) from error
     return requests
