@@ -39,7 +39,7 @@ class PKSampler:
         if cameras.shape != persons.shape:
             raise ValueError(
                 "Every tracklet needs one person and one camera. "
-                f"Received: {persons.shape[0]} persons, {cameras.shape[0]} cameras"
+                f"Received: len(persons_of_tracklets)={len(persons)}, len(cameras_of_tracklets)={len(cameras)}"
             )
         if persons_per_batch < 1 or tracklets_per_person < 1:
             raise ValueError(

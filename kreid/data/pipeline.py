@@ -381,7 +381,9 @@ def _checked_tracklets(tracklets):
         raise ValueError("There must be at least one tracklet. Received: tracklets=()")
     hollow = [tracklet.id for tracklet in tracklets if not tracklet.frames]
     if hollow:
-        raise ValueError(f"Every tracklet needs at least one frame. Received: {hollow[0]!r} without frames")
+        raise ValueError(
+            f"Every tracklet needs at least one frame; leave out the {len(hollow)} without. Received: id={hollow[0]!r}"
+        )
     return tracklets
 
 

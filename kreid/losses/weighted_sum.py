@@ -47,7 +47,7 @@ class WeightedSum(keras.losses.Loss):
         if not losses or len(weights) != len(losses):
             raise ValueError(
                 "Give at least one loss, and one weight per loss or none at all. "
-                f"Received: {len(losses)} losses, weights={weights!r}"
+                f"Received: losses={losses!r}, weights={weights!r}"
             )
         super().__init__(name=name, reduction="sum")
         self.losses = losses

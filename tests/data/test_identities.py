@@ -73,7 +73,7 @@ def test_p_and_k_are_checked_when_constructed(persons, per_batch, tracklets, mes
 def test_other_arguments_are_checked():
     with pytest.raises(ValueError, match="Received: seed=-1"):
         PKSampler(PERSONS, 2, 2, seed=-1)
-    with pytest.raises(ValueError, match="Received: 19 persons, 3 cameras"):
+    with pytest.raises(ValueError, match=r"\(persons_of_tracklets\)=19, len\(cameras_of_tracklets\)=3"):
         PKSampler(PERSONS, 2, 2, cameras_of_tracklets=[1, 2, 3])
 
 

@@ -350,5 +350,5 @@ class TestEvaluation:
         with pytest.raises(ValueError, match="at least one tracklet"):
             EvaluationPipeline([], SIZE)
         hollow = type(uneven[0])("hollow", 1, 1, ())
-        with pytest.raises(ValueError, match="Received: 'hollow' without frames"):
+        with pytest.raises(ValueError, match=r"leave out the 1 without\. Received: id='hollow'"):
             EvaluationPipeline([hollow], SIZE)
