@@ -1,6 +1,12 @@
 """The contract that every exported model keeps."""
 
+import functools
+
 import numpy as np
+
+from kreid.testing._common import require
+
+_require = functools.partial(require, "An export")
 
 
 def check_export(model, folder):
@@ -65,8 +71,3 @@ def check_export(model, folder):
 
 def _near(a, b):
     return a.dtype == b.dtype and a.shape == b.shape and np.allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max())
-
-
-def _require(condition, sentence):
-    if not condition:
-        raise AssertionError(f"An export's contract: {sentence}.")

@@ -1,5 +1,6 @@
 """The contract that every layer keeps."""
 
+import functools
 import inspect
 import json
 import pathlib
@@ -8,6 +9,10 @@ import tempfile
 import keras
 import numpy as np
 from keras import ops, tree
+
+from kreid.testing._common import require, value_and_gradients
+
+_require = functools.partial(require, "A layer")
 
 _BASE_KEYS = {"name", "trainable", "dtype"}
 _LOOSE = {"mixed_bfloat16": 0.05, "mixed_float16": 0.01}
@@ -22,6 +27,8 @@ def check_layer(layer_class, kwargs, inputs, *, masked=True, attention=False, sa
       weights, gives equal outputs;
     - (masked) what padding holds, NaN included, changes no output and no gradient; a padded tracklet in a batch gives
       what it gives alone and unpadded; a tracklet with no real frame gives finite output;
+    - (masked, and `call` takes `training`) in training too, NaN in padding leaves outputs, added losses and gradients
+      finite, and padding gets no gradient from outputs and added losses together;
     - every trainable weight gets a gradient that is not zero;
     - batch and length may be unknown, the symbolic shapes and dtypes are the real ones, and (attention) the form that
       returns attention is symbolic too;
@@ -57,6 +64,8 @@ def check_layer(layer_class, kwargs, inputs, *, masked=True, attention=False, sa
     _check_config(layer_class, layer, kwargs, arguments, expected)
     if masked:
         _check_masks(layer, inputs, attention)
+        if "training" in inspect.signature(layer_class.call).parameters:
+            _check_training(layer_class, layer, kwargs, inputs)
     _check_weights(layer, arguments)
     _check_symbolic(layer, arguments, expected, attention)
     _check_policies(layer_class, layer, kwargs, arguments, expected)
@@ -84,15 +93,9 @@ def _check_config(layer_class, layer, kwargs, arguments, expected):
 
 
 def _check_masks(layer, inputs, attention):
-    batch, frames = inputs.shape[:2]
-    lengths = np.arange(batch) % (frames + 1)
-    lengths[:3] = (frames, 0, 1)
-    mask = np.arange(frames) < lengths[:, None]
+    lengths, mask = _some_padded(inputs)
     extra = {"return_attention": True} if attention else {}
-
-    def filled(value):
-        return np.where(mask.reshape(*mask.shape, *(1,) * (inputs.ndim - 2)), inputs, np.asarray(value, inputs.dtype))
-
+    filled = functools.partial(_filled, inputs, mask)
     clean = _numpy(layer(filled(0), mask=mask, **extra))
     _require(_finite(clean), "a tracklet with no real frame gives finite output")
     for value in (np.nan, 1e4):
@@ -107,6 +110,44 @@ def _check_masks(layer, inputs, attention):
             pairs = zip(tree.flatten(alone), tree.flatten(whole), strict=True)
             same = all(_near(one[0], _cut(padded[row], one[0]), 1e-5) for one, padded in pairs)
             _require(same, "a tracklet gives the same alone, unpadded, as padded in a batch")
+
+
+def _check_training(layer_class, layer, kwargs, inputs):
+    # A twin, so that the losses added here do not stay with the layer.
+    twin = layer_class(**kwargs)
+    mask = _some_padded(inputs)[1]
+    twin(inputs, mask=mask)
+    twin.set_weights(layer.get_weights())
+
+    def outputs_and_losses(x):
+        before = twin.losses
+        outputs = twin(x, mask=mask, training=True)
+        # Added losses pile up; layers that draw draw anew, so that only finiteness and gradients can be compared.
+        return outputs, [loss for loss in twin.losses if not any(loss is old for old in before)]
+
+    for value in (np.nan, 1e4):
+        where = f"in training, padding of {value}"
+        padded = _filled(inputs, mask, value)
+        outputs, losses = _numpy(outputs_and_losses(padded))
+        _require(_finite(outputs), f"{where} leaves the outputs finite")
+        _require(_finite(losses), f"{where} leaves the added losses finite")
+        by_input, by_weights = _gradients(outputs_and_losses, padded, twin)
+        gradients = [by_input, *(gradient for gradient in by_weights if gradient is not None)]
+        _require(_finite(gradients), f"{where} leaves the gradients finite")
+        _require(not by_input[~mask].any(), f"{where} gets no gradient, from added losses neither")
+
+
+def _some_padded(inputs):
+    """Lengths and the mask for them: among the first three one whole tracklet, one empty, one of a single frame."""
+    batch, frames = inputs.shape[:2]
+    lengths = np.arange(batch) % (frames + 1)
+    lengths[:3] = (frames, 0, 1)
+    return lengths, np.arange(frames) < lengths[:, None]
+
+
+def _filled(inputs, mask, value):
+    real = mask.reshape(*mask.shape, *(1,) * (inputs.ndim - 2))
+    return np.where(real, inputs, np.asarray(value, inputs.dtype))
 
 
 def _check_weights(layer, arguments):
@@ -185,32 +226,7 @@ def _gradients(function, inputs, layer):
         floats = [y for y in tree.flatten(function(x)) if "float" in keras.backend.standardize_dtype(y.dtype)]
         return sum(ops.sum(ops.cast(y, "float32") * w) for y, w in zip(floats, weights, strict=True))
 
-    backend = keras.backend.backend()
-    variables = layer.trainable_variables
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        x = tf.convert_to_tensor(inputs)
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            value = weighted(x)
-        by_input, by_weights = tape.gradient(value, (x, [v.value for v in variables]))
-    elif backend == "jax":
-        import jax
-
-        values = [v.value for v in variables]
-
-        def of(x, values):
-            with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
-                return weighted(x)
-
-        by_input, by_weights = jax.grad(of, argnums=(0, 1), allow_int=True)(ops.convert_to_tensor(inputs), values)
-    else:
-        raise NotImplementedError(f"Use the TensorFlow or the JAX backend. Received: backend={backend!r}")
-    return (
-        None if by_input is None else ops.convert_to_numpy(by_input),
-        [None if g is None else ops.convert_to_numpy(g) for g in by_weights],
-    )
+    return value_and_gradients(weighted, inputs, layer.trainable_variables)[1:]
 
 
 def _numpy(outputs):
@@ -236,8 +252,3 @@ def _near(a, b, tolerance):
 def _cut(padded, alone):
     """A padded output cut to the shape it has alone; the same where it has no frame axis."""
     return padded[: len(alone)] if padded.ndim == alone.ndim and padded.ndim else padded
-
-
-def _require(condition, sentence):
-    if not condition:
-        raise AssertionError(f"A layer's contract: {sentence}.")

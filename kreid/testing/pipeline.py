@@ -1,8 +1,13 @@
 """The contract that every training pipeline keeps."""
 
+import functools
 import itertools
 
 import numpy as np
+
+from kreid.testing._common import require
+
+_require = functools.partial(require, "A pipeline")
 
 
 def check_pipeline(make, *, epochs=2):
@@ -70,8 +75,3 @@ def _equal(some, others):
         for a, b in zip(one, other, strict=True)
         for key in a
     )
-
-
-def _require(condition, sentence):
-    if not condition:
-        raise AssertionError(f"A pipeline's contract: {sentence}.")

@@ -6,6 +6,7 @@ import pytest
 from layer_cases import CASES
 
 import kreid
+from kreid.layers import FrameAverage
 from kreid.testing import check_layer
 
 
@@ -37,6 +38,26 @@ class ForgetsItsArgument(ReadsPadding):
         return config
 
 
+class RegularizesPadding(FrameAverage):
+    def call(self, inputs, mask=None, training=None, return_attention=False):
+        if training:
+            real = keras.ops.any(mask, axis=1)[:, None] if mask is not None else True
+            self.add_loss(self.penalty(inputs, real))
+        return super().call(inputs, mask=mask, return_attention=return_attention)
+
+    def compute_output_spec(self, inputs, mask=None, training=None, return_attention=False):
+        return super().compute_output_spec(inputs, mask, return_attention)
+
+    def penalty(self, inputs, real):
+        return keras.ops.mean(keras.ops.square(inputs))
+
+
+class RegularizesWhatItCutsOff(RegularizesPadding):
+    def penalty(self, inputs, real):
+        # NaN is kept out of the loss, and padding is not.
+        return keras.ops.mean(keras.ops.where(inputs == inputs, inputs, 0.0))
+
+
 class HasDeadWeight(keras.layers.Layer):
     def build(self, input_shape):
         self.dead = self.add_weight(shape=(), name="dead")
@@ -50,6 +71,8 @@ class HasDeadWeight(keras.layers.Layer):
     [
         (ForgetsItsArgument, {"scale": 2.0}, {}, "config names every argument"),
         (ReadsPadding, {"scale": 2.0}, {}, "padding of nan"),
+        (RegularizesPadding, {}, {}, "in training, padding of nan leaves the added losses finite"),
+        (RegularizesWhatItCutsOff, {}, {}, "in training, padding of 10000.0 gets no gradient"),
         (HasDeadWeight, {}, {"masked": False}, "dead gets a gradient"),
     ],
 )
