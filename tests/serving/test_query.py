@@ -142,8 +142,12 @@ def png(width, height, *chunks):
 
 @pytest.mark.parametrize(
     "contents",
-    [png(40_000, 40_000), png(8, 8, (b"IDAT", b"")), png(8, 8, (b"zTXt", b"k\0\0" + zlib.compress(bytes(10**8))))],
-    ids=["a decompression bomb", "no pixels", "a text bomb"],
+    [
+        png(40_000, 40_000),
+        png(8, 8, (b"IDAT", b"x"), (b"\x00\x01\x02\x03", b"")),
+        png(8, 8, (b"zTXt", b"k\0\0" + zlib.compress(bytes(10**8)))),
+    ],
+    ids=["a decompression bomb", "a chunk without a name", "a text bomb"],
 )
 def test_a_picture_with_a_broken_file_has_a_grey_field(contents, tmp_path):
     from kreid.plots import RankedTracklet, draw_ranked_list
