@@ -1,5 +1,5 @@
 # make demo       the whole way once, on a synthetic MARS: render, train, evaluate, export, serve, query
-# make test       lint and the fast tests
+# make test       the fast tests
 # make test-slow  full-size models, kills
 # make soak       load and fuzz against a running server
 # make check      ruff alone; make format mends what it can
@@ -35,11 +35,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[serving,plots]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[serving]'
 	touch $@
 
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[serving,plots,jax,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[serving,jax,test]'
 	touch $@
 
 clean:

@@ -7,7 +7,7 @@
 The same command continues an interrupted run.
 """
 
-import json
+import dataclasses
 import pathlib
 
 from kreid import training
@@ -24,11 +24,12 @@ def main(argv=None):
 
 def run_experiment(options):
     """Settings, data, model, training, evaluation, export: the whole experiment in order."""
-    settings = [*options.set, *([f"data_dir={json.dumps(options.data)}"] if options.data else [])]
-    config = training.load_config(options.system, RECIPES, "mars", options.overlay, settings)
+    config = training.load_config(options.system, RECIPES, "mars", options.overlay, options.set)
     if options.synthetic:
         config = training.use_synthetic(config)
-    training.require_data(config, "bbox_train", "MARS (bbox_train/, bbox_test/, info/)")
+    elif options.data:
+        config = dataclasses.replace(config, data_dir=options.data)
+    training.require_data(config, "bbox_train", "MARS (bbox_train/, bbox_test/, info/)", RECIPES)
     run = training.RunFolder(options.run or f"runs/{config.system}_{config.data}", config)
     if run.results.exists():
         print(f"{run.path} is complete; its results are in {run.results}. Choose another --run to train again.")
@@ -38,7 +39,6 @@ def run_experiment(options):
 
     from kreid.data.readers import read_mars
     from kreid.evaluation import evaluate_model, results_dict, results_table
-    from kreid.serving.export import export_model, next_version
 
     # Data
     dataset = read_mars(config.data_dir)
@@ -47,17 +47,18 @@ def run_experiment(options):
 
     # Model
     keras.utils.set_random_seed(config.seed)
-    policy, xla = training.set_precision(config.precision)
+    xla = training.set_precision(config.precision)
     pipeline = training.build_pipeline(config, train)
     model = run.restored_model()
-    results = {"system": config.system, "data": config.data, "precision": policy}
     if model is None:
         model = training.build_model(config, pipeline.num_identities)
         losses, weights = training.build_losses(config)
         optimizer = training.build_optimizer(config, pipeline.steps_per_epoch)
         model.compile(optimizer, loss=losses, loss_weights=weights, jit_compile=xla)
+        run.begin()
         if config.evaluate_untrained:
-            run.keep("untrained", results_dict(evaluate_model(model, dataset, max_damaged=config.max_damaged)))
+            untrained = evaluate_model(model, dataset, max_damaged=config.max_damaged)
+            run.keep("untrained", results_dict(untrained.protocols))
 
     # Training
     with pipeline.damage.plainly():
@@ -74,14 +75,26 @@ def run_experiment(options):
 
     # Evaluation
     epoch, model = run.selected_model(config.select)
-    scores = evaluate_model(model, dataset, max_damaged=config.max_damaged)
-    print(results_table(scores))
+    evaluated = evaluate_model(model, dataset, max_damaged=config.max_damaged)
+    print(results_table(evaluated.protocols))
+    print(evaluated.damage.report())
 
     # Export
-    model.save(run.model)
-    exported = export_model(model, run.export, version=next_version(run.export))
-    results |= {"selected": config.select, "epoch": epoch, "protocols": results_dict(scores)}
-    run.finish(results, damaged=pipeline.damage.counts)
+    exported = run.keep_model(model)
+    run.finish(
+        {
+            "system": config.system,
+            "data": config.data,
+            "precision": model.policy_name,
+            "selected": config.select,
+            "epoch": epoch,
+            "protocols": results_dict(evaluated.protocols),
+            "missing_frames": len(dataset.missing),
+            "damaged_frames": pipeline.damage.counts,  # since training was last started
+            "damaged_test_frames": evaluated.damage.counts,
+            "unreadable_test_tracklets": evaluated.damage.tracklets,
+        }
+    )
     print(f"Results: {run.results}\nExported model: {exported}")
 
 

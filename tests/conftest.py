@@ -20,11 +20,11 @@ def repository():
 @pytest.fixture
 def golden():
     """Reads reference values that other implementations gave, or skips the test where they are not at hand."""
-    folder = Path(os.environ.get("KREID_GOLDEN", Path(__file__).parents[1] / ".." / "shared" / "golden"))
+    folder = Path(os.environ.get("KREID_GOLDEN", "."))
 
     def read(name):
         if not (folder / name).is_file():
-            pytest.skip(f"no reference values {name} in {folder}; set KREID_GOLDEN to their folder")
+            pytest.skip(f"no reference values {name}; set KREID_GOLDEN to their folder")
         return np.load(folder / name)
 
     return read

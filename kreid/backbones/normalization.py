@@ -7,12 +7,18 @@ import keras
 class FusedBatchNormalization(keras.layers.BatchNormalization):
     """Batch normalisation of maps, computed by one kernel where TensorFlow has it.
 
-    Keras computes moments and normalisation by separate operations; the fused kernel was seen to shorten a training
-    step of a residual network by a fifth on a CPU, and lets the graph optimiser fold it into the convolution before
-    it. The moving variance gets the unbiased variance of the batch, as in PyTorch. On other backends it is Keras's own.
+    Keras computes moments and normalisation by separate operations; the fused kernel shortens a training step of a
+    residual network (`tests/benchmarks/batch_norm.py`), and lets the graph optimiser fold it into the convolution
+    before it. The moving variance gets the unbiased variance of the batch, as in PyTorch. On other backends, and in
+    float64, it is Keras's own.
 
     Args:
-        **kwargs: of `keras.layers.BatchNormalization`; the axis is the last.
+        momentum: of the moving mean and variance.
+        epsilon: added to the variance.
+        **kwargs: base layer arguments, such as `name` and `dtype`.
+
+    Raises:
+        ValueError: for an option of Keras's layer that the kernel lacks.
 
     Input shape: `(batch, h, w, C)`.
     Output shape: the same.
@@ -25,8 +31,17 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     (0.0, 1.0)
     """
 
+    def __init__(self, momentum=0.99, epsilon=1e-3, **kwargs):
+        super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
+        unfit = {"axis": self.axis != -1, "center": not self.center, "scale": not self.scale}
+        if any(unfit.values()) or self.synchronized:
+            raise ValueError(
+                "The fused kernel normalises the last axis, with scale and centre, on one device; use Keras's layer "
+                f"for anything else. Received: {', '.join(f'{key}={value!r}' for key, value in kwargs.items())}"
+            )
+
     def call(self, inputs, training=None, mask=None):
-        if keras.backend.backend() != "tensorflow":
+        if keras.backend.backend() != "tensorflow" or self.compute_dtype == "float64":
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
 

@@ -349,10 +349,15 @@ class StagedBackbone(keras.Model):
         path = pathlib.Path(weights)
         if not path.is_file():
             raise ValueError(f"There is no weights file at this path. Received: weights={str(weights)!r}")
-        if path.name.endswith(".weights.h5"):
-            self.load_weights(path)
-        else:
-            self._copy_from_applications(str(path))
+        try:
+            if path.name.endswith(".weights.h5"):
+                self.load_weights(path)
+            else:
+                self._copy_from_applications(str(path))
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"This file does not fit {self.architecture} ({error}). Received: weights={str(weights)!r}"
+            ) from error
 
     def _load_imagenet(self):
         try:

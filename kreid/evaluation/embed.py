@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from kreid.data.damage import DamageLog
 from kreid.data.tracklet import JUNK, Tracklet
-from kreid.evaluation.retrieval import evaluate_test
+from kreid.evaluation.retrieval import RetrievalResult, evaluate_test
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +24,21 @@ class Embedded:
     tracklets: tuple[Tracklet, ...]
     rows: np.ndarray
     embeddings: np.ndarray
+    damage: DamageLog
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """Scores of a model on a test set.
+
+    Args:
+        protocols: a dict from the protocol's name to its `RetrievalResult`, see `evaluate_test`.
+        queries: the queries that could be read, in the order of the results' arrays.
+        damage: what could not be read.
+    """
+
+    protocols: dict[str, RetrievalResult]
+    queries: tuple[Tracklet, ...]
     damage: DamageLog
 
 
@@ -75,8 +90,8 @@ def embed_tracklets(model, tracklets, *, batch_frames=256, max_damaged=0.05, pro
 def evaluate_model(model, dataset, *, batch_frames=256, max_damaged=0.05, progress=True):
     """Embeds the test set and scores it under every protocol.
 
-    Junk is never embedded: no protocol lets it change a score. A query that cannot be read is dropped with its
-    tracklet.
+    Junk is never embedded: no protocol lets it change a score. A tracklet without a readable frame is left out, as a
+    query too, and named in `damage`.
 
     Args:
         model: a model of `kreid.models`; its metric ranks the gallery.
@@ -86,7 +101,7 @@ def evaluate_model(model, dataset, *, batch_frames=256, max_damaged=0.05, progre
         progress: show a progress bar.
 
     Returns:
-        A dict from the protocol's name to its `RetrievalResult`, see `evaluate_test`.
+        An `Evaluated`.
 
     Raises:
         ValueError: if no query has a match, or too much is damaged.
@@ -99,12 +114,13 @@ def evaluate_model(model, dataset, *, batch_frames=256, max_damaged=0.05, progre
         max_damaged=max_damaged,
         progress=progress,
     )
-    rows = real[embedded.rows]
-    query_rows = np.flatnonzero(np.isin(rows, dataset.query_rows))
-    return evaluate_test(
+    place = {int(row): number for number, row in enumerate(real[embedded.rows])}
+    query_rows = [place[row] for row in dataset.query_rows if row in place]
+    protocols = evaluate_test(
         embedded.embeddings,
         [tracklet.person for tracklet in embedded.tracklets],
         [tracklet.camera for tracklet in embedded.tracklets],
         query_rows,
         metric=model.metric,
     )
+    return Evaluated(protocols, tuple(embedded.tracklets[row] for row in query_rows), embedded.damage)

@@ -52,8 +52,8 @@ class SpatialTemporalAttention(keras.layers.Layer):
 
     Reference: Fu et al., STA: Spatial-Temporal Attention for Large-Scale Video-based Person Re-Identification, 2019,
     equations 1 to 7 and algorithm 1. Where the paper is silent: the regularisation is averaged over the tracklets of
-    the batch that have two real frames or more, a frame whose map is all zero has zero attention, and the first of
-    equal scores wins. The paper gives no lambda; kreid takes 0.1.
+    the batch that have two real frames or more (also where the other losses are sums over the batch), a frame whose map
+    is all zero has zero attention, and the first of equal scores wins. The paper gives no lambda; kreid takes 0.1.
     """
 
     def __init__(self, num_stripes=4, fusion=True, regularization=0.1, seed=None, **kwargs):
@@ -74,8 +74,9 @@ class SpatialTemporalAttention(keras.layers.Layer):
             raise ValueError(f"Maps must be (batch, frames, h, w, C). Received: inputs of shape {tuple(input_shape)!r}")
         if input_shape[2] is None or input_shape[3] is None or input_shape[2] % self.num_stripes:
             raise ValueError(
-                f"The map's height must be known and divisible by the number of stripes; choose num_stripes among its "
-                f"divisors. Received: num_stripes={self.num_stripes!r}, inputs of shape {tuple(input_shape)!r}"
+                f"The map's size must be known and its height divisible by the number of stripes; choose num_stripes "
+                f"among the height's divisors. "
+                f"Received: num_stripes={self.num_stripes!r}, inputs of shape {tuple(input_shape)!r}"
             )
 
     def call(self, inputs, mask=None, training=None, return_attention=False):
@@ -100,11 +101,12 @@ class SpatialTemporalAttention(keras.layers.Layer):
         weights = ops.cast(ops.stack(weights, axis=-1), f.dtype)
         stripes = ops.reshape(f, (batch, frames, self.num_stripes, (h // self.num_stripes) * w, channels))
         fused = ops.einsum("btkpc,btkm->bkpmc", stripes, weights)
-        output = ops.reshape(fused, (batch, h, w, len(self._parts()) * channels))
+        output = ops.reshape(fused, (batch, h, w, self._maps_out * channels))
         return (output, {"stripes": scores, "maps": g}) if return_attention else output
 
-    def _parts(self):
-        return ("best", "weighted") if self.fusion else ("weighted",)
+    @property
+    def _maps_out(self):
+        return 2 if self.fusion else 1
 
     def _inter_frame_difference(self, g, mask):
         """Equation 6 for one random pair of different real frames per tracklet, averaged over tracklets."""
@@ -123,7 +125,7 @@ class SpatialTemporalAttention(keras.layers.Layer):
 
     def compute_output_spec(self, inputs, mask=None, training=None, return_attention=False):
         batch, frames, h, w, channels = inputs.shape
-        output = keras.KerasTensor((batch, h, w, len(self._parts()) * channels), dtype=self.compute_dtype)
+        output = keras.KerasTensor((batch, h, w, self._maps_out * channels), dtype=self.compute_dtype)
         if not return_attention:
             return output
         attention = {

@@ -43,6 +43,8 @@ class Baseline(TrackletModel):
     ):
         if embedding_from not in ("bnneck", "pooled"):
             raise ValueError(f"Choose 'bnneck' or 'pooled'. Received: embedding_from={embedding_from!r}")
+        if embedding_dim is not None and (not isinstance(embedding_dim, int) or embedding_dim < 1):
+            raise ValueError(f"The embedding's length is a positive integer. Received: embedding_dim={embedding_dim!r}")
         self.dense_dim = embedding_dim
         self.embedding_from = embedding_from
         super().__init__(backbone, num_identities, metric=metric, **kwargs)
@@ -50,7 +52,9 @@ class Baseline(TrackletModel):
     def make_layers(self, policy):
         self.spatial_average = SpatialAverage(dtype=policy, name="spatial_average")
         self.frame_average = FrameAverage(dtype=policy, name="frame_average")
-        self.dense = keras.layers.Dense(self.dense_dim, dtype=policy, name="dense") if self.dense_dim else None
+        self.dense = (
+            keras.layers.Dense(self.dense_dim, dtype=policy, name="dense") if self.dense_dim is not None else None
+        )
         self.bnneck = keras.layers.BatchNormalization(
             momentum=0.9, epsilon=1e-5, center=False, dtype="float32", name="bnneck"
         )

@@ -12,8 +12,8 @@ class STA(TrackletModel):
     """Spatial-temporal attention (STA): stripes of the frames that respond most, and a weighted mean of all.
 
     Backbone, `SpatialTemporalAttention`, global average pooling and one Dense layer, whose output X is the embedding;
-    a classifier on X. Trained with the softmax loss on the logits, the batch-hard triplet loss on X, and the layer's
-    inter-frame regularisation.
+    a classifier without bias on X (equation 10). Trained with the softmax loss on the logits, the batch-hard triplet
+    loss on X, and the layer's inter-frame regularisation.
 
     Args:
         backbone: a `kreid.backbones.StagedBackbone`; the paper's is ResNet-50 with last stride 1.
@@ -74,7 +74,7 @@ class STA(TrackletModel):
         )
         self.spatial_average = SpatialAverage(dtype=policy, name="spatial_average")
         self.dense = keras.layers.Dense(self.dense_dim, dtype=policy, name="dense")
-        self.classifier = keras.layers.Dense(self.num_identities, dtype="float32", name="logits")
+        self.classifier = keras.layers.Dense(self.num_identities, use_bias=False, dtype="float32", name="logits")
 
     def aggregate(self, maps, mask):
         fused, attention = self.attention(maps, mask=mask, return_attention=True)

@@ -70,6 +70,8 @@ class TrackletModel(keras.Model):
         inputs = self.make_inputs()
         vector, _ = self._aggregated(inputs["frames"], inputs["lengths"])
         super().__init__(inputs, self.training_outputs(vector), name=name or type(self).__name__.lower())
+        # Under mixed_float16 `compile` wraps the optimiser for loss scaling by the model's own policy.
+        self.dtype_policy = policy
 
     def make_layers(self, policy):
         """Makes the system's own layers, as attributes."""

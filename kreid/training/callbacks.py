@@ -9,6 +9,8 @@ import time
 
 import keras
 
+from kreid.files import write_atomically
+
 
 class HoldoutEvaluation(keras.callbacks.Callback):
     """Adds `holdout_rank1` and `holdout_map` (0 to 1) to the logs, NaN in epochs without an evaluation.
@@ -35,22 +37,23 @@ class HoldoutEvaluation(keras.callbacks.Callback):
         if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
             from kreid.evaluation.embed import evaluate_model
 
-            results = evaluate_model(self.model, self.dataset, max_damaged=self.max_damaged, progress=False)
-            result = results["standard"]
+            evaluated = evaluate_model(self.model, self.dataset, max_damaged=self.max_damaged, progress=False)
+            result = evaluated.protocols["standard"]
             logs["holdout_rank1"], logs["holdout_map"] = float(result.cmc[1]), float(result.map)
 
 
 class EpochLog(keras.callbacks.Callback):
-    """Adds `learning_rate` and `seconds` (training alone, without what other callbacks do) to the logs."""
+    """Adds to the logs the epoch's `learning_rate` (at its start) and `seconds` (without what other callbacks do)."""
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Starts the clock."""
+        """Starts the clock; a schedule's rate is read before the epoch moves it."""
+        self._rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self._started = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         """Reads the clock; comes first among the callbacks."""
         logs["seconds"] = round(time.perf_counter() - self._started, 3)
-        logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        logs["learning_rate"] = self._rate
 
 
 class CsvLog(keras.callbacks.Callback):
@@ -123,11 +126,3 @@ def read_state(folder):
     """The `state.json` of a checkpoint folder: epochs done, and the best held-out mAP and its epoch."""
     path = pathlib.Path(folder) / "state.json"
     return json.loads(path.read_text()) if path.exists() else {"epoch": 0, "best_map": -1.0, "best_epoch": None}
-
-
-def write_atomically(path, text):
-    """Writes a text file under another name and renames it."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f"writing-{path.name}")
-    temporary.write_text(text)
-    os.replace(temporary, path)

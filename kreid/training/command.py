@@ -51,22 +51,24 @@ def use_synthetic(config, root="data/synthetic"):
     return dataclasses.replace(config, data="synthetic", data_dir=str(root))
 
 
-def require_data(config, marker, expected):
+def require_data(config, marker, expected, recipes):
     """Stops with one sentence if the data set is not there.
 
     Args:
         config: a `kreid.training.Config`.
         marker: a folder that the data set must have.
         expected: what is expected, for the sentence.
+        recipes: the folder of the recipes, for the command.
 
     Raises:
         FileNotFoundError: naming the folder and a command that works without it.
     """
     if not (pathlib.Path(config.data_dir) / marker).is_dir():
+        overlay = os.path.relpath(pathlib.Path(recipes) / "overlays" / "small.yaml")
         raise FileNotFoundError(
             f"{expected} is expected in {config.data_dir} (or in --data DIR) and is not there; to start without it: "
-            f"{pathlib.Path(sys.executable).name} {sys.argv[0]} --system {config.system} --overlay "
-            f"recipes/overlays/small.yaml --synthetic"
+            f"{pathlib.Path(sys.executable).name} {sys.argv[0]} --system {config.system} --overlay {overlay} "
+            f"--synthetic Received: data_dir={config.data_dir!r}"
         )
 
 

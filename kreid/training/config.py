@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import inspect
+import math
 import pathlib
 import types
 import typing
@@ -67,7 +68,7 @@ class Config:
         model: the system's own arguments.
 
     Raises:
-        ValueError: for settings that only fail after hours: no epoch, or the best checkpoint without held-out persons.
+        ValueError: for numbers out of their range, and the best checkpoint without held-out persons.
     """
 
     system: str
@@ -114,6 +115,11 @@ class Config:
     def __post_init__(self):
         if self.epochs < 1:
             raise ValueError(f"Training takes at least one epoch. Received: epochs={self.epochs!r}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"The learning rate is a positive number. Received: learning_rate={self.learning_rate!r}")
+        for name in ("seed", "weight_decay", "triplet_weight", "momentum"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is a number of at least 0. Received: {name}={getattr(self, name)!r}")
         if self.select == "best" and not self.holdout:
             raise ValueError(
                 f"The best checkpoint is chosen on held-out persons; set holdout above 0, or select=last. "
@@ -143,7 +149,7 @@ def load_config(system, folder, data=None, overlays=(), settings=()):
     Raises:
         ValueError: for an unknown system or key (naming the nearest known one), or a value of the wrong kind.
 
-    Example: `load_config("sta", "recipes", data="mars", settings=["epochs=10", "num_stripes=2"])`
+    Usage: `load_config("sta", "recipes", data="mars", settings=["epochs=10", "num_stripes=2"])`
     """
     folder = pathlib.Path(folder)
     files = [_known_file(folder / "systems", "system", system)]
@@ -156,7 +162,7 @@ def load_config(system, folder, data=None, overlays=(), settings=()):
     for origin, values in layers:
         for key, value in values.items():
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
+                near = difflib.get_close_matches(str(key), known, n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else f" The known ones are {', '.join(sorted(known))}."
                 raise ValueError(f"Unknown setting in {origin}.{hint} Received: {key}={value!r}")
             merged[key] = _checked(origin, key, value, known[key])
@@ -211,12 +217,21 @@ def _model_keys(system):
 
     if system not in SYSTEMS:
         raise ValueError(f"Unknown system; kreid has {', '.join(SYSTEMS)}. Received: system={system!r}")
-    keys = {}
+    defaults = {}
     for cls in (TrackletModel, SYSTEMS[system]):
         for name, parameter in inspect.signature(cls.__init__).parameters.items():
             if parameter.kind is parameter.KEYWORD_ONLY and name not in ("dtype", "name", "seed"):
-                keys[name] = None if parameter.default is None else type(parameter.default)
-    return keys
+                defaults.setdefault(name, set()).add(parameter.default)
+    return {name: _kind_of(values) for name, values in defaults.items()}
+
+
+def _kind_of(defaults):
+    """The kind of an argument by its defaults in base and system: `None` in either lets it be null."""
+    kinds = {type(default) for default in defaults if default is not None}
+    if not kinds:
+        return None
+    kind = kinds.pop()
+    return kind | None if None in defaults else kind
 
 
 def _checked(origin, key, value, kind):

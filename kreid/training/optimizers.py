@@ -18,13 +18,9 @@ class _L2InGradient:
             raise ValueError(f"Weight decay cannot be negative. Received: l2={l2!r}")
         self.l2 = l2
 
-    def apply(self, grads, trainable_variables=None):
-        variables = self._trainable_variables if trainable_variables is None else trainable_variables
-        grads = [
-            None if grad is None else grad + self.l2 * keras.ops.cast(variable, grad.dtype)
-            for grad, variable in zip(grads, variables, strict=True)
-        ]
-        super().apply(grads, trainable_variables)
+    def update_step(self, gradient, variable, learning_rate):
+        decay = self.l2 * keras.ops.cast(variable, gradient.dtype)
+        super().update_step(gradient + decay, variable, learning_rate)
 
     def get_config(self):
         return {**super().get_config(), "l2": self.l2}

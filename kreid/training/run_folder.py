@@ -3,11 +3,14 @@
 import csv
 import importlib.metadata
 import json
+import os
 import pathlib
 import platform
+import shutil
 
 import yaml
 
+from kreid.files import write_atomically
 from kreid.training.callbacks import (
     Checkpoint,
     CsvLog,
@@ -15,14 +18,13 @@ from kreid.training.callbacks import (
     HoldoutEvaluation,
     checkpoint_file,
     read_state,
-    write_atomically,
 )
 
 PACKAGES = ("kreid", "keras", "tensorflow", "numpy")
 
 
 class RunFolder:
-    """Opens a run's folder: a new one, or one that holds the same run and continues.
+    """A run's folder: a new one, or one that holds the same run and continues. `begin` makes it.
 
     | file | what |
     |---|---|
@@ -35,7 +37,7 @@ class RunFolder:
     | `results.json` | written last: a run that has it is complete |
 
     Args:
-        path: of the folder; made if missing.
+        path: of the folder.
         config: the run's `Config`.
 
     Raises:
@@ -51,16 +53,31 @@ class RunFolder:
         self.model = self.path / "model.keras"
         self.export = self.path / "export"
         self.results = self.path / "results.json"
-        text = config.to_yaml()
+        self._text = config.to_yaml()
         if self.config_file.exists():
-            self._check_same(yaml.safe_load(text), yaml.safe_load(self.config_file.read_text()))
+            self._check_same(yaml.safe_load(self._text), yaml.safe_load(self.config_file.read_text(encoding="utf-8")))
         elif self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
             raise ValueError(
                 f"This is there already and holds no run; choose another with --run. Received: run={str(path)!r}"
             )
-        self.path.mkdir(parents=True, exist_ok=True)
+
+    def begin(self):
+        """Makes the folder, if this run is not in it yet. Whatever refuses a run does so before.
+
+        Raises:
+            ValueError: if the folder cannot be made.
+        """
+        if self.config_file.exists():
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"The run's folder cannot be made ({error}); choose another with --run. "
+                f"Received: run={str(self.path)!r}"
+            ) from None
         # First, as it is what makes the folder a run.
-        write_atomically(self.config_file, text)
+        write_atomically(self.config_file, self._text)
         write_atomically(self.path / "versions.json", json.dumps(versions(), indent=2))
 
     def _check_same(self, wanted, found):
@@ -143,19 +160,34 @@ class RunFolder:
         """Keeps a part of the results that a resumed run could not make again."""
         write_atomically(self.path / f"{name}.json", json.dumps(values, indent=2))
 
-    def finish(self, results, damaged):
+    def keep_model(self, model):
+        """Saves the model that is reported and exports it, replacing what an interrupted run left of either.
+
+        Args:
+            model: a model of `kreid.models`.
+
+        Returns:
+            Path of the exported version.
+        """
+        from kreid.serving.export import export_model
+
+        temporary = self.model.with_name(f"writing-{self.model.name}")
+        model.save(temporary)
+        os.replace(temporary, self.model)
+        shutil.rmtree(self.export, ignore_errors=True)
+        return export_model(model, self.export, version=1)
+
+    def finish(self, results):
         """Writes `results.json`, which makes the run complete.
 
         Args:
-            results: what is reported, as plain data.
-            damaged: dict of frame name to how often it could not be read in training, since it was last started.
+            results: what is reported, as plain data; untrained scores, time per epoch and versions are added.
         """
         untrained = self.path / "untrained.json"
         results = {
             **results,
             "untrained": json.loads(untrained.read_text()) if untrained.exists() else None,
             "seconds_per_epoch": self.seconds_per_epoch(),
-            "damaged_frames": damaged,
             "versions": versions(),
         }
         write_atomically(self.results, json.dumps(results, indent=2) + "\n")

@@ -70,3 +70,16 @@ def test_half_precision_keeps_float32_statistics(policy):
     full.set_weights(made.get_weights())
     expected = full(MAPS, training=True)
     np.testing.assert_allclose(tf.cast(outputs, "float32"), expected, atol=0.05)
+
+
+def test_options_that_the_kernel_lacks():
+    for kwargs in ({"axis": 1}, {"center": False}, {"scale": False}):
+        with pytest.raises(ValueError, match=f"last axis.*Received: {next(iter(kwargs))}="):
+            FusedBatchNormalization(**kwargs)
+
+
+def test_float64_and_config():
+    made = layer(dtype="float64")
+    assert made(MAPS, training=True).dtype == "float64"
+    twin = FusedBatchNormalization.from_config(layer(name="bn").get_config())
+    assert (twin.name, twin.momentum, twin.epsilon) == ("bn", 0.8, 1e-3)

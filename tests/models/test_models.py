@@ -127,6 +127,13 @@ def test_mixed_precision(system, policy, tmp_path):
     np.testing.assert_array_equal(loaded.embed(FRAMES, LENGTHS), embeddings)
 
 
+def test_the_models_own_policy_scales_the_loss(system):
+    model = compiled(make(system, dtype="mixed_float16"))
+    assert type(model.optimizer).__name__ == "LossScaleOptimizer"
+    assert model.backbone.dtype_policy.name == "float32", "the backbone keeps the policy it was built with"
+    assert np.isfinite(model.fit(*batch(), epochs=1, verbose=0).history["loss"]).all()
+
+
 def test_sta_selects_frames_inside_the_embedder():
     model = make("sta", test_frames=2)
     whole = model.embed(FRAMES[:1])
@@ -186,6 +193,7 @@ def test_embed_refuses(frames, lengths, complaint):
         ("sta", {"embedding_dim": 0}, "embedding_dim=0"),
         ("sta", {"metric": "l1"}, "metric='l1'"),
         ("baseline", {"embedding_from": "logits"}, "embedding_from='logits'"),
+        ("baseline", {"embedding_dim": 0}, "embedding_dim=0"),
     ],
 )
 def test_models_refuse(system, arguments, complaint):

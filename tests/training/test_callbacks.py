@@ -158,10 +158,10 @@ def test_epoch_log_reads_clock_and_schedule(tmp_path):
     model.compile(keras.optimizers.SGD(schedule), "mse")
     ones = np.ones((4, 1))
     history = model.fit(ones, ones, batch_size=2, epochs=2, callbacks=[EpochLog(), CsvLog(tmp_path / "l")], verbose=0)
-    # After two steps and after four.
-    assert history.history["learning_rate"] == [0.25, 0.25]
+    # At the start, and after two steps.
+    assert history.history["learning_rate"] == [0.5, 0.25]
     assert all(seconds > 0 for seconds in history.history["seconds"])
-    assert [row["learning_rate"] for row in read_csv(tmp_path / "l")] == ["0.25", "0.25"]
+    assert [row["learning_rate"] for row in read_csv(tmp_path / "l")] == ["0.5", "0.25"]
 
 
 class TestHoldout:
@@ -197,7 +197,7 @@ class TestHoldout:
     def test_evaluated_when_due_and_at_the_end(self, model, dataset):
         from kreid.evaluation import evaluate_model
 
-        expected = evaluate_model(model, dataset, progress=False)["standard"]
+        expected = evaluate_model(model, dataset, progress=False).protocols["standard"]
         scores = self.scores(HoldoutEvaluation(dataset, every=2), model, epochs=5)
         due = [not np.isnan(score).any() for score in scores]
         assert due == [False, True, False, True, True]

@@ -204,3 +204,20 @@ def test_config_is_frozen_and_compares_by_value():
     assert Config(system="sta") == Config(system="sta", image_size=[256, 128])
     with pytest.raises(AttributeError):
         Config(system="sta").epochs = 3
+
+
+def test_a_key_that_is_no_text_is_an_unknown_key(tmp_path):
+    (tmp_path / "odd.yaml").write_text("5: x\n")
+    with pytest.raises(ValueError, match=r"Unknown setting .*Received: 5='x'"):
+        load_config("sta", RECIPES, "mars", [tmp_path / "odd.yaml"])
+
+
+def test_all_test_frames_can_be_asked_for():
+    config = load_config("sta", RECIPES, "mars", settings=["test_selection=all", "test_frames=null"])
+    assert (config.model["test_selection"], config.model["test_frames"]) == ("all", None)
+
+
+@pytest.mark.parametrize("setting", ["seed=-1", "learning_rate=0", "weight_decay=-1", "triplet_weight=.nan"])
+def test_numbers_out_of_range(setting):
+    with pytest.raises(ValueError, match=f"Received: {setting.split('=')[0]}="):
+        load_config("sta", RECIPES, "mars", settings=[setting])

@@ -30,8 +30,33 @@ def checkpoints(run, scores):
         callback.on_epoch_end(epoch, {"holdout_map": score})
 
 
+def begun(path, config=CONFIG):
+    run = RunFolder(path, config)
+    run.begin()
+    return run
+
+
+def test_a_run_that_has_not_begun_leaves_no_trace(tmp_path):
+    run = RunFolder(tmp_path / "run", CONFIG)
+    assert run.epochs_done == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_versions_are_those_of_the_beginning(tmp_path):
+    run = begun(tmp_path)
+    (tmp_path / "versions.json").write_text("then")
+    begun(tmp_path)
+    assert (run.path / "versions.json").read_text() == "then"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match=r"cannot be made.*--run.*Received: run="):
+        begun(tmp_path / "file" / "run")
+
+
 def test_a_new_run_keeps_settings_and_versions(tmp_path):
-    run = RunFolder(tmp_path / "runs" / "one", CONFIG)
+    run = begun(tmp_path / "runs" / "one")
     settings = yaml.safe_load(run.config_file.read_text())
     assert settings["num_stripes"] == 4
     assert settings["image_size"] == [256, 128]
@@ -50,17 +75,17 @@ def test_versions_name_what_a_result_depends_on():
 
 
 def test_the_same_run_is_opened_again(tmp_path):
-    RunFolder(tmp_path, CONFIG)
-    RunFolder(tmp_path, changed())
+    begun(tmp_path)
+    begun(tmp_path, changed())
 
 
 def test_an_empty_folder_may_be_there(tmp_path):
     (tmp_path / "empty").mkdir()
-    assert RunFolder(tmp_path / "empty", CONFIG).config_file.exists()
+    assert begun(tmp_path / "empty").config_file.exists()
 
 
 def test_another_run_is_refused_by_what_differs(tmp_path):
-    RunFolder(tmp_path, CONFIG)
+    begun(tmp_path)
     before = (tmp_path / "config.yaml").read_text()
     other = changed(seed=3, flip=0.25, model={"num_stripes": 8, "test_frames": 2})
     with pytest.raises(ValueError, match="another run") as caught:
@@ -96,7 +121,7 @@ def test_somebody_elses_config_is_refused(tmp_path, text):
 
 
 def test_selected_checkpoints(tmp_path):
-    run = RunFolder(tmp_path, CONFIG)
+    run = begun(tmp_path)
     checkpoints(run, [0.3, 0.8, 0.5])
     assert run.epochs_done == 3
     for select, expected in (("last", 3), ("best", 2)):
@@ -107,14 +132,14 @@ def test_selected_checkpoints(tmp_path):
 
 
 def test_best_without_any_evaluation_is_refused(tmp_path):
-    run = RunFolder(tmp_path, CONFIG)
+    run = begun(tmp_path)
     checkpoints(run, [float("nan")])
     with pytest.raises(ValueError, match=r"set holdout, or select=last. Received: select='best'"):
         run.selected_model("best")
 
 
 def test_seconds_are_the_median_after_the_first_epoch(tmp_path):
-    run = RunFolder(tmp_path, CONFIG)
+    run = begun(tmp_path)
     run.log.write_text("epoch,seconds\n1,60\n")
     assert run.seconds_per_epoch() is None
     run.log.write_text("epoch,seconds\n1,60\n2,3\n3,9\n4,5\n")
@@ -122,25 +147,24 @@ def test_seconds_are_the_median_after_the_first_epoch(tmp_path):
 
 
 def test_results_carry_what_was_kept(tmp_path):
-    run = RunFolder(tmp_path, CONFIG)
-    run.finish({"system": "sta", "epoch": 7}, damaged={"a.jpg": 2})
+    run = begun(tmp_path)
+    run.finish({"system": "sta", "epoch": 7})
     results = json.loads(run.results.read_text())
     assert results == {
         "system": "sta",
         "epoch": 7,
         "untrained": None,
         "seconds_per_epoch": None,
-        "damaged_frames": {"a.jpg": 2},
         "versions": versions(),
     }
     run.keep("untrained", {"standard": {"map": 0.125}})
-    run.finish({}, damaged={})
+    run.finish({})
     assert json.loads(run.results.read_text())["untrained"] == {"standard": {"map": 0.125}}
     assert not list(tmp_path.glob("writing-*"))
 
 
 def test_callbacks_come_in_the_order_they_need(tmp_path):
-    run = RunFolder(tmp_path, CONFIG)
+    run = begun(tmp_path)
     callbacks = run.callbacks(None, changed(holdout_every=3, max_damaged=0.2))
     names = [type(callback).__name__ for callback in callbacks]
     # Scores and times are in the logs before they are written, and all is written before the epoch counts as done.
