@@ -61,6 +61,8 @@ class Baseline(TrackletModel):
         self.classifier = keras.layers.Dense(
             self.num_identities,
             use_bias=False,
+            # Small, as Luo et al. start it: the features take shape before the classifier pulls at them.
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
             dtype="float32",
             name="logits",
         )

@@ -74,7 +74,13 @@ class STA(TrackletModel):
         )
         self.spatial_average = SpatialAverage(dtype=policy, name="spatial_average")
         self.dense = keras.layers.Dense(self.dense_dim, dtype=policy, name="dense")
-        self.classifier = keras.layers.Dense(self.num_identities, use_bias=False, dtype="float32", name="logits")
+        self.classifier = keras.layers.Dense(
+            self.num_identities,
+            use_bias=False,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
+            dtype="float32",
+            name="logits",
+        )
 
     def aggregate(self, maps, mask):
         fused, attention = self.attention(maps, mask=mask, return_attention=True)
