@@ -22,6 +22,8 @@ class STA(TrackletModel):
         num_stripes: K horizontal stripes; the map's height must be divisible by it (Table 3: 2, 4, 8).
         fusion: use F1 and F2 (Table 1's "Fusion"), or F2 alone.
         regularization: lambda of equation 7, 0 for none (Table 1's "Reg").
+        bnneck: batch normalisation between X and the classifier, which the paper does not have. From random weights
+            the frames' common feature outweighs what differs, and without it the classifier hardly learns.
         seed: of the regularisation's frames.
         test_selection: which frames are embedded, see `kreid.layers.FrameSelection`.
         test_frames: how many (Table 2: 2, 4, 6, 8).
@@ -54,6 +56,7 @@ class STA(TrackletModel):
         num_stripes=4,
         fusion=True,
         regularization=0.1,
+        bnneck=False,
         seed=None,
         test_selection="evenly",
         test_frames=4,
@@ -65,6 +68,7 @@ class STA(TrackletModel):
         self.num_stripes = num_stripes
         self.fusion = fusion
         self.regularization = regularization
+        self.use_bnneck = bnneck
         self.seed = seed
         super().__init__(backbone, num_identities, test_selection=test_selection, test_frames=test_frames, **kwargs)
 
@@ -74,6 +78,11 @@ class STA(TrackletModel):
         )
         self.spatial_average = SpatialAverage(dtype=policy, name="spatial_average")
         self.dense = keras.layers.Dense(self.dense_dim, dtype=policy, name="dense")
+        self.bnneck = None
+        if self.use_bnneck:
+            self.bnneck = keras.layers.BatchNormalization(
+                momentum=0.9, epsilon=1e-5, center=False, dtype="float32", name="bnneck"
+            )
         self.classifier = keras.layers.Dense(
             self.num_identities,
             use_bias=False,
@@ -88,7 +97,8 @@ class STA(TrackletModel):
 
     def training_outputs(self, vector):
         vector = self.to_float32(vector)
-        return {"logits": self.classifier(vector), "embedding": vector}
+        seen = vector if self.bnneck is None else self.bnneck(vector)
+        return {"logits": self.classifier(seen), "embedding": vector}
 
     def get_config(self):
         config = super().get_config()
@@ -97,6 +107,7 @@ class STA(TrackletModel):
             num_stripes=self.num_stripes,
             fusion=self.fusion,
             regularization=self.regularization,
+            bnneck=self.use_bnneck,
             seed=self.seed,
         )
         return config

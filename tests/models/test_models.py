@@ -14,7 +14,14 @@ FRAMES = RNG.integers(0, 256, (4, 5, *SIZE, 3)).astype("uint8")
 LENGTHS = np.array([5, 1, 3, 0])
 CASES = {
     "baseline": {"embedding_dim": 24, "embedding_from": "pooled", "metric": "euclidean", "normalize": True},
-    "sta": {"embedding_dim": 24, "num_stripes": 2, "fusion": False, "regularization": 0.2, "test_frames": 3},
+    "sta": {
+        "embedding_dim": 24,
+        "num_stripes": 2,
+        "fusion": False,
+        "regularization": 0.2,
+        "bnneck": True,
+        "test_frames": 3,
+    },
 }
 
 
