@@ -133,7 +133,9 @@ def test_an_empty_folder_is_filled(tmp_path):
 
 def test_an_interruption_leaves_nothing(tmp_path):
     command = [sys.executable, "-m", "kreid.data.synthetic", str(tmp_path / "mars"), "--quiet"]
-    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL) as rendering:
+    # Background jobs of a shell ignore SIGINT, and their children inherit that.
+    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL, **heeding) as rendering:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob(".mars.*/bbox_train/*/*.jpg")):
             assert rendering.poll() is None and time.monotonic() < deadline

@@ -248,7 +248,14 @@ class TestResuming:
         main(arguments(expected, *settings))
         command = [sys.executable, str(RECIPE), *arguments(run, *settings)]
         for epochs in (1, 3):
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            process = subprocess.Popen(
+                command,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                # Background jobs of a shell ignore SIGINT, and their children inherit that.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
             while callbacks.read_state(run / "checkpoints")["epoch"] < epochs and process.poll() is None:
                 time.sleep(0.02)
             process.send_signal(kill)
