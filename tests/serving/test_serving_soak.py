@@ -13,7 +13,6 @@ from serving_samples import encode, random_tracklet  # noqa: E402
 from tensorflow_serving.apis import predict_pb2  # noqa: E402
 
 from kreid.serving import EmbeddingClient, EmbeddingServer  # noqa: E402
-from kreid.serving.client import ServingError  # noqa: E402
 
 pytestmark = pytest.mark.soak
 SECONDS = 60
@@ -87,5 +86,5 @@ def test_wrong_requests_do_not_disturb_right_ones(base_path, model):
             np.testing.assert_allclose(
                 client.embed_frames([random_tracklet(0, 3)])[0], expected[0], rtol=1e-4, atol=1e-5
             )
-            with pytest.raises(ServingError):
+            with pytest.raises(ValueError, match="resize it"):
                 client.embed_frames([np.zeros((2, 5, 5, 3), np.uint8)])
