@@ -24,6 +24,19 @@ def triplet_values(labels, x, margin, squared=False):
     return np.array(values)
 
 
+def min_max_value(labels, x):
+    """Returns equation 9 of TACAN, from equations 7 and 8."""
+    x = np.asarray(x, np.float64)
+    overall = x.mean(axis=0)
+    within = between = 0.0
+    for k in sorted(set(labels)):
+        members = [f for f, label in zip(x, labels, strict=True) if label == k]
+        mean = sum(members) / len(members)
+        within += sum((f - mean) @ (f - mean) for f in members)
+        between += len(members) * (mean - overall) @ (mean - overall)
+    return within / between
+
+
 def smoothed_values(labels, logits, smoothing):
     """Returns one cross-entropy per row."""
     logits = np.asarray(logits, np.float64)

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from kreid.distances import pairwise_cosine, pairwise_euclidean
-from kreid.losses import BatchHardTriplet, SmoothedIdentity, WeightedSum
+from kreid.losses import BatchHardTriplet, MinMax, SmoothedIdentity, WeightedSum
 from kreid.testing.losses import check_loss, value_and_gradient
 
 CASES = {
     "triplet": (BatchHardTriplet, {}),
     "triplet_soft": (BatchHardTriplet, {"margin": "soft", "distance": "squared_euclidean", "reduction": "sum"}),
+    "min_max": (MinMax, {}),
     "identity": (SmoothedIdentity, {"smoothing": 0.2}),
     "sum": (WeightedSum, {"losses": [SmoothedIdentity(), BatchHardTriplet("soft")], "weights": [0.5, 2.0]}),
 }
