@@ -21,6 +21,7 @@ _HOMES = {
     "random_clip": "clips",
     "chunk_clip": "clips",
     "adjacent_clip": "clips",
+    "adjacent_clips": "clips",
     "evenly": "clips",
     "PKSampler": "identities",
     "Augmentation": "augment",

@@ -79,6 +79,53 @@ def adjacent_clip(length, num_frames, rng):
     return rng.integers(length - num_frames + 1) + np.arange(num_frames)
 
 
+def adjacent_clips(length, num_frames, clip_length, rng):
+    """Draws several runs of consecutive frames, one after the other in time.
+
+    A tracklet of `num_frames` frames or more is cut into equal parts, as many
+    as there are runs, and each part gives one run: no frame comes twice. In a
+    shorter one the runs are spread evenly from its first frame to its last, so
+    that they overlap and every frame is shown. A tracklet shorter than a run
+    repeats its frames evenly, the same in every run.
+
+    Args:
+        length: int, frames of the tracklet.
+        num_frames: int, frames of all runs together.
+        clip_length: int, frames of one run, a divisor of `num_frames`.
+        rng: `np.random.Generator`.
+
+    Returns:
+        `int64` positions `(num_frames,)`, run after run.
+
+    Raises:
+        ValueError: if a number is below 1, or `clip_length` does not divide
+            `num_frames`.
+
+    Example:
+
+    >>> adjacent_clips(7, 9, 3, np.random.default_rng(0)).tolist()
+    [0, 1, 2, 2, 3, 4, 4, 5, 6]
+
+    Reference: Li et al., TACAN, 2020, section 3.1, divides a tracklet into
+    clips. Which of them a batch sees is kreid's choice.
+    """
+    _check(length, num_frames)
+    if clip_length < 1 or num_frames % clip_length:
+        raise ValueError(
+            "The frames are a whole number of runs; make `num_frames` a multiple of `clip_length`. "
+            f"Received: num_frames={num_frames}, clip_length={clip_length}"
+        )
+    runs = num_frames // clip_length
+    if length < clip_length:
+        return np.tile(np.arange(clip_length) * length // clip_length, runs)
+    if length < num_frames:
+        starts = np.arange(runs) * (length - clip_length) // max(1, runs - 1)
+    else:
+        edges = np.arange(runs + 1) * length // runs
+        starts = rng.integers(edges[:-1], edges[1:] - clip_length + 1)
+    return (starts[:, None] + np.arange(clip_length)).ravel()
+
+
 def evenly(length, count):
     """Spreads positions evenly: the middles of `count` equal parts.
 

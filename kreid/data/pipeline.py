@@ -13,12 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from kreid.data.augment import Augmentation
-from kreid.data.clips import adjacent_clip, chunk_clip, random_clip
+from kreid.data.clips import adjacent_clip, adjacent_clips, chunk_clip, random_clip
 from kreid.data.damage import DamageLog
 from kreid.data.frames import read_frames
 from kreid.data.identities import PKSampler
 
-_CLIPS = {"random": random_clip, "chunks": chunk_clip, "adjacent": adjacent_clip}
+_CLIPS = {"random": random_clip, "chunks": chunk_clip, "adjacent": adjacent_clip, "adjacent_clips": adjacent_clips}
 
 
 class TrainingPipeline:
@@ -31,15 +31,19 @@ class TrainingPipeline:
     Damage: a frame that cannot be read is taken out of its clip, which repeats
     its readable frames instead. A clip without any is replaced by another clip
     of the same person in the batch (of another person where there is none, the
-    label going along). `damage` counts both. The run stops with an error when
-    the share of distinct damaged frames among those tried exceeds
-    `max_damaged`, or a batch has no readable frame at all.
+    label going along); one of several clips of a tracklet repeats the nearest
+    of them instead. `damage` counts both. The run stops with an error when the
+    share of distinct damaged frames among those tried exceeds `max_damaged`, or
+    a batch has no readable frame at all.
 
     Args:
         tracklets: sequence of `Tracklet`, persons above 0.
         image_size: `(height, width)` of the frames.
         num_frames: int, T.
-        clips: `"random"`, `"chunks"` or `"adjacent"`, see `kreid.data.clips`.
+        clips: `"random"`, `"chunks"`, `"adjacent"` or `"adjacent_clips"`, see
+            `kreid.data.clips`.
+        clip_length: int, frames of one of several clips. Only
+            `"adjacent_clips"` reads it.
         persons_per_batch: int, P.
         tracklets_per_person: int, K.
         augmentation: an `Augmentation`.
@@ -63,6 +67,7 @@ class TrainingPipeline:
         image_size,
         num_frames,
         clips="random",
+        clip_length=4,
         persons_per_batch,
         tracklets_per_person,
         augmentation=None,
@@ -77,6 +82,12 @@ class TrainingPipeline:
             raise ValueError(f"`clips` must be one of {', '.join(map(repr, _CLIPS))}. Received: clips={clips!r}")
         if num_frames < 1:
             raise ValueError(f"`num_frames` must be at least 1. Received: num_frames={num_frames}")
+        several = clips == "adjacent_clips"
+        if several and (clip_length < 1 or num_frames % clip_length):
+            raise ValueError(
+                "`num_frames` must be a multiple of `clip_length`. "
+                f"Received: num_frames={num_frames}, clip_length={clip_length}"
+            )
         if steps_per_epoch is not None and steps_per_epoch < 1:
             raise ValueError(f"`steps_per_epoch` must be at least 1. Received: steps_per_epoch={steps_per_epoch}")
         if isinstance(targets, str) or not targets:
@@ -105,7 +116,8 @@ class TrainingPipeline:
         self.seed = seed
         self.batch_size = persons_per_batch * tracklets_per_person
         self.steps_per_epoch = steps_per_epoch or self._sampler.steps_per_epoch
-        self._clip = _CLIPS[clips]
+        self._clip_length = clip_length if several else num_frames
+        self._clip = functools.partial(adjacent_clips, clip_length=clip_length) if several else _CLIPS[clips]
         self._parallelism = parallelism or tf.data.AUTOTUNE
         self._paths = [path for tracklet in self._tracklets for path in tracklet.frames]
         self._lengths = np.array([len(tracklet) for tracklet in self._tracklets])
@@ -156,7 +168,9 @@ class TrainingPipeline:
         rows = np.concatenate(passes)[steps - steps[0] // whole * whole].ravel()
         # The third number keeps these draws apart from the sampler's.
         rng = np.random.default_rng((self.seed, epoch, 1))
-        frames = np.stack([self._starts[row] + self._clip(self._lengths[row], self.num_frames, rng) for row in rows])
+        frames = np.stack(
+            [self._starts[row] + self._clip(self._lengths[row], self.num_frames, rng=rng) for row in rows]
+        )
         numbers = self.augmentation.draw(len(rows), self.image_size, rng)
         return rows.astype(np.int32), frames.astype(np.int32), numbers
 
@@ -198,11 +212,16 @@ class TrainingPipeline:
             lambda: tf.numpy_function(self._note, [unread, row, tf.size(kept) == 0, tried], tf.int32),
             lambda: 0,
         )
-        usable = tf.gather(found, place)
-        # A clip without a readable frame becomes the black frame 0; its batch replaces it.
-        usable = tf.cond(tf.size(kept) > 0, lambda: tf.boolean_mask(usable, usable > 0), lambda: tf.constant([0]))
+        usable = tf.reshape(tf.gather(found, place), (-1, self._clip_length))
+        counts = tf.math.count_nonzero(usable, axis=1, dtype=tf.int32)
         with tf.control_dependencies([noted]):
-            source = tf.gather(usable, tf.range(self.num_frames) * tf.size(usable) // self.num_frames)
+            first = tf.argsort(tf.cast(usable == 0, tf.int32), axis=1, stable=True)
+            spread = tf.range(self._clip_length) * counts[:, None] // self._clip_length
+        filled = tf.gather(usable, tf.gather(first, spread, batch_dims=1), batch_dims=1)
+        numbers = tf.range(tf.size(counts))
+        apart = tf.abs(numbers[:, None] - numbers) + tf.where(counts > 0, 0, tf.size(counts))
+        # Where no clip has a readable frame, all become the black frame 0; their batch replaces them.
+        source = tf.reshape(tf.gather(filled, tf.argmin(apart, axis=1)), (-1,))
         return tf.gather(tf.pad(frames, [[1, 0], [0, 0], [0, 0], [0, 0]]), source)
 
     def _note(self, unread, row, nothing_left, tried):

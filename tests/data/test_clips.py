@@ -4,7 +4,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from kreid.data.clips import adjacent_clip, chunk_clip, evenly, random_clip
+from kreid.data.clips import adjacent_clip, adjacent_clips, chunk_clip, evenly, random_clip
 
 CLIPS = [random_clip, chunk_clip, adjacent_clip]
 
@@ -54,6 +54,45 @@ def test_adjacent_clips_are_runs_with_every_start():
     drawn = np.stack([adjacent_clip(9, 4, rng) for _ in range(300)])
     assert (np.diff(drawn, axis=1) == 1).all()
     assert set(drawn[:, 0].tolist()) == set(range(6))
+
+
+@pytest.mark.parametrize("length", [1, 3, 4, 5, 7, 15, 16, 17, 18, 40, 101])
+@pytest.mark.parametrize(("num_frames", "clip_length"), [(16, 4), (4, 4), (8, 4), (6, 1), (9, 3)])
+def test_several_adjacent_clips_cover_short_tracklets_and_share_long_ones(length, num_frames, clip_length):
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        positions = adjacent_clips(length, num_frames, clip_length, rng)
+        assert positions.shape == (num_frames,)
+        runs = positions.reshape(-1, clip_length)
+        if length < clip_length:
+            assert (runs == runs[0]).all()
+            counts = np.bincount(runs[0], minlength=length)
+            assert counts.max() - counts.min() <= 1
+            assert (np.diff(runs[0]) >= 0).all()
+            continue
+        assert (np.diff(runs, axis=1) == 1).all()
+        assert (np.diff(runs[:, 0]) >= 0).all()
+        if length <= num_frames:
+            assert set(positions.tolist()) == set(range(length))
+        else:
+            assert len(set(positions.tolist())) == num_frames
+            parts = len(runs)
+            for part, run in enumerate(runs):
+                assert part * length // parts <= run[0]
+                assert run[-1] < (part + 1) * length // parts
+
+
+def test_several_adjacent_clips_start_everywhere_in_their_parts():
+    rng = np.random.default_rng(0)
+    drawn = np.stack([adjacent_clips(13, 6, 3, rng) for _ in range(300)])
+    assert set(drawn[:, 0].tolist()) == {0, 1, 2, 3}
+    assert set(drawn[:, 3].tolist()) == {6, 7, 8, 9, 10}
+
+
+@pytest.mark.parametrize(("length", "num_frames", "clip_length"), [(0, 4, 2), (4, 0, 2), (9, 4, 0), (9, 6, 4)])
+def test_several_adjacent_clips_of_nothing(length, num_frames, clip_length):
+    with pytest.raises(ValueError, match=f"Received: .*num_frames={num_frames}"):
+        adjacent_clips(length, num_frames, clip_length, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("clip", CLIPS)

@@ -152,6 +152,31 @@ class TestTraining:
         assert pipeline.damage.tracklets == ()
         assert "4 damaged frames" in pipeline.damage.report()
 
+    def test_several_clips_of_adjacent_frames(self, make_tracklets):
+        tracklets = make_tracklets(frames=8)
+        pipeline = training(tracklets, clips="adjacent_clips", clip_length=3, num_frames=6, steps_per_epoch=3)
+        _, planned, _ = pipeline.plan(0)
+        times = np.concatenate([sources(frames)[2] for frames, _, _ in take(pipeline, 3)])
+        np.testing.assert_array_equal(times, planned % 8)
+        assert (np.diff(times.reshape(-1, 3), axis=1) == 1).all()
+        assert (times[:, 2] < 4).all()
+        assert (times[:, 3] >= 4).all()
+
+    def test_damage_stays_within_its_clip(self, make_tracklets):
+        tracklets = make_tracklets(frames=6)
+        for tracklet, lost in enumerate([(1,), (3, 4, 5), (0, 1), (0, 1, 2, 3, 4, 5)]):
+            for frame in lost:
+                Path(tracklets[2 * tracklet].frames[frame]).unlink()
+        pipeline = training(tracklets, clips="adjacent_clips", clip_length=2, num_frames=6)
+        found = {}
+        for frames, _, labels in take(pipeline, 2):
+            found.update(zip(shown(labels["logits"], frames), sources(frames)[2].tolist(), strict=True))
+        assert found[0, 0] == [0, 0, 2, 3, 4, 5]
+        assert found[1, 0] == [0, 1, 2, 2, 2, 2], "the last clip has no frame left and repeats its neighbour"
+        assert found[2, 0] == [2, 3, 2, 3, 4, 5]
+        assert (3, 0) not in found
+        assert pipeline.damage.tracklets == (tracklets[6].id,)
+
     def test_a_clip_without_readable_frames_becomes_another_of_the_same_person(self, make_tracklets):
         tracklets = make_tracklets()
         for path in tracklets[2].frames:
@@ -211,6 +236,7 @@ class TestTraining:
         [
             (dict(clips="all"), "Received: clips='all'"),
             (dict(num_frames=0), "Received: num_frames=0"),
+            (dict(clips="adjacent_clips", clip_length=3), "num_frames=4, clip_length=3"),
             (dict(steps_per_epoch=0), "Received: steps_per_epoch=0"),
             (dict(targets="logits"), "Received: targets='logits'"),
             (dict(image_size=(24, 0)), r"Received: image_size=\(24, 0\)"),
