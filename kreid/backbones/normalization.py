@@ -1,6 +1,7 @@
 """Batch normalisation by TensorFlow's fused kernel."""
 
 import keras
+from keras import ops
 
 
 @keras.saving.register_keras_serializable(package="kreid")
@@ -10,15 +11,23 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     Keras computes moments and normalisation by separate operations; the fused kernel shortens a training step of a
     residual network (`tests/benchmarks/batch_norm.py`), and lets the graph optimiser fold it into the convolution
     before it. The moving variance gets the unbiased variance of the batch, as in PyTorch. On other backends, and in
-    float64, it is Keras's own.
+    float64, it computes as Keras's own layer does.
+
+    Maps of several kinds may pass the layer, such as single frames and means of frames, whose statistics differ. Each
+    kind is a branch: scale and centre are shared, moving mean and variance are the branch's own.
 
     Args:
         momentum: of the moving mean and variance.
         epsilon: added to the variance.
+        branches: how many kinds of maps have moving statistics of their own.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
+    Call arguments:
+        inputs: maps.
+        branch: which branch's statistics are used and, in training, updated.
+
     Raises:
-        ValueError: for an option of Keras's layer that the kernel lacks.
+        ValueError: for an option of Keras's layer that the kernel lacks, or less than one branch.
 
     Input shape: `(batch, h, w, C)`.
     Output shape: the same.
@@ -31,7 +40,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     (0.0, 1.0)
     """
 
-    def __init__(self, momentum=0.99, epsilon=1e-3, **kwargs):
+    def __init__(self, momentum=0.99, epsilon=1e-3, branches=1, **kwargs):
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
         unfit = {"axis": self.axis != -1, "center": not self.center, "scale": not self.scale}
         if any(unfit.values()) or self.synchronized:
@@ -39,26 +48,73 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
                 "The fused kernel normalises the last axis, with scale and centre, on one device; use Keras's layer "
                 f"for anything else. Received: {', '.join(f'{key}={value!r}' for key, value in kwargs.items())}"
             )
+        if not isinstance(branches, int) or branches < 1:
+            raise ValueError(f"There is at least one branch, the first. Received: branches={branches!r}")
+        self.branches = branches
 
-    def call(self, inputs, training=None, mask=None):
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.statistics = [(self.moving_mean, self.moving_variance)]
+        for branch in range(1, self.branches):
+            added = [
+                self.add_weight(
+                    shape=(input_shape[-1],),
+                    name=f"moving_{name}_{branch}",
+                    initializer=initializer,
+                    trainable=False,
+                    autocast=False,
+                )
+                for name, initializer in (
+                    ("mean", self.moving_mean_initializer),
+                    ("variance", self.moving_variance_initializer),
+                )
+            ]
+            self.statistics.append(tuple(added))
+
+    def call(self, inputs, training=None, branch=0):
+        moving = self.statistics[branch]
+        learns = bool(training) and self.trainable
         if keras.backend.backend() != "tensorflow" or self.compute_dtype == "float64":
-            return super().call(inputs, training=training, mask=mask)
+            outputs, *batch = self._composed(inputs, *moving, learns)
+        else:
+            outputs, *batch = self._fused(inputs, *moving, learns)
+        if learns:
+            for statistic, value in zip(moving, batch, strict=True):
+                value = ops.cast(value, statistic.dtype)
+                statistic.assign(statistic * self.momentum + value * (1.0 - self.momentum))
+        return outputs
+
+    def _fused(self, inputs, mean, variance, learns):
         import tensorflow as tf
 
         gamma, beta = tf.cast(self.gamma, "float32"), tf.cast(self.beta, "float32")
-        if training and self.trainable:
-            outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-                inputs, gamma, beta, epsilon=self.epsilon, is_training=True
-            )
-            for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                moving.assign(moving * self.momentum + tf.cast(batch, moving.dtype) * (1.0 - self.momentum))
-            return outputs
-        return tf.compat.v1.nn.fused_batch_norm(
-            inputs,
-            gamma,
-            beta,
-            tf.cast(self.moving_mean, "float32"),
-            tf.cast(self.moving_variance, "float32"),
-            epsilon=self.epsilon,
-            is_training=False,
-        )[0]
+        given = {} if learns else {"mean": tf.cast(mean, "float32"), "variance": tf.cast(variance, "float32")}
+        return tf.compat.v1.nn.fused_batch_norm(inputs, gamma, beta, **given, epsilon=self.epsilon, is_training=learns)
+
+    def _composed(self, inputs, mean, variance, learns):
+        dtype = "float64" if self.compute_dtype == "float64" else "float32"
+        x = ops.cast(inputs, dtype)
+        if learns:
+            mean, variance = ops.moments(x, axes=tuple(range(len(x.shape) - 1)))
+        mean, variance, gamma, beta = (ops.cast(v, dtype) for v in (mean, variance, self.gamma, self.beta))
+        outputs = ops.batch_normalization(x, mean, variance, -1, offset=beta, scale=gamma, epsilon=self.epsilon)
+        return ops.cast(outputs, self.compute_dtype), mean, variance
+
+    def copy_statistics(self):
+        """Gives every branch the moving statistics of the first."""
+        first, *others = self.statistics
+        for branch in others:
+            for mine, theirs in zip(branch, first, strict=True):
+                mine.assign(theirs)
+
+    def load_own_variables(self, store):
+        """Loads a saved state; one without branches (four variables) serves all of them."""
+        if self.branches == 1 or len(store.keys()) != 4:
+            super().load_own_variables(store)
+            return
+        for position, variable in enumerate(self.weights[:4]):
+            variable.assign(store[str(position)])
+        self.copy_statistics()
+
+    def get_config(self):
+        return {**super().get_config(), "branches": self.branches}

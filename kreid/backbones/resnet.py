@@ -69,22 +69,22 @@ def _conv(filters, size, stride, bias, name, dtype):
 class _Unit(keras.layers.Layer):
     """Convolution, batch normalisation and, if asked, ReLU; padded like torchvision's."""
 
-    def __init__(self, filters, size, stride, arch, relu, conv_name, bn_name, **kwargs):
+    def __init__(self, filters, size, stride, arch, relu, branches, conv_name, bn_name, **kwargs):
         super().__init__(**kwargs)
         self.stride, self.relu = stride, relu
         self.pad = size // 2 if stride > 1 else 0
         self.conv = _conv(filters, size, stride, arch.conv_bias, conv_name, self.dtype_policy)
-        self.bn = FusedBatchNormalization(momentum=0.9, epsilon=arch.epsilon, dtype=self.dtype_policy, name=bn_name)
+        self.bn = FusedBatchNormalization(0.9, arch.epsilon, branches, dtype=self.dtype_policy, name=bn_name)
 
     def build(self, input_shape):
         height, width = (None if s is None else s + 2 * self.pad for s in input_shape[1:3])
         self.conv.build((input_shape[0], height, width, input_shape[3]))
         self.bn.build((*input_shape[:-1], self.conv.filters))
 
-    def call(self, x, training=None):
+    def call(self, x, training=None, branch=0):
         if self.pad:
             x = ops.pad(x, [(0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)])
-        x = self.bn(self.conv(x), training=training)
+        x = self.bn(self.conv(x), training=training, branch=branch)
         return ops.relu(x) if self.relu else x
 
     def compute_output_shape(self, input_shape):
@@ -112,13 +112,14 @@ class _SqueezeExcite(keras.layers.Layer):
 class _Block(keras.layers.Layer):
     """One residual block (He et al., 2016, figure 5), basic or bottleneck."""
 
-    def __init__(self, filters, stride, project, arch, prefix, **kwargs):
+    def __init__(self, filters, stride, project, arch, prefix, branches, **kwargs):
         super().__init__(name=prefix, **kwargs)
         out = filters * (4 if arch.bottleneck else 1)
 
         def unit(number, channels, size, unit_stride, relu):
             names = f"{prefix}_{number}_conv", f"{prefix}_{number}_bn"
-            return _Unit(channels, size, unit_stride, arch, relu, *names, dtype=self.dtype_policy, name=f"unit{number}")
+            arguments = (channels, size, unit_stride, arch, relu, branches)
+            return _Unit(*arguments, *names, dtype=self.dtype_policy, name=f"unit{number}")
 
         if arch.bottleneck:
             first, second = (stride, 1) if arch.stride_in_first else (1, stride)
@@ -142,14 +143,14 @@ class _Block(keras.layers.Layer):
         if self.gate is not None:
             self.gate.build(shape)
 
-    def call(self, x, training=None):
+    def call(self, x, training=None, branch=0):
         residual = x
         for unit in self.units:
-            residual = unit(residual, training=training)
+            residual = unit(residual, training=training, branch=branch)
         if self.gate is not None:
             residual = self.gate(residual)
         if self.shortcut is not None:
-            x = self.shortcut(x, training=training)
+            x = self.shortcut(x, training=training, branch=branch)
         return ops.relu(x + residual)
 
     def compute_output_shape(self, input_shape):
@@ -166,14 +167,20 @@ class Stage(keras.layers.Layer):
         blocks: the residual blocks, in order.
         stem: the unit before conv2 (first stage only).
         pool: max pooling follows the stem.
+        branches: the branches that pass this stage, see `StagedBackbone`; 0 is the frames'.
         **kwargs: base layer arguments.
+
+    Call arguments:
+        x: maps.
+        branch: the branch they are of, one of `branches`.
 
     Input shape: `(batch, h, w, C)` or `(batch, frames, h, w, C)`.
     Output shape: the same rank.
     """
 
-    def __init__(self, blocks, stem=None, pool=False, **kwargs):
+    def __init__(self, blocks, stem=None, pool=False, branches=(0,), **kwargs):
         super().__init__(**kwargs)
+        self.branches = tuple(branches)
         self.stem = stem
         self.pool = pool
         self.blocks = blocks
@@ -198,18 +205,25 @@ class Stage(keras.layers.Layer):
             size = [None if s is None else -(-s // 2) for s in size]
         return (batch, *size, channels)
 
-    def call(self, x, training=None):
+    def call(self, x, training=None, branch=0):
+        if branch not in self.branches:
+            raise ValueError(
+                f"Stage {self.name} has batch-norm statistics for the branches {self.branches}; build the backbone "
+                f"with more. Received: branch={branch!r}"
+            )
+        # The statistics' position among this stage's.
+        branch = self.branches.index(branch)
         frames = ops.shape(x)[:2] if len(x.shape) == 5 else None
         if frames is not None:
             x = ops.reshape(x, (-1, *x.shape[2:]))
         if self.stem is not None:
-            x = self.stem(x, training=training)
+            x = self.stem(x, training=training, branch=branch)
         if self.pool:
             # Zeros cannot win over activations that passed a ReLU, so zero padding equals padding with minus infinity.
             x = ops.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
             x = ops.max_pool(x, 3, strides=2, padding="valid")
         for block in self.blocks:
-            x = block(x, training=training)
+            x = block(x, training=training, branch=branch)
         return x if frames is None else ops.reshape(x, (*frames, *x.shape[1:]))
 
     def compute_output_shape(self, input_shape):
@@ -236,13 +250,16 @@ class StagedBackbone(keras.Model):
         width: channels of conv2, `None` for the architecture's own. Halving it quarters the weights.
         stem_stride: 4 as published (a convolution of stride 2 and max pooling), or 2 without the pooling: maps are
             then twice as high and wide, which suits frames of half the papers' size.
+        branches: stages (1 to 3) after which maps of another kind than frames' join, such as means over frames. They
+            pass the following stages by `stage(x, branch=1)` for those that join after stage 1, with the same weights
+            and moving batch-norm statistics of their own. Frames are branch 0.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Input shape: `(batch, H, W, 3)` or `(batch, frames, H, W, 3)`.
     Output shape: `(batch, h, w, C)` or `(batch, frames, h, w, C)`.
 
     Raises:
-        ValueError: for an unknown architecture, or a size or stride that does not fit.
+        ValueError: for an unknown architecture, or a size, stride or branch that does not fit.
 
     Example:
 
@@ -252,13 +269,31 @@ class StagedBackbone(keras.Model):
     >>> backbone.output_size, backbone.channels
     ((4, 2), 128)
 
+    Means over frames after the first stage, through the others:
+
+    >>> backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32), branches=(1,))
+    >>> x = backbone.stages[0](np.zeros((2, 4, 64, 32, 3), "float32")).numpy().mean(axis=1)
+    >>> for stage in backbone.stages[1:]:
+    ...     x = stage(x, branch=1)
+    >>> tuple(x.shape)
+    (2, 2, 1, 128)
+
     Reference: He et al., Deep Residual Learning for Image Recognition, 2016; Hu et al., Squeeze-and-Excitation
     Networks, 2018 (`se_resnet50`; the gate follows the last batch normalisation, reduction 16). `last_stride=1` follows
     the STA and MG-RAFA papers. Without weights, convolutions start from He's fan-out initialisation and the residual
     branches are not scaled down.
     """
 
-    def __init__(self, architecture, image_size=(256, 128), last_stride=2, width=None, stem_stride=4, **kwargs):
+    def __init__(
+        self,
+        architecture,
+        image_size=(256, 128),
+        last_stride=2,
+        width=None,
+        stem_stride=4,
+        branches=(),
+        **kwargs,
+    ):
         kwargs.setdefault("name", str(architecture))
         super().__init__(**kwargs)
         if architecture not in ARCHITECTURES:
@@ -280,11 +315,14 @@ class StagedBackbone(keras.Model):
         arch = ARCHITECTURES[architecture]
         if width is not None and (width < 8 or width % 8):
             raise ValueError(f"The width must be a positive multiple of 8. Received: width={width!r}")
+        if not set(branches) <= {1, 2, 3} or len(set(branches)) != len(branches):
+            raise ValueError(f"Branches join after stage 1, 2 or 3, each once. Received: branches={branches!r}")
         self.architecture = architecture
         self.image_size = tuple(int(s) for s in image_size)
         self.last_stride = last_stride
         self.width = width
         self.stem_stride = stem_stride
+        self.branches = tuple(sorted(branches))
         self.preprocessing = arch.preprocessing
         filters = width or arch.width
         self.channels = filters * 8 * (4 if arch.bottleneck else 1)
@@ -299,14 +337,16 @@ class StagedBackbone(keras.Model):
         policy = self.dtype_policy
         # A basic block needs no projection where neither the size nor the channels change.
         project = arch.bottleneck or index > 0
-        blocks = [
-            _Block(filters, stride if b == 0 else 1, project and b == 0, arch, f"{prefix}_block{b + 1}", dtype=policy)
-            for b in range(arch.blocks[index])
-        ]
+        # Only branches that joined before this stage pass it.
+        branches = (0, *(branch for branch in self.branches if branch <= index))
+        blocks = []
+        for b in range(arch.blocks[index]):
+            arguments = (filters, stride if b == 0 else 1, project and b == 0, arch, f"{prefix}_block{b + 1}")
+            blocks.append(_Block(*arguments, len(branches), dtype=policy))
         stem = None
         if index == 0:
-            stem = _Unit(stem_filters, 7, 2, arch, True, "conv1_conv", "conv1_bn", dtype=policy, name="conv1")
-        return Stage(blocks, stem, index == 0 and self.stem_stride == 4, dtype=policy, name=prefix)
+            stem = _Unit(stem_filters, 7, 2, arch, True, 1, "conv1_conv", "conv1_bn", dtype=policy, name="conv1")
+        return Stage(blocks, stem, index == 0 and self.stem_stride == 4, branches, dtype=policy, name=prefix)
 
     def build(self, input_shape):
         for stage in self.stages:
@@ -333,8 +373,40 @@ class StagedBackbone(keras.Model):
                 units += block.units + ([block.shortcut] if block.shortcut is not None else [])
         return {layer.name: layer for unit in units for layer in (unit.conv, unit.bn)}
 
+    def copy_statistics(self):
+        """Gives every branch the frames' batch-norm statistics, as after loading the weights of an image model."""
+        for layer in self.named_layers().values():
+            if isinstance(layer, FusedBatchNormalization):
+                layer.copy_statistics()
+
+    def with_branches(self, branches):
+        """This backbone if it has these branches, else a copy of it that has.
+
+        Args:
+            branches: stages after which maps join, see `StagedBackbone`.
+
+        Returns:
+            A `StagedBackbone` with at least these branches; in a copy, all of them start from the frames' statistics.
+        """
+        if set(branches) <= set(self.branches):
+            return self
+        copy = type(self).from_config({**self.get_config(), "branches": sorted({*self.branches, *branches})})
+        if self.built:
+            copy.build((None, *self.image_size, 3))
+            copied = {variable.path.removeprefix(copy.path): variable for variable in copy.weights}
+            for variable in self.weights:
+                copied[variable.path.removeprefix(self.path)].assign(variable)
+            copy.copy_statistics()
+        # From whole to part, as setting it on a whole sets it on the parts.
+        for mine, theirs in zip(copy._parts(), self._parts(), strict=True):
+            mine.trainable = theirs.trainable
+        return copy
+
+    def _parts(self):
+        return [self, *self.stages, *self.named_layers().values()]
+
     def load_pretrained(self, weights):
-        """Loads weights: `"imagenet"` (resnet50_v1 only) or a file.
+        """Loads weights: `"imagenet"` (resnet50_v1 only) or a file. Branches that it lacks get the frames' statistics.
 
         Args:
             weights: `"imagenet"`, a keras.applications file without top (`.h5`), or a file that
@@ -382,7 +454,10 @@ class StagedBackbone(keras.Model):
             )
         source = keras.applications.ResNet50(include_top=False, weights=weights, input_shape=(*self.image_size, 3))
         for name, layer in self.named_layers().items():
-            layer.set_weights(source.get_layer(name).get_weights())
+            values = source.get_layer(name).get_weights()
+            for variable, value in zip(layer.weights[: len(values)], values, strict=True):
+                variable.assign(value)
+        self.copy_statistics()
 
     def get_config(self):
         config = super().get_config()
@@ -392,11 +467,12 @@ class StagedBackbone(keras.Model):
             last_stride=self.last_stride,
             width=self.width,
             stem_stride=self.stem_stride,
+            branches=self.branches,
         )
         return config
 
 
-def build(name, image_size=(256, 128), last_stride=2, weights=None, width=None, stem_stride=4, **kwargs):
+def build(name, image_size=(256, 128), last_stride=2, weights=None, width=None, stem_stride=4, branches=(), **kwargs):
     """Makes a backbone, built and, if asked, with weights.
 
     Args:
@@ -406,6 +482,7 @@ def build(name, image_size=(256, 128), last_stride=2, weights=None, width=None, 
         weights: `None` for random, `"imagenet"`, or a file; see `StagedBackbone.load_pretrained`.
         width: channels of conv2, `None` for the architecture's own.
         stem_stride: 4, or 2 for a stem without pooling.
+        branches: stages after which maps of another kind join; see `StagedBackbone`.
         **kwargs: base layer arguments.
 
     Returns:
@@ -420,7 +497,7 @@ def build(name, image_size=(256, 128), last_stride=2, weights=None, width=None, 
     >>> kreid.backbones.build("resnet18", image_size=(128, 64), width=32).count_params()
     2803680
     """
-    backbone = StagedBackbone(name, image_size, last_stride, width, stem_stride, **kwargs)
+    backbone = StagedBackbone(name, image_size, last_stride, width, stem_stride, branches, **kwargs)
     backbone.build((None, *backbone.image_size, 3))
     if weights is not None:
         backbone.load_pretrained(weights)

@@ -81,5 +81,38 @@ def test_options_that_the_kernel_lacks():
 def test_float64_and_config():
     made = layer(dtype="float64")
     assert made(MAPS, training=True).dtype == "float64"
-    twin = FusedBatchNormalization.from_config(layer(name="bn").get_config())
-    assert (twin.name, twin.momentum, twin.epsilon) == ("bn", 0.8, 1e-3)
+    twin = FusedBatchNormalization.from_config(FusedBatchNormalization(0.8, branches=3, name="bn").get_config())
+    assert (twin.name, twin.momentum, twin.epsilon, twin.branches) == ("bn", 0.8, 1e-3, 3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_branches_share_scale_and_centre_and_keep_their_statistics_apart(dtype):
+    made = FusedBatchNormalization(0.8, branches=3, dtype=dtype)
+    made.build(MAPS.shape)
+    assert len(made.trainable_weights) == 2
+    assert len(made.weights) == 8
+    other = (MAPS * 2 - 7).astype(dtype)
+    trained = made(MAPS.astype(dtype), training=True), made(other, training=True, branch=2)
+    # The same maps but for place and scale: normalised by the batch they are equal.
+    np.testing.assert_allclose(*trained, rtol=1e-2, atol=1e-2)
+    alone = FusedBatchNormalization(0.8, dtype=dtype)
+    alone(other, training=True)
+    for mine, theirs in zip(made.statistics[2], alone.statistics[0], strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(made(other, branch=2), alone(other))
+    np.testing.assert_array_equal(made.statistics[1][0], np.zeros(5))
+    np.testing.assert_array_equal(made.statistics[1][1], np.ones(5))
+    made.copy_statistics()
+    np.testing.assert_array_equal(made(other, branch=2), made(other))
+    with pytest.raises(ValueError, match=r"at least one branch.*branches=0"):
+        FusedBatchNormalization(branches=0)
+
+
+def test_float64_is_kerass_own():
+    made, plain = layer(dtype="float64"), keras.layers.BatchNormalization(momentum=0.8, epsilon=1e-3, dtype="float64")
+    plain.build(MAPS.shape)
+    plain.set_weights(made.get_weights())
+    for training in (True, False):
+        np.testing.assert_allclose(made(MAPS, training=training), plain(MAPS, training=training), rtol=1e-12)
+    for mine, theirs in zip(made.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6)

@@ -92,6 +92,69 @@ def test_revived_from_config():
     np.testing.assert_array_equal(first(x), twin(x))
 
 
+def through(backbone, x, first, branch):
+    for stage in backbone.stages[first:]:
+        x = stage(x, branch=branch)
+    return x.numpy()
+
+
+def test_branches_have_statistics_in_the_stages_they_pass():
+    plain = build("resnet_tiny", image_size=(64, 32))
+    backbone = build("resnet_tiny", image_size=(64, 32), branches=(3, 1))
+    assert [stage.branches for stage in backbone.stages] == [(0,), (0, 1), (0, 1), (0, 1, 3)]
+    assert len(backbone.trainable_weights) == len(plain.trainable_weights)
+    # A tiny stage has three normalisations: two in the block, one in the shortcut.
+    assert len(backbone.weights) - len(plain.weights) == 2 * 3 * (1 + 1 + 2)
+    maps = np.asarray(backbone.stages[0](RNG.normal(size=(4, 64, 32, 3)).astype("float32")))
+    before = through(backbone, maps, 1, 0)
+    backbone.stages[1](maps, training=True, branch=1)
+    np.testing.assert_array_equal(through(backbone, maps, 1, 0), before)
+    assert np.abs(through(backbone, maps, 1, 1) - before).max() > 1e-3
+    with pytest.raises(ValueError, match=r"conv3 has .* \(0, 1\).*branch=3"):
+        backbone.stages[1](maps, branch=3)
+
+
+def test_weights_without_branches_serve_a_backbone_with_them(tmp_path):
+    first = randomised(build("resnet_tiny", image_size=(64, 32)))
+    first.save_weights(tmp_path / "a.weights.h5")
+    maps = np.asarray(first.stages[0](RNG.normal(size=(2, 64, 32, 3)).astype("float32")))
+    expected = through(first, maps, 1, 0)
+    copied = first.with_branches((1, 2))
+    assert copied.branches == (1, 2)
+    assert copied.with_branches((2,)) is copied
+    for twin in (build("resnet_tiny", (64, 32), weights=tmp_path / "a.weights.h5", branches=(1, 2)), copied):
+        np.testing.assert_array_equal(through(twin, maps, 1, 1), expected)
+    # What a file says of the branches counts.
+    copied.stages[1](maps, training=True, branch=1)
+    copied.save_weights(tmp_path / "b.weights.h5")
+    again = build("resnet_tiny", (64, 32), weights=tmp_path / "b.weights.h5", branches=(1, 2))
+    np.testing.assert_array_equal(through(again, maps, 1, 1), through(copied, maps, 1, 1))
+    with pytest.raises(ValueError, match="does not fit"):
+        build("resnet_tiny", (64, 32), weights=tmp_path / "b.weights.h5", branches=(1, 2, 3))
+
+
+def test_a_copy_with_branches_is_frozen_where_the_original_is():
+    first = build("resnet_tiny", image_size=(64, 32))
+    first.stages[0].trainable = False
+    first.named_layers()["conv3_block1_1_bn"].trainable = False
+    copied = first.with_branches((1,))
+    names = [[weight.path for weight in one.trainable_weights] for one in (first, copied)]
+    assert names[0] == names[1]
+    unbuilt = StagedBackbone("resnet_tiny", (64, 32)).with_branches((1,))
+    assert not unbuilt.built
+
+
+def test_imagenet_weights_serve_all_branches(tmp_path):
+    theirs = randomised(keras.applications.ResNet50(include_top=False, weights=None, input_shape=(64, 64, 3)))
+    theirs.save(tmp_path / "notop.h5")
+    ours = build("resnet50_v1", image_size=(64, 64), weights=tmp_path / "notop.h5", branches=(2,))
+    maps = ours.stages[1](ours.stages[0](RNG.normal(size=(1, 64, 64, 3)).astype("float32")))
+    np.testing.assert_array_equal(through(ours, maps, 2, 0), through(ours, maps, 2, 2))
+    layer = ours.named_layers()["conv5_block3_3_bn"]
+    for mine, saved in zip(layer.statistics[1], theirs.get_layer(layer.name).get_weights()[2:], strict=True):
+        np.testing.assert_array_equal(mine, saved)
+
+
 def multiplications(backbone):
     """Multiply-adds of all convolutions and dense layers for one frame, from shapes alone."""
     total, shape = 0, (None, *backbone.image_size, 3)
@@ -125,6 +188,8 @@ def test_cost_of_resnet50():
         ({"name": "resnet19"}, r"Did you mean 'resnet18'.*architecture='resnet19'"),
         ({"name": "resnet18", "last_stride": 3}, "last_stride=3"),
         ({"name": "resnet18", "stem_stride": 1}, "stem_stride=1"),
+        ({"name": "resnet18", "branches": (4,)}, r"stage 1, 2 or 3.*branches=\(4,\)"),
+        ({"name": "resnet18", "branches": (1, 1)}, r"each once.*branches=\(1, 1\)"),
         ({"name": "resnet18", "image_size": (16, 128)}, r"at least 32 pixels.*image_size=\(16, 128\)"),
         ({"name": "resnet18", "width": 5}, "multiple of 8.*width=5"),
         ({"name": "resnet18", "weights": "imagenet"}, "resnet50_v1.*architecture='resnet18'"),
