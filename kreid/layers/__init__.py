@@ -1,17 +1,23 @@
 """Layers that turn frame features or maps into fewer frames or one embedding."""
 
+from kreid.layers.clip_attention import ClipAttention
 from kreid.layers.frame_average import FrameAverage
 from kreid.layers.frame_preprocessing import FramePreprocessing
 from kreid.layers.frame_selection import FrameSelection
+from kreid.layers.frames_to_clips import FramesToClips
 from kreid.layers.lengths_to_mask import LengthsToMask
 from kreid.layers.spatial_average import SpatialAverage
 from kreid.layers.spatial_temporal_attention import SpatialTemporalAttention
+from kreid.layers.temporal_attention import TemporalAttention
 
 __all__ = [
+    "ClipAttention",
     "FrameAverage",
     "FramePreprocessing",
     "FrameSelection",
+    "FramesToClips",
     "LengthsToMask",
     "SpatialAverage",
     "SpatialTemporalAttention",
+    "TemporalAttention",
 ]

@@ -13,6 +13,8 @@ class FrameAverage(keras.layers.Layer):
     Masking: masked frames weigh nothing, whatever they hold. A tracklet with no real frame gives zeros.
 
     Args:
+        axis: of the frames. With 2 the frames of each clip are averaged apart: `clips` stands before `frames` in all
+            shapes below.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -24,7 +26,7 @@ class FrameAverage(keras.layers.Layer):
     Output shape: `(batch, ...)`; attention `(batch, frames)`, float32, summing to 1.
 
     Raises:
-        ValueError: for inputs without a frame axis.
+        ValueError: for another axis, or inputs without it.
 
     Example:
 
@@ -35,27 +37,36 @@ class FrameAverage(keras.layers.Layer):
     Reference: average pooling over time, for instance "Baseline + TL + Avg" in Table 1 of Fu et al., STA, 2019.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, axis=1, **kwargs):
         super().__init__(**kwargs)
+        if axis not in (1, 2):
+            raise ValueError(f"Frames are on axis 1, or 2 behind clips. Received: axis={axis!r}")
+        self.axis = axis
         self.supports_masking = True
 
     def build(self, input_shape):
-        if len(input_shape) < 3:
+        if len(input_shape) < self.axis + 2:
+            layout = "batch, frames" if self.axis == 1 else "batch, clips, frames"
             raise ValueError(
-                f"Frames must be (batch, frames, features...). Received: inputs of shape {tuple(input_shape)!r}"
+                f"Frames must be ({layout}, features...). Received: inputs of shape {tuple(input_shape)!r}"
             )
 
     def call(self, inputs, mask=None, return_attention=False):
-        mask = mask_of(inputs, mask)
+        mask = mask_of(inputs, mask, self.axis)
         real = ops.cast(mask, "float32")
-        weights = real / ops.maximum(ops.sum(real, axis=1, keepdims=True), 1.0)
+        weights = real / ops.maximum(ops.sum(real, axis=-1, keepdims=True), 1.0)
         x = ops.where(spread(mask, inputs), ops.cast(inputs, "float32"), 0.0)
-        output = ops.cast(ops.sum(x * spread(weights, inputs), axis=1), self.compute_dtype)
+        output = ops.cast(ops.sum(x * spread(weights, inputs), axis=self.axis), self.compute_dtype)
         return (output, weights) if return_attention else output
 
     def compute_mask(self, inputs, previous_mask=None):
         return None
 
     def compute_output_spec(self, inputs, mask=None, return_attention=False):
-        output = keras.KerasTensor((inputs.shape[0], *inputs.shape[2:]), dtype=self.compute_dtype)
-        return (output, keras.KerasTensor(inputs.shape[:2], dtype="float32")) if return_attention else output
+        shape = inputs.shape
+        output = keras.KerasTensor((*shape[: self.axis], *shape[self.axis + 1 :]), dtype=self.compute_dtype)
+        weights = keras.KerasTensor(shape[: self.axis + 1], dtype="float32")
+        return (output, weights) if return_attention else output
+
+    def get_config(self):
+        return {**super().get_config(), "axis": self.axis}

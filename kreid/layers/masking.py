@@ -3,10 +3,10 @@
 from keras import ops
 
 
-def mask_of(inputs, mask):
-    """The mask as bool `(batch, frames)`, all True where there is none."""
+def mask_of(inputs, mask, axis=1):
+    """The mask as bool `(batch, frames)`, or up to another axis of the frames; all True where there is none."""
     if mask is None:
-        return ops.ones(ops.shape(inputs)[:2], dtype="bool")
+        return ops.ones(ops.shape(inputs)[: axis + 1], dtype="bool")
     return ops.cast(mask, "bool")
 
 
@@ -14,3 +14,12 @@ def spread(values, inputs):
     """`(batch, frames, ...)` values with as many trailing axes of size 1 as `inputs` needs."""
     missing = len(inputs.shape) - len(values.shape)
     return ops.reshape(values, (*ops.shape(values), *(1,) * missing))
+
+
+def masked_softmax(scores, mask):
+    """Softmax over the last axis among the entries that are real; zeros for the others, and where none is real."""
+    scores = ops.where(mask, scores, -1e30)
+    powers = ops.exp(scores - ops.stop_gradient(ops.max(scores, axis=-1, keepdims=True)))
+    powers = ops.where(mask, powers, 0.0)
+    total = ops.sum(powers, axis=-1, keepdims=True)
+    return powers / ops.where(total > 0, total, 1.0)

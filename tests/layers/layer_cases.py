@@ -8,9 +8,11 @@ LENGTHS = np.array([4, 0, 1, 3, 2], "int32")
 PIXELS = RNG.integers(0, 256, (3, 4, 6, 4, 3)).astype("uint8")
 
 CASES = {
+    "ClipAttention": ({"embedding_dim": 3, "weighting": "sigmoid"}, MAPS[:, :, 0, 0], {"attention": True}),
     "FrameAverage": ({}, MAPS, {"attention": True}),
     "FramePreprocessing": ({"mode": "caffe"}, PIXELS, {"masked": False}),
     "FrameSelection": ({"strategy": "evenly", "num_frames": 3}, (MAPS, LENGTHS), {"masked": False}),
+    "FramesToClips": ({"clip_length": 3}, MAPS, {}),
     "LengthsToMask": ({}, (MAPS, LENGTHS), {"masked": False}),
     "SpatialAverage": ({}, MAPS, {"masked": False}),
     "SpatialTemporalAttention": (
@@ -18,4 +20,5 @@ CASES = {
         MAPS,
         {"attention": True},
     ),
+    "TemporalAttention": ({"hidden_dim": 5}, MAPS, {"attention": True}),
 }

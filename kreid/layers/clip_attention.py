@@ -1,0 +1,116 @@
+"""From the clips of a tracklet to its embedding."""
+
+import keras
+from keras import ops
+
+from kreid.layers.masking import mask_of, masked_softmax
+
+WEIGHTINGS = ("average", "linear", "sigmoid", "softmax")
+
+
+@keras.saving.register_keras_serializable(package="kreid")
+class ClipAttention(keras.layers.Layer):
+    """Embeds the clips of a tracklet and averages them, each by its own weight.
+
+    A Dense layer T embeds each clip vector (equation 2), another one W gives its weight, `w_i = W . f_Ci` (equation 1),
+    and the tracklet's embedding is `f = 1/m sum_i w_i T(f_Ci)` over its m clips (equation 3). A clip is weighed on its
+    own, so that more clips of the same content change nothing.
+
+    Masking: masked clips weigh nothing, whatever they hold, and m counts the others. A tracklet with no real clip gives
+    zeros. The number of clips is free.
+
+    Args:
+        embedding_dim: D, length of the embedding.
+        weighting: what becomes of the weight: `"linear"` leaves it as it is, `"sigmoid"` keeps it in (0, 1),
+            `"softmax"` makes the weights of a tracklet sum to 1, without the 1/m, and `"average"` has no weights (Table
+            1 without "CA").
+        **kwargs: base layer arguments, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: clip vectors.
+        mask: optional bool, True on real clips.
+        return_attention: also return the weight of each clip.
+
+    Input shape: `(batch, clips, C)`; mask `(batch, clips)`.
+    Output shape: `(batch, D)`; attention `(batch, clips)`, float32: the w of equation 3, ones for `"average"`, 0 for
+        masked clips.
+
+    Raises:
+        ValueError: for an argument out of its range, or inputs of another rank.
+
+    Example:
+
+    >>> clips = np.random.default_rng(0).random((2, 5, 16), "float32")
+    >>> embedding, weights = kreid.layers.ClipAttention(embedding_dim=8)(clips, return_attention=True)
+    >>> tuple(embedding.shape), tuple(weights.shape)
+    ((2, 8), (2, 5))
+
+    Reference: Li et al., TACAN: Temporal Aggregation with Clip-level Attention for Video-based Person
+    Re-identification, 2020, equations 1 to 3. Where the paper is silent: the weight has a bias that starts at 1, and W
+    starts at 0, so that training starts from the mean (of linear weights; sigmoids start at 0.73); T is linear.
+    `"sigmoid"` and `"softmax"` are not in the paper.
+    """
+
+    def __init__(self, embedding_dim=1024, weighting="linear", **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(embedding_dim, int) or embedding_dim < 1:
+            raise ValueError(f"The embedding needs at least one value. Received: embedding_dim={embedding_dim!r}")
+        if weighting not in WEIGHTINGS:
+            raise ValueError(f"Choose one of {', '.join(WEIGHTINGS)}. Received: weighting={weighting!r}")
+        self.embedding_dim = embedding_dim
+        self.weighting = weighting
+        self.transform = keras.layers.Dense(embedding_dim, dtype=self.dtype_policy, name="transform")
+        self.weigh = None
+        if weighting != "average":
+            # Softmax does not see a bias, which would be a dead weight.
+            self.weigh = keras.layers.Dense(
+                1,
+                use_bias=weighting != "softmax",
+                kernel_initializer="zeros",
+                bias_initializer="ones",
+                dtype="float32",
+                name="weigh",
+            )
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        if len(input_shape) != 3:
+            raise ValueError(
+                f"Clip vectors must be (batch, clips, C). Received: inputs of shape {tuple(input_shape)!r}"
+            )
+        self.transform.build(input_shape)
+        if self.weigh is not None:
+            self.weigh.build(input_shape)
+
+    def call(self, inputs, mask=None, return_attention=False):
+        mask = mask_of(inputs, mask)
+        clips = ops.where(mask[..., None], inputs, 0)
+        weights = self._weights(ops.cast(clips, "float32"), mask)
+        embedded = ops.cast(self.transform(clips), "float32")
+        output = ops.sum(weights[..., None] * embedded, axis=1)
+        if self.weighting != "softmax":
+            output = output / ops.maximum(ops.sum(ops.cast(mask, "float32"), axis=1, keepdims=True), 1.0)
+        output = ops.cast(output, self.compute_dtype)
+        return (output, weights) if return_attention else output
+
+    def _weights(self, clips, mask):
+        if self.weighting == "average":
+            return ops.cast(mask, "float32")
+        weights = self.weigh(clips)[..., 0]
+        if self.weighting == "softmax":
+            return masked_softmax(weights, mask)
+        if self.weighting == "sigmoid":
+            weights = ops.sigmoid(weights)
+        return ops.where(mask, weights, 0.0)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return None
+
+    def compute_output_spec(self, inputs, mask=None, return_attention=False):
+        output = keras.KerasTensor((inputs.shape[0], self.embedding_dim), dtype=self.compute_dtype)
+        return (output, keras.KerasTensor(inputs.shape[:2], dtype="float32")) if return_attention else output
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(embedding_dim=self.embedding_dim, weighting=self.weighting)
+        return config
