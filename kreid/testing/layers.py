@@ -18,7 +18,7 @@ _BASE_KEYS = {"name", "trainable", "dtype"}
 _LOOSE = {"mixed_bfloat16": 0.05, "mixed_float16": 0.01}
 
 
-def check_layer(layer_class, kwargs, inputs, *, masked=True, attention=False, saved=True):
+def check_layer(layer_class, kwargs, inputs, *, masked=True, attention=False, saved=True, any_length=True):
     """Checks that a layer keeps kreid's contract; for layers of one's own too.
 
     What is checked:
@@ -30,8 +30,8 @@ def check_layer(layer_class, kwargs, inputs, *, masked=True, attention=False, sa
     - (masked, and `call` takes `training`) in training too, NaN in padding leaves outputs, added losses and gradients
       finite, and padding gets no gradient from outputs and added losses together;
     - every trainable weight gets a gradient that is not zero;
-    - batch and length may be unknown, the symbolic shapes and dtypes are the real ones, and (attention) the form that
-      returns attention is symbolic too;
+    - batch and (any_length) length may be unknown, the symbolic shapes and dtypes are the real ones, and (attention)
+      the form that returns attention is symbolic too;
     - under `mixed_bfloat16` and `mixed_float16` outputs are finite and near the float32 ones;
     - a model with the layer saves, loads and (TensorFlow) exports, with equal outputs.
 
@@ -43,6 +43,7 @@ def check_layer(layer_class, kwargs, inputs, *, masked=True, attention=False, sa
         masked: the layer takes `mask`.
         attention: the layer takes `return_attention`.
         saved: the layer can stand in a model of its own.
+        any_length: the second axis may have any length, as frames have; `False` for a layer made for one.
 
     Returns:
         The output, as NumPy.
@@ -63,14 +64,14 @@ def check_layer(layer_class, kwargs, inputs, *, masked=True, attention=False, sa
     _require(_finite(expected), "outputs are finite")
     _check_config(layer_class, layer, kwargs, arguments, expected)
     if masked:
-        _check_masks(layer, inputs, attention)
+        _check_masks(layer, inputs, attention, any_length)
         if "training" in inspect.signature(layer_class.call).parameters:
             _check_training(layer_class, layer, kwargs, inputs)
     _check_weights(layer, arguments)
-    _check_symbolic(layer, arguments, expected, attention)
+    _check_symbolic(layer, arguments, expected, attention, any_length)
     _check_policies(layer_class, layer, kwargs, arguments, expected)
     if saved:
-        _check_saved(layer, arguments, expected)
+        _check_saved(layer, arguments, expected, any_length)
     return expected
 
 
@@ -92,7 +93,7 @@ def _check_config(layer_class, layer, kwargs, arguments, expected):
     _require(_equal(_numpy(twin(*arguments)), expected), "the layer revived from its config gives equal outputs")
 
 
-def _check_masks(layer, inputs, attention):
+def _check_masks(layer, inputs, attention, any_length):
     lengths, mask = _some_padded(inputs)
     extra = {"return_attention": True} if attention else {}
     filled = functools.partial(_filled, inputs, mask)
@@ -105,7 +106,7 @@ def _check_masks(layer, inputs, attention):
         _require(not gradient[~mask].any(), "padding gets no gradient")
     whole = _numpy(layer(filled(0), mask=mask))
     for row, length in enumerate(lengths):
-        if length:
+        if length == inputs.shape[1] or (length and any_length):
             alone = _numpy(layer(inputs[row : row + 1, :length]))
             pairs = zip(tree.flatten(alone), tree.flatten(whole), strict=True)
             same = all(_near(one[0], _cut(padded[row], one[0]), 1e-5) for one, padded in pairs)
@@ -158,8 +159,8 @@ def _check_weights(layer, arguments):
         _require(gradient is not None and np.abs(gradient).max() > 0, f"the weight {variable.path} gets a gradient")
 
 
-def _check_symbolic(layer, arguments, expected, attention):
-    symbolic = [_symbolic(array) for array in arguments]
+def _check_symbolic(layer, arguments, expected, attention, any_length):
+    symbolic = [_symbolic(array, any_length) for array in arguments]
     forms = [{}, {"return_attention": True}] if attention else [{}]
     for extra in forms:
         real = _numpy(layer(*arguments, **extra))
@@ -171,7 +172,10 @@ def _check_symbolic(layer, arguments, expected, attention):
             _require(s.dtype == str(r.dtype), f"the symbolic dtype {s.dtype} is that of the real output, {r.dtype}")
     model = keras.Model(symbolic, layer(*symbolic))
     _require(_close(_numpy(model(list(arguments))), expected, 1e-5), "in a model the outputs are the same")
-    shorter = [a[1:, :2] if a.ndim > 1 else np.minimum(a[1:], 2) for a in arguments]
+    if any_length:
+        shorter = [a[1:, :2] if a.ndim > 1 else np.minimum(a[1:], 2) for a in arguments]
+    else:
+        shorter = [a[1:] for a in arguments]
     _require(
         _close(_numpy(model(shorter)), _numpy(layer(*shorter)), 1e-5), "another batch and length go through the model"
     )
@@ -191,8 +195,8 @@ def _check_policies(layer_class, layer, kwargs, arguments, expected):
         _require(_close(outputs, floats, tolerance * max(scale, 1e-6)), f"outputs under {policy} are near float32's")
 
 
-def _check_saved(layer, arguments, expected):
-    symbolic = [_symbolic(array) for array in arguments]
+def _check_saved(layer, arguments, expected, any_length):
+    symbolic = [_symbolic(array, any_length) for array in arguments]
     model = keras.Model(symbolic, layer(*symbolic))
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.keras"
@@ -208,8 +212,8 @@ def _check_saved(layer, arguments, expected):
             _require(_close(outputs, expected, 1e-5), "the exported graph gives equal outputs")
 
 
-def _symbolic(array):
-    shape = (None, *array.shape[2:]) if array.ndim > 1 else ()
+def _symbolic(array, any_length):
+    shape = (None if any_length else array.shape[1], *array.shape[2:]) if array.ndim > 1 else ()
     return keras.Input(shape, dtype=str(array.dtype))
 
 

@@ -5,6 +5,8 @@ import numpy as np
 RNG = np.random.default_rng(7)
 MAPS = RNG.random((5, 4, 4, 2, 6), dtype="float32")
 LENGTHS = np.array([4, 0, 1, 3, 2], "int32")
+VECTORS = RNG.random((5, 4, 6), dtype="float32")
+WEIGHTS = RNG.random((5, 4), dtype="float32")
 PIXELS = RNG.integers(0, 256, (3, 4, 6, 4, 3)).astype("uint8")
 
 CASES = {
@@ -13,7 +15,12 @@ CASES = {
     "FramePreprocessing": ({"mode": "caffe"}, PIXELS, {"masked": False}),
     "FrameSelection": ({"strategy": "evenly", "num_frames": 3}, (MAPS, LENGTHS), {"masked": False}),
     "FramesToClips": ({"clip_length": 3}, MAPS, {}),
+    "FrameWeights": ({}, WEIGHTS, {}),
+    "InterFrameDistance": ({}, VECTORS, {}),
+    "InterFrameRelation": ({"relation_dim": 5, "hidden_dims": (7, 3)}, VECTORS, {}),
+    "IntraFrameAttention": ({}, VECTORS, {}),
     "LengthsToMask": ({}, (MAPS, LENGTHS), {"masked": False}),
+    "SemanticAttention": ({}, VECTORS, {"masked": False, "attention": True, "any_length": False}),
     "SpatialAverage": ({}, MAPS, {"masked": False}),
     "SpatialTemporalAttention": (
         {"num_stripes": 2, "fusion": True, "regularization": 0.3, "seed": 5},
@@ -21,4 +28,5 @@ CASES = {
         {"attention": True},
     ),
     "TemporalAttention": ({"hidden_dim": 5}, MAPS, {"attention": True}),
+    "WeightedFrameAverage": ({}, (MAPS, WEIGHTS), {"masked": False, "attention": True}),
 }

@@ -1,0 +1,56 @@
+"""Importance of each frame by its own content."""
+
+import keras
+from keras import ops
+
+from kreid.layers.masking import mask_of, spread
+
+
+@keras.saving.register_keras_serializable(package="kreid")
+class IntraFrameAttention(keras.layers.Layer):
+    """Scores each frame of a tracklet by its own content: `w_i = sigmoid(A f_i + b)`.
+
+    Masking: masked frames get 0, whatever they hold; passes the mask on. Frames do not meet.
+
+    Args:
+        **kwargs: base layer arguments, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: frame vectors.
+        mask: optional bool, True on real frames.
+
+    Input shape: `(batch, frames, C)`; mask `(batch, frames)`.
+    Output shape: `(batch, frames)`, float32, from 0 to 1.
+
+    Raises:
+        ValueError: for inputs of another rank.
+
+    Example:
+
+    >>> frames = np.random.default_rng(0).random((2, 4, 16), "float32")
+    >>> tuple(kreid.layers.IntraFrameAttention()(frames).shape)
+    (2, 4)
+
+    Reference: Jiang et al., Rethinking Temporal Fusion for Video-based Person Re-identification on Semantic and Time
+    Aspect, 2020, equation 3. The paper's A is "a binary regressor"; kreid takes one Dense unit with a sigmoid.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.regressor = keras.layers.Dense(1, dtype=self.dtype_policy, name="regressor")
+
+    def build(self, input_shape):
+        if len(input_shape) != 3:
+            raise ValueError(
+                f"Frame vectors must be (batch, frames, C). Received: inputs of shape {tuple(input_shape)!r}"
+            )
+        self.regressor.build(input_shape)
+
+    def call(self, inputs, mask=None):
+        mask = mask_of(inputs, mask)
+        scores = self.regressor(ops.where(spread(mask, inputs), inputs, 0))
+        return ops.where(mask, ops.sigmoid(ops.cast(scores[:, :, 0], "float32")), 0.0)
+
+    def compute_output_spec(self, inputs, mask=None):
+        return keras.KerasTensor(inputs.shape[:2], dtype="float32")

@@ -1,0 +1,63 @@
+"""Fusion of a tracklet's vectors from several stages of a network."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="kreid")
+class SemanticAttention(keras.layers.Layer):
+    """Fuses a tracklet's vectors from K network stages by weights that the vectors themselves vote for.
+
+    Each vector gives a softmax over the K stages, `u_ij = B(g_i)_j` (equation 7); a stage's weight is the mean of the
+    votes, `u_j = 1/K sum_i u_ij` (equation 8); the output is `1/K sum_j u_j g_j` (equation 9).
+
+    Masking: there are no frames here, and no mask.
+
+    Args:
+        **kwargs: base layer arguments, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: the stages' vectors, in a fixed order.
+        return_attention: also return the stages' weights.
+
+    Input shape: `(batch, K, D)`, K known.
+    Output shape: `(batch, D)`; attention `(batch, K)`, float32, summing to 1.
+
+    Raises:
+        ValueError: for inputs of another rank, or an unknown number of stages.
+
+    Example:
+
+    >>> vectors = np.random.default_rng(0).random((2, 4, 16), "float32")
+    >>> fused, weights = kreid.layers.SemanticAttention()(vectors, return_attention=True)
+    >>> tuple(fused.shape), tuple(weights.shape)
+    ((2, 16), (2, 4))
+
+    Reference: Jiang et al., Rethinking Temporal Fusion for Video-based Person Re-identification on Semantic and Time
+    Aspect, 2020, equations 7 to 9. B is one Dense layer that all stages share. As printed, equation 9 divides by K
+    although the weights already sum to 1; distances shrink with it, their order does not change.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.classifier = None
+
+    def build(self, input_shape):
+        if len(input_shape) != 3 or input_shape[1] is None:
+            raise ValueError(
+                f"The stages' vectors must be (batch, K, D) with a known K. "
+                f"Received: inputs of shape {tuple(input_shape)!r}"
+            )
+        self.classifier = keras.layers.Dense(input_shape[1], dtype=self.dtype_policy, name="classifier")
+        self.classifier.build(input_shape)
+
+    def call(self, inputs, return_attention=False):
+        votes = ops.softmax(ops.cast(self.classifier(inputs), "float32"), axis=-1)
+        weights = ops.mean(votes, axis=1)
+        fused = ops.mean(ops.cast(inputs, "float32") * weights[:, :, None], axis=1)
+        output = ops.cast(fused, self.compute_dtype)
+        return (output, weights) if return_attention else output
+
+    def compute_output_spec(self, inputs, return_attention=False):
+        output = keras.KerasTensor((inputs.shape[0], inputs.shape[2]), dtype=self.compute_dtype)
+        return (output, keras.KerasTensor(inputs.shape[:2], dtype="float32")) if return_attention else output
