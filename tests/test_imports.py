@@ -24,7 +24,7 @@ for name in kreid.layers.__all__:
     check_layer(getattr(kreid.layers, name), kwargs, inputs, **options)
 with np.load(sys.argv[2]) as given:
     found = {}
-    for name in ("baseline", "sta"):
+    for name in kreid.models.SYSTEMS:
         model = keras.models.load_model(f"{sys.argv[3]}/{name}.keras")
         found[name] = model.embed(given["frames"], given["lengths"])
 np.savez(sys.argv[4], **found)

@@ -13,8 +13,8 @@ class TrackletModel(keras.Model):
     """Base of the systems: a functional Keras model from frames to training outputs, with an embedder beside it.
 
     The model itself is the training graph, `{"frames", "lengths"} -> {"logits", "embedding"}`, trained by plain
-    `compile` and `fit`. A system implements `make_layers`, `aggregate`, `training_outputs` and, where the embedding is
-    not the aggregated vector itself, `final_embedding`.
+    `compile` and `fit`. A system implements `make_layers`, `aggregate` (or `encode`, to run the backbone's stages itself),
+    `training_outputs` and, where the embedding is not the vector these give, `final_embedding`.
 
     Args:
         backbone: a `kreid.backbones.StagedBackbone`; its image size is the model's.
@@ -68,7 +68,7 @@ class TrackletModel(keras.Model):
         self.to_float32 = keras.layers.Activation("linear", dtype="float32", name="embedding")
         self.make_layers(policy)
         inputs = self.make_inputs()
-        vector, _ = self._aggregated(inputs["frames"], inputs["lengths"])
+        vector, _ = self._encoded(inputs["frames"], inputs["lengths"])
         super().__init__(inputs, self.training_outputs(vector), name=name or type(self).__name__.lower())
         # Under mixed_float16 `compile` wraps the optimiser for loss scaling by the model's own policy.
         self.dtype_policy = policy
@@ -76,6 +76,13 @@ class TrackletModel(keras.Model):
     def make_layers(self, policy):
         """Makes the system's own layers, as attributes."""
         raise NotImplementedError(f"{type(self).__name__} must make its layers.")
+
+    def encode(self, frames, mask):
+        """One vector per tracklet from preprocessed frames `(B, T, H, W, 3)` and the mask, and a dict of attentions.
+
+        This runs the whole backbone and aggregates its maps; a system that needs the stages does it its own way.
+        """
+        return self.aggregate(self.backbone(frames), mask)
 
     def aggregate(self, maps, mask):
         """One vector per tracklet from frame maps `(B, T, h, w, C)` and the mask, and a dict of attentions."""
@@ -99,12 +106,12 @@ class TrackletModel(keras.Model):
             "lengths": keras.Input((), dtype="int32", name="lengths"),
         }
 
-    def _aggregated(self, frames, lengths):
-        return self.aggregate(self.backbone(self.preprocessing(frames)), self.to_mask(frames, lengths))
+    def _encoded(self, frames, lengths):
+        return self.encode(self.preprocessing(frames), self.to_mask(frames, lengths))
 
     def _test_graph(self):
         inputs = self.make_inputs()
-        vector, attention = self._aggregated(*self.selection(inputs["frames"], inputs["lengths"]))
+        vector, attention = self._encoded(*self.selection(inputs["frames"], inputs["lengths"]))
         embedding = self.to_float32(self.final_embedding(vector))
         if self.normalize:
             embedding = keras.layers.UnitNormalization(dtype="float32", name="unit_length")(embedding)
@@ -154,6 +161,10 @@ class TrackletModel(keras.Model):
         Raises:
             ValueError: for another shape or dtype, or lengths outside `0..T`.
         """
+        return self.embedder.predict_on_batch(self.checked_batch(frames, lengths))
+
+    def checked_batch(self, frames, lengths=None):
+        """The inputs of `embedder` and `explainer` from the arguments of `embed`, once they are found in order."""
         frames = np.asarray(frames)
         expected = (*self.image_size, 3)
         if frames.ndim != 5 or frames.shape[2:] != expected or frames.shape[1] < 1:
@@ -171,7 +182,7 @@ class TrackletModel(keras.Model):
             )
         if lengths.size and (lengths.min() < 0 or lengths.max() > frames.shape[1]):
             raise ValueError(f"Lengths must lie in 0..{frames.shape[1]}. Received: lengths={lengths.tolist()!r}")
-        return self.embedder.predict_on_batch({"frames": frames, "lengths": lengths.astype("int32")})
+        return {"frames": frames, "lengths": lengths.astype("int32")}
 
     def get_config(self):
         """Every constructor argument; the backbone serialised."""

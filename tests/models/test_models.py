@@ -22,6 +22,14 @@ CASES = {
         "bnneck": True,
         "test_frames": 3,
     },
+    "tacan": {
+        "clip_length": 2,
+        "frame_attention": "temporal",
+        "clip_attention": "sigmoid",
+        "embedding_dim": 24,
+        "hidden_dim": 8,
+        "bnneck": True,
+    },
 }
 
 
@@ -199,6 +207,10 @@ def test_embed_refuses(frames, lengths, complaint):
         ("sta", {"num_stripes": 3}, "divisible.*num_stripes=3"),
         ("sta", {"embedding_dim": 0}, "embedding_dim=0"),
         ("sta", {"metric": "l1"}, "metric='l1'"),
+        ("tacan", {"clip_length": 0}, "clip_length=0"),
+        ("tacan", {"frame_attention": "linear"}, "frame_attention='linear'"),
+        ("tacan", {"clip_attention": "temporal"}, "weighting='temporal'"),
+        ("tacan", {"embedding_dim": 0}, "embedding_dim=0"),
         ("baseline", {"embedding_from": "logits"}, "embedding_from='logits'"),
         ("baseline", {"embedding_dim": 0}, "embedding_dim=0"),
     ],

@@ -1,0 +1,157 @@
+"""TACAN: temporal aggregation within clips, and clip-level attention."""
+
+import keras
+from keras import ops
+
+from kreid.layers.clip_attention import ClipAttention
+from kreid.layers.frame_average import FrameAverage
+from kreid.layers.frames_to_clips import FramesToClips
+from kreid.layers.spatial_average import SpatialAverage
+from kreid.layers.temporal_attention import TemporalAttention
+from kreid.models.tracklet_model import TrackletModel
+
+
+@keras.saving.register_keras_serializable(package="kreid")
+class TACAN(TrackletModel):
+    """Temporal aggregation with clip-level attention (TACAN): frames to clips, clips to one weighted mean.
+
+    A tracklet is cut into clips of T adjacent frames (`FramesToClips`); each clip becomes one vector by attention over
+    its frames (`TemporalAttention`); each clip vector is embedded and weighed, and the weighted mean f is the embedding
+    (`ClipAttention`, equations 1 to 3). A classifier without bias sees f. Trained with the softmax loss on the logits,
+    and the batch-hard triplet and the min-max loss on f.
+
+    Training takes m clips per tracklet as m times T frames, clip after clip; `embed` takes whole tracklets, whose last
+    clip is padded and masked. The two attentions are rows "TA" and "CA" of Table 1.
+
+    Args:
+        backbone: a `kreid.backbones.StagedBackbone`; the paper's is ResNet-50 or SE-ResNet-50.
+        num_identities: persons to tell apart in training.
+        clip_length: T, frames of a clip.
+        frame_attention: `"temporal"`, or `"average"` for the mean of a clip's frames (Table 1 without "TA").
+        clip_attention: see `weighting` of `kreid.layers.ClipAttention`: `"linear"` is the paper's, `"average"` the mean
+            of the clips (Table 1 without "CA").
+        embedding_dim: D, length of f.
+        hidden_dim: of the temporal attention.
+        bnneck: batch normalisation between f and the classifier, which the paper does not have; of use from random
+            weights.
+        **kwargs: the other arguments of `kreid.models.TrackletModel`.
+
+    Input shape: `{"frames": uint8 (B, T, H, W, 3), "lengths": int32 (B,)}`.
+    Output shape: `{"logits": (B, num_identities), "embedding": (B, D)}` in training; `embedder` gives `(B, D)`;
+        `explainer` adds the clips' weights `clips` `(B, m)` and the frames' weights within their clips `frames`
+        `(B, m, clip_length)`.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Example:
+
+    >>> backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32))
+    >>> model = kreid.models.TACAN(backbone, num_identities=10, embedding_dim=16)
+    >>> frames = np.zeros((2, 6, 64, 32, 3), "uint8")
+    >>> model.embed(frames).shape
+    (2, 16)
+    >>> model.clip_weights(frames, lengths=np.array([6, 3]))
+    [[(0, 3, 1.0), (4, 5, 1.0)], [(0, 2, 1.0)]]
+
+    Reference: Li et al., TACAN: Temporal Aggregation with Clip-level Attention for Video-based Person Re-identification,
+    2020. The paper trains on clips ("the unit for training is a video clip"), where the weight of the only clip merely
+    scales f; kreid trains on several clips per tracklet, and the paper's form is `num_frames` equal to `clip_length` in
+    the recipe.
+    """
+
+    def __init__(
+        self,
+        backbone,
+        num_identities,
+        *,
+        clip_length=4,
+        frame_attention="temporal",
+        clip_attention="linear",
+        embedding_dim=1024,
+        hidden_dim=256,
+        bnneck=False,
+        **kwargs,
+    ):
+        if frame_attention not in ("average", "temporal"):
+            raise ValueError(f"Choose 'average' or 'temporal'. Received: frame_attention={frame_attention!r}")
+        self.clip_length = clip_length
+        self.frame_attention = frame_attention
+        self.clip_attention = clip_attention
+        self.dense_dim = embedding_dim
+        self.hidden_dim = hidden_dim
+        self.use_bnneck = bnneck
+        super().__init__(backbone, num_identities, **kwargs)
+
+    def make_layers(self, policy):
+        self.to_clips = FramesToClips(self.clip_length, name="clips")
+        if self.frame_attention == "temporal":
+            self.within_clips = TemporalAttention(self.hidden_dim, dtype=policy, name="frame_attention")
+        else:
+            self.spatial_average = SpatialAverage(dtype=policy, name="spatial_average")
+            self.within_clips = FrameAverage(axis=2, dtype=policy, name="frame_average")
+        # On one vector per clip float32 costs nothing, and the embedding keeps its digits.
+        self.over_clips = ClipAttention(self.dense_dim, self.clip_attention, dtype="float32", name="clip_attention")
+        self.bnneck = None
+        if self.use_bnneck:
+            self.bnneck = keras.layers.BatchNormalization(
+                momentum=0.9, epsilon=1e-5, center=False, dtype="float32", name="bnneck"
+            )
+        self.classifier = keras.layers.Dense(
+            self.num_identities,
+            use_bias=False,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
+            dtype="float32",
+            name="logits",
+        )
+
+    def encode_clips(self, maps, mask):
+        """Clip vectors `(B, m, C)` from frame maps, the mask of real clips `(B, m)` and the frames' weights."""
+        frames = maps if self.frame_attention == "temporal" else self.spatial_average(maps)
+        clips, real = self.to_clips(frames, mask=mask)
+        vectors, weights = self.within_clips(clips, mask=real, return_attention=True)
+        return vectors, ops.any(real, axis=-1), weights
+
+    def aggregate(self, maps, mask):
+        vectors, real, frame_weights = self.encode_clips(maps, mask)
+        embedding, clip_weights = self.over_clips(vectors, mask=real, return_attention=True)
+        return embedding, {"clips": clip_weights, "frames": frame_weights}
+
+    def training_outputs(self, vector):
+        vector = self.to_float32(vector)
+        seen = vector if self.bnneck is None else self.bnneck(vector)
+        return {"logits": self.classifier(seen), "embedding": vector}
+
+    def clip_weights(self, frames, lengths=None):
+        """What each clip of a tracklet counts, as in figures 4 and 6.
+
+        Args:
+            frames: as for `embed`.
+            lengths: as for `embed`.
+
+        Returns:
+            A list per tracklet of `(first_frame, last_frame, weight)`, one for each clip.
+
+        Raises:
+            ValueError: as `embed` does.
+        """
+        batch = self.checked_batch(frames, lengths)
+        weights = self.explainer.predict_on_batch(batch)["clips"]
+        found = []
+        for length, row in zip(batch["lengths"], weights, strict=True):
+            positions = self.selection.positions(int(length)).tolist()
+            clips = [positions[i : i + self.clip_length] for i in range(0, len(positions), self.clip_length)]
+            found.append([(clip[0], clip[-1], float(weight)) for clip, weight in zip(clips, row, strict=False)])
+        return found
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(
+            clip_length=self.clip_length,
+            frame_attention=self.frame_attention,
+            clip_attention=self.clip_attention,
+            embedding_dim=self.dense_dim,
+            hidden_dim=self.hidden_dim,
+            bnneck=self.use_bnneck,
+        )
+        return config
