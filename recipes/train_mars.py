@@ -7,7 +7,6 @@
 The same command continues an interrupted run.
 """
 
-import dataclasses
 import pathlib
 
 from kreid import training
@@ -23,25 +22,30 @@ def main(argv=None):
 
 
 def run_experiment(options):
-    """Settings, data, model, training, evaluation, export: the whole experiment in order."""
-    config = training.load_config(options.system, RECIPES, "mars", options.overlay, options.set)
-    if options.synthetic:
-        config = training.use_synthetic(config)
-    elif options.data:
-        config = dataclasses.replace(config, data_dir=options.data)
-    training.require_data(config, "bbox_train", "MARS (bbox_train/, bbox_test/, info/)", RECIPES)
-    run = training.RunFolder(options.run or f"runs/{config.system}_{config.data}", config)
+    """Runs the phases of a recipe, most of which have one; each starts from the one before."""
+    phases = training.load_phases(options.system, RECIPES, "mars", options.overlay, options.set)
+    phases = training.phases_to_run(phases, options)
+    for config in phases.values():
+        if config.data != "images":
+            training.require_data(config, "bbox_train", "MARS (bbox_train/, bbox_test/, info/)", RECIPES)
+    data = list(phases.values())[-1].data
+    for run in training.phase_folders(phases, options.run or f"runs/{options.system}_{data}"):
+        run_phase(run, run.config, options.quiet)
+
+
+def run_phase(run, config, quiet=False):
+    """Data, model, training, evaluation, export: a phase in order."""
     if run.results.exists():
         print(f"{run.path} is complete; its results are in {run.results}. Choose another --run to train again.")
         return
 
     import keras
 
-    from kreid.data.readers import read_mars
-    from kreid.evaluation import evaluate_model, results_dict, results_table
+    from kreid.data.readers import read_images, read_mars
+    from kreid.evaluation import evaluate_model, queries_dict, results_dict, results_table
 
     # Data
-    dataset = read_mars(config.data_dir)
+    dataset = read_images(config.image_dirs) if config.data == "images" else read_mars(config.data_dir)
     print(dataset.summary())
     train, holdout = training.split_holdout(dataset.train, config.holdout, config.seed)
 
@@ -52,11 +56,13 @@ def run_experiment(options):
     model = run.restored_model()
     if model is None:
         model = training.build_model(config, pipeline.num_identities)
-        losses, weights = training.build_losses(config)
+        if config.init:
+            fresh = training.start_from(model, config.init, config.init_layers)
+            print(f"Starting from {config.init}; new are {', '.join(fresh) or 'none of the weights'}")
         optimizer = training.build_optimizer(config, pipeline.steps_per_epoch)
-        model.compile(optimizer, loss=losses, loss_weights=weights, jit_compile=xla)
+        model.compile(optimizer, loss=training.build_losses(config), jit_compile=xla)
         run.begin()
-        if config.evaluate_untrained:
+        if config.evaluate_untrained and dataset.test:
             untrained = evaluate_model(model, dataset, max_damaged=config.max_damaged)
             run.keep("untrained", results_dict(untrained.protocols))
 
@@ -69,18 +75,27 @@ def run_experiment(options):
             steps_per_epoch=pipeline.steps_per_epoch,
             shuffle=False,  # the pipeline's order is the plan
             callbacks=run.callbacks(holdout, config),
-            verbose=2 if options.quiet else "auto",
+            verbose=2 if quiet else "auto",
         )
     print(pipeline.damage.report())
 
     # Evaluation
     epoch, model = run.selected_model(config.select)
-    evaluated = evaluate_model(model, dataset, max_damaged=config.max_damaged)
-    print(results_table(evaluated.protocols))
-    print(evaluated.damage.report())
+    scores = {}
+    if dataset.test:
+        evaluated = evaluate_model(model, dataset, max_damaged=config.max_damaged)
+        print(results_table(evaluated.protocols))
+        print(evaluated.damage.report())
+        run.keep("queries", queries_dict(evaluated))
+        scores = {
+            "protocols": results_dict(evaluated.protocols),
+            "damaged_test_frames": evaluated.damage.counts,
+            "unreadable_test_tracklets": evaluated.damage.tracklets,
+        }
 
     # Export
-    exported = run.keep_model(model)
+    run.keep_model(model)
+    exported = run.keep_export(model)
     run.finish(
         {
             "system": config.system,
@@ -88,11 +103,9 @@ def run_experiment(options):
             "precision": model.policy_name,
             "selected": config.select,
             "epoch": epoch,
-            "protocols": results_dict(evaluated.protocols),
             "missing_frames": len(dataset.missing),
             "damaged_frames": pipeline.damage.counts,  # since training was last started
-            "damaged_test_frames": evaluated.damage.counts,
-            "unreadable_test_tracklets": evaluated.damage.tracklets,
+            **scores,
         }
     )
     print(f"Results: {run.results}\nExported model: {exported}")

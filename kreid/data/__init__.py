@@ -1,6 +1,6 @@
 """From image files on disk to batches of tracklets.
 
-A reader (`read_mars`, `read_folder`) gives a `ReidDataset` of `Tracklet`
+A reader (`read_mars`, `read_folder`, `read_images`) gives a `ReidDataset` of `Tracklet`
 records; `TrainingPipeline` and `EvaluationPipeline` turn tracklets into
 `tf.data`. Importing this package imports neither TensorFlow nor Keras: names
 are fetched when first used.
@@ -15,6 +15,7 @@ _HOMES = {
     "DISTRACTOR": "tracklet",
     "read_mars": "readers",
     "read_folder": "readers",
+    "read_images": "readers",
     "decode_frame": "frames",
     "decode_frames": "frames",
     "read_frames": "frames",

@@ -1,7 +1,7 @@
-"""Training augmentation, drawn once per tracklet.
+"""Training augmentation, drawn once per tracklet, or frame by frame where that is asked for.
 
-All frames of a clip get the same treatment: a flip or an erased patch that
-flickers from frame to frame would be motion the camera never saw.
+By default all frames of a clip get the same treatment: a crop or an erased
+patch that flickers from frame to frame is motion the camera never saw.
 """
 
 from dataclasses import dataclass
@@ -30,17 +30,20 @@ class Augmentation:
             of the old size is taken at random. 0 turns it off.
         erase: float in `[0, 1]`, probability that a rectangle (0.02 to 0.4 of
             the area, aspect 0.3 to 3.33) is filled with ImageNet's mean colour.
+        per_frame: bool, crop and erase each frame on its own; the flip stays
+            the tracklet's.
 
     Raises:
         ValueError: if a setting is outside its range.
 
-    Reference: Zhong et al., Random Erasing Data Augmentation, 2020. One
-    rectangle serves the whole tracklet.
+    Reference: Zhong et al., Random Erasing Data Augmentation, 2020. MG-RAFA
+    (Zhang et al., 2020) treats whole sequences alike.
     """
 
     flip: float = 0.5
     crop_padding: int = 10
     erase: float = 0.0
+    per_frame: bool = False
 
     def __post_init__(self):
         for name in ("flip", "erase"):
@@ -51,22 +54,33 @@ class Augmentation:
                 f"`crop_padding` is a number of pixels, 0 or more. Received: crop_padding={self.crop_padding}"
             )
 
-    def draw(self, count, image_size, rng):
-        """Draws the numbers for several tracklets.
+    def draws(self, num_frames):
+        """How many crops and rectangles a clip of `num_frames` frames takes."""
+        return num_frames if self.per_frame else 1
+
+    def draw(self, count, num_frames, image_size, rng):
+        """Draws the numbers for several clips.
 
         Args:
-            count: int, tracklets.
+            count: int, clips.
+            num_frames: int, frames of each.
             image_size: `(height, width)` of the frames.
             rng: `np.random.Generator`.
 
         Returns:
-            `int32` `(count, 7)`: flip, crop's top and left in the padded
-            frame, and the erased rectangle's top, left, height and width
-            (height 0 where nothing is erased).
+            `int32` `(count, draws(num_frames), 7)`: flip (equal within a
+            clip), crop's top and left in the padded frame, and the erased
+            rectangle's top, left, height and width (height 0 where nothing is
+            erased).
         """
         height, width = image_size
-        flip = rng.random(count) < self.flip
-        corner = rng.integers(0, 2 * int(self.crop_padding) + 1, (count, 2))
+        draws = self.draws(num_frames)
+        flip = np.repeat(rng.random((count, 1)) < self.flip, draws, axis=1)
+        corner = rng.integers(0, 2 * int(self.crop_padding) + 1, (count, draws, 2))
+        rectangle = self._rectangles(count * draws, height, width, rng).reshape(count, draws, 4)
+        return np.concatenate([flip[:, :, None], corner, rectangle], axis=2).astype(np.int32)
+
+    def _rectangles(self, count, height, width, rng):
         area = rng.uniform(*_ERASED_AREA, (count, _ERASE_TRIES)) * height * width
         aspect = np.exp(rng.uniform(*np.log(_ERASED_ASPECT), (count, _ERASE_TRIES)))
         tall = np.rint(np.sqrt(area * aspect)).astype(int)
@@ -78,27 +92,32 @@ class Augmentation:
         wide = np.where(erased, np.take_along_axis(wide, first, 1)[:, 0], 0)
         top = rng.integers(0, height - tall + 1)
         left = rng.integers(0, width - wide + 1)
-        return np.stack([flip, corner[:, 0], corner[:, 1], top, left, tall, wide], axis=1).astype(np.int32)
+        return np.stack([top, left, tall, wide], axis=1)
 
     def apply(self, frames, numbers):
-        """Applies one tracklet's numbers to all its frames.
+        """Applies one clip's numbers to its frames.
 
         Args:
             frames: `uint8` tensor `(frames, height, width, 3)` of static
-                height and width.
-            numbers: `int32` tensor `(7,)`, a row of what `draw` gave.
+                shape.
+            numbers: `int32` tensor `(draws, 7)` of static shape, a row of what
+                `draw` gave.
 
         Returns:
             `uint8` tensor of the same shape.
         """
-        shape = frames.shape
-        numbers = tf.unstack(numbers, 7)
         if self.flip:
-            frames = tf.cond(numbers[0] > 0, lambda: _flip(frames), lambda: frames)
+            frames = tf.cond(numbers[0, 0] > 0, lambda: _flip(frames), lambda: frames)
+        parts = tf.split(frames, numbers.shape[0]) if numbers.shape[0] > 1 else [frames]
+        treated = [self._crop_and_erase(part, numbers[place]) for place, part in enumerate(parts)]
+        return treated[0] if len(treated) == 1 else tf.concat(treated, axis=0)
+
+    def _crop_and_erase(self, frames, numbers):
+        _, crop_top, crop_left, *rectangle = tf.unstack(numbers, 7)
         if self.crop_padding:
-            frames = self._crop(frames, numbers[1], numbers[2], shape)
+            frames = self._crop(frames, crop_top, crop_left, frames.shape)
         if self.erase:
-            frames = tf.cond(numbers[5] > 0, lambda: _erase(frames, *numbers[3:]), lambda: frames)
+            frames = tf.cond(rectangle[2] > 0, lambda: _erase(frames, *rectangle), lambda: frames)
         return frames
 
     def _crop(self, frames, top, left, shape):

@@ -160,7 +160,7 @@ class TrainingPipeline:
             A tuple of arrays over the epoch's clips, batch after batch: rows
             of the tracklets `int32 (clips,)`, frame numbers over all tracklets
             laid end to end `int32 (clips, T)`, augmentation numbers `int32
-            (clips, 7)`.
+            (clips, draws, 7)`.
         """
         whole = self._sampler.steps_per_epoch
         steps = np.arange(self.steps_per_epoch) + epoch * self.steps_per_epoch
@@ -171,7 +171,7 @@ class TrainingPipeline:
         frames = np.stack(
             [self._starts[row] + self._clip(self._lengths[row], self.num_frames, rng=rng) for row in rows]
         )
-        numbers = self.augmentation.draw(len(rows), self.image_size, rng)
+        numbers = self.augmentation.draw(len(rows), self.num_frames, self.image_size, rng)
         return rows.astype(np.int32), frames.astype(np.int32), numbers
 
     def _planned(self, epoch):
@@ -182,7 +182,7 @@ class TrainingPipeline:
         return (
             tf.ensure_shape(rows, (clips,)),
             tf.ensure_shape(frames, (clips, self.num_frames)),
-            tf.ensure_shape(numbers, (clips, 7)),
+            tf.ensure_shape(numbers, (clips, self.augmentation.draws(self.num_frames), 7)),
             tf.ensure_shape(tried, (clips,)),
         )
 

@@ -7,11 +7,14 @@ from kreid._lazy import attach
 
 _HOMES = {
     "PROTOCOLS": "retrieval",
+    "count_macs": "cost",
     "RetrievalResult": "retrieval",
     "evaluate": "retrieval",
     "embed_tracklets": "embed",
     "evaluate_model": "embed",
     "evaluate_test": "retrieval",
+    "paired_bootstrap": "bootstrap",
+    "queries_dict": "report",
     "results_dict": "report",
     "results_table": "report",
 }

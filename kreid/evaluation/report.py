@@ -1,5 +1,7 @@
 """Results as text and as plain data."""
 
+import math
+
 
 def results_table(results):
     """Formats the results of several protocols as a plain-text table, in per cent.
@@ -61,4 +63,24 @@ def results_dict(results):
             "num_valid": result.num_valid,
         }
         for name, result in results.items()
+    }
+
+
+def queries_dict(evaluated):
+    """Turns the scores of the single queries into data that `json` can write, for tests of one model against another.
+
+    Args:
+        evaluated: an `Evaluated`.
+
+    Returns:
+        A dict from the protocol to `queries` (ids of tracklets), `average_precision` and `first_match` (the rank, from
+        1, of the first right tracklet), each a list; null for a query without a match.
+    """
+    return {
+        name: {
+            "queries": [tracklet.id for tracklet in evaluated.queries],
+            "average_precision": [None if math.isnan(score) else float(score) for score in result.average_precision],
+            "first_match": [int(rank) or None for rank in result.first_hit],
+        }
+        for name, result in evaluated.protocols.items()
     }

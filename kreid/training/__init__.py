@@ -20,8 +20,12 @@ _HOMES = {
     "build_pipeline": "recipe",
     "learning_rate": "schedules",
     "load_config": "config",
+    "load_phases": "config",
+    "phase_folders": "phases",
+    "phases_to_run": "phases",
     "set_precision": "recipe",
     "split_holdout": "holdout",
+    "start_from": "start",
 }
 
 __getattr__, __dir__, __all__ = attach(__name__, _HOMES)

@@ -21,7 +21,7 @@ def command_line(argv, description, system, data_dir):
         data_dir: where the data is looked for by default, for the help text.
 
     Returns:
-        A namespace of `system`, `data`, `synthetic`, `overlay`, `set`, `run`, `quiet`.
+        A namespace of `system`, `data`, `synthetic`, `overlay`, `set`, `phase`, `run`, `quiet`.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--system", default=system, help="a file in recipes/systems (default: %(default)s)")
@@ -30,6 +30,7 @@ def command_line(argv, description, system, data_dir):
     source.add_argument("--synthetic", action="store_true", help="render a synthetic set in data/synthetic, use that")
     parser.add_argument("--overlay", action="append", default=[], metavar="FILE", help="further settings (YAML)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, over all files")
+    parser.add_argument("--phase", metavar="NAME", help="run this phase alone, from the setting `init`")
     parser.add_argument("--run", metavar="DIR", help="the run's folder (default: runs/SYSTEM_DATA)")
     parser.add_argument("--quiet", action="store_true", help="one line per epoch instead of a progress bar")
     return parser.parse_args(argv)

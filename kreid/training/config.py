@@ -1,4 +1,4 @@
-"""A recipe's settings: a system's file, overlaid by a data set's, by others, and by `key=value`."""
+"""A recipe's settings: a system's file, overlaid by a data set's, by others, and by `key=value`, phase by phase."""
 
 import dataclasses
 import difflib
@@ -11,7 +11,9 @@ import typing
 import yaml
 
 CHOICES = {
-    "clips": ("random", "chunks", "adjacent"),
+    "clips": ("random", "chunks", "adjacent", "adjacent_clips"),
+    "augment_per": ("tracklet", "frame"),
+    "init_layers": ("backbone", "matching"),
     "loss_reduction": ("mean", "sum"),
     "optimizer": ("adam", "sgd"),
     "weight_decay_kind": ("l2", "decoupled"),
@@ -32,8 +34,12 @@ class Config:
         stem_stride: 4, or 2 for a stem without pooling.
         last_stride: 1 or 2.
         weights: null, "imagenet" or a file.
+        init: a `.keras` model of any system to start from, or null; see `kreid.training.start_from`.
+        init_layers: what is copied of it: "backbone", or all layers "matching" by name and shape.
         image_size: `[height, width]` in pixels.
-        clips: how training frames are drawn: "random", "chunks" (one in each of equal parts) or "adjacent".
+        clips: how training frames are drawn: "random", "chunks" (one in each of equal parts), "adjacent" or
+            "adjacent_clips" (several runs of `clip_length`).
+        clip_length: frames of a clip, for systems of clips.
         num_frames: training frames per tracklet.
         persons_per_batch: P.
         tracklets_per_person: K.
@@ -41,10 +47,12 @@ class Config:
         flip: probability of a horizontal flip, per tracklet.
         crop_padding: pixels of padding before a crop back to size, 0 for none.
         erase: probability of random erasing, per tracklet.
+        augment_per: "tracklet" (all its frames are cropped and erased alike) or "frame".
         smoothing: of the identity labels.
         triplet_weight: of the batch-hard triplet loss, 0 for none.
         triplet_margin: a number, or "soft".
         triplet_distance: "euclidean" or "squared_euclidean".
+        min_max_weight: of the min-max loss, 0 for none.
         loss_reduction: "mean" or "sum" over the batch.
         optimizer: "adam" or "sgd".
         learning_rate: at the start (after warming up).
@@ -65,6 +73,7 @@ class Config:
         max_damaged: share of unreadable frames above which the run stops.
         data: name of the data set.
         data_dir: its folder.
+        image_dirs: folders of single images, see `kreid.data.readers.read_images`; trained on where `data` is "images".
         model: the system's own arguments.
 
     Raises:
@@ -77,19 +86,24 @@ class Config:
     stem_stride: int = 4
     last_stride: int = 2
     weights: str | None = None
+    init: str | None = None
+    init_layers: str = "matching"
     image_size: list[int] = dataclasses.field(default_factory=lambda: [256, 128])
     clips: str = "random"
     num_frames: int = 4
+    clip_length: int = 4
     persons_per_batch: int = 16
     tracklets_per_person: int = 4
     steps_per_epoch: int | None = None
     flip: float = 0.5
     crop_padding: int = 0
     erase: float = 0.0
+    augment_per: str = "tracklet"
     smoothing: float = 0.0
     triplet_weight: float = 1.0
     triplet_margin: float | str = 0.3
     triplet_distance: str = "euclidean"
+    min_max_weight: float = 0.0
     loss_reduction: str = "mean"
     optimizer: str = "adam"
     learning_rate: float = 3e-4
@@ -110,6 +124,7 @@ class Config:
     max_damaged: float = 0.05
     data: str = "mars"
     data_dir: str = "data/mars"
+    image_dirs: list[str] = dataclasses.field(default_factory=list)
     model: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -117,7 +132,7 @@ class Config:
             raise ValueError(f"Training takes at least one epoch. Received: epochs={self.epochs!r}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"The learning rate is a positive number. Received: learning_rate={self.learning_rate!r}")
-        for name in ("seed", "weight_decay", "triplet_weight", "momentum"):
+        for name in ("seed", "weight_decay", "triplet_weight", "min_max_weight", "momentum"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is a number of at least 0. Received: {name}={getattr(self, name)!r}")
         if self.select == "best" and not self.holdout:
@@ -134,7 +149,24 @@ class Config:
 
 
 def load_config(system, folder, data=None, overlays=(), settings=()):
-    """Resolves a recipe's settings.
+    """Resolves a recipe's settings: those of its last phase, where it has several.
+
+    Takes what `load_phases` takes.
+
+    Returns:
+        A `Config`.
+
+    Usage: `load_config("sta", "recipes", data="mars", settings=["epochs=10", "num_stripes=2"])`
+    """
+    return list(load_phases(system, folder, data, overlays, settings).values())[-1]
+
+
+def load_phases(system, folder, data=None, overlays=(), settings=()):
+    """Resolves a recipe's settings, phase by phase.
+
+    A system's file may hold `phases`: names in their order, each with the settings in which it differs; other files and
+    `--set NAME.key=value` may change those. What stands outside `phases` holds for all of them, and what a phase says
+    of itself wins over it. A system without phases has one, named `main`.
 
     Args:
         system: name of a file in `folder/systems`, such as `"sta"`.
@@ -144,12 +176,12 @@ def load_config(system, folder, data=None, overlays=(), settings=()):
         settings: `"key=value"` texts, which win over all files. Values are YAML.
 
     Returns:
-        A `Config`.
+        A dict from the phase's name to its `Config`, in order.
 
     Raises:
-        ValueError: for an unknown system or key (naming the nearest known one), or a value of the wrong kind.
+        ValueError: for an unknown system, key or phase (naming the nearest known one), or a value of the wrong kind.
 
-    Usage: `load_config("sta", "recipes", data="mars", settings=["epochs=10", "num_stripes=2"])`
+    Usage: `load_phases("rtf", "recipes", data="mars", settings=["target_images.epochs=5"])`
     """
     folder = pathlib.Path(folder)
     files = [_known_file(folder / "systems", "system", system)]
@@ -158,20 +190,42 @@ def load_config(system, folder, data=None, overlays=(), settings=()):
     layers = [(str(file), _read(file)) for file in [*files, *map(pathlib.Path, overlays)]]
     layers += [(f"--set {text}", _parse_setting(text)) for text in settings]
     known = {**_common_keys(), **_model_keys(system)}
-    merged = {}
+    shared, phases = {}, {}
     for origin, values in layers:
-        for key, value in values.items():
-            if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else f" The known ones are {', '.join(sorted(known))}."
-                raise ValueError(f"Unknown setting in {origin}.{hint} Received: {key}={value!r}")
-            merged[key] = _checked(origin, key, value, known[key])
+        values = dict(values)
+        own = values.pop("phases", {})
+        _merge(shared, values, origin, known)
+        if not isinstance(own, dict) or not all(isinstance(block or {}, dict) for block in own.values()):
+            raise ValueError(f"`phases` in {origin} holds names with settings below each. Received: phases={own!r}")
+        for name, block in own.items():
+            if origin == str(files[0]):
+                phases[name] = {}
+            elif name not in phases:
+                raise ValueError(f"Unknown phase in {origin}.{_hint(name, phases)} Received: phase={name!r}")
+            _merge(phases[name], block or {}, origin, known)
+    return {name: _config(system, {**shared, **block}) for name, block in (phases or {"main": {}}).items()}
+
+
+def _merge(merged, values, origin, known):
+    for key, value in values.items():
+        if key not in known:
+            raise ValueError(f"Unknown setting in {origin}.{_hint(key, known)} Received: {key}={value!r}")
+        merged[key] = _checked(origin, key, value, known[key])
+
+
+def _hint(name, known):
+    near = difflib.get_close_matches(str(name), known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else f" The known ones are {', '.join(sorted(known)) or 'none'}."
+
+
+def _config(system, merged):
     if merged.get("system", system) != system:
         raise ValueError(
             f"The settings are of another system than --system {system}. Received: system={merged['system']!r}"
         )
-    model = {key: merged.pop(key) for key in list(merged) if key not in _common_keys()}
-    return Config(**{**merged, "system": system}, model=model)
+    model = {key: value for key, value in merged.items() if key not in _common_keys()}
+    common = {key: value for key, value in merged.items() if key in _common_keys()}
+    return Config(**{**common, "system": system}, model=model)
 
 
 def _known_file(folder, what, name):
@@ -202,9 +256,11 @@ def _parse_setting(text):
     if not equals or not key:
         raise ValueError(f"Settings are written key=value. Received: --set {text!r}")
     try:
-        return {key.strip(): yaml.safe_load(value)}
+        value = yaml.safe_load(value)
     except yaml.YAMLError:
         raise ValueError(f"The value is not valid YAML; quote it. Received: --set {text!r}") from None
+    phase, dot, own_key = key.strip().partition(".")
+    return {"phases": {phase: {own_key: value}}} if dot else {key.strip(): value}
 
 
 def _common_keys():
@@ -220,7 +276,7 @@ def _model_keys(system):
     defaults = {}
     for cls in (TrackletModel, SYSTEMS[system]):
         for name, parameter in inspect.signature(cls.__init__).parameters.items():
-            if parameter.kind is parameter.KEYWORD_ONLY and name not in ("dtype", "name", "seed"):
+            if parameter.kind is parameter.KEYWORD_ONLY and name not in ("dtype", "name", *_common_keys()):
                 defaults.setdefault(name, set()).add(parameter.default)
     return {name: _kind_of(values) for name, values in defaults.items()}
 

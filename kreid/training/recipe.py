@@ -5,7 +5,7 @@ import inspect
 import keras
 
 from kreid import backbones
-from kreid.losses import BatchHardTriplet, SmoothedIdentity
+from kreid.losses import BatchHardTriplet, MinMax, SmoothedIdentity, WeightedSum
 from kreid.models import SYSTEMS
 
 
@@ -46,12 +46,13 @@ def build_pipeline(config, tracklets):
         image_size=config.image_size,
         num_frames=config.num_frames,
         clips=config.clips,
+        clip_length=config.clip_length,
         persons_per_batch=config.persons_per_batch,
         tracklets_per_person=config.tracklets_per_person,
-        augmentation=Augmentation(flip=config.flip, crop_padding=config.crop_padding, erase=config.erase),
+        augmentation=Augmentation(config.flip, config.crop_padding, config.erase, config.augment_per == "frame"),
         seed=config.seed,
         steps_per_epoch=config.steps_per_epoch,
-        targets=SYSTEMS[config.system].loss_targets,
+        targets=tuple(build_losses(config)),
         max_damaged=config.max_damaged,
     )
 
@@ -75,25 +76,29 @@ def build_model(config, num_identities):
         stem_stride=config.stem_stride,
     )
     system = SYSTEMS[config.system]
-    seed = {"seed": config.seed} if "seed" in inspect.signature(system.__init__).parameters else {}
-    return system(backbone, num_identities, **seed, **config.model)
+    # What data and model must agree on stands once in the settings.
+    shared = [name for name in ("seed", "clip_length") if name in inspect.signature(system.__init__).parameters]
+    return system(backbone, num_identities, **{name: getattr(config, name) for name in shared}, **config.model)
 
 
 def build_losses(config):
-    """The losses of a `Config`, by output: smoothed identity on the logits, batch-hard triplet on the embedding.
+    """The losses of a `Config`, by output: smoothed identity on the logits, metric losses on the embedding.
 
     Args:
         config: a `kreid.training.Config`.
 
     Returns:
-        `(losses, weights)`, two dicts for `compile`.
+        A dict for `compile`, without the embedding where no metric loss has a weight.
     """
     reduction = "sum" if config.loss_reduction == "sum" else "sum_over_batch_size"
-    losses = {"logits": SmoothedIdentity(config.smoothing, reduction=reduction)}
-    weights = {"logits": 1.0}
-    if config.triplet_weight:
-        losses["embedding"] = BatchHardTriplet(
+    metric = {
+        BatchHardTriplet(
             margin=config.triplet_margin, distance=config.triplet_distance, reduction=reduction
-        )
-        weights["embedding"] = config.triplet_weight
-    return losses, weights
+        ): config.triplet_weight,
+        MinMax(): config.min_max_weight,
+    }
+    metric = {loss: weight for loss, weight in metric.items() if weight}
+    losses = {"logits": SmoothedIdentity(config.smoothing, reduction=reduction)}
+    if metric:
+        losses["embedding"] = WeightedSum(metric.keys(), metric.values())
+    return losses

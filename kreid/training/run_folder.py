@@ -20,6 +20,7 @@ from kreid.training.callbacks import (
     read_state,
 )
 
+PHASES = "phases"
 PACKAGES = ("kreid", "keras", "tensorflow", "numpy")
 
 
@@ -34,7 +35,9 @@ class RunFolder:
     | `checkpoints/` | the last and the best, and `state.json`, which names them |
     | `model.keras` | the model of the results |
     | `export/1/` | the same as a SavedModel |
+    | `queries.json` | average precision and rank of the first match, by query and protocol |
     | `results.json` | written last: a run that has it is complete |
+    | `phases/NAME/` | the folders of the phases before the last one |
 
     Args:
         path: of the folder.
@@ -45,6 +48,7 @@ class RunFolder:
     """
 
     def __init__(self, path, config):
+        self.config = config
         self.path = pathlib.Path(path)
         self.config_file = self.path / "config.yaml"
         self.log = self.path / "log.csv"
@@ -56,10 +60,17 @@ class RunFolder:
         self._text = config.to_yaml()
         if self.config_file.exists():
             self._check_same(yaml.safe_load(self._text), yaml.safe_load(self.config_file.read_text(encoding="utf-8")))
-        elif self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
+        elif self.path.exists() and not (
+            self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {PHASES}
+        ):
             raise ValueError(
                 f"This is there already and holds no run; choose another with --run. Received: run={str(path)!r}"
             )
+
+    @staticmethod
+    def phase_path(path, name):
+        """Where the folder of an earlier phase lies in the run folder `path`."""
+        return pathlib.Path(path) / PHASES / name
 
     def begin(self):
         """Makes the folder, if this run is not in it yet. Whatever refuses a run does so before.
@@ -161,19 +172,15 @@ class RunFolder:
         write_atomically(self.path / f"{name}.json", json.dumps(values, indent=2))
 
     def keep_model(self, model):
-        """Saves the model that is reported and exports it, replacing what an interrupted run left of either.
-
-        Args:
-            model: a model of `kreid.models`.
-
-        Returns:
-            Path of the exported version.
-        """
-        from kreid.serving.export import export_model
-
+        """Saves the model that is reported, replacing what an interrupted run left."""
         temporary = self.model.with_name(f"writing-{self.model.name}")
         model.save(temporary)
         os.replace(temporary, self.model)
+
+    def keep_export(self, model):
+        """Exports the model that is reported, replacing what an interrupted run left; returns the version's path."""
+        from kreid.serving.export import export_model
+
         shutil.rmtree(self.export, ignore_errors=True)
         return export_model(model, self.export, version=1)
 

@@ -13,9 +13,9 @@ def frames(count=3, seed=0):
 
 def expected(clip, numbers, padding):
     """One pixel at a time, each frame on its own."""
-    flip, crop_top, crop_left, top, left, tall, wide = numbers
     result = np.zeros_like(clip)
     for time, frame in enumerate(clip):
+        flip, crop_top, crop_left, top, left, tall, wide = numbers[time if len(numbers) > 1 else 0]
         for row in range(SIZE[0]):
             for column in range(SIZE[1]):
                 if top <= row < top + tall and left <= column < left + wide:
@@ -40,19 +40,23 @@ def expected(clip, numbers, padding):
     ],
 )
 @pytest.mark.parametrize("graph", [False, True])
-def test_every_frame_of_a_tracklet_gets_the_same_treatment(settings, graph):
-    augmentation = Augmentation(**settings)
+@pytest.mark.parametrize("per_frame", [False, True])
+def test_every_frame_gets_its_treatment(settings, graph, per_frame):
+    augmentation = Augmentation(**settings, per_frame=per_frame)
     apply = tf.function(augmentation.apply) if graph else augmentation.apply
-    for seed, numbers in enumerate(augmentation.draw(12, SIZE, np.random.default_rng(1))):
+    drawn = augmentation.draw(12, 3, SIZE, np.random.default_rng(1))
+    assert drawn.shape == (12, 3 if per_frame else 1, 7)
+    assert (drawn[:, :, 0] == drawn[:, :1, 0]).all(), "a tracklet is flipped as a whole"
+    for seed, numbers in enumerate(drawn):
         clip = frames(seed=seed)
         result = apply(tf.constant(clip), tf.constant(numbers)).numpy()
         np.testing.assert_array_equal(result, expected(clip, numbers, settings["crop_padding"]))
 
 
 def test_shares_and_ranges_of_the_numbers():
-    numbers = Augmentation(flip=0.25, crop_padding=3, erase=0.5).draw(4_000, (128, 64), np.random.default_rng(0))
+    numbers = Augmentation(flip=0.25, crop_padding=3, erase=0.5).draw(4_000, 1, (128, 64), np.random.default_rng(0))
     assert numbers.dtype == np.int32
-    flip, crop_top, crop_left, top, left, tall, wide = numbers.T
+    flip, crop_top, crop_left, top, left, tall, wide = numbers[:, 0].T
     assert abs(flip.mean() - 0.25) < 0.04
     assert set(crop_top.tolist()) == set(crop_left.tolist()) == set(range(7))
     erased = tall > 0
@@ -70,7 +74,7 @@ def test_shares_and_ranges_of_the_numbers():
 
 def test_numbers_depend_on_the_generator_alone():
     augmentation = Augmentation(erase=0.5)
-    one, same, other = (augmentation.draw(50, SIZE, np.random.default_rng(seed)) for seed in (4, 4, 5))
+    one, same, other = (augmentation.draw(50, 4, SIZE, np.random.default_rng(seed)) for seed in (4, 4, 5))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
 

@@ -19,8 +19,7 @@ def test_full_size(system, tmp_path, repository):
     model = training.build_model(config, num_identities=625)
     embedder = {weight.path for weight in model.weights if "logits" not in weight.path and "bnneck" not in weight.path}
     assert sum(np.prod(weight.shape) for weight in model.weights if weight.path in embedder) == PARAMETERS[system]
-    losses, weights = training.build_losses(config)
-    model.compile(training.build_optimizer(config, 39), loss=losses, loss_weights=weights, jit_compile=False)
+    model.compile(training.build_optimizer(config, 39), loss=training.build_losses(config), jit_compile=False)
     frames = np.random.default_rng(0).integers(0, 256, (4, config.num_frames, *config.image_size, 3)).astype("uint8")
     labels = np.array([0, 0, 1, 1], "int32")
     batch = {"frames": frames, "lengths": np.full(4, config.num_frames, "int32")}

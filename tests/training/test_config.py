@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from kreid.models import SYSTEMS
-from kreid.training import Config, load_config
+from kreid.training import Config, load_config, load_phases
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 OVERLAYS = sorted(path.name for path in (RECIPES / "overlays").glob("*.yaml"))
@@ -72,7 +72,7 @@ def test_later_layers_win(write, tmp_path):
         ("decay_epochs=[true]", "must be list"),
         ("steps_per_epoch=many", "must be int or null"),
         ("weights=1", "must be str or null"),
-        ("clips=frames", "clips .* must be one of random, chunks, adjacent. Received: clips='frames'"),
+        ("clips=frames", "clips .* must be one of random, chunks, adjacent, adjacent_clips. Received: clips='frames'"),
         ("optimizer=[adam]", "must be one of adam, sgd"),
         ("select=newest", "must be one of last, best"),
         ("system=baseline", "another system than --system sta. Received: system='baseline'"),
@@ -221,3 +221,41 @@ def test_all_test_frames_can_be_asked_for():
 def test_numbers_out_of_range(setting):
     with pytest.raises(ValueError, match=f"Received: {setting.split('=')[0]}="):
         load_config("sta", RECIPES, "mars", settings=[setting])
+
+
+class TestPhases:
+    @pytest.fixture
+    def folder(self, write, tmp_path):
+        write(
+            "systems/sta.yaml",
+            "epochs: 9\nseed: 3\nphases:\n  images: {epochs: 2, num_frames: 1, num_stripes: 2}\n  video:\n",
+        )
+        write("systems/baseline.yaml", "epochs: 1\n")
+        return tmp_path
+
+    def test_a_phase_wins_over_what_holds_for_all(self, folder, write):
+        overlay = write("more.yaml", "epochs: 5\nseed: 4\nphases:\n  images: {num_frames: 7}\n")
+        phases = load_phases("sta", folder, overlays=[overlay], settings=["images.flip=0.25", "flip=0.75"])
+        assert list(phases) == ["images", "video"]
+        seen = {name: (c.epochs, c.seed, c.num_frames, c.flip, c.model) for name, c in phases.items()}
+        assert seen == {"images": (2, 4, 7, 0.25, {"num_stripes": 2}), "video": (5, 4, 4, 0.75, {})}
+        assert load_config("sta", folder, overlays=[overlay]).epochs == 5
+
+    def test_a_system_without_phases_has_one(self, folder):
+        phases = load_phases("baseline", folder)
+        assert {name: config.epochs for name, config in phases.items()} == {"main": 1}
+
+    @pytest.mark.parametrize(
+        ("system", "setting", "complaint"),
+        [
+            ("sta", "image.epochs=1", r"Unknown phase in --set .* Did you mean 'images'\? Received: phase='image'"),
+            ("sta", "images.epoch=1", "Did you mean 'epochs'"),
+            ("sta", "images.epochs=many", "must be int"),
+            ("sta", "phases=3", "`phases` in --set phases=3 holds names"),
+            ("sta", "phases={images: 3}", "holds names with settings"),
+            ("baseline", "images.epochs=1", "Unknown phase.*known ones are none"),
+        ],
+    )
+    def test_refusals(self, folder, system, setting, complaint):
+        with pytest.raises(ValueError, match=complaint):
+            load_phases(system, folder, settings=[setting])

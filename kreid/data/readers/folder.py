@@ -101,9 +101,9 @@ def read_tracklet_folders(root):
     """
     root = Path(root)
     found = []
-    for person in _folders(root):
-        for camera in _folders(person):
-            tracks = _folders(camera)
+    for person in subfolders(root):
+        for camera in subfolders(person):
+            tracks = subfolders(camera)
             if tracks and image_files(camera):
                 raise ValueError(
                     "A camera folder holds either images (one tracklet) or folders (one tracklet each), not both. "
@@ -134,7 +134,8 @@ def image_files(folder):
     return tuple(f"{folder}/{name}" for name in sorted(names, key=_natural))
 
 
-def _folders(folder):
+def subfolders(folder):
+    """Lists the folders in a folder in natural order, hidden ones left out, as paths."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
     return [folder / name for name in sorted(names, key=_natural)]
