@@ -54,10 +54,10 @@ class TACAN(TrackletModel):
     >>> model.clip_weights(frames, lengths=np.array([6, 3]))
     [[(0, 3, 1.0), (4, 5, 1.0)], [(0, 2, 1.0)]]
 
-    Reference: Li et al., TACAN: Temporal Aggregation with Clip-level Attention for Video-based Person Re-identification,
-    2020. The paper trains on clips ("the unit for training is a video clip"), where the weight of the only clip merely
-    scales f; kreid trains on several clips per tracklet, and the paper's form is `num_frames` equal to `clip_length` in
-    the recipe.
+    Reference: Li et al., TACAN: Temporal Aggregation with Clip-level Attention for Video-based Person
+    Re-identification, 2020. The paper trains on clips ("the unit for training is a video clip"), where the weight of
+    the only clip merely scales f; kreid trains on several clips per tracklet, and the paper's form is `num_frames`
+    equal to `clip_length` in the recipe.
     """
 
     def __init__(

@@ -1,0 +1,181 @@
+"""TACAN: every row of Table 1, the aggregation in float64, clips of any number, the weights of figures 4 and 6."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import kreid
+from kreid.losses import BatchHardTriplet, MinMax, SmoothedIdentity, WeightedSum
+from kreid.models import TACAN
+
+RNG = np.random.default_rng(17)
+SIZE = (64, 32)
+FRAMES = RNG.integers(0, 256, (4, 7, *SIZE, 3)).astype("uint8")
+LENGTHS = np.array([7, 1, 5, 0])
+SOFTMAX, TRIPLET = SmoothedIdentity(0.0), BatchHardTriplet(0.3, "squared_euclidean")
+ALL = {"logits": SOFTMAX, "embedding": WeightedSum([TRIPLET, MinMax()])}
+
+# The rows of Table 1 in their order, and the weightings that are not in the paper.
+ROWS = {
+    "softmax": ("average", "average", {"logits": SOFTMAX}),
+    "triplet": ("average", "average", {"logits": SOFTMAX, "embedding": TRIPLET}),
+    "TA": ("temporal", "average", {"logits": SOFTMAX, "embedding": TRIPLET}),
+    "CA": ("temporal", "linear", {"logits": SOFTMAX, "embedding": TRIPLET}),
+    "min_max": ("temporal", "linear", ALL),
+    "SENet": ("temporal", "linear", ALL),
+    "sigmoid": ("temporal", "sigmoid", ALL),
+    "softmax_weights": ("average", "softmax", ALL),
+}
+
+
+def make(row="min_max", **kwargs):
+    frame_attention, clip_attention, _ = ROWS[row]
+    name, width = ("se_resnet50", 16) if row == "SENet" else ("resnet_tiny", None)
+    settings = dict(
+        clip_length=3,
+        frame_attention=frame_attention,
+        clip_attention=clip_attention,
+        embedding_dim=12,
+        hidden_dim=5,
+    )
+    return TACAN(kreid.backbones.build(name, SIZE, 1, width=width), 6, **{**settings, **kwargs})
+
+
+def moved(model):
+    """Moves the attentions' weights from their start, where clips weigh alike."""
+    rng = np.random.default_rng(3)
+    for layer in (model.within_clips, model.over_clips):
+        layer.set_weights([w + rng.normal(scale=0.3, size=w.shape) for w in layer.get_weights()])
+    return model
+
+
+def batch(frames=6):
+    labels = np.array([0, 0, 1, 1], "int32")
+    return {"frames": FRAMES[:, :frames], "lengths": np.full(4, frames, "int32")}, labels
+
+
+def train(model, row, **kwargs):
+    losses = ROWS[row][2]
+    inputs, labels = batch(**kwargs)
+    if not model.compiled:
+        model.compile(keras.optimizers.SGD(3e-4, momentum=0.9), loss=losses, jit_compile=False)
+    return model.train_on_batch(inputs, dict.fromkeys(losses, labels), return_dict=True)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_row_trains_ignores_padding_and_is_saved(row, tmp_path):
+    model = make(row)
+    before = {weight.path: ops.convert_to_numpy(weight) for weight in model.trainable_weights}
+    for _ in range(3):
+        assert all(np.isfinite(value) for value in train(model, row).values())
+    for weight in model.trainable_weights:
+        assert not np.array_equal(before[weight.path], ops.convert_to_numpy(weight)), weight.path
+    moved(model)
+    embeddings = model.embed(FRAMES, LENGTHS)
+    assert np.isfinite(embeddings).all()
+    for filler in (0, 255):
+        other = FRAMES.copy()
+        for b, length in enumerate(LENGTHS):
+            other[b, length:] = filler
+        np.testing.assert_array_equal(model.embed(other, LENGTHS), embeddings)
+    for b, length in enumerate(LENGTHS[:3]):
+        alone = model.embed(FRAMES[b : b + 1, :length])[0]
+        np.testing.assert_allclose(alone, embeddings[b], rtol=1e-3, atol=1e-4 * np.abs(embeddings).max())
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras").embed(FRAMES, LENGTHS), embeddings)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("row", ["min_max", "softmax_weights"])
+def test_mixed_precision(row, policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = make(row)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert all(np.isfinite(value) for value in train(model, row).values())
+    half = moved(model)
+    full = make(row)
+    full.set_weights(half.get_weights())
+    expected = full.embed(FRAMES, LENGTHS)
+    np.testing.assert_allclose(half.embed(FRAMES, LENGTHS), expected, atol=0.05 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("frame_attention", "clip_attention"), [row[:2] for row in ROWS.values()])
+def test_aggregation_in_float64(frame_attention, clip_attention):
+    model = moved(make(frame_attention=frame_attention, clip_attention=clip_attention))
+    prepared = model.preprocessing(FRAMES)
+    maps = ops.convert_to_numpy(model.backbone(prepared)).astype("float64")
+    explained = model.explainer.predict_on_batch({"frames": FRAMES, "lengths": LENGTHS})
+    transform, offset = (w.astype("float64") for w in model.over_clips.transform.get_weights())
+    for b, length in enumerate(LENGTHS[:3]):
+        embedded, weights = [], []
+        for c, start in enumerate(range(0, length, 3)):
+            clip = maps[b, start : min(start + 3, length)]
+            a = np.full(len(clip), 1 / len(clip))
+            if frame_attention == "temporal":
+                kernel, bias = (w.astype("float64") for w in model.within_clips.spatial.get_weights())
+                filters = model.within_clips.temporal.get_weights()[0].astype("float64")
+                hidden = np.zeros((len(clip) + 2, 5))
+                hidden[1:-1] = np.maximum(clip.reshape(len(clip), -1) @ kernel + bias, 0)
+                scores = np.array([(filters[:, :, 0] * hidden[t : t + 3]).sum() for t in range(len(clip))])
+                a = np.exp(scores - scores.max())
+                a /= a.sum()
+            np.testing.assert_allclose(explained["frames"][b, c, : len(clip)], a, rtol=1e-3, atol=1e-5)
+            vector = sum(w * frame.mean(axis=(0, 1)) for w, frame in zip(a, clip, strict=True))
+            embedded.append(vector @ transform + offset)
+            weights.append(1.0)
+            if clip_attention != "average":
+                row, *bias = (w.astype("float64") for w in model.over_clips.weigh.get_weights())
+                weights[-1] = vector @ row[:, 0] + (bias[0][0] if bias else 0.0)
+        w = np.array(weights)
+        if clip_attention == "sigmoid":
+            w = 1 / (1 + np.exp(-w))
+        if clip_attention == "softmax":
+            w = np.exp(w) / np.exp(w).sum() * len(w)
+        f = sum(one * e for one, e in zip(w, embedded, strict=True)) / len(w)
+        np.testing.assert_allclose(explained["embedding"][b], f, rtol=1e-3, atol=1e-4 * np.abs(f).max())
+        given = explained["clips"][b, : len(w)] * (len(w) if clip_attention == "softmax" else 1)
+        np.testing.assert_allclose(given, w, rtol=1e-3)
+        assert not explained["clips"][b, len(w) :].any()
+
+
+@pytest.mark.parametrize("clip_attention", ["average", "linear", "sigmoid", "softmax"])
+def test_1_to_50_clips_of_equal_content_embed_equally(clip_attention):
+    model = moved(make(clip_attention=clip_attention))
+    one = model.embed(FRAMES[:1, :3])
+    for clips in (2, 9, 50):
+        many = model.embed(np.tile(FRAMES[:1, :3], (1, clips, 1, 1, 1)))
+        np.testing.assert_allclose(many, one, rtol=1e-3, atol=1e-4 * np.abs(one).max())
+
+
+def test_one_clip_for_training_as_the_paper_has_it():
+    model = make()
+    assert all(np.isfinite(value) for value in train(model, "min_max", frames=3).values())
+
+
+def test_a_tracklets_clips_are_adjacent_frames_in_training_too():
+    model = moved(make())
+    inputs, _ = batch(frames=6)
+    shown = model(inputs, training=False)["embedding"]
+    np.testing.assert_allclose(shown, model.embed(FRAMES[:, :6]), rtol=1e-4, atol=1e-5)
+
+
+def test_clip_weights_name_their_frames():
+    model = moved(make())
+    found = model.clip_weights(FRAMES, LENGTHS)
+    assert [[clip[:2] for clip in clips] for clips in found] == [
+        [(0, 2), (3, 5), (6, 6)],
+        [(0, 0)],
+        [(0, 2), (3, 4)],
+        [],
+    ]
+    expected = model.explainer.predict_on_batch({"frames": FRAMES, "lengths": LENGTHS})["clips"]
+    for clips, row in zip(found, expected, strict=True):
+        assert [weight for *_, weight in clips] == row[: len(clips)].tolist()
+    assert len({round(weight, 4) for clips in found for *_, weight in clips}) > 3
+    evenly = make(test_selection="evenly", test_frames=4)
+    assert [clip[:2] for clip in evenly.clip_weights(FRAMES[:1])[0]] == [(0, 4), (6, 6)]
+    with pytest.raises(ValueError, match="resize them first"):
+        model.clip_weights(FRAMES[:, :, :8])
