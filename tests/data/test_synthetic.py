@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from kreid.data.readers import read_mars
 from kreid.data.synthetic import people, render_mars, scene, tree, walker
@@ -212,6 +212,33 @@ def test_bags_show_from_behind_only():
         order = walk.order[0]
         places.append(order.index(bag) > order.index(len(walk.colours)))
     assert places == [False, True]
+
+
+def test_parts_outside_the_box_change_nothing_inside():
+    crowd = [people.draw_person(np.random.default_rng([7, i])) for i in range(20)]
+    box, whole = (30.3, 20.6, 61.2, 90.4), (0, 0, 100, 140)
+    for person in crowd:
+        seen, drawn = [], []
+        for shown in (box, whole):
+            walk = walker.walk(person, np.full(2, 0.7), np.array([0.0, 1.0]), 0.2, 100.0)
+            walk.place([45.0, 80.0], 130.0, [shown] * 2)
+            drawn.append(sum(map(len, walk.order)))
+            canvases = [Image.new("RGB", (100, 140)) for _ in range(2)]
+            for t, canvas in enumerate(canvases):
+                walk.draw(canvas, ImageDraw.Draw(canvas), t)
+            seen.append([np.asarray(c.resize((16, 32), Image.Resampling.BOX, box=box)) for c in canvases])
+        assert np.array_equal(*seen) and drawn[0] < drawn[1]
+
+
+def test_frames_do_not_depend_on_how_many_are_developed_at_once(monkeypatch):
+    stage = scene.Stage((64, 32), seed=0)
+    person = people.draw_person(np.random.default_rng(3))
+    rendered = []
+    for together in (16, 3, 1):
+        monkeypatch.setattr(scene, "_TOGETHER", together)
+        tracklets = [stage.tracklet(person, camera, 7, np.random.default_rng([camera, 1])) for camera in CAMERAS]
+        rendered.append([frame.tobytes() for tracklet in tracklets for frame in tracklet])
+    assert len(rendered[0]) == 42 and rendered[0] == rendered[1] == rendered[2]
 
 
 def test_frames_move_and_cameras_differ():

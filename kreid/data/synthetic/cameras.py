@@ -74,7 +74,8 @@ def colour_response(camera, rng):
         rng: `np.random.Generator`.
 
     Returns:
-        `(matrix, table)`: the 12 numbers of Pillow's `Image.convert("RGB", matrix)` and 256 bytes that map the result.
+        `(matrix, table)`: the 12 numbers of Pillow's `Image.convert("RGB", matrix)` and the list of 768 that its
+        `Image.point` then takes.
     """
     exposure = np.exp(rng.normal(0, 0.09))
     tint = np.exp(rng.normal(0, 0.03, 3))
@@ -86,7 +87,7 @@ def colour_response(camera, rng):
     matrix = np.concatenate([light[:, None] * colours, np.array(camera.offset)[:, None]], axis=1)
     gamma = camera.gamma * np.exp(rng.normal(0, 0.06))
     table = np.rint(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
-    return tuple(float(m) for m in matrix.ravel()), table.tobytes()
+    return tuple(float(m) for m in matrix.ravel()), 3 * table.tolist()
 
 
 def panorama(camera, size, seed):

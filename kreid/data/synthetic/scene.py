@@ -10,6 +10,8 @@ from kreid.data.synthetic import people, walker
 _OVERSAMPLING = 1.6
 _CANVAS = (1.25, 1.4)
 _GROUND, _BODY = 0.90, 0.66
+# Frames developed at once; more would only take memory.
+_TOGETHER = 16
 _KINDS = ("person", "distractor", "junk")
 
 
@@ -58,25 +60,36 @@ class Stage:
         matrix, table = cameras_module.colour_response(camera, rng)
         blur = rng.uniform(0.5, 2.2) if rng.random() < 0.3 else 0.0
         shift = rng.integers(0, self.image_size, size=(frames, 2)).tolist()
-        sharp = camera.resolution * rng.uniform(0.8, 1.1)
+        sharp = min(1.0, camera.resolution * rng.uniform(0.8, 1.1))
+        height, width = self.image_size
+        small = (max(8, round(width * sharp)), max(16, round(height * sharp)))
         ground = _GROUND * self.height
         reach = 0.3 * _BODY * self.height
-        for t in range(frames):
+        if walk is not None:
+            walk.place(self.width / 2, ground, boxes)
+        for other, x, y in others:
+            other.place(x, ground + y, boxes)
+
+        def shoot(t):
             canvas = background(t)
             pen = ImageDraw.Draw(canvas)
             left, right = boxes[t][0] - reach, boxes[t][2] + reach
-            near = [(other, x[t], y) for other, x, y in others if left < x[t] < right]
-            for other, x, y in near:
+            near = [(other, y) for other, x, y in others if left < x[t] < right]
+            for other, y in near:
                 if y < 0:
-                    other.draw(canvas, pen, t, x, ground + y)
+                    other.draw(canvas, pen, t)
             if walk is not None:
-                walk.draw(canvas, pen, t, self.width / 2, ground)
-            for other, x, y in near:
+                walk.draw(canvas, pen, t)
+            for other, y in near:
                 if y >= 0:
-                    other.draw(canvas, pen, t, x, ground + y)
+                    other.draw(canvas, pen, t)
             if obstacle is not None:
                 obstacle(pen, t)
-            yield self._develop(canvas, boxes[t], sharp, blur, matrix, table, self.noise[number], shift[t])
+            return canvas.resize(small, Image.Resampling.BOX, box=boxes[t])
+
+        for start in range(0, frames, _TOGETHER):
+            shots = [shoot(t) for t in range(start, min(start + _TOGETHER, frames))]
+            yield from self._develop(shots, blur, matrix, table, self.noise[number], shift[start : start + _TOGETHER])
 
     def _walk(self, person, camera, frames, rng, size=1.0):
         facing = camera.facing + (np.pi if rng.random() < camera.reversed_odds else 0.0) + rng.normal(0, 0.3)
@@ -161,17 +174,18 @@ class Stage:
 
         return (pole, railing, bush, bicycle, car)[kind]
 
-    def _develop(self, canvas, box, sharp, blur, matrix, table, noise, shift):
-        """Cuts the box out of the canvas and gives it the camera's sharpness, colours and noise."""
-        height, width = self.image_size
-        small = (max(8, round(width * sharp)), max(16, round(height * sharp)))
-        if sharp >= 1:
-            small = (width, height)
-        image = canvas.resize(small, Image.Resampling.BOX, box=box)
-        image = image.convert("RGB", matrix)
-        image = Image.frombytes("RGB", small, image.tobytes().translate(table))
+    def _develop(self, shots, blur, matrix, table, noise, shift):
+        """Gives the shots the camera's colours, blur and noise, and the frames' size."""
+        width, height = shots[0].size
+        # All in one picture, one below the other: reading the table costs Pillow more than a frame's pixels.
+        strip = Image.new("RGB", (width, len(shots) * height))
+        for i, shot in enumerate(shots):
+            strip.paste(shot, (0, i * height))
+        strip = strip.convert("RGB", matrix).point(table)
         if blur:
-            image = image.filter(ImageFilter.BoxBlur((blur * small[0] / 64, 0)))
-        top, left = shift
-        image = ImageChops.add(image, noise.crop((left, top, left + small[0], top + small[1])), 1, -128)
-        return image if small == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
+            strip = strip.filter(ImageFilter.BoxBlur((blur * width / 64, 0)))
+        size = self.image_size[::-1]
+        for i, (top, left) in enumerate(shift):
+            image = strip.crop((0, i * height, width, (i + 1) * height))
+            image = ImageChops.add(image, noise.crop((left, top, left + width, top + height)), 1, -128)
+            yield image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)

@@ -10,49 +10,71 @@ _BODY_TOP = 0.83
 _HEAD = 0.915
 # A capsule's outline: five points round each end, as angles from its axis.
 _ANGLES = np.deg2rad([90, 45, 0, -45, -90, -90, -135, -180, -225, -270])
-_ALONG, _ACROSS = np.cos(_ANGLES).astype(np.float32), np.sin(_ANGLES).astype(np.float32)
-_IS_CORNER = np.abs(np.cos(_ANGLES) * np.sin(_ANGLES)) > 0.1
+_ALONG, _ACROSS = np.cos(_ANGLES).astype(np.float32)[:, None, None], np.sin(_ANGLES).astype(np.float32)[:, None, None]
+_IS_CORNER = (np.abs(np.cos(_ANGLES) * np.sin(_ANGLES)) > 0.1)[:, None]
 _VIEWS_STEP = 0.25
+# Pixels round a box that can colour it: lines are drawn a little wide.
+_MARGIN = 2
 _MOST_PARTS = 40
 
 
 @dataclass
 class Walk:
-    """One person's walk through one camera, ready to draw.
+    """One person's walk through one camera: `place` it, then `draw` its frames.
 
     Attributes:
-        polygons: float32 `[frames, parts, points, 2]`, pixels from the point on the ground below the hips.
+        outlines: x and y, float32 `[points, parts, frames]` each: pixels from the point on the ground below the hips.
         colours: one colour per part.
         order: int `[frames, parts + 1]`, parts from far to near; the index `parts` is the body piece.
         views: the body piece's pictures, `(image, mask)` each.
         view: int `[frames]`, which of them a frame shows.
-        corners: int `[frames, 2]`, where its upper left corner goes.
+        corners: `[frames, 2]`, where its upper left corner goes.
+        polygons: float32 `[frames, parts, points, 2]`, the outlines on the canvas; made by `place`.
     """
 
-    polygons: np.ndarray
+    outlines: tuple
     colours: list
     order: list
     views: list
     view: list
     corners: np.ndarray
+    polygons: np.ndarray | None = None
 
-    def draw(self, canvas, pen, frame, x, y):
+    def place(self, x, y, boxes):
+        """Puts the walker on a canvas and forgets the parts that no box shows.
+
+        Args:
+            x: pixels, where the walker stands: a number or `[frames]`.
+            y: pixels, the ground.
+            boxes: `[frames, 4]`, the left, top, right and bottom of what is seen of the canvas.
+        """
+        across, down = self.outlines[0] + np.float32(x), self.outlines[1] + np.float32(y)
+        self.polygons = np.empty((*across.T.shape, 2), dtype=np.float32)
+        self.polygons[..., 0], self.polygons[..., 1] = across.T, down.T
+        self.corners = np.rint(self.corners + np.stack(np.broadcast_arrays(x, y), axis=-1)).astype(int).tolist()
+        left, top, right, bottom = np.transpose(boxes)
+        seen = (across.max(axis=0) > left - _MARGIN) & (across.min(axis=0) < right + _MARGIN)
+        seen &= (down.max(axis=0) > top - _MARGIN) & (down.min(axis=0) < bottom + _MARGIN)
+        body = len(self.colours)
+        self.order = [
+            [part for part in parts if part == body or shown[part]]
+            for parts, shown in zip(self.order, seen.T.tolist(), strict=True)
+        ]
+
+    def draw(self, canvas, pen, frame):
         """Draws one frame.
 
         Args:
             canvas: RGB `PIL.Image.Image`, changed in place.
             pen: the `PIL.ImageDraw.ImageDraw` of `canvas`.
             frame: int, which frame of the walk.
-            x: pixels, where the walker stands.
-            y: pixels, the ground.
         """
-        polygons = self.polygons[frame] + np.array([x, y], dtype=np.float32)
+        polygons = self.polygons[frame]
         body = len(self.colours)
         for part in self.order[frame]:
             if part == body:
                 image, mask = self.views[self.view[frame]]
-                left, top = self.corners[frame]
-                canvas.paste(image, (round(x + left), round(y + top)), mask)
+                canvas.paste(image, self.corners[frame], mask)
             else:
                 pen.polygon(polygons[part], fill=self.colours[part])
 
@@ -77,16 +99,16 @@ def walk(person, facing, phase, elevation, height):
     _arms(parts, person, phase)
     _head(parts, person)
     _bag(parts, person, phase)
-    polygons = parts.outlines(rise)
-    order = np.argsort(np.concatenate([parts.depths(), np.zeros((len(phase), 1))], axis=1), axis=1, kind="stable")
+    outlines = parts.outlines(rise)
+    order = np.argsort(np.concatenate([parts.depths(), np.zeros((1, len(phase)))]), axis=0, kind="stable").T
     bins = np.rint(facing / _VIEWS_STEP).astype(int)
     names = sorted(set(bins.tolist()))
-    views = [_body_piece(person, b * _VIEWS_STEP, parts.scale, elevation) for b in names]
+    views = _body_pieces(person, [b * _VIEWS_STEP for b in names], parts.scale, elevation)
     view = [names.index(b) for b in bins.tolist()]
     top = -(_BODY_TOP + rise) * parts.scale * np.cos(elevation)
     half = np.array([views[i][0].width / 2 for i in view])
     sway = 0.006 * parts.scale * np.sin(phase)
-    return Walk(polygons, parts.colours, order.tolist(), views, view, np.stack([sway - half, top], axis=1))
+    return Walk(outlines, parts.colours, order.tolist(), views, view, np.stack([sway - half, top], axis=1))
 
 
 class _Parts:
@@ -97,20 +119,19 @@ class _Parts:
         self.cos, self.sin = np.cos(facing), np.sin(facing)
         self.tilt = elevation
         self.scale = float(height / np.cos(elevation))
-        # Filled part by part: many small arrays would cost more than the drawing.
-        self.points = np.zeros((self.frames, _MOST_PARTS, 2, 3), dtype=np.float32)
-        self.radii = np.zeros((self.frames, _MOST_PARTS, 2), dtype=np.float32)
+        # Filled part by part, the frames last: many small arrays, or short rows, would cost more than the drawing.
+        self.points = np.zeros((3, 2, _MOST_PARTS, self.frames), dtype=np.float32)
+        self.radii = np.zeros((2, _MOST_PARTS, self.frames), dtype=np.float32)
         self.colours, self.biases, self.boxes = [], [], []
 
     def add(self, start, end, radius, colour, bias=0.0, end_radius=None, box=False):
         """Adds a capsule between two points `(sideways, up, forward)`, each number or `[frames]`."""
         part = len(self.colours)
-        points = self.points[:, part]
         for i in range(3):
-            points[:, 0, i] = start[i]
-            points[:, 1, i] = end[i]
-        self.radii[:, part, 0] = radius
-        self.radii[:, part, 1] = radius if end_radius is None else end_radius
+            self.points[i, 0, part] = start[i]
+            self.points[i, 1, part] = end[i]
+        self.radii[0, part] = radius
+        self.radii[1, part] = radius if end_radius is None else end_radius
         self.colours.append(colour)
         self.biases.append(bias)
         self.boxes.append(box)
@@ -121,35 +142,35 @@ class _Parts:
 
     def lowest(self):
         """Height of the lowest part's end, `[frames]`."""
-        return self.points[:, : len(self.colours), 1, 1].min(axis=1)
+        return self.points[1, 1, : len(self.colours)].min(axis=0)
 
     def depths(self):
-        """Nearness of each part's middle, with its bias, `[frames, parts]`."""
-        middle = self.points[:, : len(self.colours)].mean(axis=2)
-        return middle[..., 2] * self.cos[:, None] - middle[..., 0] * self.sin[:, None] + np.array(self.biases)
+        """Nearness of each part's middle, with its bias, `[parts, frames]`."""
+        sideways, _, forward = self.points[:, :, : len(self.colours)].mean(axis=1)
+        return forward * self.cos - sideways * self.sin + np.array(self.biases)[:, None]
 
     def outlines(self, rise):
-        """The capsules' outlines in pixels, float32 `[frames, parts, points, 2]`."""
-        screen = self._project(self.points[:, : len(self.colours)], rise)
-        start, end = screen[:, :, 0], screen[:, :, 1]
-        radii = self.radii[:, : len(self.colours), :, None] * np.float32(self.scale)
-        axis = end - start
-        axis /= np.maximum(np.linalg.norm(axis, axis=-1, keepdims=True), 1e-6)
-        across = np.stack([-axis[..., 1], axis[..., 0]], axis=-1)
-        reach = np.where(np.array(self.boxes)[:, None] & _IS_CORNER, 1.35, 1.0).astype(np.float32)
-        offsets = axis[:, :, None] * _ALONG[:, None] + across[:, :, None] * _ACROSS[:, None]
-        offsets *= reach[..., None]
-        first = start[:, :, None] + offsets[:, :, 5:] * radii[:, :, None, 0]
-        last = end[:, :, None] + offsets[:, :, :5] * radii[:, :, None, 1]
-        return np.concatenate([last, first], axis=2)
+        """The capsules' outlines in pixels: x and y, float32 `[points, parts, frames]` each."""
+        parts = len(self.colours)
+        x, y = self._project(self.points[:, :, :parts], rise)
+        along_x, along_y = x[1] - x[0], y[1] - y[0]
+        length = np.maximum(np.sqrt(along_x * along_x + along_y * along_y), 1e-6)
+        along_x, along_y = along_x / length, along_y / length
+        reach = np.where(np.array(self.boxes) & _IS_CORNER, 1.35, 1.0).astype(np.float32)[..., None]
+        # The first half of the points goes round the end, the second round the start.
+        half = len(_ANGLES) // 2
+        radii = np.repeat(self.radii[::-1, :parts] * np.float32(self.scale), half, axis=0)
+        x, y = np.repeat(x[::-1], half, axis=0), np.repeat(y[::-1], half, axis=0)
+        x += (along_x * _ALONG - along_y * _ACROSS) * reach * radii
+        y += (along_y * _ALONG + along_x * _ACROSS) * reach * radii
+        return x, y
 
     def _project(self, points, rise):
-        sideways, up, forward = points[..., 0], points[..., 1] + rise[:, None, None], points[..., 2]
-        cos, sin = self.cos[:, None, None], self.sin[:, None, None]
-        x = sideways * cos + forward * sin
-        nearness = forward * cos - sideways * sin
+        sideways, up, forward = points[0], points[1] + rise, points[2]
+        x = sideways * self.cos + forward * self.sin
+        nearness = forward * self.cos - sideways * self.sin
         y = nearness * np.sin(self.tilt) - up * np.cos(self.tilt)
-        return (np.stack([x, y], axis=-1) * self.scale).astype(np.float32)
+        return (x * self.scale).astype(np.float32), (y * self.scale).astype(np.float32)
 
 
 def _legs(parts, person, phase):
@@ -269,19 +290,22 @@ def _bag(parts, person, phase):
         parts.add((hand[0], hand[1] - 0.12, hand[2]), (hand[0], hand[1] - 0.13, hand[2]), spot, person.bag_pocket, 0.07)
 
 
-def _body_piece(person, facing, scale, elevation):
-    """Wraps the unrolled garments round the body as seen at one angle; returns an image and its mask."""
-    rows = max(2, round(person.body * scale * np.cos(elevation)))
-    source = np.linspace(0, len(person.texture) - 1, rows)
+def _body_pieces(person, angles, scale, elevation):
+    """Wraps the unrolled garments round the body as seen at each angle; returns images with their masks."""
     knots = np.arange(len(person.texture))
+    source = np.linspace(0, knots[-1], max(2, round(person.body * scale * np.cos(elevation))))
     lateral, sagittal = np.interp(source, knots, person.lateral), np.interp(source, knots, person.sagittal)
-    half = np.sqrt((lateral * np.cos(facing)) ** 2 + (sagittal * np.sin(facing)) ** 2).astype(np.float32) * scale
-    reach = int(np.ceil(half.max()))
-    x = (np.arange(2 * reach, dtype=np.float32) + 0.5 - reach)[None] / half[:, None]
-    inside = np.abs(x) <= 1
-    x = np.clip(x, -1, 1)
     columns = person.texture.shape[1]
-    column = ((np.arcsin(x) - facing) * (columns / (2 * np.pi))).astype(np.intp) % columns
-    shade = 0.7 + 0.3 * np.sqrt(1 - x**2)
-    picture = person.texture[source.astype(int)[:, None], column] * shade[..., None]
-    return Image.fromarray(picture.astype(np.uint8)), Image.fromarray(inside.astype(np.uint8) * 255)
+    texels, first = person.texture.reshape(-1, 3), source.astype(np.intp)[:, None] * columns
+    pieces = []
+    for facing in angles:
+        half = np.sqrt((lateral * np.cos(facing)) ** 2 + (sagittal * np.sin(facing)) ** 2).astype(np.float32) * scale
+        reach = int(np.ceil(half.max()))
+        x = (np.arange(2 * reach, dtype=np.float32) + 0.5 - reach)[None] / half[:, None]
+        inside = np.abs(x) <= 1
+        x = np.clip(x, -1, 1)
+        column = ((np.arcsin(x) - facing) * (columns / (2 * np.pi))).astype(np.intp) % columns
+        shade = 0.7 + 0.3 * np.sqrt(1 - x**2)
+        picture = texels.take(first + column, axis=0) * shade[..., None]
+        pieces.append((Image.fromarray(picture.astype(np.uint8)), Image.fromarray(inside)))
+    return pieces
