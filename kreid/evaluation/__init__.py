@@ -9,6 +9,7 @@ _HOMES = {
     "PROTOCOLS": "retrieval",
     "count_macs": "cost",
     "RetrievalResult": "retrieval",
+    "cluster_diameters": "clusters",
     "evaluate": "retrieval",
     "embed_tracklets": "embed",
     "evaluate_model": "embed",
