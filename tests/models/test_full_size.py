@@ -10,7 +10,12 @@ from kreid.serving import export_model
 from kreid.testing import check_export
 
 pytestmark = pytest.mark.slow
-PARAMETERS = {"baseline": 23_587_712, "sta": 23_587_712 + 4096 * 1024 + 1024}
+PARAMETERS = {
+    "baseline": 23_587_712,
+    "sta": 23_587_712 + 4096 * 1024 + 1024,
+    # A 7x4 map to 256 values, 3 of which make a score; the clip's weight; the embedding.
+    "tacan": 23_587_712 + (7 * 4 * 2048 * 256 + 256) + 3 * 256 + (2048 + 1) + (2048 * 1024 + 1024),
+}
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
