@@ -236,7 +236,7 @@ def test_frames_do_not_depend_on_how_many_are_developed_at_once(monkeypatch):
     rendered = []
     for together in (16, 3, 1):
         monkeypatch.setattr(scene, "_TOGETHER", together)
-        tracklets = [stage.tracklet(person, camera, 7, np.random.default_rng([camera, 1])) for camera in CAMERAS]
+        tracklets = [stage.tracklet(person, camera, 7, np.random.default_rng([camera, 4])) for camera in CAMERAS]
         rendered.append([frame.tobytes() for tracklet in tracklets for frame in tracklet])
     assert len(rendered[0]) == 42 and rendered[0] == rendered[1] == rendered[2]
 
