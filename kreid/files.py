@@ -4,14 +4,14 @@ import os
 import pathlib
 
 
-def write_atomically(path, text):
-    """Writes a text file under another name and renames it.
+def write_atomically(path, content):
+    """Writes a file under another name and renames it.
 
     Args:
         path: of the file; its folder exists.
-        text: its content.
+        content: text or bytes.
     """
     path = pathlib.Path(path)
     temporary = path.with_name(f"writing-{path.name}")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(temporary, path)
