@@ -98,13 +98,14 @@ class MultiStageFusion(TrackletModel):
         ):
             if value not in choices:
                 raise ValueError(f"Choose one of {', '.join(choices)}. Received: {name}={value!r}")
-        if stages is not None and (not stages or not set(stages) <= set(STAGES) or len(set(stages)) < len(stages)):
-            raise ValueError(f"Stages are some of 1 to 4, each once, or None for all. Received: stages={stages!r}")
+        listed = list(stages) if isinstance(stages, (list, tuple)) else []
+        if stages is not None and (not listed or sorted(listed) != [stage for stage in STAGES if stage in listed]):
+            raise ValueError(f"Stages are a list of some of 1 to 4, or None for all. Received: stages={stages!r}")
         if not isinstance(embedding_dim, int) or embedding_dim < 1:
             raise ValueError(f"The embedding needs at least one value. Received: embedding_dim={embedding_dim!r}")
         self.dense_dim = embedding_dim
         self.fusion = fusion
-        self.stages = None if stages is None else list(stages)
+        self.stages = listed or None
         self.semantic = semantic
         self.attention = attention
         self.relation_dim = relation_dim

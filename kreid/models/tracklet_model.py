@@ -13,7 +13,7 @@ class TrackletModel(keras.Model):
     """Base of the systems: a functional Keras model from frames to training outputs, with an embedder beside it.
 
     The model itself is the training graph, `{"frames", "lengths"} -> {"logits", "embedding"}`, trained by plain
-    `compile` and `fit`. A system implements `make_layers`, `aggregate` (or `encode`, where it runs the backbone's stages
+    `compile` and `fit`. A system implements `make_layers`, `aggregate` (or `encode`, to run the backbone's stages
     itself), `training_outputs` and, where the embedding is not the vector these give, `final_embedding`.
 
     Args:

@@ -12,6 +12,13 @@ from kreid.testing import check_export
 pytestmark = pytest.mark.slow
 PARAMETERS = {
     "baseline": 23_587_712,
+    # Statistics for 1, 2 and 3 branches in conv3 to conv5; the embedding; intra; relations 4096-256-128-1; four stages.
+    "rtf": 23_587_712
+    + 2 * (3584 + 2 * 10240 + 3 * 11264)
+    + (2048 * 768 + 768)
+    + (2048 + 1)
+    + (4096 * 256 + 256 + 256 * 128 + 128 + 128)
+    + (768 * 4 + 4),
     "sta": 23_587_712 + 4096 * 1024 + 1024,
     # A 7x4 map to 256 values, 3 of which make a score; the clip's weight; the embedding.
     "tacan": 23_587_712 + (7 * 4 * 2048 * 256 + 256) + 3 * 256 + (2048 + 1) + (2048 * 1024 + 1024),

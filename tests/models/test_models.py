@@ -14,6 +14,15 @@ FRAMES = RNG.integers(0, 256, (4, 5, *SIZE, 3)).astype("uint8")
 LENGTHS = np.array([5, 1, 3, 0])
 CASES = {
     "baseline": {"embedding_dim": 24, "embedding_from": "pooled", "metric": "euclidean", "normalize": True},
+    "rtf": {
+        "embedding_dim": 24,
+        "fusion": "multi_stage",
+        "stages": [1, 3, 4],
+        "semantic": "attention",
+        "attention": "intra_inter_relation",
+        "relation_dim": 16,
+        "bnneck": True,
+    },
     "sta": {
         "embedding_dim": 24,
         "num_stripes": 2,
@@ -207,6 +216,16 @@ def test_embed_refuses(frames, lengths, complaint):
         ("sta", {"num_stripes": 3}, "divisible.*num_stripes=3"),
         ("sta", {"embedding_dim": 0}, "embedding_dim=0"),
         ("sta", {"metric": "l1"}, "metric='l1'"),
+        ("rtf", {"fusion": "middle"}, "early, late.*fusion='middle'"),
+        ("rtf", {"semantic": "max"}, "semantic='max'"),
+        ("rtf", {"attention": "inter"}, "attention='inter'"),
+        ("rtf", {"stages": [0, 4]}, r"stages=\[0, 4\]"),
+        ("rtf", {"stages": [2, 2]}, r"stages=\[2, 2\]"),
+        ("rtf", {"stages": []}, r"stages=\[\]"),
+        ("rtf", {"stages": ["a"]}, r"stages=\['a'\]"),
+        ("rtf", {"stages": 3}, "stages=3"),
+        ("rtf", {"embedding_dim": 0}, "embedding_dim=0"),
+        ("rtf", {"relation_dim": 0}, "relation_dim=0"),
         ("tacan", {"clip_length": 0}, "clip_length=0"),
         ("tacan", {"frame_attention": "linear"}, "frame_attention='linear'"),
         ("tacan", {"clip_attention": "temporal"}, "weighting='temporal'"),
