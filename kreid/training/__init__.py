@@ -21,11 +21,14 @@ _HOMES = {
     "learning_rate": "schedules",
     "load_config": "config",
     "load_phases": "config",
+    "load_table": "table",
     "phase_folders": "phases",
     "phases_to_run": "phases",
+    "row_folder": "table",
     "set_precision": "recipe",
     "split_holdout": "holdout",
     "start_from": "start",
+    "table_text": "table",
 }
 
 __getattr__, __dir__, __all__ = attach(__name__, _HOMES)

@@ -19,29 +19,14 @@ import numpy as np
 import pytest
 import scipy.io
 import yaml
+from recipe_samples import TINY
 
 from kreid.data.readers import read_mars
-from kreid.data.synthetic import render_mars
 from kreid.models import SYSTEMS
 from kreid.training import callbacks, run_folder
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "train_mars.py"
-TINY = {
-    "backbone": "resnet_tiny",
-    "backbone_width": None,
-    "weights": None,
-    "image_size": [64, 32],
-    "persons_per_batch": 2,
-    "tracklets_per_person": 2,
-    "num_frames": 2,
-    "steps_per_epoch": 2,
-    "epochs": 2,
-    "crop_padding": 2,
-    "holdout": 0.3,
-    "holdout_every": 1,
-    "evaluate_untrained": True,
-}
 
 
 def load_recipe():
@@ -54,44 +39,10 @@ def load_recipe():
 main = load_recipe().main
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    """Eight persons to train on and three to find, in MARS's layout."""
-    return render_mars(
-        tmp_path_factory.mktemp("data") / "mars",
-        train_persons=8,
-        test_persons=3,
-        distractors=2,
-        junk=1,
-        tracklets_per_camera=(1, 2),
-        frames_per_tracklet=(3, 5),
-        image_size=(64, 32),
-        progress=False,
-    )
-
-
-@pytest.fixture(scope="module")
-def overlay(tmp_path_factory):
-    path = tmp_path_factory.mktemp("settings") / "tiny.yaml"
-    path.write_text(yaml.safe_dump(TINY))
-    return path
-
-
 @pytest.fixture
 def own_tree(tree, tmp_path):
     """A copy of the tree, to be spoilt."""
     return Path(shutil.copytree(tree, tmp_path / "mars"))
-
-
-@pytest.fixture(scope="module")
-def arguments(tree, overlay):
-    """Function: a run's folder, settings -> the command line."""
-
-    def make(run, *settings, system="sta", data=tree):
-        line = ["--system", system, "--data", str(data), "--overlay", str(overlay), "--run", str(run), "--quiet"]
-        return line + [part for setting in settings for part in ("--set", setting)]
-
-    return make
 
 
 @pytest.fixture(scope="module")

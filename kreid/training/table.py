@@ -1,0 +1,81 @@
+"""Tables of rows that are trained from shared image models and compared query by query."""
+
+import json
+
+import numpy as np
+import yaml
+
+from kreid.evaluation.bootstrap import paired_bootstrap
+
+PROTOCOL = "mars"  # with the queries in the gallery, every query has a match
+KEYS = ("seeds", "overlays", "settings", "image_phase", "fine_tuning", "baseline", "rows")
+
+
+def load_table(path, rows=None):
+    """Reads a table's file, such as `recipes/ablations/small.yaml`.
+
+    Args:
+        path: of the file.
+        rows: names of the rows to train, `None` for all.
+
+    Returns:
+        A dict of the file's keys, and `chosen`, the rows to train.
+
+    Raises:
+        ValueError: if it is no table, or has no row of a name in `rows`.
+    """
+    try:
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"This is no table of rows ({error}). Received: table={str(path)!r}") from None
+    if not isinstance(table, dict) or set(table) != set(KEYS):
+        raise ValueError(f"A table holds {', '.join(KEYS)}. Received: table={str(path)!r}")
+    unknown = [name for name in [*(rows or []), table["baseline"]] if name not in table["rows"]]
+    if unknown:
+        raise ValueError(f"The rows are {', '.join(table['rows'])}. Received: row={unknown[0]!r}")
+    table["chosen"] = rows or list(table["rows"])
+    return table
+
+
+def row_folder(folder, seed, name):
+    """The run folder of a row's seed: the row's name with what a file system takes."""
+    return folder / f"seed_{seed}" / "".join(c if c.isalnum() else "_" for c in name)
+
+
+def table_text(table, folder):
+    """The table as text: means over seeds, and the difference to the baseline row with its bootstrap interval."""
+    scores = {name: row_scores(table, folder, name) for name in table["rows"]}
+    baseline = scores[table["baseline"]]
+    width = max(map(len, scores))
+    lines = [f"{'row':<{width}}  runs  rank-1           mAP              mAP against {table['baseline']} (95%)"]
+    for name, (precisions, hits) in scores.items():
+        if not len(precisions):
+            continue
+        line = f"{name:<{width}}  {len(precisions):>4}  {spread(hits)}  {spread(precisions)}"
+        if name != table["baseline"] and len(precisions) == len(baseline[0]):
+            difference = paired_bootstrap(precisions, baseline[0])
+            line += f"  {100 * difference.mean:+.1f} ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def row_scores(table, folder, name):
+    """Average precisions and first-rank hits `(seeds, queries)` of the seeds that are complete, by query's name."""
+    precisions, hits = [], []
+    for seed in table["seeds"]:
+        run = row_folder(folder, seed, name)
+        if (run / "results.json").exists():
+            queries = json.loads((run / "queries.json").read_text())[PROTOCOL]
+            # In the order of names, so that runs pair up whatever order they were evaluated in.
+            order = np.argsort(queries["queries"])
+            precision = np.array([np.nan if value is None else value for value in queries["average_precision"]])
+            first = np.array([np.nan if rank is None else rank for rank in queries["first_match"]])
+            precisions.append(precision[order])
+            hits.append(np.where(np.isnan(first), np.nan, first == 1)[order])
+    return np.array(precisions), np.array(hits)
+
+
+def spread(scores):
+    """Mean and standard deviation over runs, in per cent."""
+    means = 100 * np.nanmean(scores, axis=1)
+    return f"{means.mean():5.1f} (sd {means.std(ddof=1) if len(means) > 1 else 0:4.1f})  "

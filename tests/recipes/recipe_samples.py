@@ -1,0 +1,17 @@
+"""Settings with which a recipe takes seconds."""
+
+TINY = {
+    "backbone": "resnet_tiny",
+    "backbone_width": None,
+    "weights": None,
+    "image_size": [64, 32],
+    "persons_per_batch": 2,
+    "tracklets_per_person": 2,
+    "num_frames": 2,
+    "steps_per_epoch": 2,
+    "epochs": 2,
+    "crop_padding": 2,
+    "holdout": 0.3,
+    "holdout_every": 1,
+    "evaluate_untrained": True,
+}
