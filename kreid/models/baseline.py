@@ -55,17 +55,7 @@ class Baseline(TrackletModel):
         self.dense = (
             keras.layers.Dense(self.dense_dim, dtype=policy, name="dense") if self.dense_dim is not None else None
         )
-        self.bnneck = keras.layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-5, center=False, dtype="float32", name="bnneck"
-        )
-        self.classifier = keras.layers.Dense(
-            self.num_identities,
-            use_bias=False,
-            # Small, as Luo et al. start it: the features take shape before the classifier pulls at them.
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
-            dtype="float32",
-            name="logits",
-        )
+        self.make_head(True)
 
     def encode_frames(self, maps):
         """Frame vectors `(B, T, C)` from frame maps."""
@@ -76,10 +66,6 @@ class Baseline(TrackletModel):
         if self.dense is not None:
             vector = self.dense(vector)
         return vector, {"frames": weights}
-
-    def training_outputs(self, vector):
-        vector = self.to_float32(vector)
-        return {"logits": self.classifier(self.bnneck(vector)), "embedding": vector}
 
     def final_embedding(self, vector):
         return self.bnneck(self.to_float32(vector)) if self.embedding_from == "bnneck" else vector

@@ -137,18 +137,7 @@ class MultiStageFusion(TrackletModel):
             # Stages take the place of frames in the plain mean.
             fusion = SemanticAttention if self.semantic == "attention" else FrameAverage
             self.stage_fusion = fusion(dtype=policy, name="stage_fusion")
-        self.bnneck = None
-        if self.use_bnneck:
-            self.bnneck = keras.layers.BatchNormalization(
-                momentum=0.9, epsilon=1e-5, center=False, dtype="float32", name="bnneck"
-            )
-        self.classifier = keras.layers.Dense(
-            self.num_identities,
-            use_bias=False,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
-            dtype="float32",
-            name="logits",
-        )
+        self.make_head(self.use_bnneck)
 
     def encode(self, frames, mask):
         maps = self._frame_maps(frames)
@@ -184,11 +173,6 @@ class MultiStageFusion(TrackletModel):
         layers = {"intra": self.intra, "inter": self.inter}
         attention = {name: layer(vectors, mask=mask) for name, layer in layers.items() if layer is not None}
         return (self.frame_weights(list(attention.values()), mask=mask),), attention
-
-    def training_outputs(self, vector):
-        vector = self.to_float32(vector)
-        seen = vector if self.bnneck is None else self.bnneck(vector)
-        return {"logits": self.classifier(seen), "embedding": vector}
 
     def get_config(self):
         config = super().get_config()

@@ -78,27 +78,11 @@ class STA(TrackletModel):
         )
         self.spatial_average = SpatialAverage(dtype=policy, name="spatial_average")
         self.dense = keras.layers.Dense(self.dense_dim, dtype=policy, name="dense")
-        self.bnneck = None
-        if self.use_bnneck:
-            self.bnneck = keras.layers.BatchNormalization(
-                momentum=0.9, epsilon=1e-5, center=False, dtype="float32", name="bnneck"
-            )
-        self.classifier = keras.layers.Dense(
-            self.num_identities,
-            use_bias=False,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
-            dtype="float32",
-            name="logits",
-        )
+        self.make_head(self.use_bnneck)
 
     def aggregate(self, maps, mask):
         fused, attention = self.attention(maps, mask=mask, return_attention=True)
         return self.dense(self.spatial_average(fused)), attention
-
-    def training_outputs(self, vector):
-        vector = self.to_float32(vector)
-        seen = vector if self.bnneck is None else self.bnneck(vector)
-        return {"logits": self.classifier(seen), "embedding": vector}
 
     def get_config(self):
         config = super().get_config()

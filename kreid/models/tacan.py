@@ -92,18 +92,7 @@ class TACAN(TrackletModel):
             self.within_clips = FrameAverage(axis=2, dtype=policy, name="frame_average")
         # On one vector per clip float32 costs nothing, and the embedding keeps its digits.
         self.over_clips = ClipAttention(self.dense_dim, self.clip_attention, dtype="float32", name="clip_attention")
-        self.bnneck = None
-        if self.use_bnneck:
-            self.bnneck = keras.layers.BatchNormalization(
-                momentum=0.9, epsilon=1e-5, center=False, dtype="float32", name="bnneck"
-            )
-        self.classifier = keras.layers.Dense(
-            self.num_identities,
-            use_bias=False,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
-            dtype="float32",
-            name="logits",
-        )
+        self.make_head(self.use_bnneck)
 
     def encode_clips(self, maps, mask):
         """Clip vectors `(B, m, C)` from frame maps, the mask of real clips `(B, m)` and the frames' weights."""
@@ -116,11 +105,6 @@ class TACAN(TrackletModel):
         vectors, real, frame_weights = self.encode_clips(maps, mask)
         embedding, clip_weights = self.over_clips(vectors, mask=real, return_attention=True)
         return embedding, {"clips": clip_weights, "frames": frame_weights}
-
-    def training_outputs(self, vector):
-        vector = self.to_float32(vector)
-        seen = vector if self.bnneck is None else self.bnneck(vector)
-        return {"logits": self.classifier(seen), "embedding": vector}
 
     def clip_weights(self, frames, lengths=None):
         """What each clip of a tracklet counts, as in figures 4 and 6.

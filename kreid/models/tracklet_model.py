@@ -13,8 +13,8 @@ class TrackletModel(keras.Model):
     """Base of the systems: a functional Keras model from frames to training outputs, with an embedder beside it.
 
     The model itself is the training graph, `{"frames", "lengths"} -> {"logits", "embedding"}`, trained by plain
-    `compile` and `fit`. A system implements `make_layers`, `aggregate` (or `encode`, to run the backbone's stages
-    itself), `training_outputs` and, where the embedding is not the vector these give, `final_embedding`.
+    `compile` and `fit`. A system implements `make_layers`, which calls `make_head`, and `aggregate` (or `encode`, to run
+    the backbone's stages itself); `final_embedding`, where the embedding is not the aggregated vector itself.
 
     Args:
         backbone: a `kreid.backbones.StagedBackbone`; its image size is the model's.
@@ -88,9 +88,29 @@ class TrackletModel(keras.Model):
         """One vector per tracklet from frame maps `(B, T, h, w, C)` and the mask, and a dict of attentions."""
         raise NotImplementedError(f"{type(self).__name__} must aggregate frame maps.")
 
+    def make_head(self, bnneck):
+        """Makes the classifier, without bias and in float32, and batch normalisation before it if asked.
+
+        It starts small, as Luo et al. (2019) start it: features take shape before the classifier pulls at them.
+        """
+        self.bnneck = None
+        if bnneck:
+            self.bnneck = keras.layers.BatchNormalization(
+                momentum=0.9, epsilon=1e-5, center=False, dtype="float32", name="bnneck"
+            )
+        self.classifier = keras.layers.Dense(
+            self.num_identities,
+            use_bias=False,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
+            dtype="float32",
+            name="logits",
+        )
+
     def training_outputs(self, vector):
         """The dict of outputs that training compares with labels, from the aggregated vector."""
-        raise NotImplementedError(f"{type(self).__name__} must give its training outputs.")
+        vector = self.to_float32(vector)
+        seen = vector if self.bnneck is None else self.bnneck(vector)
+        return {"logits": self.classifier(seen), "embedding": vector}
 
     def final_embedding(self, vector):
         """The embedding for retrieval, from the aggregated vector."""
