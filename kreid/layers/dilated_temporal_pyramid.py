@@ -1,0 +1,45 @@
+"""Dilated convolutions over the frames of a tracklet, side by side."""
+
+import keras
+
+from kreid.layers.temporal_pyramid import TemporalPyramid
+
+
+@keras.saving.register_keras_serializable(package="kreid")
+class DilatedTemporalPyramid(TemporalPyramid):
+    """Dilated temporal pyramid convolution (DTP): the local temporal cues of GLTR.
+
+    N parallel convolutions of width 3 over time, the n-th with dilation `2^(n-1)`, so that a frame sees 1, 2, 4, ...
+    frames to either side (equation 5). Each keeps the number of features; the results stand side by side (equation 6).
+
+    Masking: masked frames count as zeros, as do those beyond the ends, whatever they hold; they reach no statistics of
+    batch normalisation, and become zeros. Passes the mask on. The number of frames is free.
+
+    Args:
+        num_branches: N, the branches.
+        **kwargs: base layer arguments, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: frame vectors, in time order.
+        mask: optional bool, True on real frames.
+        training: normalise by the batch.
+
+    Input shape: `(batch, frames, C)`; mask `(batch, frames)`.
+    Output shape: `(batch, frames, N C)`.
+
+    Raises:
+        ValueError: for less than one branch, or inputs of another rank.
+
+    Example:
+
+    >>> frames = np.random.default_rng(0).random((2, 16, 8), "float32")
+    >>> tuple(kreid.layers.DilatedTemporalPyramid()(frames).shape)
+    (2, 16, 24)
+
+    Reference: Li et al., Global-Local Temporal Representations for Video Person Re-Identification, 2019, equations 5
+    and 6. Equation 5 sums frames `t + r` to `t + 3r`; as equation 2 has frames on both sides, kreid centres them.
+    Where the paper is silent: zero padding, and batch normalisation and ReLU after each convolution.
+    """
+
+    def make_convolution(self, number, filters, **kwargs):
+        return keras.layers.Conv1D(filters, 3, dilation_rate=2**number, **kwargs)

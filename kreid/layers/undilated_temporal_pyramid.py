@@ -1,0 +1,43 @@
+"""Convolutions of several widths over the frames of a tracklet, side by side."""
+
+import keras
+
+from kreid.layers.temporal_pyramid import TemporalPyramid
+
+
+@keras.saving.register_keras_serializable(package="kreid")
+class UndilatedTemporalPyramid(TemporalPyramid):
+    """Pyramid of wide temporal convolutions: a rival of `DilatedTemporalPyramid` that sees the same frames.
+
+    The n-th of N parallel convolutions has width `2^n + 1` (3, 5, 9, 17) and no dilation: as far a view, with a weight
+    for every frame of it.
+
+    Masking: as in `DilatedTemporalPyramid`.
+
+    Args:
+        num_branches: N, the branches.
+        **kwargs: base layer arguments, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: frame vectors, in time order.
+        mask: optional bool, True on real frames.
+        training: normalise by the batch.
+
+    Input shape: `(batch, frames, C)`; mask `(batch, frames)`.
+    Output shape: `(batch, frames, N C)`.
+
+    Raises:
+        ValueError: for less than one branch, or inputs of another rank.
+
+    Example:
+
+    >>> frames = np.random.default_rng(0).random((2, 16, 8), "float32")
+    >>> tuple(kreid.layers.UndilatedTemporalPyramid(num_branches=2)(frames).shape)
+    (2, 16, 16)
+
+    Reference: Li et al., Global-Local Temporal Representations for Video Person Re-Identification, 2019, section 4.3
+    and figure 6, "pyramid temporal convolution without dilation".
+    """
+
+    def make_convolution(self, number, filters, **kwargs):
+        return keras.layers.Conv1D(filters, 2 ** (number + 1) + 1, **kwargs)

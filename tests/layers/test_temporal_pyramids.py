@@ -1,0 +1,256 @@
+"""GLTR's layers and their rivals against equations 5 to 7, written from the paper in float64."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+from kreid.layers import (
+    DilatedTemporalPyramid,
+    TemporalPyramidPooling,
+    TemporalSelfAttention,
+    UndilatedTemporalPyramid,
+)
+
+RNG = np.random.default_rng(31)
+FRAMES = RNG.normal(size=(4, 11, 6)).astype("float32")
+LENGTHS = (11, 1, 7, 0)
+MASK = np.arange(11) < np.array(LENGTHS)[:, None]
+PYRAMIDS = {
+    "dilated": DilatedTemporalPyramid,
+    "undilated": UndilatedTemporalPyramid,
+    "pooling": TemporalPyramidPooling,
+}
+
+
+def randomised(layer):
+    layer.build(FRAMES.shape)
+    for weight in layer.weights:
+        low = 0.5 if "variance" in weight.path or "gamma" in weight.path else -0.5
+        weight.assign(RNG.uniform(low, low + 1, weight.shape))
+    return layer
+
+
+def normalised(layer, x, statistics=None):
+    """Batch normalisation by the moving statistics, or others, and ReLU."""
+    gamma, beta, mean, variance = (np.asarray(weight, "float64") for weight in layer.get_weights())
+    mean, variance = (mean, variance) if statistics is None else statistics
+    return np.maximum((x - mean) / np.sqrt(variance + 1e-5) * gamma + beta, 0)
+
+
+def convolved(f, kernel, dilation=1):
+    """Equation 5, centred, with zeros beyond the ends: frames (L, d), kernel (w, d, d)."""
+    length, half = len(f), len(kernel) // 2
+    out = np.zeros((length, kernel.shape[2]))
+    for t in range(length):
+        for i in range(len(kernel)):
+            source = t + dilation * (i - half)
+            if 0 <= source < length:
+                out[t] += f[source] @ kernel[i]
+    return out
+
+
+def branch_before_norm(layer, number, f):
+    """What a branch of each pyramid convolves out of the real frames (L, d), before normalisation."""
+    kernel = np.asarray(layer.convolutions[number].get_weights()[0], "float64")
+    if isinstance(layer, DilatedTemporalPyramid):
+        assert kernel.shape[0] == 3
+        return convolved(f, kernel, 2**number)
+    if isinstance(layer, UndilatedTemporalPyramid):
+        assert kernel.shape[0] == [3, 5, 9, 17][number]
+        return convolved(f, kernel)
+    size = 2**number
+    windows = [f[start : start + size].mean(axis=0) for start in range(0, len(f), size)]
+    return convolved(np.array(windows), kernel)
+
+
+def spread_out(layer, number, values, length):
+    return np.repeat(values, 2**number, axis=0)[:length] if isinstance(layer, TemporalPyramidPooling) else values
+
+
+@pytest.mark.parametrize("num_branches", [1, 2, 3, 4])
+@pytest.mark.parametrize("kind", PYRAMIDS)
+def test_pyramids(kind, num_branches):
+    layer = randomised(PYRAMIDS[kind](num_branches))
+    found = ops.convert_to_numpy(layer(FRAMES, mask=MASK))
+    assert found.shape == (4, 11, 6 * num_branches)
+    for row, length in enumerate(LENGTHS[:3]):
+        f = FRAMES[row, :length].astype("float64")
+        branches = [
+            spread_out(layer, n, normalised(layer.normalizations[n], branch_before_norm(layer, n, f)), length)
+            for n in range(num_branches)
+        ]
+        np.testing.assert_allclose(found[row, :length], np.concatenate(branches, axis=1), rtol=1e-4, atol=1e-5)
+        assert not found[row, length:].any()
+
+
+def test_one_branch_is_the_same_in_all_three():
+    layers = [randomised(pyramid(1)) for pyramid in PYRAMIDS.values()]
+    for layer in layers[1:]:
+        layer.set_weights(layers[0].get_weights())
+    found = [ops.convert_to_numpy(layer(FRAMES, mask=MASK)) for layer in layers]
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found[2], found[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", PYRAMIDS)
+def test_a_frame_sees_as_far_as_in_the_paper(kind):
+    layer = randomised(PYRAMIDS[kind](4))
+    frames = FRAMES[:1].repeat(4, axis=1)
+    changed = frames.copy()
+    changed[0, 20] += 3
+    for number in range(4):
+        outputs = [
+            ops.convert_to_numpy(layer.branch(number, ops.convert_to_tensor(x), np.ones((1, 44), bool), False))
+            for x in (frames, changed)
+        ]
+        touched = np.flatnonzero(np.abs(outputs[0] - outputs[1]).sum(axis=(0, 2)))
+        if kind == "pooling":
+            start = 20 // 2**number * 2**number
+            expected = range(start - 2**number, start + 2 * 2**number)
+        elif kind == "undilated":
+            expected = range(20 - 2**number, 21 + 2**number)
+        else:
+            expected = [20 - 2**number, 20, 20 + 2**number]
+        assert set(touched) == set(expected), number
+
+
+@pytest.mark.parametrize("kind", PYRAMIDS)
+def test_padding_reaches_no_batch_statistics(kind):
+    layer = randomised(PYRAMIDS[kind](3))
+    before = [ops.convert_to_numpy(weight) for weight in layer.weights]
+    frames = np.where(MASK[..., None], FRAMES, np.nan).astype("float32")
+    found = ops.convert_to_numpy(layer(frames, mask=MASK, training=True))
+    real = [FRAMES[row, :length].astype("float64") for row, length in enumerate(LENGTHS[:3])]
+    for n, normalization in enumerate(layer.normalizations):
+        rows = [branch_before_norm(layer, n, f) for f in real]
+        every = np.concatenate(rows)
+        statistics = every.mean(axis=0), every.var(axis=0)
+        expected = spread_out(layer, n, normalised(normalization, rows[2], statistics), LENGTHS[2])
+        np.testing.assert_allclose(found[2, : LENGTHS[2], 6 * n : 6 * n + 6], expected, rtol=1e-3, atol=1e-4)
+    for weight, old in zip(layer.weights, before, strict=True):
+        if "moving" in weight.path:
+            assert np.isfinite(ops.convert_to_numpy(weight)).all()
+            assert not np.array_equal(ops.convert_to_numpy(weight), old)
+    for n, normalization in enumerate(layer.normalizations):
+        every = np.concatenate([branch_before_norm(layer, n, f) for f in real])
+        old = next(v for w, v in zip(layer.weights, before, strict=True) if w is normalization.moving_mean)
+        np.testing.assert_allclose(
+            normalization.moving_mean, 0.9 * old + 0.1 * every.mean(axis=0), rtol=1e-4, atol=1e-5
+        )
+
+
+def attended(layer, f):
+    """Equation 7 for frames (L, C), pair by pair: F'' and M."""
+    (b_kernel,), (c_kernel,) = (embedding.get_weights() for embedding in layer.embeddings)
+    b, c = (
+        normalised(norm, f @ kernel.astype("float64"))
+        for norm, kernel in zip(layer.normalizations, (b_kernel, c_kernel), strict=True)
+    )
+    value_kernel, value_bias = (np.asarray(w, "float64") for w in layer.values.get_weights())
+    kernel, bias = (np.asarray(w, "float64") for w in layer.restore.get_weights())
+    length = len(f)
+    m = np.array([[b[s] @ c[t] for t in range(length)] for s in range(length)])
+    if layer.normalize == "mean":
+        m = m / length
+    elif layer.normalize == "softmax":
+        m = np.exp(m) / np.exp(m).sum(axis=0)
+    values = f @ value_kernel + value_bias
+    out = np.array([sum(values[s] * m[s, t] for s in range(length)) @ kernel + bias + f[t] for t in range(length)])
+    return out, m
+
+
+@pytest.mark.parametrize("normalize", ["none", "mean", "softmax"])
+@pytest.mark.parametrize("reduction", [1, 2, 9])
+def test_self_attention(normalize, reduction):
+    layer = randomised(TemporalSelfAttention(reduction, normalize))
+    assert layer.values.units == {1: 6, 2: 3, 9: 1}[reduction]
+    found, relations = (ops.convert_to_numpy(x) for x in layer(FRAMES, mask=MASK, return_attention=True))
+    assert not relations[3].any() and not found[3].any()
+    for row, length in enumerate(LENGTHS[:3]):
+        expected, m = attended(layer, FRAMES[row, :length].astype("float64"))
+        np.testing.assert_allclose(found[row, :length], expected, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(relations[row, :length, :length], m, rtol=1e-3, atol=1e-4)
+        assert not found[row, length:].any()
+        assert not relations[row, length:].any() and not relations[row, :, length:].any()
+
+
+def test_self_attention_starts_as_the_identity():
+    found = ops.convert_to_numpy(TemporalSelfAttention()(FRAMES, mask=MASK))
+    np.testing.assert_array_equal(found, np.where(MASK[..., None], FRAMES, 0))
+
+
+def test_self_attention_reaches_no_statistics_from_padding():
+    layer, alone = randomised(TemporalSelfAttention()), TemporalSelfAttention()
+    alone.build(FRAMES.shape)
+    alone.set_weights(layer.get_weights())
+    layer(np.where(MASK[..., None], FRAMES, np.nan).astype("float32"), mask=MASK, training=True)
+    alone(np.concatenate([FRAMES[row, :length] for row, length in enumerate(LENGTHS)])[None], training=True)
+    for mine, theirs in zip(layer.normalizations, alone.normalizations, strict=True):
+        np.testing.assert_allclose(mine.moving_mean, theirs.moving_mean, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(mine.moving_variance, theirs.moving_variance, rtol=1e-4, atol=1e-6)
+
+
+def test_self_attention_follows_the_order_of_the_frames():
+    layer = randomised(TemporalSelfAttention())
+    order = RNG.permutation(11)
+    found = ops.convert_to_numpy(layer(FRAMES))
+    np.testing.assert_allclose(layer(FRAMES[:, order]), found[:, order], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalize", ["none", "mean", "softmax"])
+def test_a_repeated_tracklet(normalize):
+    layer = randomised(TemporalSelfAttention(normalize=normalize))
+    once = ops.convert_to_numpy(layer(FRAMES[:1]))
+    often = ops.convert_to_numpy(layer(np.tile(FRAMES[:1], (1, 20, 1))))
+    if normalize == "none":
+        added = once - FRAMES[:1] - layer.restore.get_weights()[1]
+        expected = 20 * added + FRAMES[:1] + layer.restore.get_weights()[1]
+    else:
+        expected = once
+    np.testing.assert_allclose(often[:, :11], expected, rtol=1e-3, atol=1e-3)
+
+
+def sizes_of(layer, shape):
+    """Values of every tensor that the layer makes from inputs of a shape."""
+    graph = tf.function(layer.call).get_concrete_function(tf.TensorSpec(shape)).graph
+    made = [output for operation in graph.get_operations() for output in operation.outputs]
+    return [np.prod(output.shape.as_list()) for output in made if output.shape.is_fully_defined()]
+
+
+@pytest.mark.parametrize("normalize", ["none", "mean", "softmax"])
+def test_self_attention_over_1000_frames(normalize):
+    layer = TemporalSelfAttention(normalize=normalize)
+    layer.build((1, 1000, 384))
+    floats = sizes_of(layer, (1, 1000, 384))
+    assert max(floats) == 1000 * 1000, "M is the largest"
+    assert 4 * max(floats) == 4_000_000, "bytes, as the docstring says"
+    assert np.isfinite(layer(RNG.random((1, 1000, 384), dtype="float32"))).all()
+
+
+@pytest.mark.parametrize("kind", PYRAMIDS)
+def test_pyramids_over_1000_frames(kind):
+    layer = PYRAMIDS[kind](4)
+    layer.build((1, 1000, 32))
+    # The convolution of width 17 of the undilated one may be unrolled, not more.
+    assert max(sizes_of(layer, (1, 1000, 32))) <= 1000 * 32 * 17
+    assert np.isfinite(layer(RNG.random((1, 1000, 32), dtype="float32"))).all()
+
+
+@pytest.mark.parametrize("pyramid", PYRAMIDS.values())
+def test_pyramids_refuse(pyramid):
+    with pytest.raises(ValueError, match="num_branches=0"):
+        pyramid(0)
+    with pytest.raises(ValueError, match=r"\(batch, frames, C\).*\(2, 3\)"):
+        pyramid()(np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [({"reduction": 0}, "reduction=0"), ({"normalize": "sum"}, "none, mean, softmax.*normalize='sum'")],
+)
+def test_self_attention_refuses(arguments, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        TemporalSelfAttention(**arguments)
+    with pytest.raises(ValueError, match=r"\(batch, frames, C\).*\(2, 3\)"):
+        TemporalSelfAttention()(np.zeros((2, 3)))
