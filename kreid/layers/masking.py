@@ -16,10 +16,10 @@ def spread(values, inputs):
     return ops.reshape(values, (*ops.shape(values), *(1,) * missing))
 
 
-def masked_softmax(scores, mask):
-    """Softmax over the last axis among the entries that are real; zeros for the others, and where none is real."""
+def masked_softmax(scores, mask, axis=-1):
+    """Softmax over an axis, or several, among the entries that are real; zeros for the others, and where none is."""
     scores = ops.where(mask, scores, -1e30)
-    powers = ops.exp(scores - ops.stop_gradient(ops.max(scores, axis=-1, keepdims=True)))
+    powers = ops.exp(scores - ops.stop_gradient(ops.max(scores, axis=axis, keepdims=True)))
     powers = ops.where(mask, powers, 0.0)
-    total = ops.sum(powers, axis=-1, keepdims=True)
+    total = ops.sum(powers, axis=axis, keepdims=True)
     return powers / ops.where(total > 0, total, 1.0)

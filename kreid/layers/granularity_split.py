@@ -1,0 +1,83 @@
+"""Channel groups of frame maps, each at its own granularity."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="kreid")
+class GranularitySplit(keras.layers.Layer):
+    """Cuts the channels of frame maps into groups and average-pools the m-th group by 2^(m-1) in height and width.
+
+    Masking: frames do not meet; give the mask to what follows.
+
+    Args:
+        num_groups: N, the number of groups.
+        pool: pool the groups, or leave all at full resolution (`False`).
+        **kwargs: base layer arguments, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: frame maps.
+
+    Input shape: `(batch, frames, h, w, C)`.
+    Output shape: a list of N times `(batch, frames, h / 2^(m-1), w / 2^(m-1), C / N)`.
+
+    Raises:
+        ValueError: if the groups do not divide the channels, or the map cannot be halved N - 1 times.
+
+    Example:
+
+    >>> parts = kreid.layers.GranularitySplit(4)(np.ones((2, 3, 16, 8, 64), "float32"))
+    >>> [tuple(part.shape[2:]) for part in parts]
+    [(16, 8, 16), (8, 4, 16), (4, 2, 16), (2, 1, 16)]
+
+    Reference: Zhang et al., Multi-Granularity Reference-Aided Attentive Feature Aggregation, 2020, section 3.3.
+    """
+
+    def __init__(self, num_groups=4, pool=True, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(num_groups, int) or num_groups < 1:
+            raise ValueError(f"There is at least one group. Received: num_groups={num_groups!r}")
+        self.num_groups = num_groups
+        self.pool = pool
+
+    def build(self, input_shape):
+        if len(input_shape) != 5 or None in input_shape[2:]:
+            raise ValueError(
+                "Maps must be (batch, frames, h, w, C) with known h, w and C. "
+                f"Received: inputs of shape {tuple(input_shape)!r}"
+            )
+        _, _, height, width, channels = input_shape
+        if channels % self.num_groups:
+            raise ValueError(
+                f"Choose a number of groups that divides the {channels} channels. "
+                f"Received: num_groups={self.num_groups!r}"
+            )
+        most = next(n for n in range(1, 64) if height % 2**n or width % 2**n)
+        if self.pool and self.num_groups > most:
+            raise ValueError(
+                f"A map of {height}x{width} can be halved {most - 1} times: take at most {most} granularities, or "
+                f"larger maps (a larger image, last_stride=1). Received: num_groups={self.num_groups!r}"
+            )
+
+    def call(self, inputs):
+        parts = ops.split(inputs, self.num_groups, axis=-1)
+        if not self.pool:
+            return parts
+        return [parts[0], *(pooled(part, (2**m, 2**m)) for m, part in enumerate(parts[1:], 1))]
+
+    def compute_output_shape(self, input_shape):
+        batch, frames, height, width, channels = input_shape
+        scales = [2**m if self.pool else 1 for m in range(self.num_groups)]
+        return [(batch, frames, height // s, width // s, channels // self.num_groups) for s in scales]
+
+    def get_config(self):
+        return {**super().get_config(), "num_groups": self.num_groups, "pool": self.pool}
+
+
+def pooled(maps, size):
+    """Frame maps average-pooled in float32 by `(height, width)`, which divide theirs."""
+    if tuple(size) == (1, 1):
+        return maps
+    flat = ops.cast(ops.reshape(maps, (-1, *maps.shape[2:])), "float32")
+    flat = ops.cast(ops.average_pool(flat, tuple(size)), maps.dtype)
+    return ops.reshape(flat, (*ops.shape(maps)[:2], *flat.shape[1:]))
