@@ -11,16 +11,27 @@ PIXELS = RNG.integers(0, 256, (3, 4, 6, 4, 3)).astype("uint8")
 
 CASES = {
     "ClipAttention": ({"embedding_dim": 3, "weighting": "sigmoid"}, MAPS[:, :, 0, 0], {"attention": True}),
+    "ConvolutionalBlockAttention": ({"reduction": 2, "kernel_size": 3}, MAPS, {"attention": True}),
     "DilatedTemporalPyramid": ({"num_branches": 2}, VECTORS, {}),
     "FrameAverage": ({}, MAPS, {"attention": True}),
     "FramePreprocessing": ({"mode": "caffe"}, PIXELS, {"masked": False}),
     "FrameSelection": ({"strategy": "evenly", "num_frames": 3}, (MAPS, LENGTHS), {"masked": False}),
     "FramesToClips": ({"clip_length": 3}, MAPS, {}),
     "FrameWeights": ({}, WEIGHTS, {}),
+    "GranularitySplit": ({"num_groups": 2, "pool": True}, MAPS, {"masked": False}),
     "InterFrameDistance": ({}, VECTORS, {}),
     "InterFrameRelation": ({"relation_dim": 5, "hidden_dims": (7, 3)}, VECTORS, {}),
     "IntraFrameAttention": ({}, VECTORS, {}),
     "LengthsToMask": ({}, (MAPS, LENGTHS), {"masked": False}),
+    "MaskedBatchNormalization": ({"momentum": 0.7, "epsilon": 1e-3, "scale_starts_at": 0.5}, MAPS, {}),
+    "NodeEmbedding": ({"units": 3, "activation": "sigmoid"}, MAPS, {}),
+    "NonLocal": (
+        {"across_frames": True, "reduction": 3, "starts_as_identity": False},
+        MAPS,
+        {"attention": True},
+    ),
+    "ReferenceAidedAggregation": ({"num_granularities": 2, "reduction": 1}, MAPS, {"attention": True}),
+    "RelationAwareAttention": ({"reduction": 1, "hidden_reduction": 2}, MAPS, {"attention": True}),
     "SemanticAttention": ({}, VECTORS, {"masked": False, "attention": True, "any_length": False}),
     "SpatialAverage": ({}, MAPS, {"masked": False}),
     "SpatialTemporalAttention": (
@@ -28,6 +39,7 @@ CASES = {
         MAPS,
         {"attention": True},
     ),
+    "SqueezeExcitation": ({"reduction": 2}, MAPS, {"attention": True}),
     "TemporalAttention": ({"hidden_dim": 5}, MAPS, {"attention": True}),
     "TemporalPyramidPooling": ({"num_branches": 4}, VECTORS, {}),
     "TemporalSelfAttention": (
