@@ -25,6 +25,7 @@ _HOMES = {
     "adjacent_clips": "clips",
     "evenly": "clips",
     "PKSampler": "identities",
+    "ShuffledSampler": "identities",
     "Augmentation": "augment",
     "DamageLog": "damage",
     "TrainingPipeline": "pipeline",

@@ -1,4 +1,4 @@
-"""Which tracklets meet in a training batch."""
+"""Which tracklets, or which frames, meet in a training batch."""
 
 import numpy as np
 
@@ -86,11 +86,7 @@ class PKSampler:
             person lie side by side.
         """
         rng = np.random.default_rng((self.seed, epoch))
-        order = rng.permutation(len(self._rows))
-        lacking = self.steps_per_epoch * self.persons_per_batch - len(order)
-        # The fillers come from the front, which the last batch does not hold.
-        front = order[: len(order) - (self.persons_per_batch - lacking)] if lacking else order[:0]
-        order = np.concatenate([order, rng.choice(front, lacking, replace=False)]) if lacking else order
+        order = _filled_up(rng.permutation(len(self._rows)), self.persons_per_batch, rng)
         drawn = np.stack([self._draw(self._rows[person], rng) for person in order])
         return drawn.reshape(self.steps_per_epoch, -1)
 
@@ -101,3 +97,70 @@ class PKSampler:
         turn = np.array([np.count_nonzero(cameras[:place] == camera) for place, camera in enumerate(cameras)])
         rows = rows[np.argsort(turn, kind="stable")]
         return np.resize(rows, self.tracklets_per_person)
+
+
+class ShuffledSampler:
+    """Batches of so many items, whoever's they are: tracklets, or frames.
+
+    One epoch shows each item once, in random order; where the batch does not
+    divide their number, the last batch is filled up with other items of the
+    epoch.
+
+    Args:
+        num_items: int, how many there are.
+        batch_size: int, items of a batch.
+        seed: int, 0 or more. Epochs depend on it and their number alone.
+
+    Raises:
+        ValueError: if the batch has less than one item, or more than there
+            are.
+
+    Example:
+
+    >>> sampler = ShuffledSampler(5, batch_size=2)
+    >>> sampler.epoch(0).shape, sorted(set(sampler.epoch(0).ravel().tolist()))
+    ((3, 2), [0, 1, 2, 3, 4])
+
+    Reference: Li et al., Global-Local Temporal Representations for Video
+    Person Re-Identification, 2019, section 4.2: batches of 128 images, then of
+    10 sequences.
+    """
+
+    def __init__(self, num_items, batch_size, seed=0):
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
+        if batch_size > num_items:
+            raise ValueError(
+                f"There are {num_items} to draw from: lower `batch_size`. Received: batch_size={batch_size}"
+            )
+        if seed < 0:
+            raise ValueError(f"`seed` must be 0 or more. Received: seed={seed}")
+        self.num_items = num_items
+        self.batch_size = batch_size
+        self.seed = seed
+
+    @property
+    def steps_per_epoch(self):
+        """Batches until each item has been shown."""
+        return -(-self.num_items // self.batch_size)
+
+    def epoch(self, epoch):
+        """Draws the batches of one epoch.
+
+        Args:
+            epoch: int, 0 or more.
+
+        Returns:
+            `int64` numbers of items `(steps, batch_size)`.
+        """
+        rng = np.random.default_rng((self.seed, epoch))
+        return _filled_up(rng.permutation(self.num_items), self.batch_size, rng).reshape(-1, self.batch_size)
+
+
+def _filled_up(order, size, rng):
+    """An order whose last batch of a size is filled up with items that it does not hold."""
+    lacking = -len(order) % size
+    if not lacking:
+        return order
+    front = order[: len(order) - (size - lacking)]
+    return np.concatenate([order, rng.choice(front, lacking, replace=False)])

@@ -16,13 +16,14 @@ from kreid.data.augment import Augmentation
 from kreid.data.clips import adjacent_clip, adjacent_clips, chunk_clip, random_clip
 from kreid.data.damage import DamageLog
 from kreid.data.frames import read_frames
-from kreid.data.identities import PKSampler
+from kreid.data.identities import PKSampler, ShuffledSampler
 
 _CLIPS = {"random": random_clip, "chunks": chunk_clip, "adjacent": adjacent_clip, "adjacent_clips": adjacent_clips}
+_SAMPLERS = ("persons", "sequences", "frames")
 
 
 class TrainingPipeline:
-    """Endless batches of P persons x K tracklets x T frames.
+    """Endless batches of frames: P persons x K tracklets x T, or of anybody.
 
     The same seed gives the same batches, bit for bit, whatever the
     parallelism, and `dataset(first_epoch=e)` begins where an uninterrupted run
@@ -44,12 +45,19 @@ class TrainingPipeline:
             `kreid.data.clips`.
         clip_length: int, frames of one of several clips. Only
             `"adjacent_clips"` reads it.
-        persons_per_batch: int, P.
-        tracklets_per_person: int, K.
+        sampler: what meets in a batch: `"persons"`, P of them with K tracklets
+            each (see `PKSampler`); `"sequences"`, tracklets in random order;
+            `"frames"`, single frames of all tracklets in random order, as in
+            training an image model (both see `ShuffledSampler`).
+        persons_per_batch: int, P. Only `"persons"` reads it.
+        tracklets_per_person: int, K. Only `"persons"` reads it.
+        batch_size: int, tracklets or frames of a batch. Only `"sequences"` and
+            `"frames"` read it.
         augmentation: an `Augmentation`.
         seed: int, 0 or more.
         steps_per_epoch: optional int; by default an epoch shows each identity
-            once. Other lengths go through the same endless order.
+            once, or each tracklet, or each frame. Other lengths go through the
+            same endless order.
         targets: names of the model's outputs that take the label.
         max_damaged: float, see above.
         parallelism: optional int, tracklets loaded at once. By default
@@ -57,7 +65,7 @@ class TrainingPipeline:
 
     Raises:
         ValueError: if a setting is out of range, a tracklet is of no identity,
-            or P x K cannot be drawn (see `PKSampler`).
+            or the batches cannot be drawn (see the samplers).
     """
 
     def __init__(
@@ -68,8 +76,10 @@ class TrainingPipeline:
         num_frames,
         clips="random",
         clip_length=4,
-        persons_per_batch,
-        tracklets_per_person,
+        sampler="persons",
+        persons_per_batch=None,
+        tracklets_per_person=None,
+        batch_size=None,
         augmentation=None,
         seed=0,
         steps_per_epoch=None,
@@ -82,6 +92,12 @@ class TrainingPipeline:
             raise ValueError(f"`clips` must be one of {', '.join(map(repr, _CLIPS))}. Received: clips={clips!r}")
         if num_frames < 1:
             raise ValueError(f"`num_frames` must be at least 1. Received: num_frames={num_frames}")
+        if sampler not in _SAMPLERS:
+            raise ValueError(
+                f"`sampler` must be one of {', '.join(map(repr, _SAMPLERS))}. Received: sampler={sampler!r}"
+            )
+        if sampler == "frames" and num_frames != 1:
+            raise ValueError(f"Batches of frames have `num_frames=1`. Received: num_frames={num_frames}")
         several = clips == "adjacent_clips"
         if several and (clip_length < 1 or num_frames % clip_length):
             raise ValueError(
@@ -106,22 +122,25 @@ class TrainingPipeline:
         self.targets = tuple(targets)
         self.damage = DamageLog(max_damaged)
         self._labels = np.unique(persons, return_inverse=True)[1].astype(np.int32)
-        self._sampler = PKSampler(
-            persons,
-            persons_per_batch,
-            tracklets_per_person,
-            seed,
-            cameras_of_tracklets=[tracklet.camera for tracklet in self._tracklets],
-        )
         self.seed = seed
-        self.batch_size = persons_per_batch * tracklets_per_person
-        self.steps_per_epoch = steps_per_epoch or self._sampler.steps_per_epoch
+        self._samples_frames = sampler == "frames"
         self._clip_length = clip_length if several else num_frames
         self._clip = functools.partial(adjacent_clips, clip_length=clip_length) if several else _CLIPS[clips]
         self._parallelism = parallelism or tf.data.AUTOTUNE
         self._paths = [path for tracklet in self._tracklets for path in tracklet.frames]
         self._lengths = np.array([len(tracklet) for tracklet in self._tracklets])
         self._starts = np.cumsum(self._lengths) - self._lengths
+        if sampler == "persons":
+            _require_given(sampler, persons_per_batch=persons_per_batch, tracklets_per_person=tracklets_per_person)
+            cameras = [tracklet.camera for tracklet in self._tracklets]
+            self._sampler = PKSampler(persons, persons_per_batch, tracklets_per_person, seed, cameras)
+            self.batch_size = persons_per_batch * tracklets_per_person
+        else:
+            _require_given(sampler, batch_size=batch_size)
+            items = self._paths if sampler == "frames" else self._tracklets
+            self._sampler = ShuffledSampler(len(items), batch_size, seed)
+            self.batch_size = batch_size
+        self.steps_per_epoch = steps_per_epoch or self._sampler.steps_per_epoch
         self._tried = np.zeros(len(self._paths), bool)
         self._lock = threading.Lock()
 
@@ -165,12 +184,16 @@ class TrainingPipeline:
         whole = self._sampler.steps_per_epoch
         steps = np.arange(self.steps_per_epoch) + epoch * self.steps_per_epoch
         passes = [self._sampler.epoch(int(number)) for number in np.unique(steps // whole)]
-        rows = np.concatenate(passes)[steps - steps[0] // whole * whole].ravel()
+        items = np.concatenate(passes)[steps - steps[0] // whole * whole].ravel()
         # The third number keeps these draws apart from the sampler's.
         rng = np.random.default_rng((self.seed, epoch, 1))
-        frames = np.stack(
-            [self._starts[row] + self._clip(self._lengths[row], self.num_frames, rng=rng) for row in rows]
-        )
+        if self._samples_frames:
+            rows, frames = np.searchsorted(self._starts, items, side="right") - 1, items[:, None]
+        else:
+            rows = items
+            frames = np.stack(
+                [self._starts[row] + self._clip(self._lengths[row], self.num_frames, rng=rng) for row in rows]
+            )
         numbers = self.augmentation.draw(len(rows), self.num_frames, self.image_size, rng)
         return rows.astype(np.int32), frames.astype(np.int32), numbers
 
@@ -386,6 +409,12 @@ class EvaluationPipeline:
         self.damage.add([self._paths[number] for number in unread], [self._tracklets[row].id for row in dead], tried)
         self.damage.check()
         return np.int32(0)
+
+
+def _require_given(sampler, **settings):
+    for name, value in settings.items():
+        if value is None:
+            raise ValueError(f"The sampler {sampler!r} needs `{name}`. Received: {name}=None")
 
 
 def _checked_size(image_size):

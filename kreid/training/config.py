@@ -12,6 +12,7 @@ import yaml
 
 CHOICES = {
     "clips": ("random", "chunks", "adjacent", "adjacent_clips"),
+    "sampler": ("persons", "sequences", "frames"),
     "augment_per": ("tracklet", "frame"),
     "init_layers": ("backbone", "matching"),
     "loss_reduction": ("mean", "sum"),
@@ -41,9 +42,12 @@ class Config:
             "adjacent_clips" (several runs of `clip_length`).
         clip_length: frames of a clip, for systems of clips.
         num_frames: training frames per tracklet.
-        persons_per_batch: P.
-        tracklets_per_person: K.
-        steps_per_epoch: null for an epoch in which each person comes once.
+        sampler: what meets in a batch: "persons" (P of them with K tracklets each), "sequences" (shuffled tracklets) or
+            "frames" (shuffled single frames, with `num_frames` 1).
+        persons_per_batch: P, for "persons".
+        tracklets_per_person: K, for "persons".
+        batch_size: tracklets or frames of a batch, for "sequences" and "frames".
+        steps_per_epoch: null for an epoch in which each person comes once, or each tracklet, or each frame.
         flip: probability of a horizontal flip, per tracklet.
         crop_padding: pixels of padding before a crop back to size, 0 for none.
         erase: probability of random erasing, per tracklet.
@@ -92,8 +96,10 @@ class Config:
     clips: str = "random"
     num_frames: int = 4
     clip_length: int = 4
+    sampler: str = "persons"
     persons_per_batch: int = 16
     tracklets_per_person: int = 4
+    batch_size: int | None = None
     steps_per_epoch: int | None = None
     flip: float = 0.5
     crop_padding: int = 0

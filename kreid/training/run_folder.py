@@ -92,7 +92,9 @@ class RunFolder:
         write_atomically(self.path / "versions.json", json.dumps(versions(), indent=2))
 
     def _check_same(self, wanted, found):
-        found = found if isinstance(found, dict) else {}
+        # What an older run does not name was not a setting yet, and is what the default does.
+        defaults = yaml.safe_load(type(self.config)(system=self.config.system).to_yaml())
+        found = {**defaults, **found} if isinstance(found, dict) and found else {}
         keys = [key for key in {**found, **wanted} if wanted.get(key) != found.get(key)]
         if keys:
             changes = ", ".join(f"{key}={found.get(key)!r} there and {wanted.get(key)!r} here" for key in sorted(keys))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kreid.data.identities import PKSampler
+from kreid.data.identities import PKSampler, ShuffledSampler
 
 # Persons with 1, 2, 3, 5 and 8 tracklets.
 COUNTS = {11: 1, 12: 2, 13: 3, 14: 5, 15: 8}
@@ -79,3 +79,35 @@ def test_other_arguments_are_checked():
 
 def test_single_tracklets_are_enough_for_one_per_person():
     assert sorted(PKSampler([1, 2, 3], 3, 1).epoch(0).ravel().tolist()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("items", "size"), [(12, 4), (13, 4), (13, 13), (5, 1), (7, 4)])
+def test_a_shuffled_epoch_shows_each_item_once_and_fills_the_last_batch(items, size):
+    sampler = ShuffledSampler(items, size)
+    assert sampler.steps_per_epoch == -(-items // size)
+    for epoch in range(10):
+        batches = sampler.epoch(epoch)
+        assert batches.shape == (sampler.steps_per_epoch, size)
+        assert sorted(batches.ravel()[:items].tolist()) == list(range(items))
+        assert all(len(set(batch.tolist())) == size for batch in batches)
+
+
+def test_shuffled_epochs_depend_on_seed_and_number_alone():
+    first, again, other = (ShuffledSampler(20, 6, seed=seed) for seed in (5, 5, 6))
+    first.epoch(0)
+    np.testing.assert_array_equal(first.epoch(7), again.epoch(7))
+    assert not np.array_equal(first.epoch(7), first.epoch(8))
+    assert not np.array_equal(first.epoch(7), other.epoch(7))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((4, 5), "There are 4 to draw from: lower `batch_size`. Received: batch_size=5"),
+        ((4, 0), "at least 1. Received: batch_size=0"),
+        ((4, 2, -1), "Received: seed=-1"),
+    ],
+)
+def test_shuffled_batches_are_checked_when_constructed(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ShuffledSampler(*arguments)

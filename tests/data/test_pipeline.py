@@ -121,6 +121,56 @@ class TestTraining:
         np.testing.assert_array_equal(labels[0], labels[1])
         np.testing.assert_array_equal(labels[0], labels[2])
 
+    @pytest.mark.parametrize("steps", [None, 2, 9])
+    @pytest.mark.parametrize(("sampler", "frames"), [("sequences", 4), ("frames", 1)])
+    def test_other_samplers_show_all_and_continue_after_an_epoch(self, make_tracklets, sampler, frames, steps):
+        tracklets = make_tracklets(persons=3, tracklets=3, frames=4)
+        rich = Augmentation(crop_padding=3, erase=0.5)
+        settings = dict(sampler=sampler, num_frames=frames, batch_size=5, augmentation=rich, steps_per_epoch=steps)
+        settings.update(persons_per_batch=None, tracklets_per_person=None, targets=("logits",))
+        pipeline = training(tracklets, **settings)
+        items = 9 if sampler == "sequences" else 36
+        assert pipeline.steps_per_epoch == (steps or -(-items // 5))
+        spec = pipeline.dataset().element_spec[0]["frames"]
+        assert spec == tf.TensorSpec((5, frames, *SIZE, 3), tf.uint8)
+        whole = take(pipeline, 3 * pipeline.steps_per_epoch)
+        resumed = take(training(tracklets, **settings), pipeline.steps_per_epoch, first_epoch=2)
+        assert_same(whole[2 * pipeline.steps_per_epoch :], resumed)
+        other = take(training(tracklets, **{**settings, "seed": 1}), 2)
+        assert any(not np.array_equal(one[0], two[0]) for one, two in zip(whole, other, strict=False))
+
+    def test_sequences_come_once_each(self, make_tracklets):
+        pipeline = training(make_tracklets(persons=4, tracklets=2), sampler="sequences", batch_size=4)
+        rows = [name for frames, _, labels in take(pipeline, 2) for name in shown(labels["logits"], frames)]
+        assert sorted(rows) == [(person, number) for person in range(4) for number in range(2)]
+        assert rows != sorted(rows)
+
+    def test_frames_come_once_each_with_the_label_of_their_tracklet(self, make_tracklets):
+        whole = make_tracklets(persons=3, tracklets=2, frames=4)
+        # Tracklets of 4, 1, 3, 4, 1 and 3 frames.
+        tracklets = [
+            type(one)(one.id, one.person, one.camera, one.frames[: (4, 1, 3)[row % 3]]) for row, one in enumerate(whole)
+        ]
+        pipeline = training(tracklets, sampler="frames", num_frames=1, batch_size=8)
+        assert pipeline.steps_per_epoch == 2
+        found = []
+        for frames, lengths, labels in take(pipeline, 2):
+            assert lengths.tolist() == [1] * 8
+            times = sources(frames)[2][:, 0].tolist()
+            found += [(*name, time) for name, time in zip(shown(labels["logits"], frames), times, strict=True)]
+        expected = [(row // 2, row % 2, time) for row in range(6) for time in range((4, 1, 3)[row % 3])]
+        assert sorted(found) == expected
+        assert len({person for person, *_ in found[:8]}) > 1
+
+    def test_a_damaged_frame_among_frames_is_replaced_by_another_of_the_batch(self, make_tracklets, truncate):
+        tracklets = make_tracklets(persons=2, tracklets=2, frames=3)
+        truncate(tracklets[0].frames[1])
+        pipeline = training(tracklets, sampler="frames", num_frames=1, batch_size=12)
+        (frames, _, labels), *_ = take(pipeline, 1)
+        shown(labels["logits"], frames)
+        assert sorted(np.bincount(labels["logits"]).tolist()) == [6, 6]
+        assert list(pipeline.damage.counts) == [tracklets[0].frames[1]]
+
     def test_augmentation_is_that_of_the_plan(self, make_tracklets):
         rich = Augmentation(crop_padding=3, erase=0.5)
         tracklets = make_tracklets()
@@ -235,6 +285,11 @@ class TestTraining:
         ("changes", "message"),
         [
             (dict(clips="all"), "Received: clips='all'"),
+            (dict(sampler="cameras"), "'persons', 'sequences', 'frames'. Received: sampler='cameras'"),
+            (dict(sampler="frames", batch_size=2), "num_frames=1`. Received: num_frames=4"),
+            (dict(sampler="sequences"), "'sequences' needs `batch_size`. Received: batch_size=None"),
+            (dict(persons_per_batch=None), "'persons' needs `persons_per_batch`"),
+            (dict(sampler="sequences", batch_size=9), "There are 8 to draw from"),
             (dict(num_frames=0), "Received: num_frames=0"),
             (dict(clips="adjacent_clips", clip_length=3), "num_frames=4, clip_length=3"),
             (dict(steps_per_epoch=0), "Received: steps_per_epoch=0"),

@@ -103,6 +103,16 @@ def test_another_run_is_refused_by_what_differs(tmp_path):
     assert (tmp_path / "config.yaml").read_text() == before
 
 
+def test_a_run_from_before_a_setting_existed_is_continued_with_its_default(tmp_path):
+    file = begun(tmp_path).config_file
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if not line.startswith("sampler: persons")))
+    assert len(file.read_text().splitlines()) == len(lines) - 1
+    RunFolder(tmp_path, CONFIG)
+    with pytest.raises(ValueError, match="sampler='persons' there and 'sequences' here"):
+        RunFolder(tmp_path, changed(sampler="sequences"))
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"holds no run.*--run"):
