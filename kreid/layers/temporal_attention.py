@@ -23,6 +23,7 @@ class TemporalAttention(keras.layers.Layer):
 
     Args:
         hidden_dim: values per frame between the two convolutions.
+        score_initializer: of the convolution that gives the scores; name of a Keras initialiser.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -48,17 +49,21 @@ class TemporalAttention(keras.layers.Layer):
     in the form with a temporal convolution and softmax; section 3.2 of Li et al., TACAN, 2020, takes it over. TACAN's
     1/T in front of the sum is dropped: weights that sum to 1 average already, and a clip's vector would shrink as T
     grows. kreid's choices: the ReLU, without which both convolutions would be one; the scores have no bias, which
-    softmax would not see.
+    softmax would not see, and start at 0, so that training starts from the mean: random scores would single out random
+    frames.
     """
 
-    def __init__(self, hidden_dim=256, **kwargs):
+    def __init__(self, hidden_dim=256, score_initializer="zeros", **kwargs):
         super().__init__(**kwargs)
         if not isinstance(hidden_dim, int) or hidden_dim < 1:
             raise ValueError(f"The hidden values are a positive number. Received: hidden_dim={hidden_dim!r}")
         self.hidden_dim = hidden_dim
+        self.score_initializer = score_initializer
         # A convolution over the whole map has one place to stand: it is a Dense layer on the flat map.
         self.spatial = keras.layers.Dense(hidden_dim, "relu", dtype=self.dtype_policy, name="spatial")
-        self.temporal = keras.layers.Conv1D(1, 3, padding="same", use_bias=False, dtype="float32", name="temporal")
+        self.temporal = keras.layers.Conv1D(
+            1, 3, padding="same", use_bias=False, kernel_initializer=score_initializer, dtype="float32", name="temporal"
+        )
         self.supports_masking = True
 
     def build(self, input_shape):
@@ -94,4 +99,6 @@ class TemporalAttention(keras.layers.Layer):
         return (output, keras.KerasTensor(inputs.shape[:-3], dtype="float32")) if return_attention else output
 
     def get_config(self):
-        return {**super().get_config(), "hidden_dim": self.hidden_dim}
+        config = super().get_config()
+        config.update(hidden_dim=self.hidden_dim, score_initializer=self.score_initializer)
+        return config

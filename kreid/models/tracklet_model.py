@@ -13,8 +13,8 @@ class TrackletModel(keras.Model):
     """Base of the systems: a functional Keras model from frames to training outputs, with an embedder beside it.
 
     The model itself is the training graph, `{"frames", "lengths"} -> {"logits", "embedding"}`, trained by plain
-    `compile` and `fit`. A system implements `make_layers`, which calls `make_head`, and `aggregate` (or `encode`, to run
-    the backbone's stages itself); `final_embedding`, where the embedding is not the aggregated vector itself.
+    `compile` and `fit`. A system implements `make_layers`, which calls `make_head`, and `aggregate` (or `encode`, to
+    run the backbone's stages itself); `final_embedding`, where the embedding is not the aggregated vector itself.
 
     Args:
         backbone: a `kreid.backbones.StagedBackbone`; its image size is the model's.

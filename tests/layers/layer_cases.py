@@ -8,6 +8,7 @@ LENGTHS = np.array([4, 0, 1, 3, 2], "int32")
 VECTORS = RNG.random((5, 4, 6), dtype="float32")
 WEIGHTS = RNG.random((5, 4), dtype="float32")
 PIXELS = RNG.integers(0, 256, (3, 4, 6, 4, 3)).astype("uint8")
+SQUARE_MAPS = RNG.normal(size=(5, 3, 4, 4, 8)).astype("float32")
 
 CASES = {
     "ClipAttention": ({"embedding_dim": 3, "weighting": "sigmoid"}, MAPS[:, :, 0, 0], {"attention": True}),
@@ -30,7 +31,7 @@ CASES = {
         MAPS,
         {"attention": True},
     ),
-    "ReferenceAidedAggregation": ({"num_granularities": 2, "reduction": 1}, MAPS, {"attention": True}),
+    "ReferenceAidedAggregation": ({"num_granularities": 2, "reduction": 1}, SQUARE_MAPS, {"attention": True}),
     "RelationAwareAttention": ({"reduction": 1, "hidden_reduction": 2}, MAPS, {"attention": True}),
     "SemanticAttention": ({}, VECTORS, {"masked": False, "attention": True, "any_length": False}),
     "SpatialAverage": ({}, MAPS, {"masked": False}),
@@ -40,7 +41,7 @@ CASES = {
         {"attention": True},
     ),
     "SqueezeExcitation": ({"reduction": 2}, MAPS, {"attention": True}),
-    "TemporalAttention": ({"hidden_dim": 5}, MAPS, {"attention": True}),
+    "TemporalAttention": ({"hidden_dim": 5, "score_initializer": "glorot_uniform"}, MAPS, {"attention": True}),
     "TemporalPyramidPooling": ({"num_branches": 4}, VECTORS, {}),
     "TemporalSelfAttention": (
         # With W at 0 nothing before it would get a gradient.

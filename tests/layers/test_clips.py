@@ -74,6 +74,13 @@ def test_temporal_attention(frames):
         np.testing.assert_allclose(vectors[b], f, rtol=1e-4, atol=1e-5)
 
 
+def test_temporal_attention_starts_from_the_mean():
+    maps = RNG.normal(size=(2, 4, 3, 2, 5)).astype("float32")
+    vectors, weights = TemporalAttention()(maps, return_attention=True)
+    np.testing.assert_allclose(weights, 0.25, rtol=1e-6)
+    np.testing.assert_allclose(vectors, maps.mean(axis=(1, 2, 3)), rtol=1e-4, atol=1e-6)
+
+
 def test_temporal_attention_of_several_clips_is_that_of_each():
     maps = RNG.normal(size=(2, 3, 4, 3, 2, 5)).astype("float32")
     mask = np.ones((2, 3, 4), bool)
