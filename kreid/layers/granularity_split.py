@@ -79,5 +79,6 @@ def pooled(maps, size):
     if tuple(size) == (1, 1):
         return maps
     flat = ops.cast(ops.reshape(maps, (-1, *maps.shape[2:])), "float32")
-    flat = ops.cast(ops.average_pool(flat, tuple(size)), maps.dtype)
+    # Named strides: on JAX Keras derives wrong ones.
+    flat = ops.cast(ops.average_pool(flat, tuple(size), strides=tuple(size)), maps.dtype)
     return ops.reshape(flat, (*ops.shape(maps)[:2], *flat.shape[1:]))

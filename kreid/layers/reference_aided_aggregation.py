@@ -170,7 +170,7 @@ class _Aggregation(keras.layers.Layer):
     def build(self, input_shape):
         batch, frames, height, width, channels = input_shape
         narrow = max(1, channels // self.reduction)
-        # Correlations are sums over many products: float16 could not hold them.
+        # Correlations are long sums, not normalised before psi: float16 may not hold them.
         policies = {"mu": None, "nu": None, "phi": None, "psi": "float32", "theta": None}
         grid = (height, width, 1) if self.grid is None else self.grid
         if height % grid[0] or width % grid[1]:

@@ -118,7 +118,7 @@ class _RelationWeights(keras.layers.Layer):
             ("theta", features, narrow, "relu", None),
             ("phi", features, narrow, "relu", None),
             ("own", features, narrow, "relu", None),
-            # Correlations are sums over many products: float16 could not hold them.
+            # Correlations are long sums, not normalised before this: float16 may not hold them.
             ("related", 2 * nodes, relations, "relu", "float32"),
             ("hidden", 1 + relations, hidden, "relu", None),
             ("weight", hidden, 1, "sigmoid", None),
