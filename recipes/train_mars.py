@@ -92,6 +92,11 @@ def run_phase(run, config, quiet=False):
             "damaged_test_frames": evaluated.damage.counts,
             "unreadable_test_tracklets": evaluated.damage.tracklets,
         }
+        for frames in config.also_test_frames:
+            other = model.with_selection(model.test_selection, frames)
+            other = evaluate_model(other, dataset, max_damaged=config.max_damaged)
+            print(f"With {frames} test frames:\n{results_table(other.protocols)}")
+            scores.setdefault("with_test_frames", {})[frames] = results_dict(other.protocols)
 
     # Export
     run.keep_model(model)

@@ -2,6 +2,7 @@
 
 import keras
 
+from kreid.layers.frame_average import FrameAverage
 from kreid.layers.spatial_average import SpatialAverage
 from kreid.layers.spatial_temporal_attention import SpatialTemporalAttention
 from kreid.models.tracklet_model import TrackletModel
@@ -19,6 +20,8 @@ class STA(TrackletModel):
         backbone: a `kreid.backbones.StagedBackbone`; the paper's is ResNet-50 with last stride 1.
         num_identities: persons to tell apart in training.
         embedding_dim: length of X.
+        attention: `"spatial_temporal"`, or `"average"` for the mean of the frames (rows of Table 1 without "STA"; then
+            the three arguments that follow are without effect).
         num_stripes: K horizontal stripes; the map's height must be divisible by it (Table 3: 2, 4, 8).
         fusion: use F1 and F2 (Table 1's "Fusion"), or F2 alone.
         regularization: lambda of equation 7, 0 for none (Table 1's "Reg").
@@ -31,7 +34,8 @@ class STA(TrackletModel):
 
     Input shape: `{"frames": uint8 (B, T, H, W, 3), "lengths": int32 (B,)}`.
     Output shape: `{"logits": (B, num_identities), "embedding": (B, embedding_dim)}` in training; `embedder` gives
-        `(B, embedding_dim)`; `explainer` adds `stripes` `(B, N, K)` and `maps` `(B, N, h, w)`.
+        `(B, embedding_dim)`; `explainer` adds `stripes` `(B, N, K)` and `maps` `(B, N, h, w)`, or `frames`
+        `(B, N)` of the average.
 
     Raises:
         ValueError: for an argument out of its range, or a map that cannot be cut into K stripes.
@@ -53,6 +57,7 @@ class STA(TrackletModel):
         num_identities,
         *,
         embedding_dim=1024,
+        attention="spatial_temporal",
         num_stripes=4,
         fusion=True,
         regularization=0.1,
@@ -64,7 +69,10 @@ class STA(TrackletModel):
     ):
         if embedding_dim < 1:
             raise ValueError(f"The embedding needs at least one value. Received: embedding_dim={embedding_dim!r}")
+        if attention not in ("average", "spatial_temporal"):
+            raise ValueError(f"Choose 'average' or 'spatial_temporal'. Received: attention={attention!r}")
         self.dense_dim = embedding_dim
+        self.attention_kind = attention
         self.num_stripes = num_stripes
         self.fusion = fusion
         self.regularization = regularization
@@ -73,14 +81,20 @@ class STA(TrackletModel):
         super().__init__(backbone, num_identities, test_selection=test_selection, test_frames=test_frames, **kwargs)
 
     def make_layers(self, policy):
-        self.attention = SpatialTemporalAttention(
-            self.num_stripes, self.fusion, self.regularization, self.seed, dtype=policy, name="attention"
-        )
+        if self.attention_kind == "average":
+            self.attention = FrameAverage(dtype=policy, name="frame_average")
+        else:
+            self.attention = SpatialTemporalAttention(
+                self.num_stripes, self.fusion, self.regularization, self.seed, dtype=policy, name="attention"
+            )
         self.spatial_average = SpatialAverage(dtype=policy, name="spatial_average")
         self.dense = keras.layers.Dense(self.dense_dim, dtype=policy, name="dense")
         self.make_head(self.use_bnneck)
 
     def aggregate(self, maps, mask):
+        if self.attention_kind == "average":
+            vectors, weights = self.attention(self.spatial_average(maps), mask=mask, return_attention=True)
+            return self.dense(vectors), {"frames": weights}
         fused, attention = self.attention(maps, mask=mask, return_attention=True)
         return self.dense(self.spatial_average(fused)), attention
 
@@ -88,6 +102,7 @@ class STA(TrackletModel):
         config = super().get_config()
         config.update(
             embedding_dim=self.dense_dim,
+            attention=self.attention_kind,
             num_stripes=self.num_stripes,
             fusion=self.fusion,
             regularization=self.regularization,

@@ -183,6 +183,24 @@ class TrackletModel(keras.Model):
         """
         return self.embedder.predict_on_batch(self.checked_batch(frames, lengths))
 
+    def with_selection(self, test_selection, test_frames=None):
+        """This model with the same weights, copied, and another choice of test frames.
+
+        Args:
+            test_selection: see `kreid.layers.FrameSelection`.
+            test_frames: how many, `None` for `"all"`.
+
+        Returns:
+            A model of the same class, not compiled.
+
+        Raises:
+            ValueError: for a selection that there is not.
+        """
+        config = {**self.get_config(), "test_selection": test_selection, "test_frames": test_frames}
+        twin = type(self).from_config(config)
+        twin.set_weights(self.get_weights())
+        return twin
+
     def checked_batch(self, frames, lengths=None):
         """The inputs of `embedder` and `explainer` from the arguments of `embed`, once they are found in order."""
         frames = np.asarray(frames)

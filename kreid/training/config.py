@@ -74,6 +74,7 @@ class Config:
         holdout_every: epochs between evaluations on them.
         select: result and export come from the "last" checkpoint or the "best" by held-out mAP.
         evaluate_untrained: also evaluate before training.
+        also_test_frames: numbers of frames with which the result is evaluated besides, in the place of `test_frames`.
         max_damaged: share of unreadable frames above which the run stops.
         data: name of the data set.
         data_dir: its folder.
@@ -127,6 +128,7 @@ class Config:
     holdout_every: int = 10
     select: str = "last"
     evaluate_untrained: bool = False
+    also_test_frames: list[int] = dataclasses.field(default_factory=list)
     max_damaged: float = 0.05
     data: str = "mars"
     data_dir: str = "data/mars"
@@ -141,6 +143,11 @@ class Config:
         for name in ("seed", "weight_decay", "triplet_weight", "min_max_weight", "momentum"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is a number of at least 0. Received: {name}={getattr(self, name)!r}")
+        if self.also_test_frames and (self.model.get("test_frames") is None or min(self.also_test_frames) < 1):
+            raise ValueError(
+                "Other numbers of test frames are positive, and in the place of a test_frames that is not null. "
+                f"Received: also_test_frames={self.also_test_frames!r}, test_frames={self.model.get('test_frames')!r}"
+            )
         if self.select == "best" and not self.holdout:
             raise ValueError(
                 f"The best checkpoint is chosen on held-out persons; set holdout above 0, or select=last. "

@@ -53,7 +53,7 @@ def complete(arguments, tmp_path_factory):
     def folder(system):
         if system not in folders:
             run = tmp_path_factory.mktemp("runs") / system
-            main(arguments(run, system=system))
+            main(arguments(run, *(["also_test_frames=[1, 4]"] if system == "sta" else []), system=system))
             folders[system] = run
         return folders[system]
 
@@ -124,6 +124,13 @@ class TestWholeRun:
         assert found["damaged_frames"] == {}
         assert found["seconds_per_epoch"] > 0
         assert found["versions"]["keras"] == keras.__version__
+
+    def test_results_with_other_numbers_of_frames(self, system, complete):
+        other = results(complete(system)).get("with_test_frames", {})
+        # Of the systems, STA's run has the setting.
+        assert list(other) == (["1", "4"] if system == "sta" else [])
+        if system == "sta":
+            assert other["1"] != other["4"] == results(complete(system))["protocols"]
 
     def test_model_and_export_agree(self, system, complete):
         import tensorflow as tf
@@ -222,7 +229,7 @@ class TestResuming:
     def test_another_runs_folder(self, complete, arguments, capsys):
         run = complete("sta")
         before = (run / "results.json").read_text()
-        error = refused(arguments(run, "seed=5", "num_stripes=2"), capsys)
+        error = refused(arguments(run, "also_test_frames=[1, 4]", "seed=5", "num_stripes=2"), capsys)
         assert "holds another run (num_stripes=4 there and 2 here, seed=0 there and 5 here)" in error
         assert len(error.splitlines()) == 1
         assert (run / "results.json").read_text() == before

@@ -88,6 +88,9 @@ def test_best_without_holdout_is_refused_before_training():
     with pytest.raises(ValueError, match=r"held-out persons.*select='best', holdout=0\.0"):
         load(["select=best", "holdout=0"])
     assert load(["select=best", "holdout=0.2"]).select == "best"
+    for settings in (["also_test_frames=[0, 2]"], ["test_selection=all", "test_frames=null", "also_test_frames=[2]"]):
+        with pytest.raises(ValueError, match=r"also_test_frames=\["):
+            load(settings)
 
 
 def test_numbers_as_yaml_reads_them():
