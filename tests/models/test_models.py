@@ -166,6 +166,24 @@ def test_sta_selects_frames_inside_the_embedder():
     assert np.abs(whole - make("sta", test_frames=4).embed(FRAMES[:1])).max() > 0
 
 
+def test_another_selection_of_the_same_weights():
+    model = make("sta", test_frames=2)
+    other = model.with_selection("all")
+    assert (other.test_selection, other.test_frames) == ("all", None)
+    chosen = FRAMES[:1, model.selection.positions(5)]
+    np.testing.assert_array_equal(other.embed(chosen), model.embed(FRAMES[:1]))
+    assert np.abs(other.embed(FRAMES[:1]) - model.embed(FRAMES[:1])).max() > 0
+
+
+def test_sta_averages_instead():
+    model = make("sta", attention="average", test_frames=4)
+    maps = model.backbone(model.preprocessing(FRAMES)).numpy().astype("float64")
+    kernel, bias = (weight.numpy().astype("float64") for weight in model.dense.weights)
+    expected = maps[:, :4].mean(axis=(1, 2, 3)) @ kernel + bias
+    np.testing.assert_allclose(model.embed(FRAMES[:, :4]), expected, rtol=1e-3, atol=1e-4)
+    assert "stripes" not in model.explainer.output
+
+
 def test_sta_adds_its_regularisation_to_the_loss():
     for weight, expected in ((0.2, 1), (0.0, 0)):
         model = make("sta", regularization=weight)
@@ -215,6 +233,7 @@ def test_embed_refuses(frames, lengths, complaint):
     [
         ("sta", {"num_stripes": 3}, "divisible.*num_stripes=3"),
         ("sta", {"embedding_dim": 0}, "embedding_dim=0"),
+        ("sta", {"attention": "max"}, "attention='max'"),
         ("sta", {"metric": "l1"}, "metric='l1'"),
         ("rtf", {"fusion": "middle"}, "early, late.*fusion='middle'"),
         ("rtf", {"semantic": "max"}, "semantic='max'"),
