@@ -14,7 +14,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python recipes/demo.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
