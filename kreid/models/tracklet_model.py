@@ -93,18 +93,31 @@ class TrackletModel(keras.Model):
 
         It starts small, as Luo et al. (2019) start it: features take shape before the classifier pulls at them.
         """
-        self.bnneck = None
+        self.bnneck, self.classifier = self.new_head(bnneck)
+
+    def new_head(self, bnneck, suffix=""):
+        """Batch normalisation (`None` unless asked for) and a classifier, named with the suffix; see `make_head`."""
+        neck = None
         if bnneck:
-            self.bnneck = keras.layers.BatchNormalization(
-                momentum=0.9, epsilon=1e-5, center=False, dtype="float32", name="bnneck"
+            neck = keras.layers.BatchNormalization(
+                momentum=0.9, epsilon=1e-5, center=False, dtype="float32", name=f"bnneck{suffix}"
             )
-        self.classifier = keras.layers.Dense(
+        classifier = keras.layers.Dense(
             self.num_identities,
             use_bias=False,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
             dtype="float32",
-            name="logits",
+            name=f"logits{suffix}",
         )
+        return neck, classifier
+
+    @classmethod
+    def loss_heads(cls, **settings):
+        """What the losses of each head count in their sum, by what its outputs `logits` and `embedding` end in.
+
+        A system with heads beside the one on its embedding says so by its own arguments, before there is a model.
+        """
+        return {"": 1.0}
 
     def training_outputs(self, vector):
         """The dict of outputs that training compares with labels, from the aggregated vector."""

@@ -79,28 +79,35 @@ def build_model(config, num_identities):
     )
     system = SYSTEMS[config.system]
     # What data and model must agree on stands once in the settings.
-    shared = [name for name in ("seed", "clip_length") if name in inspect.signature(system.__init__).parameters]
+    arguments = inspect.signature(system.__init__).parameters
+    shared = [name for name in ("seed", "clip_length", "num_frames") if name in arguments]
     return system(backbone, num_identities, **{name: getattr(config, name) for name in shared}, **config.model)
 
 
 def build_losses(config):
     """The losses of a `Config`, by output: smoothed identity on the logits, metric losses on the embedding.
 
+    A system with several heads has as many of each, with what they count in the sum: 1/N for each of MG-RAFA's N
+    granularities (equation 7).
+
     Args:
         config: a `kreid.training.Config`.
 
     Returns:
-        A dict for `compile`, without the embedding where no metric loss has a weight.
+        A dict for `compile`, without the embeddings where no metric loss has a weight.
     """
     reduction = "sum" if config.loss_reduction == "sum" else "sum_over_batch_size"
-    metric = {
-        BatchHardTriplet(
-            margin=config.triplet_margin, distance=config.triplet_distance, reduction=reduction
-        ): config.triplet_weight,
-        MinMax(): config.min_max_weight,
-    }
-    metric = {loss: weight for loss, weight in metric.items() if weight}
-    losses = {"logits": SmoothedIdentity(config.smoothing, reduction=reduction)}
-    if metric:
-        losses["embedding"] = WeightedSum(metric.keys(), metric.values())
+    losses = {}
+    for head, share in SYSTEMS[config.system].loss_heads(**config.model).items():
+        identity = SmoothedIdentity(config.smoothing, reduction=reduction)
+        losses[f"logits{head}"] = identity if share == 1.0 else WeightedSum([identity], [share])
+        metric = {
+            BatchHardTriplet(
+                margin=config.triplet_margin, distance=config.triplet_distance, reduction=reduction
+            ): config.triplet_weight,
+            MinMax(): config.min_max_weight,
+        }
+        metric = {loss: share * weight for loss, weight in metric.items() if weight}
+        if metric:
+            losses[f"embedding{head}"] = WeightedSum(metric.keys(), metric.values())
     return losses
