@@ -198,12 +198,13 @@ class MGRAFA(TrackletModel):
 
 def _num_groups(num_granularities, num_splits):
     """Groups of channels: one for each granularity, or S of them with one granularity."""
-    for name, value in (("num_granularities", num_granularities), ("num_splits", num_splits or num_granularities)):
+    groups = num_granularities if num_splits is None else num_splits
+    for name, value in (("num_granularities", num_granularities), ("num_splits", groups)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} is a positive integer. Received: {name}={value!r}")
-    if num_granularities > 1 and num_splits not in (None, num_granularities):
+    if num_granularities > 1 and groups != num_granularities:
         raise ValueError(
             "Several granularities are the splits; leave num_splits out. "
             f"Received: num_splits={num_splits!r}, num_granularities={num_granularities!r}"
         )
-    return num_splits or num_granularities
+    return groups

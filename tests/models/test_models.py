@@ -14,6 +14,17 @@ FRAMES = RNG.integers(0, 256, (4, 5, *SIZE, 3)).astype("uint8")
 LENGTHS = np.array([5, 1, 3, 0])
 CASES = {
     "baseline": {"embedding_dim": 24, "embedding_from": "pooled", "metric": "euclidean", "normalize": True},
+    "mg_rafa": {
+        "attention": "reference_aided",
+        "num_granularities": 2,
+        "num_splits": None,
+        "references": "grid",
+        "reference_grid": [2, 1, 2],
+        "num_frames": 6,
+        "reduction": 2,
+        "granularity_losses": True,
+        "test_frames": 5,
+    },
     "rtf": {
         "embedding_dim": 24,
         "fusion": "multi_stage",
@@ -54,14 +65,15 @@ def system(request):
 
 def compiled(model, **kwargs):
     losses = {"logits": SmoothedIdentity(0.1), "embedding": BatchHardTriplet(0.3)}
+    losses = {name: losses[name.split("_")[0]] for name in model.loss_targets}
     model.compile(keras.optimizers.Adam(1e-3), loss=losses, jit_compile=False, **kwargs)
     return model
 
 
-def batch():
+def batch(targets=("logits", "embedding")):
     labels = np.array([0, 0, 1, 1], "int32")
     lengths = np.full(4, 5, "int32")
-    return {"frames": FRAMES, "lengths": lengths}, {"logits": labels, "embedding": labels}
+    return {"frames": FRAMES, "lengths": lengths}, dict.fromkeys(targets, labels)
 
 
 def test_every_system_has_a_case():
@@ -77,7 +89,7 @@ def test_padding_changes_nothing(system):
     np.testing.assert_array_equal(model.embed(other, LENGTHS), embeddings)
     assert np.isfinite(embeddings).all()
     assert embeddings.dtype == np.float32
-    assert embeddings.shape == (4, model.embedding_dim) == (4, 24)
+    assert embeddings.shape == (4, model.embedding_dim) == (4, 128 if system == "mg_rafa" else 24)
     for row, length in enumerate(LENGTHS[:3]):
         alone = model.embed(FRAMES[row : row + 1, :length])
         np.testing.assert_allclose(alone[0], embeddings[row], rtol=1e-3, atol=1e-4 * np.abs(embeddings).max())
@@ -85,7 +97,7 @@ def test_padding_changes_nothing(system):
 
 def test_saved_and_loaded(system, tmp_path):
     model = compiled(make(system))
-    model.fit(*batch(), epochs=1, verbose=0)
+    model.fit(*batch(model.loss_targets), epochs=1, verbose=0)
     before = model.embed(FRAMES, LENGTHS)
     explained = model.explainer.predict_on_batch({"frames": FRAMES, "lengths": LENGTHS})
     layers = [layer.name for layer in model.layers]
@@ -98,7 +110,7 @@ def test_saved_and_loaded(system, tmp_path):
     again = loaded.explainer.predict_on_batch({"frames": FRAMES, "lengths": LENGTHS})
     assert again.keys() == explained.keys()
     np.testing.assert_array_equal(again["embedding"], before)
-    loaded.fit(*batch(), epochs=1, verbose=0)
+    loaded.fit(*batch(loaded.loss_targets), epochs=1, verbose=0)
 
 
 def test_config_names_every_argument(system):
@@ -120,7 +132,7 @@ def test_training_lowers_the_loss_and_moves_every_weight(system):
     keras.utils.set_random_seed(0)
     model = compiled(make(system))
     start = [weight.numpy() for weight in model.trainable_variables]
-    losses = model.fit(*batch(), epochs=8, verbose=0).history["loss"]
+    losses = model.fit(*batch(model.loss_targets), epochs=8, verbose=0).history["loss"]
     assert losses[-1] < 0.8 * losses[0]
     for before, weight in zip(start, model.trainable_variables, strict=True):
         assert not np.array_equal(before, weight.numpy()), weight.path
@@ -141,7 +153,7 @@ def test_mixed_precision(system, policy, tmp_path):
         model = compiled(make(system))
     finally:
         keras.config.set_dtype_policy("float32")
-    assert np.isfinite(model.fit(*batch(), epochs=2, verbose=0).history["loss"]).all()
+    assert np.isfinite(model.fit(*batch(model.loss_targets), epochs=2, verbose=0).history["loss"]).all()
     assert all(output.dtype == "float32" for output in model.outputs)
     embeddings = model.embed(FRAMES, LENGTHS)
     assert embeddings.dtype == np.float32
@@ -155,7 +167,7 @@ def test_the_models_own_policy_scales_the_loss(system):
     model = compiled(make(system, dtype="mixed_float16"))
     assert type(model.optimizer).__name__ == "LossScaleOptimizer"
     assert model.backbone.dtype_policy.name == "float32", "the backbone keeps the policy it was built with"
-    assert np.isfinite(model.fit(*batch(), epochs=1, verbose=0).history["loss"]).all()
+    assert np.isfinite(model.fit(*batch(model.loss_targets), epochs=1, verbose=0).history["loss"]).all()
 
 
 def test_sta_selects_frames_inside_the_embedder():
@@ -245,6 +257,14 @@ def test_embed_refuses(frames, lengths, complaint):
         ("rtf", {"stages": 3}, "stages=3"),
         ("rtf", {"embedding_dim": 0}, "embedding_dim=0"),
         ("rtf", {"relation_dim": 0}, "relation_dim=0"),
+        ("mg_rafa", {"attention": "none"}, "reference_aided, average, .*attention='none'"),
+        ("mg_rafa", {"attention": "average"}, r"has no references.*reference_grid=\[2, 1, 2\]"),
+        ("mg_rafa", {"num_frames": 4}, r"made for 4 frames.*test_frames=5"),
+        ("mg_rafa", {"test_selection": "all", "test_frames": None}, r"made for 6 frames.*test_selection='all'"),
+        ("mg_rafa", {"num_granularities": 0}, "num_granularities=0"),
+        ("mg_rafa", {"num_splits": 4}, "leave num_splits out.*num_splits=4, num_granularities=2"),
+        ("mg_rafa", {"num_splits": "four"}, "num_splits='four'"),
+        ("mg_rafa", {"num_granularities": 4}, "take at most 2 granularities.*num_groups=4"),
         ("tacan", {"clip_length": 0}, "clip_length=0"),
         ("tacan", {"frame_attention": "linear"}, "frame_attention='linear'"),
         ("tacan", {"clip_attention": "temporal"}, "weighting='temporal'"),
