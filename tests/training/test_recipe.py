@@ -1,0 +1,52 @@
+"""The losses a recipe compiles with, by output, and what each counts."""
+
+import inspect
+
+import pytest
+
+from kreid.losses import WeightedSum
+from kreid.models import MGRAFA
+from kreid.training import Config, build_losses
+
+
+def shares(losses):
+    """By output, what its losses count: their names and weights."""
+    found = {}
+    for output, loss in losses.items():
+        parts = zip(loss.losses, loss.weights, strict=True) if isinstance(loss, WeightedSum) else [(loss, 1.0)]
+        found[output] = {type(part).__name__: weight for part, weight in parts}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("system", "model", "heads"),
+    [
+        ("baseline", {}, {"": 1.0}),
+        ("mg_rafa", {}, {"": 1.0, "_1": 0.25, "_2": 0.25, "_3": 0.25, "_4": 0.25}),
+        ("mg_rafa", {"num_granularities": 2}, {"": 1.0, "_1": 0.5, "_2": 0.5}),
+        ("mg_rafa", {"num_granularities": 1, "num_splits": 2}, {"": 1.0, "_1": 0.5, "_2": 0.5}),
+        ("mg_rafa", {"num_granularities": 1}, {"": 1.0}),
+        ("mg_rafa", {"granularity_losses": False}, {"": 1.0}),
+    ],
+)
+def test_every_head_has_its_share_of_every_loss(system, model, heads):
+    expected = {}
+    for head, share in heads.items():
+        expected[f"logits{head}"] = {"SmoothedIdentity": share}
+        expected[f"embedding{head}"] = {"BatchHardTriplet": 0.5 * share, "MinMax": 2.0 * share}
+    assert shares(build_losses(Config(system, triplet_weight=0.5, min_max_weight=2.0, model=model))) == expected
+    without = {name: value for name, value in expected.items() if name.startswith("logits")}
+    assert shares(build_losses(Config(system, triplet_weight=0.0, model=model))) == without
+
+
+def test_heads_are_told_by_the_models_own_defaults():
+    arguments = inspect.signature(MGRAFA.__init__).parameters
+    for name, parameter in inspect.signature(MGRAFA.loss_heads).parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            assert parameter.default == arguments[name].default, name
+
+
+@pytest.mark.parametrize("model", [{"num_granularities": 0}, {"num_granularities": 1, "num_splits": 0}])
+def test_heads_that_cannot_be(model):
+    with pytest.raises(ValueError, match="positive integer"):
+        build_losses(Config("mg_rafa", model=model))
