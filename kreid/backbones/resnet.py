@@ -295,6 +295,7 @@ class StagedBackbone(keras.Model):
         **kwargs,
     ):
         kwargs.setdefault("name", str(architecture))
+        trainable = kwargs.pop("trainable", True)
         super().__init__(**kwargs)
         if architecture not in ARCHITECTURES:
             near = difflib.get_close_matches(str(architecture), ARCHITECTURES, n=1)
@@ -331,6 +332,8 @@ class StagedBackbone(keras.Model):
         self.stages = [
             self._stage(index, arch, filters * 2**index, (1, 2, 2, last_stride)[index], filters) for index in range(4)
         ]
+        # Now that there are parts: what is set before does not reach them, and what is set to the same never does.
+        self.trainable = trainable
 
     def _stage(self, index, arch, filters, stride, stem_filters):
         prefix = f"conv{index + 2}"

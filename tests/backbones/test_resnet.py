@@ -92,6 +92,17 @@ def test_revived_from_config():
     np.testing.assert_array_equal(first(x), twin(x))
 
 
+def test_a_frozen_one_is_revived_frozen():
+    first = build("resnet_tiny", image_size=(64, 32))
+    first.trainable = False
+    twin = StagedBackbone.from_config(first.get_config())
+    twin.build((None, 64, 32, 3))
+    assert not twin.trainable_weights
+    assert len(twin.non_trainable_weights) == len(first.weights)
+    x = RNG.normal(size=(1, 64, 32, 3)).astype("float32")
+    np.testing.assert_array_equal(twin(x, training=True), twin(x, training=False))
+
+
 def through(backbone, x, first, branch):
     for stage in backbone.stages[first:]:
         x = stage(x, branch=branch)

@@ -1,0 +1,137 @@
+"""GLTR: short-term cues by a dilated temporal pyramid, long-term cues by temporal self-attention."""
+
+import keras
+
+from kreid.layers.dilated_temporal_pyramid import DilatedTemporalPyramid
+from kreid.layers.frame_average import FrameAverage
+from kreid.layers.spatial_average import SpatialAverage
+from kreid.layers.temporal_pyramid_pooling import TemporalPyramidPooling
+from kreid.layers.temporal_self_attention import TemporalSelfAttention
+from kreid.layers.undilated_temporal_pyramid import UndilatedTemporalPyramid
+from kreid.models.tracklet_model import TrackletModel
+
+PYRAMIDS = {
+    "dilated": DilatedTemporalPyramid,
+    "undilated": UndilatedTemporalPyramid,
+    "pooling": TemporalPyramidPooling,
+    "none": None,
+}
+
+
+@keras.saving.register_keras_serializable(package="kreid")
+class GLTR(TrackletModel):
+    """Global-local temporal representation (GLTR): what frames tell next to their neighbours, and among all others.
+
+    An image network, backbone, pooling and one Dense layer, gives each frame d features. A pyramid of temporal
+    convolutions beside each other adds the neighbours' (equations 5 and 6), `TemporalSelfAttention` those of all frames
+    (equation 7); the mean over frames is the embedding (equation 4), with a classifier behind it. Trained with the
+    softmax loss alone.
+
+    Rows of the paper's Table 2: baseline with `pyramid="none"`, `self_attention=False`; DTP with
+    `self_attention=False`; TSA with `pyramid="none"`; GLTR, the defaults. Figure 6: `self_attention=False` with each
+    `pyramid` and `num_branches` from 1 to 4. The baseline is the image model when it is trained on single frames.
+
+    Args:
+        backbone: one of `kreid.backbones`; the paper's is ResNet-50, or Inception or AlexNet in Table 3.
+        num_identities: persons to tell apart in training.
+        feature_dim: d, features of a frame.
+        pyramid: `"dilated"`, `"undilated"`, `"pooling"` or `"none"`.
+        num_branches: N, branches of the pyramid; the embedding has N d values, or d without a pyramid.
+        self_attention: use `TemporalSelfAttention`.
+        attention_normalization: what becomes of its mask M: `"mean"`, `"softmax"` or `"none"`.
+        reduction: alpha of the self-attention.
+        freeze_backbone: the image network, its Dense layer included, is not trained, and its batch normalisation uses
+            the moving statistics in training too. The backbone given stays frozen.
+        bnneck: batch normalisation between embedding and classifier, which the paper does not have.
+        **kwargs: the other arguments of `kreid.models.TrackletModel`.
+
+    Input shape: `{"frames": uint8 (B, T, H, W, 3), "lengths": int32 (B,)}`.
+    Output shape: `{"logits": (B, num_identities), "embedding": (B, N d)}` in training; `embedder` gives `(B, N d)`;
+        `explainer` adds `frames` `(B, T)`, each frame's share of the mean, and with the self-attention
+        `self_attention` `(B, T, T)`, its mask M.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Example:
+
+    >>> backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32))
+    >>> model = kreid.models.GLTR(backbone, num_identities=10)
+    >>> model.embed(np.zeros((2, 6, 64, 32, 3), "uint8"), lengths=np.array([6, 1])).shape
+    (2, 384)
+
+    Reference: Li et al., Global-Local Temporal Representations for Video Person Re-Identification, 2019, figure 2,
+    equations 2 to 7, Tables 2 and 3, figure 6. The paper extracts d features by its image network without saying how;
+    kreid takes a linear Dense layer after the pooling. That the image network stays as it is while pyramid and
+    self-attention are trained is kreid's reading of "for DTP and TSA training".
+    """
+
+    def __init__(
+        self,
+        backbone,
+        num_identities,
+        *,
+        feature_dim=128,
+        pyramid="dilated",
+        num_branches=3,
+        self_attention=True,
+        attention_normalization="mean",
+        reduction=2,
+        freeze_backbone=False,
+        bnneck=False,
+        **kwargs,
+    ):
+        if pyramid not in PYRAMIDS:
+            raise ValueError(f"Choose one of {', '.join(PYRAMIDS)}. Received: pyramid={pyramid!r}")
+        if not isinstance(feature_dim, int) or feature_dim < 1:
+            raise ValueError(f"A frame has at least one feature. Received: feature_dim={feature_dim!r}")
+        self.feature_dim = feature_dim
+        self.pyramid_kind = pyramid
+        self.num_branches = num_branches
+        self.use_self_attention = self_attention
+        self.attention_normalization = attention_normalization
+        self.reduction = reduction
+        self.freeze_backbone = freeze_backbone
+        self.use_bnneck = bnneck
+        if freeze_backbone:
+            backbone.trainable = False
+        super().__init__(backbone, num_identities, **kwargs)
+
+    def make_layers(self, policy):
+        self.spatial_average = SpatialAverage(dtype=policy, name="spatial_average")
+        self.features = keras.layers.Dense(
+            self.feature_dim, trainable=not self.freeze_backbone, dtype=policy, name="features"
+        )
+        pyramid = PYRAMIDS[self.pyramid_kind]
+        self.pyramid = pyramid and pyramid(self.num_branches, dtype=policy, name="pyramid")
+        self.self_attention = None
+        if self.use_self_attention:
+            self.self_attention = TemporalSelfAttention(
+                self.reduction, self.attention_normalization, dtype=policy, name="self_attention"
+            )
+        self.frame_average = FrameAverage(dtype=policy, name="frame_average")
+        self.make_head(self.use_bnneck)
+
+    def aggregate(self, maps, mask):
+        attention = {}
+        vectors = self.features(self.spatial_average(maps))
+        if self.pyramid is not None:
+            vectors = self.pyramid(vectors, mask=mask)
+        if self.self_attention is not None:
+            vectors, attention["self_attention"] = self.self_attention(vectors, mask=mask, return_attention=True)
+        embedding, attention["frames"] = self.frame_average(vectors, mask=mask, return_attention=True)
+        return embedding, attention
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(
+            feature_dim=self.feature_dim,
+            pyramid=self.pyramid_kind,
+            num_branches=self.num_branches,
+            self_attention=self.use_self_attention,
+            attention_normalization=self.attention_normalization,
+            reduction=self.reduction,
+            freeze_backbone=self.freeze_backbone,
+            bnneck=self.use_bnneck,
+        )
+        return config
