@@ -131,3 +131,15 @@ def test_wrong_inputs_are_named():
     x[1, 2] = np.nan
     with pytest.raises(ValueError, match="must be finite"):
         distance_matrix(x, x)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_a_distance_depends_on_nothing_beside_its_two_rows(metric):
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(37, 512)), random.normal(size=(201, 512))
+    y[150:] = y[3]
+    whole = distance_matrix(x, y, metric)
+    np.testing.assert_array_equal(whole[:, 150:], np.repeat(whole[:, 3:4], 51, axis=1))
+    for rows in (1, 2, 5, 36):
+        parts = [distance_matrix(x[i : i + rows], y, metric) for i in range(0, 37, rows)]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)

@@ -11,6 +11,7 @@ _HOMES = {
     "RetrievalResult": "retrieval",
     "cluster_diameters": "clusters",
     "evaluate": "retrieval",
+    "evaluate_embeddings": "retrieval",
     "embed_tracklets": "embed",
     "evaluate_model": "embed",
     "evaluate_test": "retrieval",

@@ -20,8 +20,8 @@ PROTOCOLS = {
 # Above this many matches sorting the row once is cheaper than one count per match.
 _COUNTED_MATCHES = 48
 
-# Bytes of the distances that `evaluate_test` holds at once.
-_BLOCK_BYTES = 2**24
+# Bytes of the distances held at once when they come from embeddings. Each block reads the gallery anew.
+_BLOCK_BYTES = 2**27
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +114,57 @@ def evaluate(
     return scorer.result()
 
 
+def evaluate_embeddings(
+    query_embeddings,
+    query_persons,
+    query_cameras,
+    gallery_embeddings,
+    gallery_persons,
+    gallery_cameras,
+    metric="euclidean",
+    *,
+    average_precision="standard",
+    ties="stable",
+    ranks=(1, 5, 10, 20),
+):
+    """Scores embeddings of queries against those of a gallery.
+
+    As `evaluate` with `kreid.distances.distance_matrix`, but distances are
+    computed for a few queries at a time; the whole matrix never exists.
+
+    Args:
+        query_embeddings: array `(queries, features)`.
+        query_persons: see `evaluate`.
+        query_cameras: see `evaluate`.
+        gallery_embeddings: array `(gallery, features)`.
+        gallery_persons: see `evaluate`.
+        gallery_cameras: see `evaluate`.
+        metric: `"euclidean"` or `"cosine"`.
+        average_precision: see `evaluate`.
+        ties: see `evaluate`. Distances are ties when they are equal after
+            rounding to the embeddings' precision.
+        ranks: see `evaluate`.
+
+    Returns:
+        A `RetrievalResult`.
+
+    Raises:
+        ValueError: as `evaluate` and `kreid.distances.distance_matrix` do.
+
+    Example:
+
+    >>> result = kreid.evaluation.evaluate_embeddings([[0.0]], [7], [0], [[0.1], [0.2]], [9, 7], [1, 1])
+    >>> result.cmc[1], result.map
+    (0.0, 0.5)
+    """
+    queries = _people(query_persons, query_cameras, "query")
+    gallery = _people(gallery_persons, gallery_cameras, "gallery")
+    scorer = _Scorer(queries, gallery, gallery[0] == JUNK, average_precision, ties, ranks)
+    for start, block in distance_blocks(query_embeddings, queries, gallery_embeddings, gallery, metric):
+        scorer.score(start, block)
+    return scorer.result()
+
+
 def evaluate_test(embeddings, persons, cameras, query_rows, metric="euclidean", *, ties="stable", ranks=(1, 5, 10, 20)):
     """Scores the embeddings of all test tracklets under every protocol.
 
@@ -143,10 +194,16 @@ def evaluate_test(embeddings, persons, cameras, query_rows, metric="euclidean", 
     >>> round(results["standard"].map, 4), round(results["mars"].map, 4)
     (0.5833, 0.4167)
     """
-    # Keras is imported with the distances; scoring a matrix does without.
-    from kreid.distances import distance_matrix
-
     embeddings = np.asarray(embeddings)
+    query_rows, queries, gallery, scorers = scorers_of_test(embeddings, persons, cameras, query_rows, ties, ranks)
+    for start, block in distance_blocks(embeddings[query_rows], queries, embeddings, gallery, metric):
+        for scorer in scorers.values():
+            scorer.score(start, block)
+    return {name: scorer.result() for name, scorer in scorers.items()}
+
+
+def scorers_of_test(embeddings, persons, cameras, query_rows, ties, ranks):
+    """Returns the rows of the queries, labels of queries and of all tracklets, and a scorer per protocol."""
     persons, cameras = _people(persons, cameras, "test")
     query_rows = np.asarray(query_rows)
     if embeddings.ndim != 2 or len(embeddings) != len(persons):
@@ -160,6 +217,9 @@ def evaluate_test(embeddings, persons, cameras, query_rows, metric="euclidean", 
             f"`query_rows` are row numbers from 0 to {len(persons) - 1}. Received: query_rows={query_rows}"
         )
     query_rows = query_rows.astype(np.int64)
+    rows, times = np.unique(query_rows, return_counts=True)
+    if (times > 1).any():
+        raise ValueError(f"A query counts once. Received: query_rows with {rows[times > 1].tolist()[:5]} repeated")
     junk = persons == JUNK
     without_queries = junk.copy()
     without_queries[query_rows] = True
@@ -171,12 +231,34 @@ def evaluate_test(embeddings, persons, cameras, query_rows, metric="euclidean", 
         )
         for name, protocol in PROTOCOLS.items()
     }
-    step = max(1, _BLOCK_BYTES // (embeddings.itemsize * max(1, len(embeddings))))
-    for start in range(0, len(query_rows), step):
-        block = distance_matrix(embeddings[query_rows[start : start + step]], embeddings, metric)
-        for scorer in scorers.values():
-            scorer.score(start, block)
-    return {name: scorer.result() for name, scorer in scorers.items()}
+    return query_rows, queries, (persons, cameras), scorers
+
+
+def distance_blocks(query_embeddings, queries, gallery_embeddings, gallery, metric):
+    """Yields the first query of each block of rows and its distances; see `evaluate_embeddings`.
+
+    `queries` and `gallery` are their persons and cameras.
+    """
+    # Keras is imported with the distances; scoring a matrix does without.
+    from kreid.distances import distance_matrix
+
+    embeddings = []
+    for name, rows, (persons, _) in (
+        ("query", query_embeddings, queries),
+        ("gallery", gallery_embeddings, gallery),
+    ):
+        rows = np.asarray(rows)
+        if rows.ndim != 2 or len(rows) != len(persons):
+            raise ValueError(
+                f"Give one row of {name} embeddings per person. Received: "
+                f"{name}_embeddings.shape={rows.shape}, {len(persons)} persons"
+            )
+        embeddings.append(rows)
+    query_embeddings, gallery_embeddings = embeddings
+    row_bytes = max(rows.itemsize for rows in embeddings) * max(1, len(gallery_embeddings))
+    step = max(1, _BLOCK_BYTES // row_bytes)
+    for start in range(0, len(query_embeddings), step):
+        yield start, distance_matrix(query_embeddings[start : start + step], gallery_embeddings, metric)
 
 
 class _Scorer:
@@ -261,11 +343,14 @@ def _positions(row, matches, ties, scratch):
     distances = row[matches]
     order = np.argsort(distances, kind="stable")
     distances, matches = distances[order], matches[order]
+    # What lies beyond the last match has no say.
+    near = row[np.less_equal(row, distances[-1], out=scratch)]
     if len(matches) <= _COUNTED_MATCHES:
-        nearer = np.array([np.count_nonzero(np.less(row, value, out=scratch)) for value in distances])
-        up_to = np.array([np.count_nonzero(np.less_equal(row, value, out=scratch)) for value in distances])
+        scratch = scratch[: len(near)]
+        nearer = np.array([np.count_nonzero(np.less(near, value, out=scratch)) for value in distances])
+        up_to = np.array([np.count_nonzero(np.less_equal(near, value, out=scratch)) for value in distances])
     else:
-        ordered = np.sort(row)
+        ordered = np.sort(near)
         nearer = np.searchsorted(ordered, distances, side="left")
         up_to = np.searchsorted(ordered, distances, side="right")
     if (up_to - nearer == 1).all():

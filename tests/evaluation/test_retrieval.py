@@ -6,7 +6,15 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from kreid.evaluation import PROTOCOLS, evaluate, evaluate_test, results_dict, results_table, retrieval
+from kreid.evaluation import (
+    PROTOCOLS,
+    evaluate,
+    evaluate_embeddings,
+    evaluate_test,
+    results_dict,
+    results_table,
+    retrieval,
+)
 
 RANKS = (1, 5, 10, 20)
 
@@ -193,6 +201,46 @@ def test_both_protocols_from_embeddings(monkeypatch, metric, block_bytes):
         np.testing.assert_array_equal(result.first_hit, expected[name][:, 2])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_scores_of_embeddings_are_the_same_whatever_the_block(monkeypatch, metric, dtype):
+    embeddings, persons, cameras, rows = tracklets(count=400, features=24)
+    embeddings = embeddings.astype(dtype)
+    embeddings[50:150] = embeddings[60]  # A hundred equal rows: their order is the gallery's, and nothing else's.
+    embeddings[200] = 0.0  # Without a direction: 1 from everything under the cosine.
+    queries, gallery = rows[:37], np.setdiff1d(np.arange(400), rows)
+    arguments = [values[part] for part in (queries, gallery) for values in (embeddings, persons, cameras)]
+    exact = embeddings.astype("float64")
+    if metric == "cosine":
+        exact /= np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-30)
+        distances = 1 - exact[queries] @ exact[gallery].T
+    else:
+        distances = np.linalg.norm(exact[queries][:, None] - exact[gallery][None, :], axis=-1)
+    labels = arguments[1], arguments[2], arguments[4], arguments[5]
+    expected = oracle(np.round(distances, 9), *labels, "standard", "stable")
+    for rows_at_once in (1, 2, 7, 36, 37):
+        monkeypatch.setattr(retrieval, "_BLOCK_BYTES", rows_at_once * len(gallery) * embeddings.itemsize)
+        result = evaluate_embeddings(*arguments, metric)
+        np.testing.assert_allclose(result.average_precision, expected[:, 0], rtol=1e-12)
+        np.testing.assert_array_equal(result.first_hit, expected[:, 2])
+    one = evaluate_embeddings(*(values[:1] for values in arguments[:3]), *arguments[3:], metric)
+    assert one.average_precision[0] == result.average_precision[0]
+
+
+def test_memory_of_embeddings_is_that_of_a_block(monkeypatch):
+    monkeypatch.setattr(retrieval, "_BLOCK_BYTES", 2**20)
+    arguments = []
+    for count in (1000, 10_000):
+        embeddings, persons, cameras, _ = tracklets(count=count, features=8)
+        arguments += [embeddings, persons, cameras]
+    evaluate_embeddings(*(values[:3] for values in arguments[:3]), *arguments[3:])  # Imports, which take memory too.
+    tracemalloc.start()
+    evaluate_embeddings(*arguments)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * 2**20 < 4 * 1000 * 10_000
+
+
 def test_report_is_text_and_json():
     embeddings, persons, cameras, rows = tracklets()
     results = evaluate_test(embeddings, persons, cameras, rows)
@@ -241,6 +289,14 @@ def test_sizes_that_do_not_fit_are_named():
     embeddings, persons, cameras, rows = tracklets()
     with pytest.raises(ValueError, match=r"Received: embeddings.shape=\(149, 6\), 150 persons"):
         evaluate_test(embeddings[1:], persons, cameras, rows)
+    with pytest.raises(ValueError, match=r"query embeddings.*query_embeddings.shape=\(3, 6\), 4 persons"):
+        evaluate_embeddings(embeddings[:3], persons[:4], cameras[:4], embeddings, persons, cameras)
+    with pytest.raises(ValueError, match=r"gallery_embeddings.shape=\(6,\), 150 persons"):
+        evaluate_embeddings(embeddings[:4], persons[:4], cameras[:4], embeddings[0], persons, cameras)
+    with pytest.raises(ValueError, match=r"same number of features.*\(4, 5\)"):
+        evaluate_embeddings(embeddings[:4, 1:], persons[:4], cameras[:4], embeddings, persons, cameras)
+    with pytest.raises(ValueError, match=r"Received: query_rows with \[4\] repeated"):
+        evaluate_test(embeddings, persons, cameras, [3, 4, 4])
     with pytest.raises(ValueError, match="row numbers from 0 to 149"):
         evaluate_test(embeddings, persons, cameras, [150])
     with pytest.raises(ValueError, match="row numbers from 0 to 149"):
@@ -252,6 +308,9 @@ def test_no_valid_query_is_an_error():
         evaluate([[0.5, 0.1]], [7], [0], [7, 8], [0, 1])
     with pytest.raises(ValueError, match="No query has a match from another camera"):
         evaluate(np.zeros((0, 2)), np.zeros(0, int), np.zeros(0, int), [7, 8], [0, 1])
+    nobody = np.zeros(0, int)
+    with pytest.raises(ValueError, match="Received: 2 queries, 0 gallery entries"):
+        evaluate_embeddings(np.zeros((2, 3)), [7, 8], [0, 1], np.zeros((0, 3)), nobody, nobody)
 
 
 @pytest.mark.parametrize(
