@@ -150,7 +150,9 @@ class MGRAFA(TrackletModel):
                 name="aggregation",
             )
         else:
-            self.split = GranularitySplit(self.num_groups, self.num_granularities > 1, dtype=policy, name="granularities")
+            self.split = GranularitySplit(
+                self.num_groups, self.num_granularities > 1, dtype=policy, name="granularities"
+            )
             self.weighing = []
             if BEFORE_AVERAGING[self.attention] is not None:
                 kind, arguments = BEFORE_AVERAGING[self.attention]

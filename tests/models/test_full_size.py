@@ -12,6 +12,13 @@ from kreid.testing import check_export
 pytestmark = pytest.mark.slow
 PARAMETERS = {
     "baseline": 23_587_712,
+    # In each of four groups of 512 channels: mu, nu and phi to 64 values, psi from its references to an eighth, theta;
+    # and four values of batch normalisation for every unit.
+    "mg_rafa": 23_587_712
+    + sum(
+        3 * 64 * (512 + 4) + relations * (references + 4) + 512 * (64 + relations + 4)
+        for references, relations in ((128, 16), (32, 4), (8, 1), (2, 1))
+    ),
     # Statistics for 1, 2 and 3 branches in conv3 to conv5; the embedding; intra; relations 4096-256-128-1; four stages.
     "rtf": 23_587_712
     + 2 * (3584 + 2 * 10240 + 3 * 11264)
@@ -31,12 +38,13 @@ def test_full_size(system, tmp_path, repository):
     model = training.build_model(config, num_identities=625)
     embedder = {weight.path for weight in model.weights if "logits" not in weight.path and "bnneck" not in weight.path}
     assert sum(np.prod(weight.shape) for weight in model.weights if weight.path in embedder) == PARAMETERS[system]
-    model.compile(training.build_optimizer(config, 39), loss=training.build_losses(config), jit_compile=False)
+    losses = training.build_losses(config)
+    model.compile(training.build_optimizer(config, 39), loss=losses, jit_compile=False)
     frames = np.random.default_rng(0).integers(0, 256, (4, config.num_frames, *config.image_size, 3)).astype("uint8")
     labels = np.array([0, 0, 1, 1], "int32")
     batch = {"frames": frames, "lengths": np.full(4, config.num_frames, "int32")}
     before = [keras.ops.convert_to_numpy(weight) for weight in model.trainable_variables]
-    logged = model.train_on_batch(batch, {"logits": labels, "embedding": labels}, return_dict=True)
+    logged = model.train_on_batch(batch, dict.fromkeys(losses, labels), return_dict=True)
     assert all(np.isfinite(value) for value in logged.values())
     for weight, old in zip(model.trainable_variables, before, strict=True):
         assert not np.array_equal(old, keras.ops.convert_to_numpy(weight)), weight.path

@@ -15,3 +15,5 @@ TINY = {
     "holdout_every": 1,
     "evaluate_untrained": True,
 }
+# What a system's run has besides.
+OWN = {"sta": ["also_test_frames=[1, 4]"], "mg_rafa": ["num_granularities=2"]}

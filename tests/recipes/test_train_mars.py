@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import scipy.io
 import yaml
-from recipe_samples import TINY
+from recipe_samples import OWN, TINY
 
 from kreid.data.readers import read_mars
 from kreid.models import SYSTEMS
@@ -53,7 +53,7 @@ def complete(arguments, tmp_path_factory):
     def folder(system):
         if system not in folders:
             run = tmp_path_factory.mktemp("runs") / system
-            main(arguments(run, *(["also_test_frames=[1, 4]"] if system == "sta" else []), system=system))
+            main(arguments(run, *OWN.get(system, []), system=system))
             folders[system] = run
         return folders[system]
 
@@ -151,7 +151,7 @@ class TestWholeRun:
         run = complete(system)
         before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
         capsys.readouterr()
-        main(arguments(run, system=system))
+        main(arguments(run, *OWN.get(system, []), system=system))
         assert "is complete; its results are in" in capsys.readouterr().out
         assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
