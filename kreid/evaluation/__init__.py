@@ -6,11 +6,15 @@ The names below are read on first use, so that importing this package imports ne
 from kreid._lazy import attach
 
 _HOMES = {
+    "CameraMatrices": "cameras",
     "PROTOCOLS": "retrieval",
     "count_macs": "cost",
     "RetrievalResult": "retrieval",
+    "bootstrap_interval": "bootstrap",
+    "camera_matrices": "cameras",
     "cluster_diameters": "clusters",
     "evaluate": "retrieval",
+    "evaluate_cameras": "cameras",
     "evaluate_embeddings": "retrieval",
     "embed_tracklets": "embed",
     "evaluate_model": "embed",
@@ -19,6 +23,8 @@ _HOMES = {
     "queries_dict": "report",
     "results_dict": "report",
     "results_table": "report",
+    "sign_flip_test": "bootstrap",
+    "spread_over_splits": "splits",
 }
 
 __getattr__, __dir__, __all__ = attach(__name__, _HOMES)

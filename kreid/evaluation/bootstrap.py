@@ -1,15 +1,18 @@
-"""Whether one model is better than another on the same queries."""
+"""How sure a score is, and whether one model is better than another on the same queries."""
 
 from typing import NamedTuple
 
 import numpy as np
 
+# Numbers drawn at once.
+_STEP = 2**20
 
-class Difference(NamedTuple):
-    """The mean of paired differences, and the bootstrap interval it lies in.
+
+class Interval(NamedTuple):
+    """A mean and the bootstrap interval it lies in.
 
     Args:
-        mean: of the differences.
+        mean: of the scores or of the paired differences.
         low: the interval's lower end.
         high: its upper end.
     """
@@ -17,6 +20,36 @@ class Difference(NamedTuple):
     mean: float
     low: float
     high: float
+
+
+def bootstrap_interval(scores, *, share=0.95, draws=10_000, seed=0):
+    """The mean of a model's scores of single queries, and how far it would move with other queries.
+
+    Queries are drawn with replacement. Queries of one person are more alike than those of two, which this does not
+    know: read the interval as the narrowest that is honest.
+
+    Args:
+        scores: average precisions (or 0 and 1 for rank-1), `(queries,)` or `(runs, queries)`; NaN for a query without
+            a match.
+        share: of the bootstrap means that the interval holds.
+        draws: bootstrap samples.
+        seed: of the draws.
+
+    Returns:
+        An `Interval`.
+
+    Raises:
+        ValueError: if no query has a match, or the queries with a match differ between the runs.
+
+    Example:
+
+    >>> interval = kreid.evaluation.bootstrap_interval([0.9, 0.5, 0.7, 0.8])
+    >>> [round(value, 3) for value in interval]
+    [0.725, 0.575, 0.85]
+
+    Reference: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3 (percentile interval).
+    """
+    return _interval(_by_query(scores), share, draws, seed)
 
 
 def paired_bootstrap(scores, baseline, *, share=0.95, draws=10_000, seed=0):
@@ -34,7 +67,7 @@ def paired_bootstrap(scores, baseline, *, share=0.95, draws=10_000, seed=0):
         seed: of the draws.
 
     Returns:
-        A `Difference` of `scores - baseline`.
+        An `Interval` of `scores - baseline`.
 
     Raises:
         ValueError: if the shapes differ, the queries with a match do, or there is none.
@@ -47,25 +80,96 @@ def paired_bootstrap(scores, baseline, *, share=0.95, draws=10_000, seed=0):
 
     Reference: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3 (percentile interval).
     """
+    return _interval(_differences(scores, baseline), share, draws, seed)
+
+
+def sign_flip_test(scores, baseline, *, draws=10_000, seed=0):
+    """The two-sided p-value of "the two models are equally good" on the same queries, by a permutation test.
+
+    If they were, each query's difference could as well have had the other sign. The p-value is the share of such
+    sign changes whose mean is at least as far from 0 as the one seen: of all changes where there are no more than
+    `draws`, else of as many random ones and the one seen.
+
+    Args:
+        scores: see `paired_bootstrap`; the mean over runs is what counts for a query.
+        baseline: see `paired_bootstrap`.
+        draws: random sign changes.
+        seed: of the draws.
+
+    Returns:
+        A float above 0, 1 at most.
+
+    Raises:
+        ValueError: as `paired_bootstrap` does.
+
+    Example:
+
+    >>> kreid.evaluation.sign_flip_test([0.9, 0.5, 0.7, 0.8], [0.6, 0.3, 0.5, 0.5])
+    0.125
+
+    Reference: Smucker et al., A Comparison of Statistical Significance Tests for Information Retrieval Evaluation,
+    2007; Phipson and Smyth, 2010, for counting the change seen.
+    """
+    differences = _differences(scores, baseline)
+    _check_draws(draws)
+    count = len(differences)
+    # Sums that are equal but for rounding are as far from 0.
+    seen = abs(differences.sum()) - 1e-12 * np.abs(differences).sum()
+    if 2**count <= draws:
+        signs = 1 - 2 * (np.arange(2**count)[:, None] >> np.arange(count) & 1)
+        return float(np.mean(np.abs(signs @ differences) >= seen))
+    rng = np.random.default_rng(seed)
+    as_far = 0
+    for size in _portions(draws, count):
+        flipped = rng.integers(0, 2, (size, count), np.int8) @ differences
+        as_far += np.count_nonzero(np.abs(differences.sum() - 2 * flipped) >= seen)
+    return (as_far + 1) / (draws + 1)
+
+
+def _interval(values, share, draws, seed):
+    _check_draws(draws)
+    if not 0 < share < 1:
+        raise ValueError(f"`share` lies between 0 and 1. Received: share={share}")
+    rng = np.random.default_rng(seed)
+    count = len(values)
+    chances = np.full(count, 1 / count)
+    # A sample with replacement is how often each query comes; a matrix product instead of gathers.
+    means = np.concatenate([rng.multinomial(count, chances, size) @ values / count for size in _portions(draws, count)])
+    low, high = np.quantile(means, [(1 - share) / 2, (1 + share) / 2])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def _portions(draws, count):
+    step = max(1, _STEP // count)
+    return [min(step, draws - start) for start in range(0, draws, step)]
+
+
+def _check_draws(draws):
+    if draws < 1:
+        raise ValueError(f"One draw is the least. Received: draws={draws}")
+
+
+def _by_query(scores):
+    """Returns the mean over runs of each query with a match."""
+    scores = np.atleast_2d(np.asarray(scores, "float64"))
+    if scores.ndim != 2:
+        raise ValueError(f"Scores are (queries,) or (runs, queries). Received: scores of shape {scores.shape}")
+    valid = ~np.isnan(scores)
+    if not np.array_equal(valid.any(axis=0), valid.all(axis=0)):
+        raise ValueError("The same queries must have a match in all runs. Received: other NaN scores")
+    if not valid.any():
+        raise ValueError(f"No query has a match. Received: {scores.shape[1]} queries, all NaN")
+    return scores[:, valid.all(axis=0)].mean(axis=0)
+
+
+def _differences(scores, baseline):
+    """Returns the mean difference over runs of each query with a match."""
     scores, baseline = (np.atleast_2d(np.asarray(values, "float64")) for values in (scores, baseline))
-    if scores.shape != baseline.shape or scores.ndim != 2:
+    if scores.shape != baseline.shape:
         raise ValueError(
             f"Both models need scores of the same queries and runs. "
             f"Received: scores of shape {scores.shape}, baseline of shape {baseline.shape}"
         )
-    valid = ~np.isnan(scores)
-    if not np.array_equal(valid, ~np.isnan(baseline)) or not np.array_equal(valid.any(axis=0), valid.all(axis=0)):
-        raise ValueError("The same queries must have a match in all runs of both models. Received: other NaN scores")
-    if not valid.any():
-        raise ValueError(f"No query has a match. Received: {scores.shape[1]} queries, all NaN")
-    if not 0 < share < 1 or draws < 1:
-        raise ValueError(
-            f"`share` lies between 0 and 1, and one draw is the least. Received: share={share}, draws={draws}"
-        )
-    differences = (scores - baseline)[:, valid.all(axis=0)].mean(axis=0)
-    rng = np.random.default_rng(seed)
-    count = len(differences)
-    # A sample with replacement is how often each query comes; one matrix product instead of gathers.
-    means = rng.multinomial(count, np.full(count, 1 / count), draws) @ differences / count
-    low, high = np.quantile(means, [(1 - share) / 2, (1 + share) / 2])
-    return Difference(float(differences.mean()), float(low), float(high))
+    if not np.array_equal(np.isnan(scores), np.isnan(baseline)):
+        raise ValueError("The same queries must have a match for both models. Received: other NaN scores")
+    return _by_query(scores - baseline)

@@ -102,8 +102,8 @@ def evaluate(
     2021, for mINP.
     """
     distances = np.asarray(distances)
-    queries = _people(query_persons, query_cameras, "query")
-    gallery = _people(gallery_persons, gallery_cameras, "gallery")
+    queries = checked_labels(query_persons, query_cameras, "query")
+    gallery = checked_labels(gallery_persons, gallery_cameras, "gallery")
     if distances.shape != (len(queries[0]), len(gallery[0])):
         raise ValueError(
             "`distances` needs one row per query and one column per gallery entry. Received: "
@@ -157,8 +157,8 @@ def evaluate_embeddings(
     >>> result.cmc[1], result.map
     (0.0, 0.5)
     """
-    queries = _people(query_persons, query_cameras, "query")
-    gallery = _people(gallery_persons, gallery_cameras, "gallery")
+    queries = checked_labels(query_persons, query_cameras, "query")
+    gallery = checked_labels(gallery_persons, gallery_cameras, "gallery")
     scorer = _Scorer(queries, gallery, gallery[0] == JUNK, average_precision, ties, ranks)
     for start, block in distance_blocks(query_embeddings, queries, gallery_embeddings, gallery, metric):
         scorer.score(start, block)
@@ -204,22 +204,13 @@ def evaluate_test(embeddings, persons, cameras, query_rows, metric="euclidean", 
 
 def scorers_of_test(embeddings, persons, cameras, query_rows, ties, ranks):
     """Returns the rows of the queries, labels of queries and of all tracklets, and a scorer per protocol."""
-    persons, cameras = _people(persons, cameras, "test")
-    query_rows = np.asarray(query_rows)
+    persons, cameras = checked_labels(persons, cameras, "test")
     if embeddings.ndim != 2 or len(embeddings) != len(persons):
         raise ValueError(
             "`embeddings` needs one row per test tracklet. Received: "
             f"embeddings.shape={embeddings.shape}, {len(persons)} persons"
         )
-    in_range = np.isin(query_rows, np.arange(len(persons))).all()
-    if query_rows.ndim != 1 or query_rows.dtype == bool or not in_range:
-        raise ValueError(
-            f"`query_rows` are row numbers from 0 to {len(persons) - 1}. Received: query_rows={query_rows}"
-        )
-    query_rows = query_rows.astype(np.int64)
-    rows, times = np.unique(query_rows, return_counts=True)
-    if (times > 1).any():
-        raise ValueError(f"A query counts once. Received: query_rows with {rows[times > 1].tolist()[:5]} repeated")
+    query_rows = checked_query_rows(query_rows, len(persons))
     junk = persons == JUNK
     without_queries = junk.copy()
     without_queries[query_rows] = True
@@ -232,6 +223,19 @@ def scorers_of_test(embeddings, persons, cameras, query_rows, ties, ranks):
         for name, protocol in PROTOCOLS.items()
     }
     return query_rows, queries, (persons, cameras), scorers
+
+
+def checked_query_rows(query_rows, count):
+    """Returns int64 numbers of queries among `count` tracklets, once they are found in order."""
+    query_rows = np.asarray(query_rows)
+    in_range = np.isin(query_rows, np.arange(count)).all()
+    if query_rows.ndim != 1 or query_rows.dtype == bool or not in_range:
+        raise ValueError(f"`query_rows` are row numbers from 0 to {count - 1}. Received: query_rows={query_rows}")
+    query_rows = query_rows.astype(np.int64)
+    rows, times = np.unique(query_rows, return_counts=True)
+    if (times > 1).any():
+        raise ValueError(f"A query counts once. Received: query_rows with {rows[times > 1].tolist()[:5]} repeated")
+    return query_rows
 
 
 def distance_blocks(query_embeddings, queries, gallery_embeddings, gallery, metric):
@@ -294,12 +298,7 @@ class _Scorer:
         scratch = np.empty(distances.shape[1], bool)
         for offset, distances_of_query in enumerate(distances):
             query = first_query + offset
-            if not np.isfinite(distances_of_query, out=scratch).all():
-                column = int(np.argmin(scratch))
-                raise ValueError(
-                    "Distances must be finite; look for NaN in the embeddings. Received: "
-                    f"distances[{query}, {column}]={distances_of_query[column]}"
-                )
+            check_finite(distances_of_query, query, scratch)
             own = self.by_person[self.starts[query] : self.stops[query]]
             same_camera = self.cameras[own] == self.query_cameras[query]
             matches = own[~same_camera]
@@ -308,13 +307,8 @@ class _Scorer:
             row = distances_of_query.astype(np.result_type(distances, np.float32))  # A copy that can hold infinity.
             row[self.left_out] = np.inf
             row[own[same_camera]] = np.inf
-            positions = _positions(row, matches, self.ties, scratch)
-            hits = np.arange(1, len(positions) + 1)
-            precision = hits / (positions + 1)
-            if self.trapezoidal:
-                before = np.divide(hits - 1, positions, out=np.ones(len(positions)), where=positions > 0)
-                precision = (precision + before) / 2
-            self.average_precision[query] = precision.sum() / len(positions)
+            positions = ranked_positions(row, matches, self.ties, scratch)
+            self.average_precision[query] = average_precision_at(positions, self.trapezoidal)
             self.inverse_negative_penalty[query] = len(positions) / (positions[-1] + 1)
             self.first_hit[query] = positions[0] + 1
 
@@ -338,7 +332,27 @@ class _Scorer:
         )
 
 
-def _positions(row, matches, ties, scratch):
+def check_finite(distances, query, scratch):
+    """Raises for a query's row of distances with a NaN or an infinity; `scratch` is a row of bool."""
+    if not np.isfinite(distances, out=scratch).all():
+        column = int(np.argmin(scratch))
+        raise ValueError(
+            "Distances must be finite; look for NaN in the embeddings. Received: "
+            f"distances[{query}, {column}]={distances[column]}"
+        )
+
+
+def average_precision_at(positions, trapezoidal):
+    """Returns the average precision of matches at these positions, from 0, in rising order."""
+    hits = np.arange(1, len(positions) + 1)
+    precision = hits / (positions + 1)
+    if trapezoidal:
+        before = np.divide(hits - 1, positions, out=np.ones(len(positions)), where=positions > 0)
+        precision = (precision + before) / 2
+    return precision.sum() / len(positions)
+
+
+def ranked_positions(row, matches, ties, scratch):
     """Returns the positions, from 0, of the matches in the ranking of `row`, in rising order."""
     distances = row[matches]
     order = np.argsort(distances, kind="stable")
@@ -366,7 +380,8 @@ def _positions(row, matches, ties, scratch):
     return nearer + np.arange(len(matches)) - first
 
 
-def _people(persons, cameras, name):
+def checked_labels(persons, cameras, name):
+    """Returns persons and cameras as arrays, once they are found to be two rows of as many integers."""
     persons, cameras = np.asarray(persons), np.asarray(cameras)
     for labels in (persons, cameras):
         if labels.ndim != 1 or labels.shape != persons.shape or not np.issubdtype(labels.dtype, np.integer):

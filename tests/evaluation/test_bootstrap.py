@@ -1,10 +1,20 @@
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from kreid.evaluation import paired_bootstrap
+from kreid.evaluation import (
+    bootstrap,
+    bootstrap_interval,
+    evaluate,
+    paired_bootstrap,
+    sign_flip_test,
+    spread_over_splits,
+)
 
 RNG = np.random.default_rng(3)
+SIGNS = list(itertools.product((1, -1), repeat=9))
 
 
 def test_agrees_with_the_normal_interval_of_many_queries():
@@ -55,3 +65,63 @@ def test_settings_out_of_range():
         paired_bootstrap([0.0], [0.0], share=1)
     with pytest.raises(ValueError, match="draws=0"):
         paired_bootstrap([0.0], [0.0], draws=0)
+
+
+def test_interval_of_one_model_is_that_of_its_difference_to_nothing():
+    scores = np.hstack([RNG.random((3, 40)), np.full((3, 2), np.nan)])
+    found = bootstrap_interval(scores)
+    assert found == paired_bootstrap(scores, np.where(np.isnan(scores), np.nan, 0.0))
+    assert found.mean == pytest.approx(np.nanmean(scores))
+    half = stats.norm.ppf(0.975) * np.nanmean(scores[:, :40], axis=0).std() / np.sqrt(40)
+    assert found.low == pytest.approx(found.mean - half, abs=0.1 * half)
+    assert bootstrap_interval([0.25]) == (0.25, 0.25, 0.25)
+    with pytest.raises(ValueError, match="No query has a match"):
+        bootstrap_interval([np.nan, np.nan])
+
+
+def test_draws_in_portions_are_the_same_draws(monkeypatch):
+    scores, baseline = RNG.random((2, 50))
+    whole = paired_bootstrap(scores, baseline, draws=300), sign_flip_test(scores, baseline, draws=300)
+    monkeypatch.setattr(bootstrap, "_STEP", 700)
+    assert (paired_bootstrap(scores, baseline, draws=300), sign_flip_test(scores, baseline, draws=300)) == whole
+
+
+def test_sign_flips_counted_one_by_one():
+    differences = np.round(RNG.normal(0.3, 1, 9), 1)  # Rounded: some sums are equal.
+    sums = [abs(sum(sign * value for sign, value in zip(signs, differences, strict=True))) for signs in SIGNS]
+    expected = np.mean([found >= abs(differences.sum()) - 1e-9 for found in sums])
+    assert sign_flip_test(differences, np.zeros(9)) == expected
+    assert sign_flip_test(-differences, np.zeros(9)) == expected
+    drawn = sign_flip_test(differences, np.zeros(9), draws=500)
+    assert drawn == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / 500))
+
+
+def test_equal_models_and_very_different_ones():
+    scores = RNG.random(60)
+    assert sign_flip_test(scores, scores) == 1.0
+    assert sign_flip_test(scores + 0.2, scores, draws=999) == 1 / 1000
+
+
+def test_p_values_of_many_queries_are_those_of_the_t_test():
+    baseline = RNG.random(300)
+    scores = baseline + 0.01 + 0.1 * RNG.standard_normal(300)
+    expected = stats.ttest_rel(scores, baseline).pvalue
+    assert sign_flip_test(scores, baseline) == pytest.approx(expected, abs=4 * np.sqrt(expected / 10_000) + 2e-3)
+
+
+def test_spread_over_ten_splits_by_hand():
+    splits = []
+    for _ in range(10):
+        labels = RNG.integers(0, 5, 20), RNG.integers(0, 2, 20), RNG.integers(0, 5, 40), RNG.integers(0, 2, 40)
+        splits.append(evaluate(RNG.random((20, 40)), *labels))
+    spread = spread_over_splits(splits)
+    assert list(spread) == ["rank-1", "rank-5", "rank-10", "rank-20", "mAP", "mINP"]
+    for name, values in (("rank-1", [s.cmc[1] for s in splits]), ("mAP", [s.map for s in splits])):
+        mean = sum(values) / 10
+        assert spread[name].mean == pytest.approx(mean)
+        assert spread[name].deviation == pytest.approx((sum((value - mean) ** 2 for value in values) / 9) ** 0.5)
+    with pytest.raises(ValueError, match="Received: 1 results"):
+        spread_over_splits(splits[:1])
+    other = evaluate([[0.1]], [1], [0], [1], [1], ranks=(1,))
+    with pytest.raises(ValueError, match="the same ranks"):
+        spread_over_splits([*splits, other])

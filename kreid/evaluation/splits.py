@@ -1,0 +1,47 @@
+"""Results of several splits of one data set, as one."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Spread(NamedTuple):
+    """Mean and deviation of a score over splits.
+
+    Args:
+        mean: of the splits.
+        deviation: standard deviation of a split, from `splits - 1`.
+    """
+
+    mean: float
+    deviation: float
+
+
+def spread_over_splits(results):
+    """Mean and standard deviation of scores over splits, as iLIDS-VID and PRID-2011 are reported over ten.
+
+    Args:
+        results: one `RetrievalResult` per split, two or more, with the same ranks.
+
+    Returns:
+        A dict of `Spread`: `"rank-1"` and the other ranks, `"mAP"` and `"mINP"`.
+
+    Raises:
+        ValueError: for fewer than two splits, or other ranks in some.
+
+    Example:
+
+    >>> splits = [kreid.evaluation.evaluate([[0.2, 0.1]], [7], [0], [7, other], [1, 1]) for other in (7, 9)]
+    >>> spread = kreid.evaluation.spread_over_splits(splits)
+    >>> spread["rank-1"].mean, round(spread["mAP"].deviation, 3)
+    (0.5, 0.354)
+    """
+    results = list(results)
+    if len(results) < 2:
+        raise ValueError(f"A deviation needs two splits. Received: {len(results)} results")
+    ranks = [list(result.cmc) for result in results]
+    if any(found != ranks[0] for found in ranks):
+        raise ValueError(f"All splits need the same ranks. Received: ranks={ranks}")
+    scores = {f"rank-{rank}": [result.cmc[rank] for result in results] for rank in ranks[0]}
+    scores |= {"mAP": [result.map for result in results], "mINP": [result.minp for result in results]}
+    return {name: Spread(float(np.mean(found)), float(np.std(found, ddof=1))) for name, found in scores.items()}
