@@ -38,6 +38,11 @@ def count_macs(model, num_frames):
     graph = embed.get_concrete_function(
         tf.TensorSpec((1, num_frames, *model.image_size, 3), tf.uint8), tf.TensorSpec((1,), tf.int32)
     ).graph
+    return graph_macs(graph)
+
+
+def graph_macs(graph):
+    """What `count_macs` counts, in any TensorFlow graph whose shapes are known."""
     return sum(_macs(operation) for operation in graph.get_operations())
 
 
