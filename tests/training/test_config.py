@@ -203,6 +203,29 @@ def test_sta_has_the_papers_hyperparameters():
     assert config.model["test_frames"] == 4
 
 
+def test_mg_rafa_has_the_papers_hyperparameters():
+    # Zhang et al., section 4.2; MARS's P and Z.
+    config = load_config("mg_rafa", RECIPES, "mars")
+    expected = {
+        "num_frames": 8,
+        "clips": "chunks",
+        "last_stride": 1,
+        "image_size": [256, 128],
+        "persons_per_batch": 16,
+        "tracklets_per_person": 4,
+        "optimizer": "adam",
+        "flip": 0.5,
+        "erase": 0.5,
+        "augment_per": "tracklet",
+        "triplet_weight": 1.0,
+    }
+    assert {key: getattr(config, key) for key in expected} == expected
+    assert config.smoothing > 0
+    assert config.crop_padding > 0
+    model = {key: config.model[key] for key in ("attention", "num_granularities", "references", "test_frames")}
+    assert list(model.values()) == ["reference_aided", 4, "temporal_mean", 8]
+
+
 def test_config_is_frozen_and_compares_by_value():
     assert Config(system="sta") == Config(system="sta", image_size=[256, 128])
     with pytest.raises(AttributeError):
