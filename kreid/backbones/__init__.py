@@ -1,6 +1,6 @@
 """Image networks that turn frames into feature maps, callable stage by stage."""
 
 from kreid.backbones.normalization import FusedBatchNormalization
-from kreid.backbones.resnet import StagedBackbone, build
+from kreid.backbones.staged import StagedBackbone, build
 
 __all__ = ["FusedBatchNormalization", "StagedBackbone", "build"]

@@ -15,8 +15,9 @@ class FramePreprocessing(keras.layers.Layer):
     Masking: works on each pixel alone; passes masks on.
 
     Args:
-        mode: `"torch"` (scaled to 0..1, ImageNet mean and deviation per channel) or `"caffe"` (BGR, ImageNet mean
-            subtracted, not scaled: keras.applications' ResNet-50 and the GLTR paper).
+        mode: `"torch"` (scaled to 0..1, ImageNet mean and deviation per channel), `"caffe"` (BGR, ImageNet mean
+            subtracted, not scaled: keras.applications' ResNet-50 and the GLTR paper) or `"tf"` (scaled to -1..1:
+            keras.applications' Inception).
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -39,8 +40,8 @@ class FramePreprocessing(keras.layers.Layer):
 
     def __init__(self, mode="torch", **kwargs):
         super().__init__(**kwargs)
-        if mode not in ("torch", "caffe"):
-            raise ValueError(f"The mode must be 'torch' or 'caffe'. Received: mode={mode!r}")
+        if mode not in ("torch", "caffe", "tf"):
+            raise ValueError(f"The mode must be 'torch', 'caffe' or 'tf'. Received: mode={mode!r}")
         self.mode = mode
         self.supports_masking = True
         self.autocast = False
@@ -54,6 +55,8 @@ class FramePreprocessing(keras.layers.Layer):
         x = ops.cast(frames, "float32")
         if self.mode == "caffe":
             x = ops.flip(x, axis=-1) - ops.array(CAFFE_MEAN_BGR, "float32")
+        elif self.mode == "tf":
+            x = x / 127.5 - 1.0
         else:
             scale = 1 / (255 * ops.array(IMAGENET_STD, "float32"))
             x = x * scale - ops.array(IMAGENET_MEAN, "float32") / ops.array(IMAGENET_STD, "float32")

@@ -33,8 +33,9 @@ def test_preprocessing():
     np.testing.assert_allclose(FramePreprocessing("torch")(frames), (frames / 255.0 - mean) / deviation, atol=1e-5)
     bgr = frames[..., ::-1].astype("float64") - [103.939, 116.779, 123.68]
     np.testing.assert_allclose(FramePreprocessing("caffe")(frames), bgr, atol=1e-4)
-    with pytest.raises(ValueError, match="mode='tf'"):
-        FramePreprocessing("tf")
+    np.testing.assert_allclose(FramePreprocessing("tf")(frames), frames.astype("float64") / 127.5 - 1, atol=1e-6)
+    with pytest.raises(ValueError, match="mode='pillow'"):
+        FramePreprocessing("pillow")
     with pytest.raises(ValueError, match=r"3 channels.*4\)"):
         FramePreprocessing()(np.zeros((1, 4, 4, 4), "uint8"))
 

@@ -1,0 +1,180 @@
+"""Inception v3."""
+
+import itertools
+
+import keras
+from keras import ops
+
+from kreid.backbones.parts import ConvolutionUnit, Pool
+
+# A module is a list of chains side by side, whose steps are: `(channels, height, width of the kernel)`, a convolution
+# of stride 1; `_POOL`, average pooling of stride 1; `(channels, _REDUCE)` and `_REDUCE`, a convolution of 3x3 and
+# maximum pooling, both of stride 2; or a list of chains. Channels are those at width 32.
+_REDUCE = "reduce"
+_POOL = "pool"
+
+
+def _mixed_35(pooled):
+    """Figure 5."""
+    return [
+        [(64, 1, 1)],
+        [(48, 1, 1), (64, 5, 5)],
+        [(64, 1, 1), (96, 3, 3), (96, 3, 3)],
+        [_POOL, (pooled, 1, 1)],
+    ]
+
+
+def _mixed_17(inner):
+    """Figure 6, with n = 7."""
+    return [
+        [(192, 1, 1)],
+        [(inner, 1, 1), (inner, 1, 7), (192, 7, 1)],
+        [(inner, 1, 1), (inner, 7, 1), (inner, 1, 7), (inner, 7, 1), (192, 1, 7)],
+        [_POOL, (192, 1, 1)],
+    ]
+
+
+def _mixed_8():
+    """Figure 7."""
+    fork = [[(384, 1, 3)], [(384, 3, 1)]]
+    return [
+        [(320, 1, 1)],
+        [(384, 1, 1), fork],
+        [(448, 1, 1), (384, 3, 3), fork],
+        [_POOL, (192, 1, 1)],
+    ]
+
+
+REDUCTIONS = (
+    [[(384, _REDUCE)], [(64, 1, 1), (96, 3, 3), (96, _REDUCE)], [_REDUCE]],
+    [[(192, 1, 1), (320, _REDUCE)], [(192, 1, 1), (192, 1, 7), (192, 7, 1), (192, _REDUCE)], [_REDUCE]],
+)
+# Each stage, by the modules that keras.applications names mixed0 to mixed10.
+MODULES = (
+    {},
+    {"mixed0": _mixed_35(32), "mixed1": _mixed_35(64), "mixed2": _mixed_35(64)},
+    {
+        "mixed3": REDUCTIONS[0],
+        "mixed4": _mixed_17(128),
+        "mixed5": _mixed_17(160),
+        "mixed6": _mixed_17(160),
+        "mixed7": _mixed_17(192),
+    },
+    {"mixed8": REDUCTIONS[1], "mixed9": _mixed_8(), "mixed10": _mixed_8()},
+)
+# Convolutions before each stage.
+FIRST_NUMBER = (0, 3, 26, 70)
+
+
+class InceptionV3:
+    """Szegedy et al. (2016) as keras.applications has it, without the auxiliary classifier.
+
+    Its four stages end where the map has a fourth, an eighth, a sixteenth and a thirty-second of the frame's size.
+    """
+
+    width = 32
+    preprocessing = "tf"
+    imagenet_file = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    smallest = 75
+    stem_strides = (4,)
+    stage_names = ("stem", "mixed0_2", "mixed3_7", "mixed8_10")
+
+    def stage(self, index, width, last_stride, stem_stride, branches, policy):
+        """Blocks of a stage; no stem, no pooling before the blocks."""
+        numbers = itertools.count(FIRST_NUMBER[index])
+        stride = last_stride if index == 3 else 2
+
+        def unit(channels, size, *arguments):
+            filters, number = channels * width // 32, next(numbers)
+            return ConvolutionUnit(filters, size, *arguments, 1e-3, branches, number, dtype=policy)
+
+        def made(step, name):
+            # With stride 1 the map keeps its size, as it would halve with stride 2.
+            reducing = (stride, "valid" if stride == 2 else "same")
+            if isinstance(step, list):
+                chains = []
+                for number, chain in enumerate(step):
+                    prefix = f"{name}_{number}"
+                    steps = [made(part, prefix) for part in chain]
+                    chains.append(_Chain(steps, dtype=policy, name=prefix))
+                return _Fork(chains, dtype=policy, name=name)
+            if step == _POOL:
+                return Pool("average", 1, "same", dtype=policy, name=f"{name}_pool")
+            if step == _REDUCE:
+                return Pool("max", *reducing, dtype=policy, name=f"{name}_pool")
+            if step[1] == _REDUCE:
+                return unit(step[0], 3, *reducing)
+            return unit(step[0], step[1:], 1, "same")
+
+        blocks = []
+        if index == 0:
+            blocks = [unit(32, 3, 2, "valid"), unit(32, 3, 1, "valid"), unit(64, 3, 1, "same")]
+        if index == 1:
+            blocks = [unit(80, 1, 1, "valid"), unit(192, 3, 1, "valid")]
+        if index < 2:
+            blocks.append(Pool(dtype=policy, name="pool"))
+        blocks += [made(module, name) for name, module in MODULES[index].items()]
+        return blocks, None, False
+
+    def published(self, weights, image_size):
+        """The layers of keras.applications' model with these weights, by their names here."""
+        source = keras.applications.InceptionV3(include_top=False, weights=weights, input_shape=(*image_size, 3))
+        found = {}
+        for kind, name in ((keras.layers.Conv2D, "conv2d"), (keras.layers.BatchNormalization, "batch_normalization")):
+            # Their names end in a number that counts all layers of a process, in the order in which they were made.
+            layers = sorted((layer for layer in source.layers if isinstance(layer, kind)), key=_made_as)
+            found.update((f"{name}_{number}", layer) for number, layer in enumerate(layers))
+        return found
+
+
+def _made_as(layer):
+    number = layer.name.rpartition("_")[2]
+    return int(number) if number.isdecimal() else -1
+
+
+class _Chain(keras.layers.Layer):
+    """Steps one after the other."""
+
+    def __init__(self, steps, **kwargs):
+        super().__init__(**kwargs)
+        self.steps = steps
+
+    def all_units(self):
+        return [unit for step in self.steps for unit in step.all_units()]
+
+    def build(self, input_shape):
+        for step in self.steps:
+            step.build(input_shape)
+            input_shape = step.compute_output_shape(input_shape)
+
+    def call(self, x, training=None, branch=0):
+        for step in self.steps:
+            x = step(x, training=training, branch=branch)
+        return x
+
+    def compute_output_shape(self, input_shape):
+        for step in self.steps:
+            input_shape = step.compute_output_shape(input_shape)
+        return input_shape
+
+
+class _Fork(keras.layers.Layer):
+    """Chains side by side, their channels concatenated."""
+
+    def __init__(self, chains, **kwargs):
+        super().__init__(**kwargs)
+        self.chains = chains
+
+    def all_units(self):
+        return [unit for chain in self.chains for unit in chain.all_units()]
+
+    def build(self, input_shape):
+        for chain in self.chains:
+            chain.build(input_shape)
+
+    def call(self, x, training=None, branch=0):
+        return ops.concatenate([chain(x, training=training, branch=branch) for chain in self.chains], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        shapes = [chain.compute_output_shape(input_shape) for chain in self.chains]
+        return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))

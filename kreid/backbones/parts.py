@@ -1,0 +1,91 @@
+"""Convolutions and poolings of networks that are no residual ones."""
+
+import keras
+from keras import ops
+
+from kreid.backbones.normalization import FusedBatchNormalization
+
+
+class ConvolutionUnit(keras.layers.Layer):
+    """Convolution, batch normalisation unless there is a bias instead, and ReLU.
+
+    Args:
+        filters: channels out.
+        size: `(height, width)` of the kernel.
+        stride: of the convolution.
+        padding: `"same"`, `"valid"`, or the zeros on each side.
+        epsilon: of batch normalisation, `None` for a bias in its place.
+        branches: the kinds of maps with statistics of their own.
+        number: of the convolution, in its name.
+        **kwargs: base layer arguments.
+    """
+
+    def __init__(self, filters, size, stride=1, padding="same", epsilon=None, branches=1, number=0, **kwargs):
+        super().__init__(name=f"unit_{number}", **kwargs)
+        self.pad = padding if isinstance(padding, int) else 0
+        self.conv = keras.layers.Conv2D(
+            filters,
+            size,
+            strides=stride,
+            padding="valid" if self.pad else padding,
+            use_bias=epsilon is None,
+            kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal"),
+            dtype=self.dtype_policy,
+            name=f"conv2d_{number}",
+        )
+        self.bn = None
+        if epsilon is not None:
+            name = f"batch_normalization_{number}"
+            self.bn = FusedBatchNormalization(0.9, epsilon, branches, dtype=self.dtype_policy, name=name)
+
+    def all_units(self):
+        """Itself, as a stage asks its blocks."""
+        return [self]
+
+    def build(self, input_shape):
+        self.conv.build(self._padded(input_shape))
+        if self.bn is not None:
+            self.bn.build((None, None, None, self.conv.filters))
+
+    def _padded(self, shape):
+        return (shape[0], *(None if s is None else s + 2 * self.pad for s in shape[1:3]), shape[3])
+
+    def call(self, x, training=None, branch=0):
+        if self.pad:
+            x = ops.pad(x, [(0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)])
+        x = self.conv(x)
+        if self.bn is not None:
+            x = self.bn(x, training=training, branch=branch)
+        return ops.relu(x)
+
+    def compute_output_shape(self, input_shape):
+        return self.conv.compute_output_shape(self._padded(input_shape))
+
+
+class Pool(keras.layers.Layer):
+    """Pooling of 3x3 pixels; zeros beyond an edge do not count.
+
+    Args:
+        kind: `"max"` or `"average"`.
+        stride: of the pooling.
+        padding: `"same"` or `"valid"`.
+        **kwargs: base layer arguments.
+    """
+
+    def __init__(self, kind="max", stride=2, padding="valid", **kwargs):
+        super().__init__(**kwargs)
+        kinds = {"max": keras.layers.MaxPooling2D, "average": keras.layers.AveragePooling2D}
+        self.pool = kinds[kind](3, stride, padding, dtype=self.dtype_policy, name="pool")
+
+    def all_units(self):
+        """Has none."""
+        return []
+
+    def build(self, input_shape):
+        """Has no weights."""
+
+    def call(self, x, training=None, branch=0):
+        return self.pool(x)
+
+    def compute_output_shape(self, input_shape):
+        return self.pool.compute_output_shape(input_shape)

@@ -1,0 +1,364 @@
+"""Image networks in four stages, of every architecture."""
+
+import difflib
+import os
+import pathlib
+
+import keras
+from keras import ops
+
+from kreid.backbones import alexnet, inception, resnet
+from kreid.backbones.normalization import FusedBatchNormalization
+
+ARCHITECTURES = {
+    **resnet.ARCHITECTURES,
+    "inception_v3": inception.InceptionV3(),
+    "alexnet": alexnet.AlexNet(),
+}
+
+
+class Stage(keras.layers.Layer):
+    """One stage of a backbone: takes single maps or the frames of tracklets.
+
+    Args:
+        blocks: its layers, in order, each called with `training` and `branch`.
+        stem: the unit before conv2 (first stage only).
+        pool: max pooling follows the stem.
+        branches: the branches that pass this stage, see `StagedBackbone`; 0 is the frames'.
+        **kwargs: base layer arguments.
+
+    Call arguments:
+        x: maps.
+        branch: the branch they are of, one of `branches`.
+
+    Input shape: `(batch, h, w, C)` or `(batch, frames, h, w, C)`.
+    Output shape: the same rank.
+    """
+
+    def __init__(self, blocks, stem=None, pool=False, branches=(0,), **kwargs):
+        super().__init__(**kwargs)
+        self.branches = tuple(branches)
+        self.stem = stem
+        self.pool = pool
+        self.blocks = blocks
+
+    def build(self, input_shape):
+        shape = self._fold_shape(input_shape)
+        if self.stem is not None:
+            self.stem.build(shape)
+            shape = self.stem_output_shape(shape)
+        for block in self.blocks:
+            block.build(shape)
+            shape = block.compute_output_shape(shape)
+
+    @staticmethod
+    def _fold_shape(shape):
+        return (None, *shape[2:]) if len(shape) == 5 else tuple(shape)
+
+    def stem_output_shape(self, input_shape):
+        """Shape after the stem and its pooling."""
+        batch, *size, channels = self.stem.compute_output_shape(input_shape)
+        if self.pool:
+            size = [None if s is None else -(-s // 2) for s in size]
+        return (batch, *size, channels)
+
+    def call(self, x, training=None, branch=0):
+        if branch not in self.branches:
+            raise ValueError(
+                f"Stage {self.name} has batch-norm statistics for the branches {self.branches}; build the backbone "
+                f"with more. Received: branch={branch!r}"
+            )
+        # The statistics' position among this stage's.
+        branch = self.branches.index(branch)
+        frames = ops.shape(x)[:2] if len(x.shape) == 5 else None
+        if frames is not None:
+            x = ops.reshape(x, (-1, *x.shape[2:]))
+        if self.stem is not None:
+            x = self.stem(x, training=training, branch=branch)
+        if self.pool:
+            # Zeros cannot win over activations that passed a ReLU, so zero padding equals padding with minus infinity.
+            x = ops.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+            x = ops.max_pool(x, 3, strides=2, padding="valid")
+        for block in self.blocks:
+            x = block(x, training=training, branch=branch)
+        return x if frames is None else ops.reshape(x, (*frames, *x.shape[1:]))
+
+    def compute_output_shape(self, input_shape):
+        shape = self._fold_shape(input_shape)
+        if self.stem is not None:
+            shape = self.stem_output_shape(shape)
+        for block in self.blocks:
+            shape = block.compute_output_shape(shape)
+        return (*input_shape[:2], *shape[1:]) if len(input_shape) == 5 else shape
+
+
+@keras.saving.register_keras_serializable(package="kreid")
+class StagedBackbone(keras.Model):
+    """An image network without its classifier, callable whole or stage by stage.
+
+    `backbone(x)` runs all stages; `backbone.stages[i](x)` runs one with the same weights. Both take single images
+    and the frames of tracklets. Pixels are expected scaled as `backbone.preprocessing` says (see
+    `kreid.layers.FramePreprocessing`); the models of `kreid.models` do that themselves.
+
+    Args:
+        architecture: one of `resnet50`, `resnet50_v1`, `se_resnet50`, `resnet18`, `resnet_tiny`, `inception_v3`,
+            `alexnet`.
+        image_size: `(height, width)` of the frames in pixels.
+        last_stride: 1 or 2, the stride of the last stage: of conv5, of Inception's last reduction, of AlexNet's last
+            pooling. 1 doubles the map's height and width.
+        width: channels of conv2, or of the first convolution of Inception and AlexNet; `None` for the architecture's
+            own. Halving it quarters the weights.
+        stem_stride: 4 as published (a convolution of stride 2 and max pooling), or, of residual networks, 2 without
+            the pooling: maps are then twice as high and wide, which suits frames of half the papers' size.
+        branches: stages (1 to 3) after which maps of another kind than frames' join, such as means over frames. They
+            pass the following stages by `stage(x, branch=1)` for those that join after stage 1, with the same weights
+            and moving batch-norm statistics of their own. Frames are branch 0.
+        **kwargs: base layer arguments, such as `name` and `dtype`.
+
+    Input shape: `(batch, H, W, 3)` or `(batch, frames, H, W, 3)`.
+    Output shape: `(batch, h, w, C)` or `(batch, frames, h, w, C)`.
+
+    Raises:
+        ValueError: for an unknown architecture, or a size, stride or branch that does not fit.
+
+    Example:
+
+    >>> backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32), last_stride=1)
+    >>> tuple(backbone(np.zeros((2, 4, 64, 32, 3), "float32")).shape)
+    (2, 4, 4, 2, 128)
+    >>> backbone.output_size, backbone.channels
+    ((4, 2), 128)
+
+    Means over frames after the first stage, through the others:
+
+    >>> backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32), branches=(1,))
+    >>> x = backbone.stages[0](np.zeros((2, 4, 64, 32, 3), "float32")).numpy().mean(axis=1)
+    >>> for stage in backbone.stages[1:]:
+    ...     x = stage(x, branch=1)
+    >>> tuple(x.shape)
+    (2, 2, 1, 128)
+
+    Reference: He et al., Deep Residual Learning for Image Recognition, 2016; Hu et al., Squeeze-and-Excitation
+    Networks, 2018 (`se_resnet50`; the gate follows the last batch normalisation, reduction 16); Szegedy et al.,
+    Rethinking the Inception Architecture for Computer Vision, 2016; Krizhevsky, One weird trick for parallelizing
+    convolutional neural networks, 2014 (`alexnet`, the one column). `last_stride=1` follows the STA and MG-RAFA papers.
+    Without weights, convolutions start from He's fan-out initialisation and the residual branches are not scaled down.
+    """
+
+    def __init__(
+        self,
+        architecture,
+        image_size=(256, 128),
+        last_stride=2,
+        width=None,
+        stem_stride=4,
+        branches=(),
+        **kwargs,
+    ):
+        kwargs.setdefault("name", str(architecture))
+        trainable = kwargs.pop("trainable", True)
+        super().__init__(**kwargs)
+        if architecture not in ARCHITECTURES:
+            near = difflib.get_close_matches(str(architecture), ARCHITECTURES, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"Unknown backbone; the known ones are {', '.join(ARCHITECTURES)}.{hint} "
+                f"Received: architecture={architecture!r}"
+            )
+        if last_stride not in (1, 2):
+            raise ValueError(f"The last stage's stride must be 1 or 2. Received: last_stride={last_stride!r}")
+        arch = ARCHITECTURES[architecture]
+        if stem_stride not in arch.stem_strides:
+            raise ValueError(
+                f"The stem's stride of {architecture} must be {' or '.join(map(str, arch.stem_strides))}. "
+                f"Received: stem_stride={stem_stride!r}"
+            )
+        if len(image_size) != 2 or min(image_size) < arch.smallest:
+            raise ValueError(
+                f"Frames of {architecture} must be at least {arch.smallest} pixels high and wide, given as (height, "
+                f"width). Received: image_size={image_size!r}"
+            )
+        if width is not None and (width < 8 or width % 8):
+            raise ValueError(f"The width must be a positive multiple of 8. Received: width={width!r}")
+        if not set(branches) <= {1, 2, 3} or len(set(branches)) != len(branches):
+            raise ValueError(f"Branches join after stage 1, 2 or 3, each once. Received: branches={branches!r}")
+        self.architecture = architecture
+        self.image_size = tuple(int(s) for s in image_size)
+        self.last_stride = last_stride
+        self.width = width
+        self.stem_stride = stem_stride
+        self.branches = tuple(sorted(branches))
+        self.preprocessing = arch.preprocessing
+        self.stages = [self._stage(index, arch) for index in range(4)]
+        *_, height, width, self.channels = self.compute_output_shape((None, *self.image_size, 3))
+        self.output_size = (height, width)
+        # Now that there are parts: what is set before does not reach them, and what is set to the same never does.
+        self.trainable = trainable
+
+    def _stage(self, index, arch):
+        policy = self.dtype_policy
+        # Only branches that joined before this stage pass it.
+        branches = (0, *(branch for branch in self.branches if branch <= index))
+        width = self.width or arch.width
+        blocks, *stem = arch.stage(index, width, self.last_stride, self.stem_stride, len(branches), policy)
+        return Stage(blocks, *stem, branches, dtype=policy, name=arch.stage_names[index])
+
+    def build(self, input_shape):
+        for stage in self.stages:
+            stage.build(input_shape)
+            input_shape = stage.compute_output_shape(input_shape)
+
+    def call(self, inputs, training=None):
+        x = inputs
+        for stage in self.stages:
+            x = stage(x, training=training)
+        return x
+
+    def compute_output_shape(self, input_shape):
+        for stage in self.stages:
+            input_shape = stage.compute_output_shape(input_shape)
+        return input_shape
+
+    def named_layers(self):
+        """Convolutions and batch normalisations by name, such as `conv2_block1_1_conv`.
+
+        A residual network has keras.applications' names; Inception's numbers count as there, from 0.
+        """
+        units = []
+        for stage in self.stages:
+            units += [stage.stem] if stage.stem is not None else []
+            for block in stage.blocks:
+                units += block.all_units()
+        return {layer.name: layer for unit in units for layer in (unit.conv, unit.bn) if layer is not None}
+
+    def copy_statistics(self):
+        """Gives every branch the frames' batch-norm statistics, as after loading the weights of an image model."""
+        for layer in self.named_layers().values():
+            if isinstance(layer, FusedBatchNormalization):
+                layer.copy_statistics()
+
+    def with_branches(self, branches):
+        """This backbone if it has these branches, else a copy of it that has.
+
+        Args:
+            branches: stages after which maps join, see `StagedBackbone`.
+
+        Returns:
+            A `StagedBackbone` with at least these branches; in a copy, all of them start from the frames' statistics.
+        """
+        if set(branches) <= set(self.branches):
+            return self
+        copy = type(self).from_config({**self.get_config(), "branches": sorted({*self.branches, *branches})})
+        if self.built:
+            copy.build((None, *self.image_size, 3))
+            copied = {variable.path.removeprefix(copy.path): variable for variable in copy.weights}
+            for variable in self.weights:
+                copied[variable.path.removeprefix(self.path)].assign(variable)
+            copy.copy_statistics()
+        # From whole to part, as setting it on a whole sets it on the parts.
+        for mine, theirs in zip(copy._parts(), self._parts(), strict=True):
+            mine.trainable = theirs.trainable
+        return copy
+
+    def _parts(self):
+        return [self, *self.stages, *self.named_layers().values()]
+
+    def load_pretrained(self, weights):
+        """Loads weights. Branches that they lack get the frames' statistics.
+
+        Args:
+            weights: `"imagenet"` (`resnet50_v1` and `inception_v3`), a keras.applications file without top (`.h5`), or
+                a file that `backbone.save_weights` wrote (`.weights.h5`).
+
+        Raises:
+            ValueError: if there is no such file, or it does not fit this architecture.
+        """
+        if weights == "imagenet":
+            self._load_imagenet()
+            return
+        path = pathlib.Path(weights)
+        if not path.is_file():
+            raise ValueError(f"There is no weights file at this path. Received: weights={str(weights)!r}")
+        try:
+            if path.name.endswith(".weights.h5"):
+                self.load_weights(path)
+            else:
+                self._copy_from_applications(str(path))
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"This file does not fit {self.architecture} ({error}). Received: weights={str(weights)!r}"
+            ) from error
+
+    def _load_imagenet(self):
+        try:
+            self._copy_from_applications("imagenet")
+        except ValueError:
+            raise
+        except Exception as error:  # Keras's download fails with whatever its HTTP stack raises.
+            home = os.environ.get("KERAS_HOME") or pathlib.Path.home() / ".keras"
+            folder = pathlib.Path(home) / "models"
+            file = ARCHITECTURES[self.architecture].imagenet_file
+            raise RuntimeError(
+                f"The ImageNet weights could not be downloaded ({error}); put {file} from the releases of "
+                f"keras-applications into {folder}, or pass weights=None to start from random values. "
+                f"Received: weights='imagenet'"
+            ) from error
+
+    def _copy_from_applications(self, weights):
+        arch = ARCHITECTURES[self.architecture]
+        if arch.imagenet_file is None or self.width is not None:
+            raise ValueError(
+                "keras.applications has weights for resnet50_v1 and inception_v3 at their own width only; build one of "
+                f"those, or give a .weights.h5 file of this architecture. "
+                f"Received: architecture={self.architecture!r}, width={self.width!r}"
+            )
+        source = arch.published(weights, self.image_size)
+        for name, layer in self.named_layers().items():
+            own = {variable.name: variable for variable in layer.weights}
+            for variable in source[name].weights:
+                own[variable.name].assign(variable)
+        self.copy_statistics()
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(
+            architecture=self.architecture,
+            image_size=self.image_size,
+            last_stride=self.last_stride,
+            width=self.width,
+            stem_stride=self.stem_stride,
+            branches=self.branches,
+        )
+        return config
+
+
+def build(name, image_size=(256, 128), last_stride=2, weights=None, width=None, stem_stride=4, branches=(), **kwargs):
+    """Makes a backbone, built and, if asked, with weights.
+
+    Args:
+        name: of an architecture, see `StagedBackbone`.
+        image_size: `(height, width)` of the frames in pixels.
+        last_stride: 1 or 2, the stride of the last stage.
+        weights: `None` for random, `"imagenet"`, or a file; see `StagedBackbone.load_pretrained`.
+        width: channels of the first stage, `None` for the architecture's own.
+        stem_stride: 4, or 2 for a stem without pooling.
+        branches: stages after which maps of another kind join; see `StagedBackbone`.
+        **kwargs: base layer arguments.
+
+    Returns:
+        A built `StagedBackbone`.
+
+    Raises:
+        ValueError: for an unknown name or arguments that do not fit.
+        RuntimeError: if the ImageNet weights cannot be downloaded.
+
+    Example:
+
+    >>> kreid.backbones.build("resnet18", image_size=(128, 64), width=32).count_params()
+    2803680
+    """
+    backbone = StagedBackbone(name, image_size, last_stride, width, stem_stride, branches, **kwargs)
+    backbone.build((None, *backbone.image_size, 3))
+    if weights is not None:
+        backbone.load_pretrained(weights)
+    return backbone
