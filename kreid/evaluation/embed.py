@@ -51,7 +51,8 @@ def embed_tracklets(model, tracklets, *, batch_frames=256, max_damaged=0.05, pro
     Args:
         model: a model of `kreid.models`.
         tracklets: sequence of `Tracklet`.
-        batch_frames: frames at once, padding included; bounds the memory.
+        batch_frames: frames at once, padding included; bounds the memory, for tracklets longer than that too where the
+            system aggregates vectors (see `TrackletModel.embed_batch`).
         max_damaged: share of unreadable frames above which the run stops.
         progress: show a progress bar.
 
@@ -80,7 +81,7 @@ def embed_tracklets(model, tracklets, *, batch_frames=256, max_damaged=0.05, pro
     ):
         for inputs, rows in pipeline.dataset():
             rows = rows.numpy()
-            embeddings[rows] = model.embedder.predict_on_batch(inputs)
+            embeddings[rows] = model.embed_batch(inputs, batch_frames)
             done[rows] = True
             bar.update(len(rows))
     kept = np.flatnonzero(done)

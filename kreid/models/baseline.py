@@ -38,6 +38,8 @@ class Baseline(TrackletModel):
     Reference: Luo et al., Bag of Tricks and a Strong Baseline for Deep Person Re-identification, 2019, for BNNeck.
     """
 
+    part_frames = 1
+
     def __init__(
         self, backbone, num_identities, *, embedding_dim=None, embedding_from="bnneck", metric="cosine", **kwargs
     ):
@@ -57,12 +59,11 @@ class Baseline(TrackletModel):
         )
         self.make_head(True)
 
-    def encode_frames(self, maps):
-        """Frame vectors `(B, T, C)` from frame maps."""
-        return self.spatial_average(maps)
+    def encode_parts(self, maps, mask):
+        return self.spatial_average(maps), mask, {}
 
-    def aggregate(self, maps, mask):
-        vector, weights = self.frame_average(self.encode_frames(maps), mask=mask, return_attention=True)
+    def aggregate_parts(self, vectors, mask):
+        vector, weights = self.frame_average(vectors, mask=mask, return_attention=True)
         if self.dense is not None:
             vector = self.dense(vector)
         return vector, {"frames": weights}

