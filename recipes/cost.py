@@ -17,6 +17,18 @@ from kreid import training
 RECIPES = pathlib.Path(__file__).resolve().parent
 VARIANTS = {
     "baseline": {"average pooling": {}},
+    "gltr": {
+        "average pooling": {"pyramid": "none", "self_attention": False},
+        **{
+            f"{name} (N={branches})": {"pyramid": pyramid, "num_branches": branches, "self_attention": False}
+            for name, pyramid in (("DTP", "dilated"), ("without dilation", "undilated"), ("pooling", "pooling"))
+            for branches in (1, 2, 3, 4)
+        },
+        "TSA": {"pyramid": "none"},
+        "GLTR": {},
+        "GLTR, Inception": {"backbone": "inception_v3"},
+        "GLTR, AlexNet": {"backbone": "alexnet"},
+    },
     "sta": {"STA without fusion": {"fusion": False}, "STA": {}},
     "rtf": {
         "feature average": {"fusion": "feature_average", "attention": "average"},
