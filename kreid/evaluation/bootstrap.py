@@ -120,7 +120,7 @@ def sign_flip_test(scores, baseline, *, draws=10_000, seed=0):
         return float(np.mean(np.abs(signs @ differences) >= seen))
     rng = np.random.default_rng(seed)
     as_far = 0
-    for size in _portions(draws, count):
+    for size in portions(draws, count):
         flipped = rng.integers(0, 2, (size, count), np.int8) @ differences
         as_far += np.count_nonzero(np.abs(differences.sum() - 2 * flipped) >= seen)
     return (as_far + 1) / (draws + 1)
@@ -134,12 +134,13 @@ def _interval(values, share, draws, seed):
     count = len(values)
     chances = np.full(count, 1 / count)
     # A sample with replacement is how often each query comes; a matrix product instead of gathers.
-    means = np.concatenate([rng.multinomial(count, chances, size) @ values / count for size in _portions(draws, count)])
+    means = np.concatenate([rng.multinomial(count, chances, size) @ values / count for size in portions(draws, count)])
     low, high = np.quantile(means, [(1 - share) / 2, (1 + share) / 2])
     return Interval(float(values.mean()), float(low), float(high))
 
 
-def _portions(draws, count):
+def portions(draws, count):
+    """Sizes that add up to `draws`, so that `count` numbers for each draw take bounded memory."""
     step = max(1, _STEP // count)
     return [min(step, draws - start) for start in range(0, draws, step)]
 
