@@ -247,7 +247,7 @@ class TrackletModel(keras.Model):
 
         A system with `part_frames` that embeds all frames runs its backbone over chunks and keeps their vectors alone:
         memory grows by the frames themselves and a vector each, not by maps. GLTR with ResNet-50 embeds a tracklet of
-        1,000 frames of 256x128 pixels in less than 2.5 GiB, the whole process with TensorFlow.
+        1,000 frames of 256x128 pixels in less than 3 GiB, the whole process with TensorFlow.
 
         Args:
             batch: arrays by name, as the embedder takes them.
