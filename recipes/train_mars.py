@@ -81,13 +81,13 @@ def run_phase(run, config, quiet=False):
 
     # Evaluation
     epoch, model = run.selected_model(config.select)
-    scores = {}
+    verification, words = training.fit_on_holdout(model, holdout, config.false_match_rate, config.max_damaged)
+    scores = {"verification": verification}
     if dataset.test:
         evaluated = evaluate_model(model, dataset, max_damaged=config.max_damaged)
-        print(results_table(evaluated.protocols))
-        print(evaluated.damage.report())
+        print(results_table(evaluated.protocols), evaluated.damage.report(), sep="\n")
         run.keep("queries", queries_dict(evaluated))
-        scores = {
+        scores |= {
             "protocols": results_dict(evaluated.protocols),
             "damaged_test_frames": evaluated.damage.counts,
             "unreadable_test_tracklets": evaluated.damage.tracklets,
@@ -100,7 +100,7 @@ def run_phase(run, config, quiet=False):
 
     # Export
     run.keep_model(model)
-    exported = run.keep_export(model)
+    exported = run.keep_export(model, verification)
     run.finish(
         {
             "system": config.system,
@@ -113,7 +113,7 @@ def run_phase(run, config, quiet=False):
             **scores,
         }
     )
-    print(f"Results: {run.results}\nExported model: {exported}")
+    print(f"{words}\nResults: {run.results}\nExported model: {exported}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from kreid.serving.warmup import warmup_inputs, write_warmup
 CARD_FILE = "assets.extra/kreid.json"
 
 
-def export_model(model, directory, version=1, warmup=True, frame_limit=1024) -> Path:
+def export_model(model, directory, version=1, warmup=True, frame_limit=1024, verification=None) -> Path:
     """Writes `directory/<version>/`, a SavedModel with named signatures.
 
     | signature | inputs | outputs |
@@ -40,12 +40,16 @@ def export_model(model, directory, version=1, warmup=True, frame_limit=1024) -> 
         warmup: whether to write warm-up requests.
         frame_limit: most frames (`B * T`) in one request. Without it a small
             message of empty images could ask for any amount of memory.
+        verification: the threshold below which two embeddings are taken for one
+            person, as `kreid.evaluation.fit_verification` gives it; kept in the
+            card.
 
     Returns:
         Path of the version's folder.
 
     Raises:
-        ValueError: for a version that is no positive integer or exists already.
+        ValueError: for a version that is no positive integer or exists already,
+            and for a threshold of another metric than the model's.
         RuntimeError: under a Keras backend other than TensorFlow.
 
     Example:
@@ -69,6 +73,11 @@ def export_model(model, directory, version=1, warmup=True, frame_limit=1024) -> 
         raise ValueError(f"A version is a positive integer. Received: version={version!r}")
     if frame_limit < 1:
         raise ValueError(f"At least one frame must be allowed. Received: frame_limit={frame_limit}")
+    if verification is not None and verification["metric"] != str(model.metric):
+        raise ValueError(
+            f"The threshold must be of the model's metric, {model.metric}; fit it anew. "
+            f"Received: verification of metric={verification['metric']!r}"
+        )
     final = directory / str(version)
     if final.exists():
         raise ValueError(
@@ -77,7 +86,7 @@ def export_model(model, directory, version=1, warmup=True, frame_limit=1024) -> 
         )
     directory.mkdir(parents=True, exist_ok=True)
 
-    card = _model_card(model, frame_limit)
+    card = _model_card(model, frame_limit, verification)
     module, signatures = _signatures(model, json.dumps(card), frame_limit)
     # mkdtemp names never parse as an integer, so that a polling server does not see the folder.
     temporary = Path(tempfile.mkdtemp(prefix=f"writing-{version}-", dir=directory))
@@ -131,12 +140,13 @@ def read_card(export_dir) -> dict:
 
     Returns:
         dict with `system`, `embedding_dim`, `image_size`, `metric`,
-        `frame_limit`, `signatures` and the versions it was written with.
+        `frame_limit`, `verification` (`None` without a fitted threshold),
+        `signatures` and the versions it was written with.
     """
     return json.loads((Path(export_dir) / CARD_FILE).read_text(encoding="utf-8"))
 
 
-def _model_card(model, frame_limit) -> dict:
+def _model_card(model, frame_limit, verification) -> dict:
     import keras
     import tensorflow as tf
 
@@ -149,6 +159,7 @@ def _model_card(model, frame_limit) -> dict:
         "image_size": [height, width],
         "metric": str(model.metric),
         "frame_limit": int(frame_limit),
+        "verification": verification,
         "kreid": _kreid_version(),
         "keras": keras.__version__,
         "tensorflow": tf.__version__,

@@ -18,6 +18,7 @@ _HOMES = {
     "build_model": "recipe",
     "build_optimizer": "optimizers",
     "build_pipeline": "recipe",
+    "fit_on_holdout": "verification",
     "learning_rate": "schedules",
     "load_config": "config",
     "load_phases": "config",

@@ -73,6 +73,8 @@ class Config:
         holdout: share of train persons kept aside for choosing, 0 for none.
         holdout_every: epochs between evaluations on them.
         select: result and export come from the "last" checkpoint or the "best" by held-out mAP.
+        false_match_rate: of different persons taken for the same; the verification threshold is fitted to it on the
+            held-out persons.
         evaluate_untrained: also evaluate before training.
         also_test_frames: numbers of frames with which the result is evaluated besides, in the place of `test_frames`.
         max_damaged: share of unreadable frames above which the run stops.
@@ -127,6 +129,7 @@ class Config:
     holdout: float = 0.1
     holdout_every: int = 10
     select: str = "last"
+    false_match_rate: float = 0.001
     evaluate_untrained: bool = False
     also_test_frames: list[int] = dataclasses.field(default_factory=list)
     max_damaged: float = 0.05
@@ -143,6 +146,10 @@ class Config:
         for name in ("seed", "weight_decay", "triplet_weight", "min_max_weight", "momentum"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is a number of at least 0. Received: {name}={getattr(self, name)!r}")
+        if not 0 < self.false_match_rate < 1:
+            raise ValueError(
+                f"A false-match rate is above 0 and below 1. Received: false_match_rate={self.false_match_rate!r}"
+            )
         if self.also_test_frames and (self.model.get("test_frames") is None or min(self.also_test_frames) < 1):
             raise ValueError(
                 "Other numbers of test frames are positive, and in the place of a test_frames that is not null. "

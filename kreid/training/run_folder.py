@@ -179,12 +179,17 @@ class RunFolder:
         model.save(temporary)
         os.replace(temporary, self.model)
 
-    def keep_export(self, model):
-        """Exports the model that is reported, replacing what an interrupted run left; returns the version's path."""
+    def keep_export(self, model, verification=None):
+        """Exports the model that is reported, replacing what an interrupted run left; returns the version's path.
+
+        Args:
+            model: to export.
+            verification: see `kreid.serving.export_model`.
+        """
         from kreid.serving.export import export_model
 
         shutil.rmtree(self.export, ignore_errors=True)
-        return export_model(model, self.export, version=1)
+        return export_model(model, self.export, version=1, verification=verification)
 
     def finish(self, results):
         """Writes `results.json`, which makes the run complete.

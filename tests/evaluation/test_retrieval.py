@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -8,6 +9,7 @@ import pytest
 
 from kreid.evaluation import (
     PROTOCOLS,
+    bootstrap_interval,
     evaluate,
     evaluate_embeddings,
     evaluate_test,
@@ -243,15 +245,24 @@ def test_memory_of_embeddings_is_that_of_a_block(monkeypatch):
 
 def test_report_is_text_and_json():
     embeddings, persons, cameras, rows = tracklets()
+    persons[rows[2]] = 99  # A query without a match.
     results = evaluate_test(embeddings, persons, cameras, rows)
     header, standard, mars = results_table(results).split("\n")
-    assert header.split() == ["protocol", "rank-1", "rank-5", "rank-10", "rank-20", "mAP", "mINP", "queries"]
+    columns = ["protocol", "rank-1", "rank-5", "rank-10", "rank-20", "mAP", "mINP", "queries"]
+    assert re.split("  +", header) == [*columns, "rank-1 (95%)", "mAP (95%)"]
     assert standard.split()[0] == "standard" and mars.split()[0] == "mars"
     assert mars.split()[5] == f"{100 * results['mars'].map:.1f}"
     assert len({len(line) for line in (header, standard, mars)}) == 1
     read = json.loads(json.dumps(results_dict(results)))
     assert read["standard"]["map"] == results["standard"].map
     assert read["mars"]["cmc"]["5"] == results["mars"].cmc[5]
+    result = results["standard"]
+    assert result.num_valid == result.num_queries - 1
+    hits = result.first_hit[result.first_hit > 0] == 1
+    for name, scores in (("mAP", result.average_precision), ("rank-1", hits)):
+        low, high = read["standard"]["intervals_95"][name]
+        assert [low, high] == list(bootstrap_interval(scores, draws=2000)[1:])
+        assert f"{100 * low:.1f} to {100 * high:.1f}" in standard
     assert results_table({}) == ""
 
 

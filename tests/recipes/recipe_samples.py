@@ -13,6 +13,7 @@ TINY = {
     "crop_padding": 2,
     "holdout": 0.3,
     "holdout_every": 1,
+    "false_match_rate": 0.2,
     "evaluate_untrained": True,
 }
 # What a system's run has besides.

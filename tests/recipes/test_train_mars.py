@@ -23,6 +23,7 @@ from recipe_samples import OWN, TINY
 
 from kreid.data.readers import read_mars
 from kreid.models import SYSTEMS
+from kreid.serving import read_card
 from kreid.training import callbacks, run_folder
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +125,13 @@ class TestWholeRun:
         assert found["damaged_frames"] == {}
         assert found["seconds_per_epoch"] > 0
         assert found["versions"]["keras"] == keras.__version__
+
+    def test_the_threshold_of_the_held_out_persons_is_kept(self, system, complete):
+        run = complete(system)
+        fitted = results(run)["verification"]
+        assert fitted == read_card(run / "export" / "1")["verification"]
+        assert (fitted["false_match_rate"], fitted["fitted_on"]["persons"]) == (0.2, 2)
+        assert fitted["threshold"] > 0
 
     def test_results_with_other_numbers_of_frames(self, system, complete):
         other = results(complete(system)).get("with_test_frames", {})

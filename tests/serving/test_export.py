@@ -7,6 +7,7 @@ from serving_samples import IMAGE_SIZE, encode, random_tracklet
 from tensorflow.core.protobuf import config_pb2
 
 from kreid.data.frames import decode_frames
+from kreid.evaluation import fit_verification
 from kreid.serving import export_model, read_card, read_warmup, wire, write_warmup
 from kreid.serving.export import next_version, versions
 
@@ -146,11 +147,27 @@ def test_the_graph_itself_refuses_what_does_not_fit(session, signature, inputs, 
         session.run_unchecked(signature, *inputs)
 
 
+def test_card_keeps_the_fitted_threshold(model, tmp_path):
+    embeddings, persons, cameras = np.arange(8.0)[:, None], [1, 1, 2, 2, 3, 3, 4, 4], [0, 1] * 4
+    fitted = {
+        metric: fit_verification(
+            embeddings, persons, cameras, metric, false_match_rate=0.1, fitted_on="eight tracklets"
+        )
+        for metric in ("euclidean", "cosine")
+    }
+    path = export_model(model, tmp_path, warmup=False, verification=fitted[model.metric])
+    assert read_card(path)["verification"] == fitted[model.metric]
+    other = next(metric for metric in fitted if metric != model.metric)
+    with pytest.raises(ValueError, match=rf"metric, {model.metric}; .*metric='{other}'"):
+        export_model(model, tmp_path, version=2, verification=fitted[other])
+
+
 def test_card_is_the_same_on_disk_and_on_the_wire(session, base_path, model):
     card = read_card(base_path / "3")
     assert card["system"] == "Baseline"
     assert (card["metric"], card["image_size"]) == (model.metric, [64, 32])
     assert card["embedding_dim"] == model.embedding_dim
+    assert card["verification"] is None
     assert set(card["signatures"]) == set(SIGNATURES)
     answer = session.run("describe", rows=np.zeros(2, np.int32))["card"]
     assert [json.loads(text) for text in answer] == [card, card]
