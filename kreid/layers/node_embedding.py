@@ -17,6 +17,7 @@ class NodeEmbedding(keras.layers.Layer):
     Args:
         units: features of an embedded node.
         activation: name of the activation.
+        scale_starts_at: of the batch normalisation's gamma.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -39,17 +40,18 @@ class NodeEmbedding(keras.layers.Layer):
     Multi-Granularity Reference-Aided Attentive Feature Aggregation, 2020.
     """
 
-    def __init__(self, units, activation="relu", **kwargs):
+    def __init__(self, units, activation="relu", scale_starts_at=1.0, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(units, int) or units < 1:
             raise ValueError(f"An embedding has at least one feature. Received: units={units!r}")
         self.units = units
         self.activation = activation
+        self.scale_starts_at = scale_starts_at
         self.act = keras.activations.get(activation)
         self.dense = keras.layers.Dense(
             units, use_bias=False, kernel_initializer="he_normal", dtype=self.dtype_policy, name="convolution"
         )
-        self.bn = MaskedBatchNormalization(dtype=self.dtype_policy, name="bn")
+        self.bn = MaskedBatchNormalization(scale_starts_at=scale_starts_at, dtype=self.dtype_policy, name="bn")
         self.supports_masking = True
 
     def build(self, input_shape):
@@ -69,4 +71,6 @@ class NodeEmbedding(keras.layers.Layer):
         return (*input_shape[:-1], self.units)
 
     def get_config(self):
-        return {**super().get_config(), "units": self.units, "activation": self.activation}
+        config = super().get_config()
+        config.update(units=self.units, activation=self.activation, scale_starts_at=self.scale_starts_at)
+        return config

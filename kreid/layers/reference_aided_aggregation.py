@@ -7,6 +7,9 @@ from kreid.layers.granularity_split import GranularitySplit, pooled
 from kreid.layers.masking import mask_of, masked_softmax, spread
 from kreid.layers.node_embedding import NodeEmbedding
 
+# Of the scores' batch normalisation: weights start within about 1.3 times each other. At 0 the ReLU would be dead.
+SCORE_SCALE = 0.1
+
 REFERENCES = ("temporal_mean", "none", "grid")
 
 
@@ -59,10 +62,12 @@ class ReferenceAidedAggregation(keras.layers.Layer):
     >>> tuple(vector.shape), {name: tuple(value.shape) for name, value in attention.items()}
     ((2, 32), {'maps_1': (2, 6, 8, 4), 'maps_2': (2, 6, 4, 2)})
 
-    Reference: Zhang et al., Multi-Granularity Reference-Aided Attentive Feature Aggregation for Video-based Person
-    Re-identification, 2020, equations 1 to 6, Tables 2 and 3. The paper does not give s; kreid takes 8, and at least
-    one feature. "A ratio factor m" of the pooling is read as 2^(m-1), as the sizes beside it say. Table 2's
-    multiplications follow from equations 1 to 6 in their ratios, not in their size.
+    Reference: Zhang et al., Multi-Granularity Reference-Aided Attentive Feature Aggregation for Video-based Person Re-
+    identification, 2020, equations 1 to 6, Tables 2 and 3. The paper does not give s; kreid takes 8, and at least one
+    feature. Training starts near the mean of all nodes: the scores' batch normalisation starts at a scale of 0.1, as at
+    1 the first weights would single out random nodes in every channel. "A ratio factor m" of the pooling is read as
+    2^(m-1), as the sizes beside it say. Table 2's multiplications follow from equations 1 to 6 in their ratios, not in
+    their size.
     """
 
     def __init__(
@@ -187,7 +192,12 @@ class _Aggregation(keras.layers.Layer):
             shapes.update(mu=(channels, narrow), nu=(channels, narrow), psi=(num_references, relations))
             shapes["theta"] = (narrow + relations, channels)
         for name, (given, units) in shapes.items():
-            embedding = NodeEmbedding(units, dtype=policies[name] or self.dtype_policy, name=name)
+            embedding = NodeEmbedding(
+                units,
+                scale_starts_at=SCORE_SCALE if name == "theta" else 1.0,
+                dtype=policies[name] or self.dtype_policy,
+                name=name,
+            )
             embedding.build((batch, frames, height, width, given))
             setattr(self, name, embedding)
 
