@@ -16,6 +16,8 @@ _HOMES = {
     "evaluate": "retrieval",
     "evaluate_cameras": "cameras",
     "evaluate_embeddings": "retrieval",
+    "TrackletEmbeddings": "embeddings",
+    "embed_to_file": "embeddings",
     "embed_tracklets": "embed",
     "evaluate_model": "embed",
     "evaluate_test": "retrieval",
@@ -41,6 +43,12 @@ _HOMES = {
     "fit_verification": "verification",
     "OpenSetResult": "identification",
     "identify": "identification",
+    "best_and_worst": "rankings",
+    "model_digest": "embeddings",
+    "most_changed": "rankings",
+    "ranked_list": "rankings",
+    "explain_tracklet": "explain",
+    "write_report": "run_report",
 }
 
 __getattr__, __dir__, __all__ = attach(__name__, _HOMES)

@@ -9,9 +9,9 @@ import numpy as np
 from kreid.data.clips import evenly
 
 # Colours that stay apart for colour-blind readers; the caption's words say the same.
-_COLOURS = {True: (0, 140, 70), False: (200, 50, 30), None: (140, 140, 140)}
-_QUERY_COLOUR = (30, 80, 180)
-_WORDS = {True: "same person", False: "other person", None: ""}
+COLOURS = {True: (0, 140, 70), False: (200, 50, 30), None: (140, 140, 140)}
+QUERY_COLOUR = (30, 80, 180)
+WORDS = {True: "same person", False: "other person", None: ""}
 _INK, _PAPER, _MISSING = (20, 20, 20), (255, 255, 255), (225, 225, 225)
 _BORDER, _GAP, _FONT_SIZE = 5, 14, 15
 
@@ -84,28 +84,29 @@ def draw_ranked_list(query, matches, *, columns=5, tile=(192, 96), frames_shown=
         draw.rectangle(frame, fill=_PAPER, outline=colour, width=_BORDER)
         for number, position in enumerate(evenly(len(entry.frames), frames_shown)):
             place = (left + _BORDER + number * width, top + _BORDER)
-            picture.paste(_tile(entry.frames[position], (width, height)), place)
+            picture.paste(tile_of(entry.frames[position], (width, height)), place)
         top += height + 2 * _BORDER + 2
         for text in _caption(entry):
             draw.text((left, top), _shortened(text, cell_width, draw, font), fill=_INK, font=font)
             top += line
 
-    put(query, _GAP, _GAP, "query", _QUERY_COLOUR)
+    put(query, _GAP, _GAP, "query", QUERY_COLOUR)
     start = cell_width + 3 * _GAP
     draw.line((start - _GAP, _GAP, start - _GAP, picture.height - _GAP), fill=_MISSING, width=2)
     for rank, entry in enumerate(matches):
         row, column = divmod(rank, columns)
         left = start + column * (cell_width + _GAP)
-        put(entry, left, _GAP + row * (cell_height + _GAP), f"{rank + 1}", _COLOURS[entry.same_person])
+        put(entry, left, _GAP + row * (cell_height + _GAP), f"{rank + 1}", COLOURS[entry.same_person])
     return picture
 
 
 def _caption(entry):
-    word = _WORDS[entry.same_person]
+    word = WORDS[entry.same_person]
     return [*entry.caption, word] if word else list(entry.caption)
 
 
-def _tile(frame, size):
+def tile_of(frame, size):
+    """Returns a frame, a path or an array, as a `PIL.Image.Image` of `(width, height)`; grey where it is unreadable."""
     from PIL import Image
 
     if not isinstance(frame, str | os.PathLike):
