@@ -19,6 +19,8 @@ from kreid.plots.ranked_list import WORDS
 _RANKS_DRAWN = 50
 _TILE = (128, 64)
 _STRIP_COLUMNS = 10
+# One more, the first match beyond them, fills the line of a wide page.
+_LISTED = 7
 _EXPLAINED = 4
 # Attention between all pairs of frames, and maps of all frames, of a longer tracklet take too much memory.
 _MOST_FRAMES = 96
@@ -187,7 +189,7 @@ def _cmc(measured, compared):
             f"{name} {values[0]:.1f}% at rank 1, {values[-1]:.1f}% at {ranks[-1]}"
             for name, (_, values) in series.items()
         ),
-        size=(620, 300),
+        size=(430, 280),
         y_limits=(10 * np.floor(low / 10), 100),
     )
     return f"<figure>{chart}</figure>"
@@ -245,9 +247,6 @@ def _verification(measured):
             "persons."
         )
     thresholds, false_match, false_non_match = run_report.error_curve(pairs)
-    kept = np.unique(
-        np.searchsorted(false_match, np.geomspace(1 / pairs.num_impostors, 1, 200)).clip(0, len(thresholds) - 1)
-    )
     marks = [] if rates is None else [(fitted["threshold"], "the run's threshold")]
     rising = line_chart(
         {
@@ -261,7 +260,7 @@ def _verification(measured):
         marks=marks,
     )
     trade = line_chart(
-        {"errors": (100 * false_match[kept], 100 * false_non_match[kept])},
+        {"errors": (100 * false_match, 100 * false_non_match)},
         x_label="other persons accepted, % (logarithmic)",
         y_label="same person refused, %",
         description="Share of the same person's pairs refused by the share of other persons' pairs accepted.",
@@ -283,7 +282,7 @@ def _list(measured, query):
     """The ranked list of a query, by its number."""
     found, result = measured.embeddings, measured.protocols["standard"]
     row = found.query_rows[query]
-    entries = "".join(f"<li>{_entry(measured, *entry)}</li>" for entry in ranked_list(found, row))
+    entries = "".join(f"<li>{_entry(measured, *entry)}</li>" for entry in ranked_list(found, row, _LISTED))
     precision = f"average precision {_percent(result.average_precision[query])}%"
     first = f"first match at rank {result.first_hit[query]}"
     title = _tracklet(measured, row, "query", "Query", f"{precision}, {first}")
@@ -292,10 +291,10 @@ def _list(measured, query):
 
 def _entry(measured, row, rank, distance, same_person):
     if rank is None:
-        return _tracklet(measured, row, "uncounted", "∅ same camera, not counted", f"distance {distance:.3f}")
+        return _tracklet(measured, row, "uncounted", "∅ same camera, not counted", f"distance {distance:.3g}")
     kind = "same" if same_person else "other"
     return _tracklet(
-        measured, row, kind, f"{rank}. {_SIGNS[same_person]} {WORDS[same_person]}", f"distance {distance:.3f}"
+        measured, row, kind, f"{rank}. {_SIGNS[same_person]} {WORDS[same_person]}", f"distance {distance:.3g}"
     )
 
 
@@ -306,7 +305,7 @@ def _tracklet(measured, row, kind, heading, text):
     alt = f"{heading}: {person}, camera {tracklet.camera}"
     return (
         f'<div class="tracklet {kind}">{picture(draw_frames(frames, tile=_TILE), alt)}<b>{escape(heading)}</b>'
-        f"{escape(person)}, camera {tracklet.camera}<br>{escape(text)}<br>"
+        f"{escape(person)}<br>camera {tracklet.camera}<br>{escape(text)}<br>"
         f'<span class="quiet">{escape(found.ids[row])}</span></div>'
     )
 
@@ -354,6 +353,11 @@ def _explained(explained):
         elif name.startswith("maps") or name == "stripes":
             maps = values[:, :, None] if name == "stripes" else values
             limits = values.min(), values.max()
+            if name == "stripes":
+                # Shares of the frames: what hardly differs is not to look as if it did.
+                alike = 1 / len(values)
+                limits = min(limits[0], alike / 2), max(limits[1], alike * 2)
+                span += f", {alike:.3g} if all were alike"
             drawn = draw_heat(list(frames[shown]), maps[shown], tile=_TILE, limits=limits, smooth=name != "stripes")
             strips.append(
                 f'<span class="label">{escape(label)}, {span}</span>{picture(drawn, f"{label} as heat, {span}")}'

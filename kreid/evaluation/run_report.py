@@ -305,11 +305,16 @@ def differences(measured, compared, protocol):
     }
 
 
-def error_curve(pairs, points=240):
-    """The curve of `roc` without its infinite end, thinned for drawing."""
-    thresholds, false_match, false_non_match = (values[:-1] for values in roc(pairs))
-    kept = np.unique(np.linspace(0, len(thresholds) - 1, points).round().astype(int))
-    return thresholds[kept], false_match[kept], false_non_match[kept]
+def error_curve(pairs, points=200):
+    """The curve of `roc` without its infinite end, thinned for drawing over the threshold or over either rate."""
+    thresholds, false_match, false_non_match = curve = [values[:-1] for values in roc(pairs)]
+    wanted = [
+        (thresholds, np.linspace(0, thresholds[-1], points)),
+        (false_match, np.geomspace(1 / pairs.num_impostors, 1, points)),
+        (-false_non_match, np.linspace(-1, 0, points)),
+    ]
+    kept = [np.searchsorted(values, places).clip(0, len(thresholds) - 1) for values, places in wanted]
+    return [values[np.unique(np.concatenate(kept))] for values in curve]
 
 
 def _check_same_data(run, other):

@@ -40,7 +40,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 10, 42
 _LEGEND_LINE = 20
 
 
-def line_chart(series, *, x_label, y_label, description, size=(460, 260), y_limits=None, logarithmic=False, marks=()):
+def line_chart(series, *, x_label, y_label, description, size=(380, 250), y_limits=None, logarithmic=False, marks=()):
     """Draws lines over a common axis.
 
     Args:

@@ -26,7 +26,7 @@ _STYLE = f"""
 @media (prefers-color-scheme: dark) {{ :root {{ --paper: #161616; --ink: #ececec; --quiet: #a9a9a9; --line: #444;
   --card: #222; --same: #2eb872; --other: #f06a4f; --query: #7aa5f5; --link: #7ab8ff; }} }}
 * {{ box-sizing: border-box; }}
-body {{ margin: 0 auto; max-width: 72rem; padding: 1rem; background: var(--paper); color: var(--ink);
+body {{ margin: 0 auto; max-width: 76rem; padding: 1rem; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif; overflow-wrap: break-word; }}
 h1 {{ font-size: 1.6rem; line-height: 1.25; margin: .5rem 0; }}
 h2 {{ font-size: 1.3rem; margin: 2.5rem 0 .5rem; padding-top: 1rem; border-top: 1px solid var(--line); }}
@@ -35,13 +35,13 @@ p, li, figcaption {{ max-width: 46rem; }}
 a {{ color: var(--link); }}
 nav ul {{ display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; padding: 0; list-style: none; }}
 nav a {{ display: inline-block; padding: .3rem 0; }}
-.quiet, figcaption, caption {{ color: var(--quiet); font-size: .875rem; }}
+.quiet, figcaption {{ color: var(--quiet); font-size: .875rem; }}
 .scroll {{ overflow-x: auto; max-width: 100%; }}
 .scroll:focus-visible {{ outline: 2px solid var(--link); }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .75rem 0; }}
-caption {{ text-align: left; padding-bottom: .3rem; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .3rem 0 .75rem; }}
 th, td {{ padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }}
-th {{ font-weight: 600; }} th:first-child, td.text {{ text-align: left; }} thead th {{ vertical-align: bottom; }}
+th {{ font-weight: 600; }} th:first-child {{ text-align: left; }}
+thead th {{ vertical-align: bottom; white-space: normal; min-width: 4.5rem; max-width: 9rem; overflow-wrap: anywhere; }}
 td small {{ color: var(--quiet); display: block; font-size: .8rem; }}
 td.shade {{ background: rgb(0 114 178 / calc(var(--share) * .45)); }}
 .beside {{ display: flex; flex-wrap: wrap; gap: 1rem 2rem; align-items: flex-start; }}
@@ -50,24 +50,24 @@ figure {{ margin: 0 0 .75rem; }}
 figure img {{ display: block; height: auto; }}
 img.whole {{ max-width: 100%; }}
 .paper {{ background: #fff; }}
-.ranked {{ display: grid; grid-template-columns: 9rem 1fr; gap: 1rem; padding: .75rem; margin: .75rem 0;
+.ranked {{ display: grid; grid-template-columns: 6.9rem 1fr; gap: 1.5rem; padding: .75rem; margin: .75rem 0;
   background: var(--card); border-radius: .4rem; }}
 .ranked ol {{ display: flex; flex-wrap: wrap; gap: .75rem; padding: 0; margin: 0; list-style: none; }}
-.tracklet {{ width: 8.5rem; font-size: .8rem; line-height: 1.35; }}
+.tracklet {{ width: 6.9rem; font-size: .8rem; line-height: 1.35; }}
+.tracklet .quiet {{ font-size: .7rem; overflow-wrap: anywhere; }}
 .tracklet img {{ display: block; width: 100%; height: auto; border: 5px solid var(--uncounted); border-radius: 3px; }}
 .tracklet b {{ display: block; }}
 .tracklet.query img {{ border-color: var(--query); }}
 .tracklet.same img {{ border-color: var(--same); }} .tracklet.same b {{ color: var(--same); }}
 .tracklet.other img {{ border-color: var(--other); border-style: dashed; }} .tracklet.other b {{ color: var(--other); }}
 .tracklet.uncounted img {{ border-style: dotted; opacity: .6; }} .tracklet.uncounted b {{ color: var(--quiet); }}
-.strips img, .strips svg.chart {{ max-width: none; }}
-.strips .label {{ font-size: .8rem; color: var(--quiet); position: sticky; left: 0; display: inline-block;
+.strips img, .strips svg.chart {{ display: block; max-width: none; }}
+.strips .label {{ font-size: .8rem; color: var(--quiet); position: sticky; left: 0; display: table;
   margin: .35rem 0 .1rem; }}
 .heat {{ display: inline-block; width: 6rem; height: .8em; vertical-align: middle; border-radius: 2px;
   background: linear-gradient(to right, {", ".join(map(_css, HEAT_COLOURS))}); }}
 @media (max-width: 40rem) {{
   .ranked {{ grid-template-columns: 1fr; }}
-  .tracklet {{ width: calc(50% - .375rem); max-width: 9rem; }}
   th, td {{ padding: .3rem .5rem; }}
 }}
 @media print {{ nav {{ display: none; }} }}
@@ -131,10 +131,9 @@ def table(caption, columns, rows):
         + "</tr>"
         for first, *others in rows
     )
-    return scrolling(
-        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>",
-        caption,
-    )
+    # The caption stays in sight when the table is scrolled.
+    body = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+    return f"<figure><figcaption>{escape(caption)}</figcaption>{scrolling(body, caption)}</figure>"
 
 
 class Cell(str):
@@ -143,21 +142,18 @@ class Cell(str):
     __slots__ = ()
 
 
-def cell(text, small="", shade=None, left=False):
+def cell(text, small="", shade=None):
     """Returns a table's cell.
 
     Args:
         text: of it.
         small: text below it.
         shade: a share from 0 to 1, shown as shading.
-        left: set words, not numbers.
     """
     small = f"<small>{escape(small)}</small>" if small else ""
     kind = ""
     if shade is not None and not math.isnan(shade):
         kind = f' class="shade" style="--share: {shade:.3f}"'
-    elif left:
-        kind = ' class="text"'
     return Cell(f"<td{kind}>{escape(text)}{small}</td>")
 
 

@@ -89,7 +89,7 @@ def plain_errors():
             raise
         sys.exit(_print_error(f"error: {error}", 2))
     except KeyboardInterrupt:
-        sys.exit(_print_error("interrupted; the same command continues after the last whole epoch", 130))
+        sys.exit(_print_error("interrupted; the same command continues after the last whole epoch or part", 130))
 
 
 def _print_error(text, status):
