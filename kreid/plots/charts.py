@@ -36,7 +36,7 @@ CHART_STYLE = "\n".join(
     ]
 )
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 10, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 14, 10, 42
 _LEGEND_LINE = 20
 
 
