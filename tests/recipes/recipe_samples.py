@@ -17,4 +17,4 @@ TINY = {
     "evaluate_untrained": True,
 }
 # What a system's run has besides.
-OWN = {"sta": ["also_test_frames=[1, 4]"], "mg_rafa": ["num_granularities=2"]}
+OWN = {"sta": ["also_test_frames=[1, 4]"], "tacan": ["clip_length=2"], "mg_rafa": ["num_granularities=2"]}
