@@ -21,7 +21,7 @@ import scipy.sparse
 from tqdm import tqdm
 
 from kreid.data.tracklet import JUNK
-from kreid.evaluation.retrieval import scorers_of_test
+from kreid.evaluation.retrieval import checked_query_rows, scorers_of_test
 from kreid.files import write_atomically
 
 # Bytes of one block of float32 distances.
@@ -191,13 +191,8 @@ def rerank_blocks(
     """
     settings = _Settings(k1, k2, lambda_, power, block).checked()
     embeddings = _embeddings(embeddings, metric, "embeddings")
-    query_rows = np.asarray(query_rows)
-    in_range = np.isin(query_rows, np.arange(len(embeddings))).all()
-    if query_rows.ndim != 1 or query_rows.dtype == bool or not in_range:
-        raise ValueError(
-            f"`query_rows` are row numbers from 0 to {len(embeddings) - 1}. Received: query_rows={query_rows}"
-        )
-    return _blocks(_Embedded(embeddings, metric, power), query_rows.astype(np.int64), settings, progress)
+    query_rows = checked_query_rows(query_rows, len(embeddings))
+    return _blocks(_Embedded(embeddings, metric, power), query_rows, settings, progress)
 
 
 def evaluate_reranked(
