@@ -59,7 +59,7 @@ def train(model, row, **kwargs):
     losses = ROWS[row][2]
     inputs, labels = batch(**kwargs)
     if not model.compiled:
-        model.compile(keras.optimizers.SGD(3e-4, momentum=0.9), loss=losses, jit_compile=False)
+        model.compile(keras.optimizers.SGD(3e-3, momentum=0.9), loss=losses, jit_compile=False)
     return model.train_on_batch(inputs, dict.fromkeys(losses, labels), return_dict=True)
 
 
