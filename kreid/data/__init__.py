@@ -1,6 +1,6 @@
 """From image files on disk to batches of tracklets.
 
-A reader (`read_mars`, `read_folder`, `read_images`) gives a `ReidDataset` of `Tracklet`
+A reader (`read_mars`, `read_folder`, ...; `read_dataset` finds the right one) gives a `ReidDataset` of `Tracklet`
 records; `TrainingPipeline` and `EvaluationPipeline` turn tracklets into
 `tf.data`. Importing this package imports neither TensorFlow nor Keras: names
 are fetched when first used.
@@ -13,9 +13,15 @@ _HOMES = {
     "ReidDataset": "tracklet",
     "JUNK": "tracklet",
     "DISTRACTOR": "tracklet",
-    "read_mars": "readers",
+    "layout_of": "readers",
+    "read_dataset": "readers",
+    "read_duke_video": "readers",
     "read_folder": "readers",
+    "read_ilids_vid": "readers",
     "read_images": "readers",
+    "read_ls_vid": "readers",
+    "read_mars": "readers",
+    "read_prid2011": "readers",
     "decode_frame": "frames",
     "decode_frames": "frames",
     "read_frames": "frames",
@@ -27,6 +33,7 @@ _HOMES = {
     "PKSampler": "identities",
     "ShuffledSampler": "identities",
     "Augmentation": "augment",
+    "FrameCache": "cache",
     "DamageLog": "damage",
     "TrainingPipeline": "pipeline",
     "EvaluationPipeline": "pipeline",

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from kreid.data.augment import Augmentation
+from kreid.data.cache import FrameCache
 from kreid.data.clips import adjacent_clip, adjacent_clips, chunk_clip, random_clip
 from kreid.data.damage import DamageLog
 from kreid.data.frames import read_frames
@@ -27,7 +28,9 @@ class TrainingPipeline:
 
     The same seed gives the same batches, bit for bit, whatever the
     parallelism, and `dataset(first_epoch=e)` begins where an uninterrupted run
-    would be after e epochs.
+    would be after e epochs. Several workers share them: with `shard=(i, n)`
+    worker i of n has every n-th batch from the i-th on, so that together they
+    see what one worker alone would see.
 
     Damage: a frame that cannot be read is taken out of its clip, which repeats
     its readable frames instead. A clip without any is replaced by another clip
@@ -56,8 +59,12 @@ class TrainingPipeline:
         augmentation: an `Augmentation`.
         seed: int, 0 or more.
         steps_per_epoch: optional int; by default an epoch shows each identity
-            once, or each tracklet, or each frame. Other lengths go through the
-            same endless order.
+            once, or each tracklet, or each frame, to all workers together.
+            Other lengths go through the same endless order.
+        shard: `(i, n)`, which of how many workers this one is, counted from 0.
+        cache: where decoded frames are kept for the epochs to come: `None`,
+            nowhere; `"memory"`; or a folder, see `FrameCache`. The batches are
+            the same. The frames are decoded at the first call of `dataset`.
         targets: names of the model's outputs that take the label.
         max_damaged: float, see above.
         parallelism: optional int, tracklets loaded at once. By default
@@ -84,6 +91,8 @@ class TrainingPipeline:
         seed=0,
         steps_per_epoch=None,
         targets=("logits", "embedding"),
+        shard=(0, 1),
+        cache=None,
         max_damaged=0.05,
         parallelism=None,
     ):
@@ -106,6 +115,8 @@ class TrainingPipeline:
             )
         if steps_per_epoch is not None and steps_per_epoch < 1:
             raise ValueError(f"`steps_per_epoch` must be at least 1. Received: steps_per_epoch={steps_per_epoch}")
+        if len(shard) != 2 or not 0 <= shard[0] < shard[1]:
+            raise ValueError(f"`shard` must be (i, n) with 0 <= i < n. Received: shard={shard!r}")
         if isinstance(targets, str) or not targets:
             raise ValueError(f"`targets` must be a tuple of output names. Received: targets={targets!r}")
         self._tracklets = _checked_tracklets(tracklets)
@@ -140,7 +151,9 @@ class TrainingPipeline:
             items = self._paths if sampler == "frames" else self._tracklets
             self._sampler = ShuffledSampler(len(items), batch_size, seed)
             self.batch_size = batch_size
-        self.steps_per_epoch = steps_per_epoch or self._sampler.steps_per_epoch
+        self.shard = tuple(shard)
+        self.steps_per_epoch = steps_per_epoch or max(1, self._sampler.steps_per_epoch // self.shard[1])
+        self._cache = FrameCache(self._paths, self.image_size, cache) if cache else None
         self._tried = np.zeros(len(self._paths), bool)
         self._lock = threading.Lock()
 
@@ -162,6 +175,8 @@ class TrainingPipeline:
         """
         if first_epoch < 0:
             raise ValueError(f"`first_epoch` must be 0 or more. Received: first_epoch={first_epoch}")
+        if self._cache is not None:
+            self._cache.fill()
         paths = tf.constant(self._paths)
         plans = tf.data.Dataset.counter(first_epoch).map(self._planned).prefetch(1)
         clips = plans.flat_map(lambda *plan: tf.data.Dataset.from_tensor_slices(plan))
@@ -182,7 +197,8 @@ class TrainingPipeline:
             (clips, draws, 7)`.
         """
         whole = self._sampler.steps_per_epoch
-        steps = np.arange(self.steps_per_epoch) + epoch * self.steps_per_epoch
+        worker, workers = self.shard
+        steps = np.arange(self.steps_per_epoch * workers) + epoch * self.steps_per_epoch * workers
         passes = [self._sampler.epoch(int(number)) for number in np.unique(steps // whole)]
         items = np.concatenate(passes)[steps - steps[0] // whole * whole].ravel()
         # The third number keeps these draws apart from the sampler's.
@@ -195,7 +211,9 @@ class TrainingPipeline:
                 [self._starts[row] + self._clip(self._lengths[row], self.num_frames, rng=rng) for row in rows]
             )
         numbers = self.augmentation.draw(len(rows), self.num_frames, self.image_size, rng)
-        return rows.astype(np.int32), frames.astype(np.int32), numbers
+        # Every worker draws for all and keeps its own.
+        own = np.arange(len(rows)) // self.batch_size % workers == worker
+        return rows[own].astype(np.int32), frames[own].astype(np.int32), numbers[own]
 
     def _planned(self, epoch):
         rows, frames, numbers, tried = tf.numpy_function(
@@ -218,7 +236,10 @@ class TrainingPipeline:
 
     def _load(self, paths, row, clip, numbers, tried):
         distinct, place = tf.unique(clip)
-        frames, kept = read_frames(tf.gather(paths, distinct), self.image_size)
+        if self._cache is None:
+            frames, kept = read_frames(tf.gather(paths, distinct), self.image_size)
+        else:
+            frames, kept = self._cache.read(distinct)
         frames = tf.cond(
             tf.size(kept) == self.num_frames,
             lambda: frames,
@@ -450,4 +471,6 @@ def _positions(select, length):
 def _options():
     options = tf.data.Options()
     options.deterministic = True
+    # Workers of a distribution strategy have their shards from the plan.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return options

@@ -78,6 +78,7 @@ class Config:
         evaluate_untrained: also evaluate before training.
         also_test_frames: numbers of frames with which the result is evaluated besides, in the place of `test_frames`.
         max_damaged: share of unreadable frames above which the run stops.
+        cache: where the train frames are kept decoded: null, "memory", or a folder; see `kreid.data.FrameCache`.
         data: name of the data set.
         data_dir: its folder.
         image_dirs: folders of single images, see `kreid.data.readers.read_images`; trained on where `data` is "images".
@@ -133,6 +134,7 @@ class Config:
     evaluate_untrained: bool = False
     also_test_frames: list[int] = dataclasses.field(default_factory=list)
     max_damaged: float = 0.05
+    cache: str | None = None
     data: str = "mars"
     data_dir: str = "data/mars"
     image_dirs: list[str] = dataclasses.field(default_factory=list)

@@ -56,6 +56,7 @@ def build_pipeline(config, tracklets):
         steps_per_epoch=config.steps_per_epoch,
         targets=tuple(build_losses(config)),
         max_damaged=config.max_damaged,
+        cache=config.cache,
     )
 
 

@@ -93,6 +93,34 @@ class TestTraining:
         shown(labels["logits"], frames)
         assert (sources(frames)[2] == 0).all()
 
+    @pytest.mark.parametrize("cache", ["memory", "folder"])
+    def test_kept_frames_give_the_same_batches(self, make_tracklets, truncate, tmp_path, cache):
+        tracklets = make_tracklets()
+        for path in (tracklets[0].frames[2], *tracklets[3].frames):
+            truncate(path)
+        rich = Augmentation(flip=0.5, crop_padding=2, erase=0.5)
+        plain = training(tracklets, augmentation=rich)
+        kept = training(tracklets, augmentation=rich, cache="memory" if cache == "memory" else tmp_path / "cache")
+        assert_same(take(plain, 6), take(kept, 6))
+        assert plain.damage.counts.keys() == kept.damage.counts.keys() != set()
+        assert plain.damage.tracklets == kept.damage.tracklets == (tracklets[3].id,)
+
+    @pytest.mark.parametrize("sampler", ["persons", "sequences", "frames"])
+    def test_workers_together_see_what_one_alone_sees(self, make_tracklets, sampler):
+        tracklets = make_tracklets(persons=5)
+        rich = Augmentation(flip=0.5, crop_padding=2, erase=0.5)
+        settings = dict(augmentation=rich, sampler=sampler, batch_size=3)
+        settings |= {"num_frames": 1} if sampler == "frames" else {}
+        alone = take(training(tracklets, steps_per_epoch=6, **settings), 12)
+        workers = [training(tracklets, steps_per_epoch=2, shard=(worker, 3), **settings) for worker in range(3)]
+        parts = [take(worker, 4) for worker in workers]
+        assert_same(alone, [part[step] for step in range(4) for part in parts])
+        assert_same(take(workers[1], 2, first_epoch=1), parts[1][2:])
+
+    def test_an_epoch_is_shared_by_the_workers(self, make_tracklets):
+        assert training(make_tracklets(persons=5)).steps_per_epoch == 3
+        assert training(make_tracklets(persons=5), shard=(0, 2)).steps_per_epoch == 1
+
     @pytest.mark.parametrize("parallelism", [1, 3, None])
     def test_the_seed_alone_decides(self, make_tracklets, parallelism):
         tracklets = make_tracklets()
@@ -293,6 +321,7 @@ class TestTraining:
             (dict(num_frames=0), "Received: num_frames=0"),
             (dict(clips="adjacent_clips", clip_length=3), "num_frames=4, clip_length=3"),
             (dict(steps_per_epoch=0), "Received: steps_per_epoch=0"),
+            (dict(shard=(2, 2)), r"Received: shard=\(2, 2\)"),
             (dict(targets="logits"), "Received: targets='logits'"),
             (dict(image_size=(24, 0)), r"Received: image_size=\(24, 0\)"),
             (dict(max_damaged=2), "Received: max_damaged=2"),
