@@ -52,6 +52,10 @@ class ReidDataset:
         person_names: the folder name of each person, where persons are
             numbered by the reader.
         camera_names: the same for cameras.
+        validation: persons to make choices on, where the makers named some.
+        split: which of several splits this is and where it is from, in words.
+        published: the counts of the set as its makers describe it, by the names
+            of `counts`; empty for a set that is none of the benchmarks.
 
     Raises:
         ValueError: if a query row is outside `test`.
@@ -65,6 +69,9 @@ class ReidDataset:
     empty: tuple[str, ...] = ()
     person_names: dict[int, str] = field(default_factory=dict)
     camera_names: dict[int, str] = field(default_factory=dict)
+    validation: "ReidDataset | None" = None
+    split: str = ""
+    published: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self):
         outside = [row for row in self.query_rows if not 0 <= row < len(self.test)]
@@ -105,8 +112,30 @@ class ReidDataset:
             if row not in left_out and (junk or tracklet.person != JUNK)
         )
 
+    def counts(self):
+        """What published statistics are compared with.
+
+        Returns:
+            A dict: `"train persons"`, `"train tracklets"` and `"train frames"`,
+            the same of `test` and `validation`, and `"queries"`,
+            `"distractors"`, `"junk"`, `"cameras"` and `"frames"` of all parts.
+        """
+        validation = self.validation.test if self.validation else ()
+        counts, everything = {}, (*self.train, *self.test, *validation)
+        for part, tracklets in (("train", self.train), ("test", self.test), ("validation", validation)):
+            counts[f"{part} persons"] = len({tracklet.person for tracklet in tracklets if tracklet.person > 0})
+            counts[f"{part} tracklets"] = len(tracklets)
+            counts[f"{part} frames"] = sum(map(len, tracklets))
+        return counts | {
+            "queries": len(self.query_rows),
+            "distractors": sum(tracklet.person == DISTRACTOR for tracklet in self.test),
+            "junk": sum(tracklet.person == JUNK for tracklet in self.test),
+            "cameras": len({tracklet.camera for tracklet in everything}),
+            "frames": sum(map(len, everything)),
+        }
+
     def summary(self):
-        """A table of counts as text, followed by what is missing.
+        """A table of counts as text, followed by what is missing and what is not as published.
 
         Returns:
             A str of several lines.
@@ -117,12 +146,15 @@ class ReidDataset:
             ("gallery", self.gallery()),
             ("junk", tuple(tracklet for tracklet in self.test if tracklet.person == JUNK)),
         )
-        lines = [f"{self.name:<10}{'persons':>9}{'cameras':>9}{'tracklets':>11}{'frames':>10}"]
+        if self.validation:
+            parts += (("validation", self.validation.test),)
+        width = max(10, len(self.name))
+        lines = [f"{self.name:<{width}}{'persons':>9}{'cameras':>9}{'tracklets':>11}{'frames':>10}"]
         for part, tracklets in parts:
             persons = len({tracklet.person for tracklet in tracklets if tracklet.person > 0})
             cameras = len({tracklet.camera for tracklet in tracklets})
             frames = sum(len(tracklet) for tracklet in tracklets)
-            lines.append(f"{part:<10}{persons:>9}{cameras:>9}{len(tracklets):>11}{frames:>10}")
+            lines.append(f"{part:<{width}}{persons:>9}{cameras:>9}{len(tracklets):>11}{frames:>10}")
         distractors = sum(tracklet.person == DISTRACTOR for tracklet in self.test)
         lines.append(f"distractors in the gallery: {distractors}")
         for split, count in sorted(Counter(name.split("/")[0] for name in self.missing).items()):
@@ -132,4 +164,12 @@ class ReidDataset:
             lines.append(
                 f"left out for want of frames: {len(self.empty)} tracklets, such as {', '.join(self.empty[:3])}"
             )
+        if self.published:
+            found = self.counts()
+            other = [
+                f"{found[what]} {what} for {count}" for what, count in self.published.items() if found[what] != count
+            ]
+            lines.append("not as published: " + ", ".join(other) if other else "as published")
+        if self.split:
+            lines.append(f"split: {self.split}")
         return "\n".join(lines)

@@ -64,3 +64,19 @@ def test_summary_counts_and_names_what_is_missing():
     assert lines[4].split() == ["junk", "0", "1", "1", "2"]
     assert "missing in bbox_train: 5 frames, such as bbox_train/0001/0.jpg" in lines[6]
     assert "1 tracklets, such as t9" in lines[7]
+
+
+def test_summary_compares_with_the_published_counts():
+    counts = {"train persons": 1, "test tracklets": 6, "distractors": 1, "junk": 1, "cameras": 1, "frames": 13}
+    assert dataset().counts().items() >= counts.items()
+    assert dataset(published=counts).summary().splitlines()[-1] == "as published"
+    other = dataset(published={**counts, "train persons": 2, "frames": 12}).summary()
+    assert other.splitlines()[-1] == "not as published: 1 train persons for 2, 13 frames for 12"
+    assert "published" not in dataset().summary()
+
+
+def test_a_validation_set_is_counted_and_shown():
+    validation = ReidDataset("other", (), (Tracklet("v", 9, 3, ("e",)),), (0,))
+    found = dataset(validation=validation)
+    assert (found.counts()["validation persons"], found.counts()["cameras"]) == (1, 2)
+    assert ["validation", "1", "1", "1", "1"] in [line.split() for line in found.summary().splitlines()]

@@ -1,13 +1,11 @@
 """A plain folder layout for one's own data."""
 
-import os
-import re
 from pathlib import Path
 from typing import NamedTuple
 
+from kreid.data.readers.listing import IMAGES, image_files, natural, subfolders
 from kreid.data.tracklet import DISTRACTOR, JUNK, ReidDataset, Tracklet
 
-_IMAGES = (".jpg", ".jpeg", ".png")
 _RESERVED = {"distractor": DISTRACTOR, "junk": JUNK}
 
 
@@ -114,38 +112,11 @@ def read_tracklet_folders(root):
                 found.append(FolderTracklet(name, person.name, camera.name, image_files(track)))
     if not any(entry.frames for entry in found):
         raise FileNotFoundError(
-            f"No image was found as <person>/<camera>/<frame> with an ending among {', '.join(_IMAGES)}. "
+            f"No image was found as <person>/<camera>/<frame> with an ending among {', '.join(IMAGES)}. "
             f"Received: folder={str(root)!r}"
         )
     return found
 
 
-def image_files(folder):
-    """Lists the JPEG and PNG files of a folder in natural order (`2.jpg` before `10.jpg`), hidden ones left out.
-
-    Args:
-        folder: path.
-
-    Returns:
-        tuple of paths, as str.
-    """
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name.lower().endswith(_IMAGES) and entry.name[0] != "."]
-    return tuple(f"{folder}/{name}" for name in sorted(names, key=_natural))
-
-
-def subfolders(folder):
-    """Lists the folders in a folder in natural order, hidden ones left out, as paths."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
-    return [folder / name for name in sorted(names, key=_natural)]
-
-
-def _natural(name):
-    # Pieces alternate between text and digits, so that like is compared with like; the name itself breaks ties.
-    pieces = re.split(r"([0-9]+)", name)
-    return [int(piece) if place % 2 else piece for place, piece in enumerate(pieces)], name
-
-
 def _numbers(names):
-    return {name: number for number, name in enumerate(sorted(names, key=_natural), start=1)}
+    return {name: number for number, name in enumerate(sorted(names, key=natural), start=1)}

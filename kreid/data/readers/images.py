@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from kreid.data.readers.folder import image_files, subfolders
+from kreid.data.readers.listing import image_files, subfolders
 from kreid.data.tracklet import ReidDataset, Tracklet
 
 # Market-1501's names, which CUHK03 and DukeMTMC-reID are commonly converted to: person, camera, whatever else.

@@ -1,20 +1,23 @@
 """MARS, as published: two folders of boxes and five index files."""
 
-import lzma
-import os
-import zlib
 from pathlib import Path
 
-import numpy as np
-import scipy.io
-
+from kreid.data.readers.index import MEND, check_columns, find_file, query_rows, read_lines, read_matrix
+from kreid.data.readers.listing import missing_files
+from kreid.data.readers.published import compared
 from kreid.data.tracklet import JUNK, ReidDataset, Tracklet
 
-# What scipy and lzma raise for files that are cut or no such files at all.
-_UNREADABLE = (
-    *(OSError, EOFError, ValueError, TypeError, IndexError, NotImplementedError),
-    *(lzma.LZMAError, zlib.error, scipy.io.matlab.MatReadError),
-)
+PUBLISHED = {
+    "train persons": 625,
+    "train tracklets": 8_298,
+    "train frames": 509_914,
+    "test tracklets": 12_180,
+    "test frames": 681_089,
+    "queries": 1_980,
+    "distractors": 3_248,
+    "junk": 870,
+    "cameras": 6,
+}
 
 
 def read_mars(root, check_files=True):
@@ -26,8 +29,10 @@ def read_mars(root, check_files=True):
     image of the name `0002C1T0001F001.jpg` is `bbox_train/0002/` + that name;
     junk has the prefix and folder `00-1`.
 
-    The full MARS has 8,298 train tracklets of 625 persons and 12,180 test
-    tracklets, of which 1,980 are queries, 870 junk and 3,248 distractors.
+    The counts that `summary()` compares with are those of the published index:
+    8,298 train tracklets of 625 persons, 509,914 frames; 12,180 test tracklets,
+    681,089 frames, of which 1,980 tracklets are queries, 870 junk and 3,248
+    distractors.
 
     Args:
         root: the folder that holds the above.
@@ -56,10 +61,10 @@ def read_mars(root, check_files=True):
     missing, empty = [], []
     tracklets, rows_kept = {}, {}
     for split in ("train", "test"):
-        names = _read_names(info, f"{split}_name.txt")
-        tracks = _read_matrix(info / f"tracks_{split}_info.mat")
-        published = _tracklets(root / f"bbox_{split}", split, names, tracks)
-        lost = _missing_files(root, f"bbox_{split}", published) if check_files else set()
+        names = read_lines(find_file(info, f"{split}_name.txt", f"{split}_name.txt.xz"))
+        table = info / f"tracks_{split}_info.mat"
+        published = _tracklets(root / f"bbox_{split}", split, names, table)
+        lost = missing_files(published) if check_files else set()
         missing += sorted(f"bbox_{split}/{path.rsplit('/', 2)[-2]}/{path.rsplit('/', 1)[-1]}" for path in lost)
         kept, rows_kept[split] = [], []
         for row, tracklet in enumerate(published):
@@ -75,75 +80,42 @@ def read_mars(root, check_files=True):
                 f"root, or pass check_files=False to read the index alone. Received: root={str(root)!r}"
             )
         tracklets[split] = tuple(kept)
-    queries = _query_rows(info / "query_IDX.mat", len(tracklets["test"]) + sum(i.startswith("test/") for i in empty))
+    path = info / "query_IDX.mat"
+    queries = query_rows(read_matrix(path), len(published), path, table.name)
     new_row = {row: new for new, row in enumerate(rows_kept["test"])}
-    return ReidDataset(
-        name="MARS" if len(tracklets["test"]) > 12_000 else root.name,
+    dataset = ReidDataset(
+        name=root.name,
         train=tracklets["train"],
         test=tracklets["test"],
         query_rows=tuple(new_row[row] for row in queries if row in new_row),
         missing=tuple(missing),
         empty=tuple(empty),
     )
+    return compared(dataset, "MARS", PUBLISHED)
 
 
-def _read_names(info, name):
-    plain, packed = info / name, info / f"{name}.xz"
-    for path, opened in ((plain, open), (packed, lzma.open)):
-        if path.is_file():
-            try:
-                with opened(path, "rt", encoding="ascii") as lines:
-                    return lines.read().split()
-            except _UNREADABLE as error:
-                raise _damaged(path, error) from error
-    raise FileNotFoundError(
-        f"{name} (or {name}.xz) is missing beside the other index files. Received: info={str(info)!r}"
-    )
-
-
-def _read_matrix(path):
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path.name} is missing beside the other index files. Received: info={str(path.parent)!r}"
-        )
-    try:
-        matrices = [value for key, value in scipy.io.loadmat(path).items() if not key.startswith("__")]
-    except _UNREADABLE as error:
-        raise _damaged(path, error) from error
-    if len(matrices) != 1 or not isinstance(matrices[0], np.ndarray) or matrices[0].dtype.kind not in "iuf":
-        raise ValueError(f"{path.name} must hold exactly one matrix of numbers. Received: path={str(path)!r}")
-    return matrices[0].astype(np.int64)
-
-
-def _damaged(path, error):
-    return ValueError(
-        f"{path.name} is damaged or of another format ({type(error).__name__}: {error}); fetch the published file "
-        f"anew. Received: path={str(path)!r}"
-    )
-
-
-def _tracklets(folder, split, names, tracks):
-    if tracks.shape[1] != 4:
-        raise ValueError(
-            f"tracks_{split}_info.mat must have the columns start, end, person, camera. Received: shape={tracks.shape}"
-        )
+def _tracklets(folder, split, names, table):
+    tracks = read_matrix(table)
+    check_columns(tracks, table)
     published, seen = [], {}
     for row, (start, end, person, camera) in enumerate(tracks.tolist(), start=1):
-        where = f"row {row} of tracks_{split}_info.mat"
+        where = f"row {row} of {table.name}"
         if not 1 <= start <= end <= len(names):
             raise ValueError(
-                f"{where} points outside {split}_name.txt, which has {len(names)} names. Received: "
+                f"{where} points outside {split}_name.txt, which has {len(names)} names; {MEND}. Received: "
                 f"(start, end)={(start, end)}"
             )
         if person < JUNK:
-            raise ValueError(f"{where} has an impossible person: -1, 0 or more is meant. Received: person={person}")
+            raise ValueError(
+                f"{where} has an impossible person: -1, 0 or more is meant; {MEND}. Received: person={person}"
+            )
         prefix = f"{_person_prefix(person)}C{camera}"
         frames = names[start - 1 : end]
         strange = [name for name in frames if not name.startswith(prefix)]
         if strange:
             raise ValueError(
                 f"{where} says person {person} in camera {camera}, so names must begin with {prefix!r}: the index and "
-                f"{split}_name.txt are of different versions. Received: name={strange[0]!r}"
+                f"{split}_name.txt are of different versions; {MEND}. Received: name={strange[0]!r}"
             )
         # Sub-sets may cut one published track into several.
         track = f"{split}/{frames[0].split('F')[0]}"
@@ -161,34 +133,3 @@ def _tracklets(folder, split, names, tracks):
 
 def _person_prefix(person):
     return "00-1" if person == JUNK else f"{person:04d}"
-
-
-def _missing_files(root, split, tracklets):
-    folders = {}
-    lost = set()
-    for tracklet in tracklets:
-        for path in tracklet.frames:
-            folder, name = path.rsplit("/", 1)
-            if folder not in folders:
-                folders[folder] = _listing(folder)
-            if name not in folders[folder]:
-                lost.add(path)
-    return lost
-
-
-def _listing(folder):
-    if not os.path.isdir(folder):
-        return frozenset()
-    with os.scandir(folder) as entries:
-        return frozenset(entry.name for entry in entries)
-
-
-def _query_rows(path, count):
-    rows = _read_matrix(path).ravel() - 1
-    outside = rows[(rows < 0) | (rows >= count)]
-    if outside.size:
-        raise ValueError(
-            f"query_IDX.mat must hold rows of tracks_test_info.mat, 1 to {count}. "
-            f"Received: query_IDX={(outside + 1)[:5].tolist()}"
-        )
-    return rows.tolist()

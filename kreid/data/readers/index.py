@@ -1,0 +1,182 @@
+"""Index files as benchmarks publish them: lists of names, MATLAB matrices, JSON; and what can be wrong with them."""
+
+import json
+import lzma
+import zlib
+
+import numpy as np
+import scipy.io
+
+MEND = "fetch the published file anew"
+
+# What scipy, h5py, lzma and json raise for files that are cut or no such files at all.
+_UNREADABLE = (
+    *(OSError, EOFError, ValueError, TypeError, IndexError, KeyError, RuntimeError, NotImplementedError),
+    *(lzma.LZMAError, zlib.error, scipy.io.matlab.MatReadError),
+)
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+# MATLAB puts its own header before the HDF5 file.
+_HDF5_STARTS = (0, 512)
+
+
+def find_file(folder, *names):
+    """The first of some files that is in a folder.
+
+    Args:
+        folder: `pathlib.Path`.
+        *names: of the file, in the order of preference.
+
+    Returns:
+        Its path.
+
+    Raises:
+        FileNotFoundError: if none is there.
+    """
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(
+        f"{' (or '.join(names)}{')' * (len(names) - 1)} is missing beside the other index files. "
+        f"Received: info={str(folder)!r}"
+    )
+
+
+def read_lines(path):
+    """Reads the lines of a list of names, which may be packed as `.xz`; empty lines are passed over.
+
+    Args:
+        path: `pathlib.Path`.
+
+    Returns:
+        A list of str.
+
+    Raises:
+        ValueError: if the file cannot be read.
+    """
+    try:
+        with (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="ascii") as lines:
+            return [line.strip() for line in lines if line.strip()]
+    except _UNREADABLE as error:
+        raise _damaged(path, error) from error
+
+
+def read_json(path):
+    """Reads a JSON file.
+
+    Args:
+        path: `pathlib.Path`.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        ValueError: if the file cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except _UNREADABLE as error:
+        raise _damaged(path, error) from error
+
+
+def read_matrices(path):
+    """Reads the matrices of whole numbers in a MATLAB file, of version 7.3 (which is HDF5) or an earlier one.
+
+    Args:
+        path: `pathlib.Path`.
+
+    Returns:
+        A dict from the variable's name to an int64 array, shaped as in MATLAB.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file cannot be read, or holds something else than whole numbers.
+    """
+    find_file(path.parent, path.name)
+    try:
+        found = _read_hdf5(path) if _is_hdf5(path) else scipy.io.loadmat(path)
+    except _UNREADABLE as error:
+        raise _damaged(path, error) from error
+    matrices = {}
+    for name, values in found.items():
+        if name.startswith(("__", "#")):
+            continue
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf" or values.ndim != 2:
+            raise ValueError(f"{path.name} must hold matrices of numbers; {MEND}. Received: path={str(path)!r}")
+        broken = np.argwhere(values != np.round(values))
+        if broken.size:
+            row, column = broken[0]
+            raise ValueError(
+                f"Row {row + 1} of {name} in {path.name} must hold whole numbers; {MEND}. "
+                f"Received: {name}={values[row, column]}"
+            )
+        matrices[name] = values.astype(np.int64)
+    return matrices
+
+
+def read_matrix(path):
+    """Reads the only matrix of a MATLAB file; see `read_matrices`."""
+    matrices = read_matrices(path)
+    if len(matrices) != 1:
+        raise ValueError(
+            f"{path.name} must hold exactly one matrix of numbers; {MEND}. Received: path={str(path)!r}, with "
+            f"{', '.join(matrices) or 'none'}"
+        )
+    return next(iter(matrices.values()))
+
+
+def check_columns(tracks, path):
+    """Refuses a table of tracklets that has not the four columns start, end, person, camera."""
+    if tracks.ndim != 2 or tracks.shape[1] != 4:
+        raise ValueError(
+            f"{path.name} must have the columns start, end, person, camera; {MEND}. Received: shape={tracks.shape}"
+        )
+
+
+def query_rows(numbers, count, path, table):
+    """Turns a benchmark's list of queries, which counts from 1, into rows.
+
+    Args:
+        numbers: int array.
+        count: rows of the table.
+        path: `pathlib.Path` of the list.
+        table: name of the table.
+
+    Returns:
+        A list of rows, from 0.
+
+    Raises:
+        ValueError: naming the first entry outside the table, or there twice.
+    """
+    numbers = numbers.ravel()
+    outside = (numbers < 1) | (numbers > count)
+    repeated = np.ones(len(numbers), bool)
+    repeated[np.unique(numbers, return_index=True)[1]] = False
+    for wrong, what in (
+        (outside, f"must be a row of {table}, 1 to {count}"),
+        (repeated, f"names a row of {table} twice"),
+    ):
+        if wrong.any():
+            place = int(np.flatnonzero(wrong)[0])
+            raise ValueError(f"Query {place + 1} of {path.name} {what}; {MEND}. Received: query={numbers[place]}")
+    return (numbers - 1).tolist()
+
+
+def _is_hdf5(path):
+    with path.open("rb") as file:
+        start = file.read(_HDF5_STARTS[-1] + len(_HDF5))
+    return any(start[place:].startswith(_HDF5) for place in _HDF5_STARTS)
+
+
+def _read_hdf5(path):
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        # Stored column by column, so that HDF5 sees the transpose. Groups, such as MATLAB's references, are no numbers.
+        return {name: value[()].T if isinstance(value, h5py.Dataset) else value for name, value in file.items()}
+
+
+def _damaged(path, error):
+    return ValueError(
+        f"{path.name} is damaged or of another format ({type(error).__name__}: {error}); {MEND}. "
+        f"Received: path={str(path)!r}"
+    )
