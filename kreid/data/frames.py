@@ -38,7 +38,6 @@ def decode_frame(contents, image_size):
     >>> tuple(decode_frame(white, (128, 64)).shape)
     (128, 64, 3)
     """
-    height, width = image_size
     # A PNG shorter than its header goes the JPEG way, which refuses it.
     has_magic = tf.equal(tf.strings.substr(contents, 0, len(_PNG_MAGIC)), _PNG_MAGIC)
     is_png = has_magic & (tf.strings.length(contents) >= _PNG_HEADER)
@@ -50,9 +49,28 @@ def decode_frame(contents, image_size):
     with tf.control_dependencies([allowed] if allowed is not None else []):
         # The kernel of `decode_jpeg` reads PNG as well, and has a static rank.
         image = tf.io.decode_jpeg(contents, channels=3)
-    # A file of the size asked for is left as it is: bilinear resizing would only copy it through float32.
+    return fit_frame(image, image_size)
+
+
+def fit_frame(image, image_size):
+    """Resizes an image (bilinear, rounded), as `decode_frame` does with what it decoded.
+
+    Args:
+        image: `uint8` `(any height, any width, 3)`.
+        image_size: `(height, width)` of the result.
+
+    Returns:
+        `uint8`, `(height, width, 3)`.
+
+    Example:
+
+    >>> tuple(fit_frame(np.zeros((32, 16, 3), "uint8"), (128, 64)).shape)
+    (128, 64, 3)
+    """
+    height, width = image_size
+    # An image of the size asked for is left as it is: bilinear resizing would only copy it through float32.
     image = tf.cond(
-        tf.reduce_all(size == (height, width)),
+        tf.reduce_all(tf.shape(image)[:2] == (height, width)),
         lambda: image,
         lambda: tf.cast(tf.round(tf.image.resize(image, (height, width), method="bilinear")), tf.uint8),
     )

@@ -1,0 +1,188 @@
+"""Which boxes of which frames become tracklets."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+from kreid.data.clips import evenly
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackLimits:
+    """What is cut out of a video. The limits hold in the order given here.
+
+    Args:
+        min_confidence: a box of less is left out; `None` takes all. Some trackers write -1 for none. In the
+            benchmark's ground truth the confidence is a flag, and 1 leaves out what is not to be counted.
+        stride: of the video's frames, the first, and from there every `stride`-th, is cut; all for 1.
+        min_inside: share of a box's area that must lie inside the picture. What lies outside is cut off.
+        min_size: `(height, width)` in pixels that must remain of a box.
+        min_length: a track with fewer frames, those left by all the above, makes no tracklet.
+        max_length: a longer track is thinned to this many frames, evenly spread; `None` keeps all.
+
+    Raises:
+        ValueError: for a limit out of its range.
+
+    Example:
+
+    >>> TrackLimits(min_confidence=0.5, stride=5)
+    TrackLimits(min_confidence=0.5, stride=5, min_inside=0.5, min_size=(32, 16), min_length=8, max_length=None)
+    """
+
+    min_confidence: float | None = None
+    stride: int = 1
+    min_inside: float = 0.5
+    min_size: tuple[int, int] = (32, 16)
+    min_length: int = 8
+    max_length: int | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "min_size", tuple(self.min_size))
+        if self.min_confidence is not None and not np.isfinite(self.min_confidence):
+            raise ValueError(
+                f"`min_confidence` must be a finite number. Received: min_confidence={self.min_confidence!r}"
+            )
+        for name in ("stride", "min_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1. Received: {name}={getattr(self, name)!r}")
+        if not 0 <= self.min_inside <= 1:
+            raise ValueError(f"`min_inside` is a share, from 0 to 1. Received: min_inside={self.min_inside!r}")
+        if len(self.min_size) != 2 or min(self.min_size) < 1:
+            raise ValueError(f"`min_size` is (height, width), both at least 1. Received: min_size={self.min_size!r}")
+        if self.max_length is not None and self.max_length < self.min_length:
+            raise ValueError(
+                f"`max_length` must be at least `min_length`, {self.min_length}. "
+                f"Received: max_length={self.max_length!r}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cuts:
+    """The boxes to be cut out of a video, by frame.
+
+    Args:
+        ids: the tracker's ids of the tracklets, ascending.
+        frames: int `(boxes,)`, ascending.
+        owners: int `(boxes,)`, rows of `ids`.
+        corners: int `(boxes, 4)`: top, bottom, left and right, within the picture.
+        dropped: how many boxes each limit left out, in words, those of no box left out.
+        last_frame: the last frame with any box, cut or not.
+        source: of the tracks, for messages.
+    """
+
+    ids: np.ndarray
+    frames: np.ndarray
+    owners: np.ndarray
+    corners: np.ndarray
+    dropped: dict[str, int]
+    last_frame: int
+    source: str
+
+    @property
+    def last_frames(self):
+        """The last frame of each tracklet, int `(tracklets,)`."""
+        _, from_the_end = np.unique(self.owners[::-1], return_index=True)
+        return self.frames[::-1][from_the_end]
+
+    def thinned(self, positions):
+        """Keeps of each tracklet the frames that `positions` gives for its length.
+
+        Args:
+            positions: function from a length to ascending positions.
+
+        Returns:
+            A `Cuts`.
+        """
+        order = np.argsort(self.owners, kind="stable")
+        starts = np.searchsorted(self.owners[order], np.arange(len(self.ids) + 1))
+        pairs = itertools.pairwise(starts)
+        kept = np.sort(np.concatenate([order[start + positions(int(end - start))] for start, end in pairs]))
+        return dataclasses.replace(self, frames=self.frames[kept], owners=self.owners[kept], corners=self.corners[kept])
+
+    @property
+    def most_at_once(self):
+        """Most frames held at any time if each tracklet's are kept until its last has come."""
+        count = len(self.owners)
+        _, from_the_end = np.unique(self.owners[::-1], return_index=True)
+        freed = np.zeros(count, np.int64)
+        freed[count - 1 - from_the_end] = np.bincount(self.owners)
+        return int((np.arange(1, count + 1) - np.cumsum(freed) + freed).max())
+
+
+def plan_cuts(tracks, size, limits):
+    """Applies limits to a tracker's boxes.
+
+    Edges are rounded to whole pixels.
+
+    Args:
+        tracks: a `Tracks`.
+        size: `(height, width)` of the picture.
+        limits: a `TrackLimits`.
+
+    Returns:
+        A `Cuts`.
+
+    Raises:
+        ValueError: if no tracklet is left, or a confidence is asked for and there is none.
+    """
+    if limits.min_confidence is not None and tracks.confidences is None:
+        raise ValueError(
+            "The tracks have no confidence, which would be the seventh column: leave `min_confidence` out. "
+            f"Received: min_confidence={limits.min_confidence}, tracks={tracks.source!r}"
+        )
+    corners, inside = _clipped(tracks.boxes, size)
+    left, dropped = np.ones(len(tracks), bool), {}
+
+    def leave_out(why, refused):
+        nonlocal left
+        if (left & refused).any():
+            dropped[why] = int((left & refused).sum())
+        left = left & ~refused
+
+    if limits.min_confidence is not None:
+        leave_out(f"of confidence below {limits.min_confidence:g}", tracks.confidences < limits.min_confidence)
+    leave_out(f"outside the stride of {limits.stride}", (tracks.frames - 1) % limits.stride != 0)
+    # A whole box may lack a rounding error of its area.
+    leave_out(f"with less than {limits.min_inside:g} of their area inside", inside < limits.min_inside - 1e-9)
+    heights, widths = corners[:, 1] - corners[:, 0], corners[:, 3] - corners[:, 2]
+    smallest = limits.min_size
+    leave_out(f"smaller than {smallest[0]}x{smallest[1]}", (heights < smallest[0]) | (widths < smallest[1]))
+    _, owners = np.unique(tracks.ids, return_inverse=True)
+    lengths = np.bincount(owners, weights=left)
+    leave_out(f"in tracks of fewer than {limits.min_length} frames", lengths[owners] < limits.min_length)
+    if not left.any():
+        raise ValueError(
+            f"No tracklet is left after the limits: loosen them, or track another video. {told(dropped)}. "
+            f"Received: {len(tracks)} boxes in tracks={tracks.source!r}"
+        )
+    rows = np.flatnonzero(left)
+    rows = rows[np.lexsort((tracks.ids[rows], tracks.frames[rows]))]
+    ids, owners = np.unique(tracks.ids[rows], return_inverse=True)
+    cuts = Cuts(ids, tracks.frames[rows], owners, corners[rows], dropped, tracks.last_frame, tracks.source)
+    if limits.max_length is None:
+        return cuts
+    thinned = cuts.thinned(lambda length: evenly(length, limits.max_length))
+    over = len(cuts.frames) - len(thinned.frames)
+    if over:
+        dropped[f"thinned out of tracks of more than {limits.max_length} frames"] = over
+    return thinned
+
+
+def told(counts):
+    """Counts of boxes by reason, as text."""
+    return ", ".join(f"{count} {why}" for why, count in counts.items())
+
+
+def _clipped(boxes, size):
+    """Corners in whole pixels inside the picture, and the share of each box's area that is inside."""
+    height, width = size
+    left, top = boxes[:, 0], boxes[:, 1]
+    with np.errstate(over="ignore"):
+        right, bottom = left + boxes[:, 2], top + boxes[:, 3]
+    across = np.clip(right, 0, width) - np.clip(left, 0, width)
+    down = np.clip(bottom, 0, height) - np.clip(top, 0, height)
+    inside = across / boxes[:, 2] * (down / boxes[:, 3])
+    edges = np.stack([np.clip(top, 0, height), np.clip(bottom, 0, height)], axis=1)
+    sides = np.stack([np.clip(left, 0, width), np.clip(right, 0, width)], axis=1)
+    return np.floor(np.concatenate([edges, sides], axis=1) + 0.5).astype(np.int64), inside
