@@ -40,6 +40,8 @@ _HOMES = {
     "Augmentation": "augment",
     "FrameCache": "cache",
     "DamageLog": "damage",
+    "DataReport": "check",
+    "check_dataset": "check",
     "TrainingPipeline": "pipeline",
     "EvaluationPipeline": "pipeline",
 }

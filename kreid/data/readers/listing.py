@@ -23,8 +23,15 @@ def image_files(folder):
 def subfolders(folder):
     """Lists the folders in a folder in natural order, hidden ones left out, as paths."""
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+        names = [entry.name for entry in entries if not entry.name.startswith(".") and _is_folder(entry)]
     return [folder / name for name in sorted(names, key=natural)]
+
+
+def _is_folder(entry):
+    try:
+        return entry.is_dir()
+    except OSError:  # A link that leads in a circle.
+        return False
 
 
 def natural(name):

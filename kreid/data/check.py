@@ -1,0 +1,383 @@
+"""Looks through a data set before hours are spent on it: `python -m kreid.data.check DIR`.
+
+Frames are decoded by what training and embedding decode with, `kreid.data.read_frames`, so the three cannot disagree on
+which are unreadable. Pillow reads the headers, for sizes and for the reasons.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import os
+import stat
+import sys
+import warnings
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from kreid.data.readers import layout_of, read_dataset
+from kreid.files import write_atomically
+from kreid.quiet import import_tensorflow
+
+_BLOCK = 256  # frames that a thread takes at once
+_LISTED = 20  # names of each kind in the text; the data has all
+_ENDINGS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
+_MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
+_ORIENTATION = 0x0112
+
+
+@dataclasses.dataclass(frozen=True)
+class DataReport:
+    """What `check_dataset` found. Frames go by their path below the root.
+
+    Args:
+        root: the folder.
+        layout: as `kreid.data.readers.layout_of` names it.
+        index_error: why the index could not be read, or the empty string; then nothing else is known.
+        tracklets: int, of train and test.
+        frames: int, distinct frames that the index names, missing ones included.
+        unreadable: frame to reason, for those on the disk that cannot be decoded.
+        empty_files: the unreadable ones that have no byte.
+        missing: frames that the index names and the disk lacks.
+        lost_tracklets: ids of tracklets without a readable frame.
+        sizes: `"WIDTHxHEIGHT"` to count of readable frames, the most frequent first.
+        sizes_in_tracklet: frame to its size, where it is not the one that most of its tracklet has.
+        sizes_in_set: the same, where it is not the one that most of the set has.
+        other_formats: frame to format, where it is not that of the file's ending.
+        rotated: frames whose EXIF data asks for a rotation or reflection. kreid shows them as they are stored.
+        unnamed: image files below the root that the index does not name.
+        one_camera: split to the persons that only one camera saw.
+        one_tracklet: split to the persons of only one tracklet.
+        cameras: a dict for each camera: `camera`, `persons`, `tracklets`, `frames`, `unreadable`.
+    """
+
+    root: str
+    layout: str
+    index_error: str = ""
+    tracklets: int = 0
+    frames: int = 0
+    unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
+    empty_files: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    lost_tracklets: tuple[str, ...] = ()
+    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+    sizes_in_tracklet: dict[str, str] = dataclasses.field(default_factory=dict)
+    sizes_in_set: dict[str, str] = dataclasses.field(default_factory=dict)
+    other_formats: dict[str, str] = dataclasses.field(default_factory=dict)
+    rotated: tuple[str, ...] = ()
+    unnamed: tuple[str, ...] = ()
+    one_camera: dict[str, tuple] = dataclasses.field(default_factory=dict)
+    one_tracklet: dict[str, tuple] = dataclasses.field(default_factory=dict)
+    cameras: tuple[dict, ...] = ()
+
+    @property
+    def damaged(self):
+        """Whether a frame is unreadable or missing, or the index is. All else costs no frame and is a remark."""
+        return bool(self.index_error or self.unreadable or self.missing)
+
+    def to_dict(self):
+        """Everything as plain data, for JSON."""
+        return {**dataclasses.asdict(self), "damaged": self.damaged}
+
+    def text(self):
+        """Everything as text; of long lists the first 20."""
+        lines = [f"{self.root}: laid out as {self.layout}"]
+        if self.index_error:
+            return "\n".join([*lines, f"The index cannot be read. {self.index_error}"])
+        lost = len(self.unreadable) + len(self.missing)
+        lines.append(f"{self.tracklets} tracklets, {self.frames} frames, {lost} of them damaged ({_share(lost, self)})")
+        lines += _listed("unreadable", self.unreadable)
+        lines += _listed("empty files, among the unreadable", self.empty_files)
+        lines += _listed("named by the index and not on the disk", self.missing)
+        lines += _listed("tracklets without a readable frame", self.lost_tracklets)
+        lines += _listed("on the disk and not named by the index", self.unnamed)
+        lines += _listed("format is not that of the ending", self.other_formats)
+        lines += _listed("size is not that of most of the tracklet", self.sizes_in_tracklet)
+        lines += _listed("size is not that of most of the set", self.sizes_in_set)
+        lines += _listed("EXIF asks for a rotation, which is not done", self.rotated)
+        for split, persons in self.one_camera.items():
+            lines += _row(f"persons of {split} in one camera only", persons)
+        for split, persons in self.one_tracklet.items():
+            lines += _row(f"persons of {split} with one tracklet only", persons)
+        lines += _row("frame sizes", [f"{size} ({count})" for size, count in self.sizes.items()])
+        lines.append(f"{'camera':<12}{'persons':>9}{'tracklets':>11}{'frames':>10}{'unreadable':>12}")
+        for row in self.cameras:
+            counts = f"{row['persons']:>9}{row['tracklets']:>11}{row['frames']:>10}{row['unreadable']:>12}"
+            lines.append(f"{row['camera']!s:<12}{counts}")
+        return "\n".join(lines)
+
+
+def check_dataset(root, *, workers=None, progress=True):
+    """Looks at every frame of a data set, and at how files and index agree.
+
+    Nothing is changed. A frame counts as unreadable exactly where training and embedding leave it out.
+
+    Args:
+        root: folder of a data set in any layout that `kreid.data.readers.read_dataset` knows.
+        workers: int, threads; by default one for each processor.
+        progress: show a progress bar.
+
+    Returns:
+        A `DataReport`.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if no layout fits.
+    """
+    root = Path(root).absolute()
+    layout = layout_of(root)
+    try:
+        dataset = read_dataset(root)
+    except (OSError, ValueError) as error:
+        return DataReport(str(root), layout, index_error=str(error))
+    tracklets = dataset.train + dataset.test
+    paths = list(dict.fromkeys(path for tracklet in tracklets for path in tracklet.frames))
+    looked = _look_through(paths, workers or os.cpu_count() or 1, progress)
+    name = functools.partial(_below, f"{root}/")
+    named = set(paths)
+    by_split = {"train": dataset.train, "test": dataset.test}
+    return DataReport(
+        root=str(root),
+        layout=layout,
+        tracklets=len(tracklets),
+        frames=len(paths) + len(dataset.missing),
+        unreadable={name(path): why for path, why in looked.unreadable.items()},
+        empty_files=tuple(map(name, looked.empty)),
+        missing=dataset.missing,
+        lost_tracklets=dataset.empty
+        + tuple(track.id for track in tracklets if all(path in looked.unreadable for path in track.frames)),
+        sizes={_size_text(size): count for size, count in Counter(looked.sizes.values()).most_common()},
+        sizes_in_tracklet=_unlike_most((track.frames for track in tracklets), looked.sizes, name),
+        sizes_in_set=_unlike_most([paths], looked.sizes, name),
+        other_formats={name(path): kind for path, kind in looked.other_formats.items()},
+        rotated=tuple(map(name, looked.rotated)),
+        unnamed=tuple(name(path) for path in _images_on_disk(str(root), named) if path not in named),
+        one_camera=_alone(by_split, lambda tracklet: tracklet.camera, dataset.person_names),
+        one_tracklet=_alone(by_split, lambda tracklet: tracklet.id, dataset.person_names),
+        cameras=_by_camera(tracklets, looked.unreadable, dataset.camera_names),
+    )
+
+
+class _Looked(NamedTuple):
+    """What the frames themselves say, by path, in the order of the index."""
+
+    unreadable: dict[str, str]
+    empty: list[str]
+    sizes: dict[str, tuple[int, int]]
+    other_formats: dict[str, str]
+    rotated: list[str]
+
+
+class _Header(NamedTuple):
+    """What a file says before it is decoded: why it cannot be an image, or what it is."""
+
+    problem: str = ""
+    kind: str = ""
+    size: tuple[int, int] | None = None
+    rotated: bool = False
+
+
+def _look_through(paths, workers, progress):
+    looked = _Looked({}, [], {}, {}, [])
+    blocks = [paths[start : start + _BLOCK] for start in range(0, len(paths), _BLOCK)]
+    pool = ThreadPoolExecutor(workers)
+    # An image of too many pixels is reported, by name; Pillow need not warn.
+    with (
+        warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+        tqdm(total=len(paths), desc="checking", unit=" frames", disable=not progress) as bar,
+    ):
+        try:
+            for block, (headers, readable) in zip(blocks, pool.map(_look_at, blocks), strict=True):
+                for path, header, good in zip(block, headers, readable, strict=True):
+                    _note(looked, path, header, good)
+                bar.update(len(block))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return looked
+
+
+def _look_at(paths):
+    readable = np.zeros(len(paths), bool)
+    readable[_decoder()([os.fsencode(path) for path in paths]).numpy()] = True
+    return [_header(path) for path in paths], readable.tolist()
+
+
+@functools.cache
+def _decoder():
+    import tensorflow as tf
+
+    from kreid.data.frames import read_frames
+
+    # Of the smallest size: whether it can be decoded is all that is asked.
+    return tf.function(lambda paths: read_frames(paths, (1, 1))[1], input_signature=[tf.TensorSpec([None], tf.string)])
+
+
+def _note(looked, path, header, readable):
+    if not readable:
+        looked.unreadable[path] = _reason(header)
+        if header.problem == "empty file":
+            looked.empty.append(path)
+    elif header.size is not None:
+        looked.sizes[path] = header.size
+    if header.kind and header.kind != _ENDINGS.get(os.path.splitext(path)[1].lower(), header.kind):
+        looked.other_formats[path] = header.kind
+    if readable and header.rotated:
+        looked.rotated.append(path)
+
+
+def _header(path):
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            return _Header("not a file")
+        if not status.st_size:
+            return _Header("empty file")
+        with open(path, "rb") as file:
+            first = file.read(8)
+    except OSError as error:
+        return _Header(error.strerror.lower())
+    kind = next((kind for magic, kind in _MAGIC.items() if first.startswith(magic)), "")
+    try:
+        with Image.open(path) as image:
+            # Asked for only where it is there: Pillow would decode a whole PNG to look for it.
+            rotated = "exif" in image.info and image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+            return _Header("", kind or image.format, image.size, rotated)
+    except Image.DecompressionBombError:
+        return _Header("too many pixels", kind)
+    except Exception:  # Whatever Pillow meets in bytes that are no image, or in broken EXIF data.
+        return _Header("" if kind else "not an image", kind)
+
+
+def _reason(header):
+    from kreid.data.frames import MAX_PIXELS
+
+    if header.problem:
+        return header.problem
+    if header.kind not in _MAGIC.values():
+        return f"{header.kind}, and only JPEG and PNG are read"
+    if header.size is not None and header.size[0] * header.size[1] > MAX_PIXELS:
+        return "too many pixels"
+    return f"{header.kind} data cut or corrupt"
+
+
+def _unlike_most(groups, sizes, name):
+    """Frames of another size than more than half of their group has."""
+    unlike = {}
+    for paths in groups:
+        own = {path: sizes[path] for path in paths if path in sizes}
+        if len(set(own.values())) > 1:
+            usual, count = Counter(own.values()).most_common(1)[0]
+            if 2 * count > len(own):
+                unlike |= {name(path): _size_text(size) for path, size in own.items() if size != usual}
+    return unlike
+
+
+def _images_on_disk(root, named):
+    folders = {os.path.dirname(path) for path in named}
+    folders |= {str(parent) for folder in folders for parent in Path(folder).parents}
+    found = []
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        # A linked folder is gone into where the index does so too; others may lead anywhere, or in a circle.
+        subfolders[:] = [
+            name
+            for name in sorted(subfolders)
+            if name[0] != "." and (f"{folder}/{name}" in folders or not os.path.islink(f"{folder}/{name}"))
+        ]
+        found += [
+            f"{folder}/{name}" for name in sorted(files) if name.lower().endswith(tuple(_ENDINGS)) and name[0] != "."
+        ]
+    return found
+
+
+def _alone(by_split, what, names):
+    """The persons of each split of whom there is one thing only: one camera, one tracklet."""
+    alone = {}
+    for split, tracklets in by_split.items():
+        seen = {}
+        for tracklet in tracklets:
+            if tracklet.person > 0:
+                seen.setdefault(tracklet.person, set()).add(what(tracklet))
+        alone[split] = tuple(names.get(person, person) for person in sorted(seen) if len(seen[person]) == 1)
+    return alone
+
+
+def _by_camera(tracklets, unreadable, names):
+    rows = []
+    for camera in sorted({tracklet.camera for tracklet in tracklets}):
+        own = [tracklet for tracklet in tracklets if tracklet.camera == camera]
+        rows.append(
+            {
+                "camera": names.get(camera, camera),
+                "persons": len({tracklet.person for tracklet in own if tracklet.person > 0}),
+                "tracklets": len(own),
+                "frames": sum(len(tracklet) for tracklet in own),
+                "unreadable": sum(path in unreadable for tracklet in own for path in tracklet.frames),
+            }
+        )
+    return tuple(rows)
+
+
+def _below(root, path):
+    return path.removeprefix(root)
+
+
+def _size_text(size):
+    return f"{size[0]}x{size[1]}"
+
+
+def _share(count, report):
+    return f"{count / max(report.frames, 1):.1%}"
+
+
+def _listed(title, names):
+    if not names:
+        return []
+    reasons = names if isinstance(names, dict) else dict.fromkeys(names, "")
+    lines = [f"  {name}{f': {reason}' if reason else ''}" for name, reason in list(reasons.items())[:_LISTED]]
+    more = [f"  and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
+    return [f"{title}: {len(names)}", *lines, *more]
+
+
+def _row(title, values):
+    if not values:
+        return []
+    more = f" and {len(values) - _LISTED} more" if len(values) > _LISTED else ""
+    return [f"{title}: {len(values)}: {', '.join(map(str, values[:_LISTED]))}{more}"]
+
+
+def main(arguments=None):
+    """Parses the command line, checks, prints; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        "python -m kreid.data.check",
+        description="Looks through a data set for damage. Exit status: 0 nothing damaged, 1 something is, 2 bad usage.",
+    )
+    parser.add_argument("root", metavar="DIR", help="folder of a data set, of any layout that kreid reads")
+    parser.add_argument("--json", metavar="FILE", help="also write everything as data")
+    parser.add_argument("--workers", type=int, help="threads (default: one for each processor)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    options = parser.parse_args(arguments)
+    if options.workers is not None and options.workers < 1:
+        parser.exit(2, f"Give at least one worker. Received: workers={options.workers}\n")
+    if options.json and not Path(options.json).absolute().parent.is_dir():
+        parser.exit(2, f"The folder to write into is not there. Received: json={options.json!r}\n")
+    import_tensorflow()
+    try:
+        report = check_dataset(options.root, workers=options.workers, progress=not options.quiet)
+    except OSError as error:
+        parser.exit(2, f"{error}\n")
+    if options.json:
+        write_atomically(options.json, json.dumps(report.to_dict(), indent=2) + "\n")
+    # File names may hold bytes that are no text.
+    sys.stdout.reconfigure(errors="backslashreplace")
+    print(report.text())
+    return int(report.damaged)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kreid.data.check import check_dataset, main
+from kreid.data.readers import read_mars
+from kreid.data.synthetic import render_mars
+
+SIZE = (32, 16)
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory):
+    settings = {"tracklets_per_camera": (1, 2), "frames_per_tracklet": (3, 5), "image_size": SIZE}
+    root = tmp_path_factory.mktemp("data") / "mars"
+    return render_mars(root, train_persons=3, test_persons=3, distractors=2, junk=2, progress=False, **settings)
+
+
+@pytest.fixture
+def root(rendered, tmp_path):
+    """A copy of the set to damage; the files themselves are shared until they are written anew."""
+    copy = tmp_path / "mars"
+    for path in sorted(rendered.rglob("*")):
+        target = copy / path.relative_to(rendered)
+        if path.is_dir():
+            target.mkdir(parents=True)
+        else:
+            target.write_bytes(path.read_bytes())
+    return copy
+
+
+def check(root):
+    return check_dataset(root, workers=2, progress=False)
+
+
+def below(root, *paths):
+    return [str(Path(path).relative_to(root)) for path in paths]
+
+
+def test_an_undamaged_set(rendered):
+    dataset = read_mars(rendered)
+    everything = dataset.train + dataset.test
+    report = check(rendered)
+    assert not report.damaged
+    assert report.layout == "mars"
+    assert (report.tracklets, report.frames) == (len(everything), sum(map(len, everything)))
+    assert report.sizes == {"16x32": report.frames}
+    kinds = "unreadable empty_files missing lost_tracklets sizes_in_tracklet sizes_in_set other_formats rotated unnamed"
+    assert not any(getattr(report, kind) for kind in kinds.split())
+    assert report.one_camera == {"train": (), "test": ()}, "every rendered person is seen by two cameras"
+    for row in report.cameras:
+        own = [tracklet for tracklet in everything if tracklet.camera == row["camera"]]
+        assert row == {
+            "camera": own[0].camera,
+            "persons": len({tracklet.person for tracklet in own} - {0, -1}),
+            "tracklets": len(own),
+            "frames": sum(map(len, own)),
+            "unreadable": 0,
+        }
+    assert sum(row["tracklets"] for row in report.cameras) == report.tracklets
+    assert f"{len(everything)} tracklets, {report.frames} frames, 0 of them damaged (0.0%)" in report.text()
+
+
+def test_each_finding_is_named_once_and_in_its_place(root):
+    dataset = read_mars(root)
+    first, second, third = dataset.train[:3]
+    Path(first.frames[0]).write_bytes(b"")
+    Path(first.frames[1]).write_bytes(Path(first.frames[1]).read_bytes()[:-50])
+    os.unlink(second.frames[0])
+    for path in third.frames:
+        Path(path).write_bytes(b"<html>not found</html>")
+    junk, test = dataset.test[0], dataset.test[-1]
+    Image.new("RGB", (20, 40)).save(test.frames[0])
+    Image.new("RGB", SIZE[::-1]).save(test.frames[1], "GIF")
+    Image.new("RGB", SIZE[::-1]).save(junk.frames[0], "PNG")
+    extra = root / "bbox_train" / "0001" / "0001C1T0099F001.jpg"
+    Image.new("RGB", SIZE[::-1]).save(extra)
+    (root / "bbox_train" / ".hidden.jpg").write_bytes(b"")
+    (root / "notes.txt").write_text("no image")
+
+    report = check(root)
+    assert report.damaged
+    why = dict(zip(below(root, *first.frames[:2]), ("empty file", "JPEG data cut or corrupt"), strict=True))
+    why |= dict.fromkeys(below(root, *third.frames), "not an image")
+    why |= {below(root, test.frames[1])[0]: "GIF, and only JPEG and PNG are read"}
+    assert report.unreadable == why
+    assert list(report.empty_files) == below(root, first.frames[0])
+    assert list(report.missing) == below(root, second.frames[0])
+    assert report.lost_tracklets == (third.id,)
+    assert report.other_formats == {below(root, junk.frames[0])[0]: "PNG", below(root, test.frames[1])[0]: "GIF"}
+    assert report.sizes_in_set == {below(root, test.frames[0])[0]: "20x40"}
+    assert list(report.unnamed) == below(root, extra)
+    assert report.sizes == {"16x32": report.frames - len(why) - 2, "20x40": 1}
+    unreadable = {row["camera"]: row["unreadable"] for row in report.cameras}
+    expected = dict.fromkeys(unreadable, 0)
+    for camera, count in ((first.camera, 2), (third.camera, len(third)), (test.camera, 1)):
+        expected[camera] += count
+    assert unreadable == expected
+
+    text = report.text()
+    assert f"unreadable: {len(why)}\n  {below(root, first.frames[0])[0]}: empty file\n" in text
+    assert f"named by the index and not on the disk: 1\n  {report.missing[0]}\n" in text
+    assert f"on the disk and not named by the index: 1\n  {report.unnamed[0]}\n" in text
+    assert "frame sizes: 2: 16x32 (" in text
+
+
+def write(folder, *sizes):
+    folder.mkdir(parents=True)
+    for number, size in enumerate(sizes):
+        Image.fromarray(np.zeros((*size, 3), np.uint8)).save(folder / f"{number}.png")
+
+
+def test_persons_and_sizes_that_stand_out(tmp_path):
+    for person, cameras in {"ada": "ab", "bo": "a", "cy": "ba"}.items():
+        for camera in cameras:
+            write(tmp_path / "train" / person / camera, (8, 4), (8, 4), (8, 4))
+    write(tmp_path / "train" / "bo" / "b" / "1", (9, 4), (9, 4), (8, 4))
+    write(tmp_path / "train" / "bo" / "b" / "2", (8, 4), (7, 4))
+    write(tmp_path / "train" / "di" / "a" / "1", (8, 4))
+    write(tmp_path / "train" / "di" / "a" / "2", (8, 4))
+    write(tmp_path / "query" / "eve" / "a", (8, 4))
+    write(tmp_path / "query" / "junk" / "a", (8, 4))
+    report = check(tmp_path)
+    assert report.layout == "folder"
+    assert report.one_camera == {"train": ("di",), "test": ("eve",)}
+    assert report.one_tracklet == {"train": (), "test": ("eve",)}
+    assert [row["camera"] for row in report.cameras] == ["a", "b"]
+    # Where half a tracklet has one size and half another, neither is that of most.
+    assert report.sizes_in_tracklet == {"train/bo/b/1/2.png": "4x8"}
+    assert report.sizes_in_set == dict.fromkeys(("train/bo/b/1/0.png", "train/bo/b/1/1.png"), "4x9") | {
+        "train/bo/b/2/1.png": "4x7"
+    }
+    assert not report.damaged
+    assert "persons of train in one camera only: 1: di" in report.text()
+
+
+def test_long_lists_are_cut_in_the_text_alone(tmp_path):
+    write(tmp_path / "train" / "ada" / "a", *[(8, 4)] * 30)
+    for path in (tmp_path / "train" / "ada" / "a").iterdir():
+        path.write_bytes(b"")
+    report = check(tmp_path)
+    assert len(report.unreadable) == len(report.empty_files) == 30
+    lines = report.text().splitlines()
+    assert lines.count("  and 10 more") == 2
+    assert sum(line.endswith(": empty file") for line in lines) == 20
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_the_command_says_by_its_status_whether_something_is_damaged(root, tmp_path, capsys, damaged):
+    if damaged:
+        Path(read_mars(root).train[0].frames[0]).write_bytes(b"")
+    file = tmp_path / "report.json"
+    assert main([str(root), "--json", str(file), "--workers", "1", "--quiet"]) == int(damaged)
+    report = check(root)
+    assert capsys.readouterr().out == report.text() + "\n"
+    written = json.loads(file.read_text())
+    assert written == json.loads(json.dumps(report.to_dict()))
+    assert written["damaged"] is damaged
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mars", "report.json"]
+
+
+def test_a_damaged_index_is_damage(root, tmp_path, capsys):
+    path = root / "info" / "query_IDX.mat"
+    path.write_bytes(path.read_bytes()[:50])
+    file = tmp_path / "report.json"
+    assert main([str(root), "--json", str(file), "--quiet"]) == 1
+    assert "The index cannot be read. query_IDX.mat is damaged" in capsys.readouterr().out
+    written = json.loads(file.read_text())
+    assert written["damaged"]
+    assert written["index_error"].startswith("query_IDX.mat is damaged")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{}/none"], "folder is not there. Received: root='{}/none'"),
+        (["{}/empty"], "Received: root='{}/empty'"),
+        (["{}/empty", "--json", "{}/none/report.json"], "folder to write into is not there. Received: json="),
+        (["{}/empty", "--workers", "0"], "at least one worker. Received: workers=0"),
+        ([], "the following arguments are required: DIR"),
+    ],
+)
+def test_bad_usage_is_one_sentence(tmp_path, capsys, arguments, message):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SystemExit) as stopped:
+        main([argument.format(tmp_path) for argument in arguments])
+    assert stopped.value.code == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert message.format(tmp_path) in error
+    assert not arguments or len(error.splitlines()) == 1
+
+
+def test_the_command_with_a_progress_bar(root):
+    damaged = Path(read_mars(root).train[0].frames[0])
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    ran = subprocess.run([sys.executable, "-m", "kreid.data.check", str(root)], capture_output=True, text=True)
+    assert ran.returncode == 1
+    report = check(root)
+    assert ran.stdout == report.text() + "\n"
+    assert f"{report.frames}/{report.frames}" in ran.stderr, "the bar counts frames"
+    assert "Warning" not in ran.stderr
