@@ -293,6 +293,8 @@ def test_no_video(tmp_path, tracks):
     text = write_tracks(tmp_path / "hall.mp4", ["1,1,0,0,10,20"] * 50)
     with pytest.raises(ValueError, match=r"no video that FFmpeg can open.*Received: video='.*hall\.mp4'"):
         cut_tracklets(text, tracks, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"holds no video.*Received: video='.*tracks\.txt'"):
+        cut_tracklets(write_tracks(tmp_path / "tracks.txt", ["1,1,0,0,10,20"] * 500), tracks, tmp_path / "out")
     with av.open(str(tmp_path / "sound.wav"), "w") as file:
         stream = file.add_stream("pcm_s16le", rate=8000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")

@@ -51,14 +51,16 @@ class Video:
                 f"again ({error.strerror}). Received: video={self.path!r}"
             ) from error
         self.decoded, self.corrupt, self.failure = 0, [], None
-        self._stream = next(iter(self._container.streams.video), None)
+        streams = self._container.streams.video
+        # FFmpeg draws text files as terminal screens: here they are the tracks in the video's place.
+        self._stream = streams[0] if streams and self._container.format.name != "tty" else None
         self._frames = self._decoded()
         self._first = next(self._frames, None)
         if self._first is None:
             self.close()
             raise ValueError(
-                "The file holds no video of which a frame can be decoded; convert it, or copy it again "
-                f"({self.failure or 'no frames'}). Received: video={self.path!r}"
+                "The file holds no video of which a frame can be decoded: give a video, or copy or convert this one "
+                f"again ({self.failure or 'no frames'}). Received: video={self.path!r}"
             )
         sides = self._first.height, self._first.width
         self.size = sides[::-1] if _quarter_turns(self._first) % 2 else sides
