@@ -10,6 +10,7 @@ import argparse
 import json
 import pathlib
 
+import experiment
 import train_mars
 
 from kreid import training
@@ -49,7 +50,7 @@ def train_rows(table, folder, options):
 
 
 def train(system, settings, run, table, options):
-    """One run of `train_mars.py`, in this process."""
+    """One run of an experiment on MARS, in this process."""
     if (run / "results.json").exists():
         return
     import keras
@@ -60,10 +61,10 @@ def train(system, settings, run, table, options):
     line += [part for overlay in table["overlays"] for part in ("--overlay", str(RECIPES / overlay))]
     line += [part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")]
     line += ["--synthetic"] if options.synthetic else ["--data", options.data] if options.data else []
-    command = training.command_line(line, train_mars.__doc__, system=system, data_dir="data/mars")
+    command = training.command_line(line, __doc__, system=system, data_dir=train_mars.MARS.folder)
     # A recipe's earlier phases would start from nothing: the image model stands in their place.
     command.phase = list(training.load_phases(system, RECIPES, "mars", command.overlay, command.set))[-1]
-    train_mars.run_experiment(command)
+    experiment.run_experiment(command, train_mars.MARS)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ PAGE, NUMBERS, EMBEDDINGS, COMPARED = "index.html", "report.json", "embeddings.n
 
 
 class FinishedRun:
-    """A run's folder, as `recipes/train_mars.py` leaves it, to be read.
+    """A run's folder, as the recipes leave it, to be read.
 
     Args:
         path: of the folder.
@@ -85,7 +85,8 @@ class FinishedRun:
         """Reads the run's data set, or another.
 
         Args:
-            data: a folder in MARS's layout, or `<split>/<person>/<camera>/<frame>`; `None` for the run's own.
+            data: a folder in a layout that `kreid.data.read_dataset` knows; `None` for the run's own. Of a data set
+                with splits it is the run's.
 
         Returns:
             A `ReidDataset` with queries.
@@ -94,7 +95,7 @@ class FinishedRun:
             FileNotFoundError: if it is not there.
             ValueError: if it has no queries, or the run was trained on images and no set is named.
         """
-        from kreid.data.readers import read_folder, read_mars
+        from kreid.data.readers import read_dataset
 
         if data is None and self.config.get("data") == "images":
             raise ValueError(
@@ -106,7 +107,7 @@ class FinishedRun:
             raise FileNotFoundError(
                 f"The data set is not there; name its folder with --data. Received: data={str(root)!r}"
             )
-        dataset = read_folder(root) if (root / "train").is_dir() else read_mars(root)
+        dataset = read_dataset(root, self.config.get("split"), self.config.get("persons"))
         if not dataset.query_rows:
             raise ValueError(f"This data set has no queries to evaluate. Received: data={str(root)!r}")
         return dataset

@@ -27,9 +27,13 @@ _HOMES = {
     "phases_to_run": "phases",
     "row_folder": "table",
     "set_precision": "recipe",
+    "check_splits": "splits",
+    "keep_splits": "splits",
+    "split_folder": "splits",
     "split_holdout": "holdout",
     "start_from": "start",
     "table_text": "table",
+    "train_and_holdout": "holdout",
 }
 
 __getattr__, __dir__, __all__ = attach(__name__, _HOMES)

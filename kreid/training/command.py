@@ -11,7 +11,7 @@ import traceback
 from kreid.quiet import import_tensorflow
 
 
-def command_line(argv, description, system, data_dir):
+def command_line(argv, description, system, data_dir, num_splits=0):
     """Parses a recipe's arguments.
 
     Args:
@@ -19,9 +19,11 @@ def command_line(argv, description, system, data_dir):
         description: the recipe's docstring.
         system: name of the default system.
         data_dir: where the data is looked for by default, for the help text.
+        num_splits: splits that the data set has, for recipes that run several.
 
     Returns:
-        A namespace of `system`, `data`, `synthetic`, `overlay`, `set`, `phase`, `run`, `quiet`.
+        A namespace of `system`, `data`, `synthetic`, `overlay`, `set`, `phase`, `run`, `quiet`, and with `num_splits`
+        also `splits`, a list of numbers from 1.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--system", default=system, help="a file in recipes/systems (default: %(default)s)")
@@ -33,6 +35,14 @@ def command_line(argv, description, system, data_dir):
     parser.add_argument("--phase", metavar="NAME", help="run this phase alone, from the setting `init`")
     parser.add_argument("--run", metavar="DIR", help="the run's folder (default: runs/SYSTEM_DATA)")
     parser.add_argument("--quiet", action="store_true", help="one line per epoch instead of a progress bar")
+    if num_splits:
+        parser.add_argument(
+            "--splits",
+            type=lambda text: _split_numbers(text, num_splits),
+            default=list(range(1, num_splits + 1)),
+            metavar="1,2,...",
+            help="run these splits (default: all); the mean is over all that are complete",
+        )
     return parser.parse_args(argv)
 
 
@@ -52,19 +62,32 @@ def use_synthetic(config, root="data/synthetic"):
     return dataclasses.replace(config, data="synthetic", data_dir=str(root))
 
 
-def require_data(config, marker, expected, recipes):
+def _split_numbers(text, count):
+    numbers = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
+    if not all(1 <= number <= count for number in numbers):
+        raise argparse.ArgumentTypeError(f"give numbers from 1 to {count}, as in 1,2,3; received {text!r}")
+    return sorted(set(numbers))
+
+
+def require_data(config, layout, expected, recipes):
     """Stops with one sentence if the data set is not there.
 
     Args:
         config: a `kreid.training.Config`.
-        marker: a folder that the data set must have.
+        layout: what the folder must hold, as `kreid.data.readers.layout_of` names it.
         expected: what is expected, for the sentence.
         recipes: the folder of the recipes, for the command.
 
     Raises:
         FileNotFoundError: naming the folder and a command that works without it.
     """
-    if not (pathlib.Path(config.data_dir) / marker).is_dir():
+    from kreid.data.readers import layout_of
+
+    try:
+        found = layout_of(config.data_dir)
+    except FileNotFoundError:
+        found = None
+    if found != layout:
         overlay = os.path.relpath(pathlib.Path(recipes) / "overlays" / "small.yaml")
         raise FileNotFoundError(
             f"{expected} is expected in {config.data_dir} (or in --data DIR) and is not there; to start without it: "

@@ -70,7 +70,8 @@ class Config:
         epochs: to train.
         precision: "auto" (bfloat16 or float16 on a GPU, by its age; float32 on a CPU) or a Keras dtype policy.
         seed: of everything drawn.
-        holdout: share of train persons kept aside for choosing, 0 for none.
+        holdout: share of train persons kept aside for choosing, 0 for none. A data set with a validation set keeps
+            nobody aside and chooses on that.
         holdout_every: epochs between evaluations on them.
         select: result and export come from the "last" checkpoint or the "best" by held-out mAP.
         false_match_rate: of different persons taken for the same; the verification threshold is fitted to it on the
@@ -81,6 +82,8 @@ class Config:
         cache: where the train frames are kept decoded: null, "memory", or a folder; see `kreid.data.FrameCache`.
         data: name of the data set.
         data_dir: its folder.
+        split: number of the split, from 1, of data sets with several; recipes set it.
+        persons: null, or which persons count, for data sets where that is chosen: 178 or 200 of PRID2011.
         image_dirs: folders of single images, see `kreid.data.readers.read_images`; trained on where `data` is "images".
         model: the system's own arguments.
 
@@ -137,6 +140,8 @@ class Config:
     cache: str | None = None
     data: str = "mars"
     data_dir: str = "data/mars"
+    split: int | None = None
+    persons: int | None = None
     image_dirs: list[str] = dataclasses.field(default_factory=list)
     model: dict = dataclasses.field(default_factory=dict)
 

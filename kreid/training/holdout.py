@@ -52,4 +52,26 @@ def split_holdout(tracklets, share, seed=0):
     first = {}
     for row, tracklet in enumerate(test):
         first.setdefault((tracklet.person, tracklet.camera), row)
-    return train, ReidDataset(name="holdout", train=(), test=test, query_rows=tuple(sorted(first.values())))
+    return train, ReidDataset(
+        name="train persons held out", train=(), test=test, query_rows=tuple(sorted(first.values()))
+    )
+
+
+def train_and_holdout(dataset, share, seed=0):
+    """What a run trains on, and whom its choices are made on: the data set's validation set, or held-out persons.
+
+    Args:
+        dataset: a `ReidDataset`.
+        share: see `split_holdout`; 0 where nothing is chosen. A data set with a validation set gives up nobody: all its
+            train persons are trained on.
+        seed: see `split_holdout`.
+
+    Returns:
+        The tracklets to train on, and a `ReidDataset` of others, or `None`.
+
+    Raises:
+        ValueError: see `split_holdout`.
+    """
+    if share and dataset.validation:
+        return dataset.train, dataset.validation
+    return split_holdout(dataset.train, share, seed)

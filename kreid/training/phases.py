@@ -44,12 +44,14 @@ def phases_to_run(phases, options):
     return chosen
 
 
-def phase_folders(phases, path):
+def phase_folders(phases, path, shared=None):
     """The run folders of phases: the last one's is `path`, the others' are inside, in `phases/NAME`.
 
     Args:
         phases: a dict from the phase's name to its `Config`; each but the first starts from the model before.
         path: of the run.
+        shared: where the runs of several splits lie side by side, the folder around them. Phases on images before any
+            other are the same for every split: they are trained there, once.
 
     Returns:
         A list of `RunFolder`.
@@ -58,9 +60,12 @@ def phase_folders(phases, path):
         ValueError: if a folder holds another run, or something that is no run.
     """
     *earlier, last = phases
-    places = [RunFolder.phase_path(path, name) for name in earlier] + [path]
     runs = []
-    for place, name in zip(places, (*earlier, last), strict=True):
+    for name in (*earlier, last):
+        config = phases[name]
+        place = path if name == last else RunFolder.phase_path(path, name)
+        if shared and name != last and config.data == "images" and all(run.config.data == "images" for run in runs):
+            place, config = RunFolder.phase_path(shared, name), dataclasses.replace(config, split=None)
         start = {"init": str(runs[-1].model)} if runs else {}
-        runs.append(RunFolder(place, dataclasses.replace(phases[name], **start)))
+        runs.append(RunFolder(place, dataclasses.replace(config, **start)))
     return runs

@@ -11,7 +11,7 @@ def fit_on_holdout(model, holdout, false_match_rate, max_damaged=0.05):
 
     Args:
         model: the trained model; its metric is what the threshold is of.
-        holdout: a `ReidDataset` of held-out persons, see `split_holdout`, or `None`.
+        holdout: a `ReidDataset` of held-out persons, see `train_and_holdout`, or `None`; its name says who they are.
         false_match_rate: see `kreid.evaluation.fit_verification`.
         max_damaged: share of unreadable frames above which the run stops.
 
@@ -29,7 +29,7 @@ def fit_on_holdout(model, holdout, false_match_rate, max_damaged=0.05):
             [tracklet.camera for tracklet in embedded.tracklets],
             model.metric,
             false_match_rate=false_match_rate,
-            fitted_on="train persons held out",
+            fitted_on=holdout.name,
         )
     except ValueError as error:
         return None, f"No verification threshold is fitted. {error}"

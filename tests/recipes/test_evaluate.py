@@ -201,7 +201,7 @@ class TestRefusals:
 
     def test_no_data(self, capsys, runs, tmp_path):
         assert "The data set is not there" in self.refused(capsys, runs[1], "--data", tmp_path / "nowhere")
-        assert "index was not found" in self.refused(capsys, runs[1], "--data", tmp_path)
+        assert "holds no data set in a layout that kreid reads" in self.refused(capsys, runs[1], "--data", tmp_path)
 
     def test_another_models_report(self, capsys, runs, report):
         before = (report / "index.html").stat().st_mtime_ns

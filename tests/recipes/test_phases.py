@@ -1,15 +1,14 @@
 """Recipes in phases, and tables of rows from one image model."""
 
-import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import yaml
+from recipe_samples import load_recipe
 
 from kreid import training
 
@@ -18,17 +17,27 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 
 @pytest.fixture(scope="module")
 def recipe():
-    """Function: name -> a recipe's module, which finds its neighbours as a script does."""
-    sys.path.insert(0, str(RECIPES))
-    yield importlib.import_module
-    sys.path.remove(str(RECIPES))
+    """Function: name -> a recipe's module."""
+    return load_recipe
 
 
 @pytest.fixture(scope="module")
-def rtf(recipe, arguments, tree, tmp_path_factory):
-    """The folder of an RTF run in all of its phases; every person's folder of the tree serves as an image set too."""
+def image_dirs(tree, tmp_path_factory):
+    """The setting: folders of eight persons, and two of them again as other people in a folder like Market's."""
+    market = tmp_path_factory.mktemp("market")
+    for person in ("0001", "0002"):
+        for number, path in enumerate(sorted((tree / "bbox_train" / person).iterdir())):
+            shutil.copy(path, market / f"{person}_c{1 + number % 3}s1_{number:06d}_01.jpg")
+    for name in ("-1_c1s1_000001_00.jpg", "0000_c1s1_000001_00.jpg"):
+        shutil.copy(path, market / name)
+    return f"image_dirs=[{tree}/bbox_train, {market}]"
+
+
+@pytest.fixture(scope="module")
+def rtf(recipe, arguments, image_dirs, tmp_path_factory):
+    """The folder of an RTF run in all of its phases."""
     run = tmp_path_factory.mktemp("runs") / "rtf"
-    recipe("train_mars").main(arguments(run, f"image_dirs=[{tree}/bbox_train]", *SHORT, system="rtf"))
+    recipe("train_mars").main(arguments(run, image_dirs, *SHORT, system="rtf"))
     return run
 
 
@@ -56,20 +65,22 @@ class TestPhases:
         assert settings(rtf)["init"] == str(target / "model.keras")
         assert [settings(run)["num_frames"] for run in (images, target)] == [1, 1]
         assert "protocols" not in results(images), "image sets have no test set"
+        model = keras.models.load_model(images / "model.keras", compile=False)
+        assert model.num_identities == 8 + 2, "people of different folders are different"
         for run in (target, rtf):
             assert results(run)["protocols"]["standard"]["num_queries"] > 0
             assert len(json.loads((run / "queries.json").read_text())["mars"]["queries"]) > 0
 
-    def test_a_complete_run_is_left_alone(self, rtf, recipe, arguments, tree, capsys):
+    def test_a_complete_run_is_left_alone(self, rtf, recipe, arguments, image_dirs, capsys):
         before = {path: path.stat().st_mtime_ns for path in rtf.rglob("*") if path.is_file()}
-        recipe("train_mars").main(arguments(rtf, f"image_dirs=[{tree}/bbox_train]", *SHORT, system="rtf"))
+        recipe("train_mars").main(arguments(rtf, image_dirs, *SHORT, system="rtf"))
         assert capsys.readouterr().out.count("is complete") == 3
         assert {path: path.stat().st_mtime_ns for path in rtf.rglob("*") if path.is_file()} == before
 
-    def test_a_run_interrupted_between_phases_continues(self, rtf, recipe, arguments, tree, tmp_path):
+    def test_a_run_interrupted_between_phases_continues(self, rtf, recipe, arguments, image_dirs, tmp_path):
         run = tmp_path / "rtf"
         shutil.copytree(rtf / "phases" / "images", run / "phases" / "images")
-        line = arguments(run, f"image_dirs=[{tree}/bbox_train]", *SHORT, system="rtf")
+        line = arguments(run, image_dirs, *SHORT, system="rtf")
         recipe("train_mars").main(line)
         for name, found in variables(run / "model.keras").items():
             np.testing.assert_allclose(found, variables_of(rtf)[name], rtol=1e-3, atol=1e-4, err_msg=name)

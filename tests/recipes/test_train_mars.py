@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import importlib.util
 import io
 import json
 import os
@@ -19,7 +18,7 @@ import numpy as np
 import pytest
 import scipy.io
 import yaml
-from recipe_samples import OWN, TINY
+from recipe_samples import OWN, TINY, load_recipe
 
 from kreid.data.readers import read_mars
 from kreid.models import SYSTEMS
@@ -30,14 +29,7 @@ ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "train_mars.py"
 
 
-def load_recipe():
-    spec = importlib.util.spec_from_file_location("train_mars", RECIPE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-main = load_recipe().main
+main = load_recipe("train_mars").main
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kreid.data.tracklet import Tracklet
-from kreid.training import split_holdout
+from kreid.data.tracklet import ReidDataset, Tracklet
+from kreid.training import split_holdout, train_and_holdout
 
 
 def walks(persons=20, cameras=(1, 2, 3), each=2):
@@ -83,3 +83,12 @@ def test_shares_out_of_range(share):
 def test_too_few_persons(tracklets, share):
     with pytest.raises(ValueError, match=rf"set holdout=0. Received: holdout={share}"):
         split_holdout(tracklets, share)
+
+
+def test_a_validation_set_stands_in_for_held_out_persons():
+    validation = ReidDataset("validation", (), tuple(walks(2)), (0, 2))
+    dataset = ReidDataset("all", tuple(walks()), (), (), validation=validation)
+    assert train_and_holdout(dataset, 0.25) == (dataset.train, validation)
+    assert train_and_holdout(dataset, 0) == (dataset.train, None)
+    without = ReidDataset("all", tuple(walks()), (), ())
+    assert train_and_holdout(without, 0.25, seed=3) == split_holdout(walks(), 0.25, seed=3)

@@ -86,4 +86,5 @@ def _published_split(root, number, names):
 
 def _number(name):
     found = _PERSON.fullmatch(name)
-    return int(found[1]) if found else None
+    # There is no person 0, which would be a distractor.
+    return int(found[1]) or None if found else None

@@ -1,0 +1,65 @@
+"""Runs of several splits: their folders, their mean, what is refused. Whole runs are in tests/recipes."""
+
+import json
+
+import pytest
+
+from kreid.training import Config, check_splits, keep_splits, phase_folders, split_folder
+
+
+def finish(folder, split, rank1, mean_precision, **settings):
+    run = split_folder(folder, split)
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(Config("sta", split=split, **settings).to_yaml())
+    cmc = {"1": rank1, "5": 1.0}
+    scores = {"cmc": cmc, "map": mean_precision, "minp": 0.5, "num_queries": 4, "num_valid": 4}
+    (run / "results.json").write_text(json.dumps({"split": f"{split} of ten", "protocols": {"standard": scores}}))
+
+
+def test_mean_and_deviation_of_those_that_are_complete(tmp_path):
+    finish(tmp_path, 10, 0.5, 0.2)
+    finish(tmp_path, 2, 0.7, 0.4)
+    finish(tmp_path, 3, 0.9, 0.4)
+    (split_folder(tmp_path, 3) / "results.json").unlink()
+    text = keep_splits(tmp_path)
+    summary = json.loads((tmp_path / "splits.json").read_text())
+    assert summary["splits"] == [2, 10]
+    assert summary["origins"] == {"2": "2 of ten", "10": "10 of ten"}
+    found = summary["protocols"]["standard"]
+    assert found["rank-1"] == pytest.approx({"mean": 0.6, "deviation": 0.02**0.5})
+    assert found["mAP"] == pytest.approx({"mean": 0.3, "deviation": 0.02**0.5})
+    lines = [line.split() for line in text.splitlines()]
+    assert lines[0] == ["standard", "rank-1", "rank-5", "mAP"]
+    assert lines[1] == ["split", "2", "70.0", "100.0", "40.0"]
+    assert lines[3][:4] == ["mean", "60.0", "(sd", "14.1)"]
+
+
+def test_a_single_split_has_no_mean(tmp_path):
+    finish(tmp_path, 1, 0.5, 0.2)
+    assert keep_splits(tmp_path) == "Complete: 1 split. A mean over splits needs two."
+    assert not (tmp_path / "splits.json").exists()
+
+
+def test_splits_of_other_settings_do_not_join(tmp_path):
+    finish(tmp_path, 1, 0.5, 0.2, init="a.keras")
+    check_splits(tmp_path, Config("sta", init="b.keras"))
+    with pytest.raises(ValueError, match=r"Split 1 .* \(epochs=100 there and 5 here, seed=0 there and 1 here\)"):
+        check_splits(tmp_path, Config("sta", epochs=5, seed=1))
+    with pytest.raises(ValueError, match=r"holds a single run.*Received: run="):
+        check_splits(split_folder(tmp_path, 1), Config("sta"))
+    check_splits(tmp_path / "nowhere", Config("sta"))
+
+
+def test_image_phases_are_shared_by_the_splits(tmp_path):
+    phases = {
+        "images": Config("rtf", data="images", split=4, image_dirs=["here"]),
+        "target": Config("rtf", split=4),
+        "video": Config("rtf", split=4),
+    }
+    own = split_folder(tmp_path, 4)
+    images, target, video = phase_folders(phases, own, tmp_path)
+    assert (images.path, images.config.split) == (tmp_path / "phases/images", None)
+    assert (target.path, target.config.split) == (own / "phases/target", 4)
+    assert (video.path, video.config.init) == (own, str(target.model))
+    assert target.config.init == str(images.model)
+    assert phase_folders(phases, own)[0].path == own / "phases/images"
