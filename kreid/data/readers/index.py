@@ -79,7 +79,7 @@ def read_json(path):
 
 
 def read_matrices(path):
-    """Reads the matrices of whole numbers in a MATLAB file, of version 7.3 (which is HDF5) or an earlier one.
+    """Reads the matrices of numbers in a MATLAB file, of version 7.3 (which is HDF5) or an earlier one.
 
     Args:
         path: `pathlib.Path`.
@@ -89,7 +89,7 @@ def read_matrices(path):
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file cannot be read, or holds something else than whole numbers.
+        ValueError: if the file cannot be read, or a number is not whole.
     """
     find_file(path.parent, path.name)
     try:
@@ -98,10 +98,9 @@ def read_matrices(path):
         raise _damaged(path, error) from error
     matrices = {}
     for name, values in found.items():
-        if name.startswith(("__", "#")):
-            continue
+        # Besides, files hold what MATLAB adds, and may hold text.
         if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf" or values.ndim != 2:
-            raise ValueError(f"{path.name} must hold matrices of numbers; {MEND}. Received: path={str(path)!r}")
+            continue
         broken = np.argwhere(values != np.round(values))
         if broken.size:
             row, column = broken[0]

@@ -10,7 +10,6 @@ from kreid.data.readers.listing import image_files, subfolders
 from kreid.data.tracklet import ReidDataset, Tracklet
 
 SPLITS = 10
-_SEED = 0
 
 
 class Split(NamedTuple):
@@ -49,11 +48,12 @@ def drawn_split(names, number):
     names = sorted(names)
     if len(names) < 4:
         raise ValueError(f"A split needs two persons to train on and two to find. Received: persons={names}")
-    test = set(np.random.default_rng((_SEED, number)).permutation(len(names))[: len(names) // 2].tolist())
+    # The stream of RandomState is frozen, while a Generator's may change with NumPy's version.
+    test = set(np.random.RandomState(number).permutation(len(names))[: len(names) // 2].tolist())
     return Split(
         tuple(name for row, name in enumerate(names) if row not in test),
         tuple(name for row, name in enumerate(names) if row in test),
-        f"{number} of {SPLITS} drawn by kreid, as the root holds no file of splits",
+        f"{number} of {SPLITS} drawn by kreid",
     )
 
 

@@ -87,7 +87,7 @@ def test_drawn_splits(tmp_path):
     for number, dataset in enumerate(found, start=1):
         assert sorted({t.person for t in dataset.train + dataset.test}) == [1, 2, 3, 10, 101, 319]
         assert len(dataset.query_rows) == 3
-        assert dataset.split == f"{number} of 10 drawn by kreid, as the root holds no file of splits"
+        assert dataset.split == f"{number} of 10 drawn by kreid"
 
 
 @pytest.mark.parametrize(
