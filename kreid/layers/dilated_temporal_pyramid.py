@@ -17,6 +17,7 @@ class DilatedTemporalPyramid(TemporalPyramid):
 
     Args:
         num_branches: N, the branches.
+        activation: after the batch normalisation; name of a Keras activation, or `None` for none.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -38,7 +39,8 @@ class DilatedTemporalPyramid(TemporalPyramid):
 
     Reference: Li et al., Global-Local Temporal Representations for Video Person Re-Identification, 2019, equations 5
     and 6. Equation 5 sums frames `t + r` to `t + 3r`; as equation 2 has frames on both sides, kreid centres them.
-    Where the paper is silent: zero padding, and batch normalisation and ReLU after each convolution.
+    Where the paper is silent: zero padding, batch normalisation and ReLU after each convolution, as without ReLU the
+    mean over frames would undo, but for the ends, what a convolution over them has done; the start of each convolution.
     """
 
     def make_convolution(self, number, filters, **kwargs):

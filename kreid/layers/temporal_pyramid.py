@@ -1,29 +1,36 @@
 """What the pyramids over time share."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from kreid.layers.masking import mask_of
 
 
 class TemporalPyramid(keras.layers.Layer):
-    """Base of the pyramids: parallel branches over time, each with batch normalisation and ReLU, side by side.
+    """Base of the pyramids: parallel branches over time, each with batch normalisation and activation, side by side.
 
     A pyramid implements `make_convolution`, and `branch` where there is more to a branch than that.
 
+    Every convolution starts with the identity at its centre and zeros beside it: frames as they are. A neighbour begins
+    to count as training finds it worth something. From random values, neighbours that training clips are too short to
+    show, such as those 4 frames away in clips of 4, would stay random, and count in tests on longer tracklets.
+
     Args:
         num_branches: N, the branches.
+        activation: after the batch normalisation; name of a Keras activation, or `None` for none.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Raises:
         ValueError: for less than one branch, or inputs of another rank.
     """
 
-    def __init__(self, num_branches=3, **kwargs):
+    def __init__(self, num_branches=3, activation="relu", **kwargs):
         super().__init__(**kwargs)
         if not isinstance(num_branches, int) or num_branches < 1:
             raise ValueError(f"A pyramid has at least one branch. Received: num_branches={num_branches!r}")
         self.num_branches = num_branches
+        self.activation = keras.activations.get(activation)
         # On vectors float32 costs little.
         self.normalizations = [
             keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype="float32", name=f"bn_{number + 1}")
@@ -46,6 +53,9 @@ class TemporalPyramid(keras.layers.Layer):
             common = {"padding": "same", "use_bias": False, "dtype": self.dtype_policy, "name": f"conv_{number + 1}"}
             convolution = self.make_convolution(number, filters, **common)
             convolution.build((None, None, filters))
+            kernel = np.zeros(convolution.kernel.shape, "float32")
+            kernel[len(kernel) // 2] = np.eye(filters)
+            convolution.kernel.assign(kernel)
             normalization.build((None, None, filters))
             self.convolutions.append(convolution)
 
@@ -59,11 +69,12 @@ class TemporalPyramid(keras.layers.Layer):
     def branch(self, number, frames, mask, training):
         """Vectors of one branch from those of all frames, zeros where they are masked."""
         convolved = self.convolutions[number](frames)
-        return ops.relu(self.normalizations[number](convolved, training=training, mask=mask))
+        return self.activation(self.normalizations[number](convolved, training=training, mask=mask))
 
     def compute_output_spec(self, inputs, mask=None, training=None):
         shape = (*inputs.shape[:2], self.num_branches * inputs.shape[2])
         return keras.KerasTensor(shape, dtype=self.compute_dtype)
 
     def get_config(self):
-        return {**super().get_config(), "num_branches": self.num_branches}
+        activation = keras.activations.serialize(self.activation)
+        return {**super().get_config(), "num_branches": self.num_branches, "activation": activation}

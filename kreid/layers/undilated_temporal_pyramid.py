@@ -16,6 +16,7 @@ class UndilatedTemporalPyramid(TemporalPyramid):
 
     Args:
         num_branches: N, the branches.
+        activation: after the batch normalisation; name of a Keras activation, or `None` for none.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:

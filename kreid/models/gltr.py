@@ -36,6 +36,7 @@ class GLTR(TrackletModel):
         num_identities: persons to tell apart in training.
         feature_dim: d, features of a frame.
         pyramid: `"dilated"`, `"undilated"`, `"pooling"` or `"none"`.
+        pyramid_activation: after each of its convolutions; name of a Keras activation, or `None` for none.
         num_branches: N, branches of the pyramid; the embedding has N d values, or d without a pyramid.
         self_attention: use `TemporalSelfAttention`.
         attention_normalization: what becomes of its mask M: `"mean"`, `"softmax"` or `"none"`.
@@ -75,6 +76,7 @@ class GLTR(TrackletModel):
         *,
         feature_dim=128,
         pyramid="dilated",
+        pyramid_activation="relu",
         num_branches=3,
         self_attention=True,
         attention_normalization="mean",
@@ -89,6 +91,7 @@ class GLTR(TrackletModel):
             raise ValueError(f"A frame has at least one feature. Received: feature_dim={feature_dim!r}")
         self.feature_dim = feature_dim
         self.pyramid_kind = pyramid
+        self.pyramid_activation = pyramid_activation
         self.num_branches = num_branches
         self.use_self_attention = self_attention
         self.attention_normalization = attention_normalization
@@ -105,7 +108,7 @@ class GLTR(TrackletModel):
             self.feature_dim, trainable=not self.freeze_backbone, dtype=policy, name="features"
         )
         pyramid = PYRAMIDS[self.pyramid_kind]
-        self.pyramid = pyramid and pyramid(self.num_branches, dtype=policy, name="pyramid")
+        self.pyramid = pyramid and pyramid(self.num_branches, self.pyramid_activation, dtype=policy, name="pyramid")
         self.self_attention = None
         if self.use_self_attention:
             self.self_attention = TemporalSelfAttention(
@@ -131,6 +134,7 @@ class GLTR(TrackletModel):
         config.update(
             feature_dim=self.feature_dim,
             pyramid=self.pyramid_kind,
+            pyramid_activation=self.pyramid_activation,
             num_branches=self.num_branches,
             self_attention=self.use_self_attention,
             attention_normalization=self.attention_normalization,
