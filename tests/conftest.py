@@ -28,3 +28,17 @@ def golden():
         return np.load(folder / name)
 
     return read
+
+
+@pytest.fixture(scope="module")
+def eagerly():
+    """Models run op by op: for the files that make one small model after the other and call each a few times.
+
+    Tracing their graphs takes more than half of the time there. Whole runs, exports and one file on all systems have
+    the graphs.
+    """
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

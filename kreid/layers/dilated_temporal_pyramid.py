@@ -17,7 +17,7 @@ class DilatedTemporalPyramid(TemporalPyramid):
 
     Args:
         num_branches: N, the branches.
-        activation: after the batch normalisation; name of a Keras activation, or `None` for none.
+        activation: after the batch normalisation; name of a Keras activation, such as `"linear"` for none.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:

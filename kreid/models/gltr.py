@@ -36,7 +36,7 @@ class GLTR(TrackletModel):
         num_identities: persons to tell apart in training.
         feature_dim: d, features of a frame.
         pyramid: `"dilated"`, `"undilated"`, `"pooling"` or `"none"`.
-        pyramid_activation: after each of its convolutions; name of a Keras activation, or `None` for none.
+        pyramid_activation: after each of its convolutions; name of a Keras activation, such as `"linear"` for none.
         num_branches: N, branches of the pyramid; the embedding has N d values, or d without a pyramid.
         self_attention: use `TemporalSelfAttention`.
         attention_normalization: what becomes of its mask M: `"mean"`, `"softmax"` or `"none"`.

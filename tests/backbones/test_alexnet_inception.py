@@ -7,6 +7,8 @@ from keras import ops
 
 from kreid.backbones import StagedBackbone, build
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 RNG = np.random.default_rng(0)
 NARROW = {"inception_v3": 8, "alexnet": 8}
 SIZES = {"inception_v3": (107, 75), "alexnet": (128, 64)}

@@ -7,6 +7,8 @@ import pytest
 from kreid.backbones import StagedBackbone, build
 from kreid.backbones.resnet import ARCHITECTURES
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 RNG = np.random.default_rng(0)
 
 

@@ -10,6 +10,8 @@ from kreid import training
 from kreid.losses import SmoothedIdentity
 from kreid.models import GLTR
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 RNG = np.random.default_rng(37)
 SIZE = (32, 32)
 FRAMES = RNG.integers(0, 256, (4, 9, *SIZE, 3)).astype("uint8")

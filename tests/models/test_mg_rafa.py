@@ -9,6 +9,8 @@ import kreid
 from kreid import training
 from kreid.models import MGRAFA
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 RNG = np.random.default_rng(29)
 SIZE = (64, 32)
 FRAMES = RNG.integers(0, 256, (4, 5, *SIZE, 3)).astype("uint8")

@@ -10,6 +10,8 @@ from kreid.evaluation import count_macs
 from kreid.losses import BatchHardTriplet, SmoothedIdentity
 from kreid.models import MultiStageFusion
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 RNG = np.random.default_rng(29)
 SIZE = (64, 32)
 FRAMES = RNG.integers(0, 256, (4, 5, *SIZE, 3)).astype("uint8")

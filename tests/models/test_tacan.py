@@ -9,6 +9,8 @@ import kreid
 from kreid.losses import BatchHardTriplet, MinMax, SmoothedIdentity, WeightedSum
 from kreid.models import TACAN
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 RNG = np.random.default_rng(17)
 SIZE = (64, 32)
 FRAMES = RNG.integers(0, 256, (4, 7, *SIZE, 3)).astype("uint8")

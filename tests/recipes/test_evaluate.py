@@ -16,6 +16,8 @@ from kreid.data.readers import read_mars
 from kreid.evaluation import TrackletEmbeddings, evaluate_model, explain_tracklet, ranked_list, report_page
 from kreid.evaluation.run_report import FinishedRun
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 ROOT = Path(__file__).parents[2]
 VOID = {"meta", "img", "br", "line", "polyline", "rect", "circle"}
 LOG = "epoch,loss,logits_loss,holdout_map,learning_rate\n1,3.5,3.0,nan,0.1\n2,2.5,2.0,0.4,0.01\n"
@@ -218,6 +220,8 @@ class TestRefusals:
         config = (other / "config.yaml").read_text()
         (other / "config.yaml").write_text(re.sub("data_dir: .*", "data_dir: data/elsewhere", config))
         assert "runs are of other data" in self.refused(capsys, runs[1], "--compare", other)
+        (other / "config.yaml").write_text(re.sub("\nsplit: .*", "\nsplit: 2", config))
+        assert "different splits" in self.refused(capsys, runs[1], "--compare", other)
 
     def test_a_run_on_images(self, capsys, runs, tmp_path):
         other = Path(shutil.copytree(runs[1], tmp_path / "other"))
