@@ -20,10 +20,13 @@ TINY = {
     "holdout": 0.3,
     "holdout_every": 1,
     "false_match_rate": 0.2,
-    "evaluate_untrained": True,
 }
 # What a system's run has besides.
-OWN = {"sta": ["also_test_frames=[1, 4]"], "tacan": ["clip_length=2"], "mg_rafa": ["num_granularities=2"]}
+OWN = {
+    "sta": ["also_test_frames=[1, 4]", "evaluate_untrained=true"],
+    "tacan": ["clip_length=2"],
+    "mg_rafa": ["num_granularities=2"],
+}
 
 
 def load_recipe(name):

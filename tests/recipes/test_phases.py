@@ -41,7 +41,7 @@ def rtf(recipe, arguments, image_dirs, tmp_path_factory):
     return run
 
 
-SHORT = ("evaluate_untrained=false", "epochs=1")
+SHORT = ("epochs=1",)
 
 
 def results(run):
@@ -182,7 +182,7 @@ class TestTable:
     def table(cls, overlay, tmp_path_factory):
         """A table of two rows, two seeds."""
         path = tmp_path_factory.mktemp("table") / "tiny.yaml"
-        one_epoch = {"epochs": 1, "holdout": 0, "evaluate_untrained": False}
+        one_epoch = {"epochs": 1, "holdout": 0}
         content = {
             "seeds": [0, 1],
             "overlays": [str(overlay)],

@@ -107,7 +107,9 @@ class TestWholeRun:
         queries = len(read_mars(tree).query_rows)
         assert (found["system"], found["data"], found["precision"]) == (system, "mars", "float32")
         assert (found["selected"], found["epoch"]) == ("last", 2)
-        for scores in (found["protocols"], found["untrained"]):
+        # Of the systems, STA's run has the setting to be evaluated before training too.
+        assert (found["untrained"] is not None) == (system == "sta")
+        for scores in filter(None, (found["protocols"], found["untrained"])):
             assert set(scores) == {"standard", "mars"}
             for protocol in scores.values():
                 assert set(protocol["cmc"]) == {"1", "5", "10", "20"}
@@ -175,17 +177,17 @@ class TestResuming:
     def test_an_interrupted_run_ends_as_the_uninterrupted(self, complete, arguments, tmp_path, capsys, monkeypatch):
         run = tmp_path / "run"
         self.interrupt(monkeypatch, (callbacks.Checkpoint, "on_epoch_end"))
-        message = refused(arguments(run), capsys, status=130)
+        message = refused(arguments(run, *OWN["sta"]), capsys, status=130)
         assert "same command continues" in message
         assert callbacks.read_state(run / "checkpoints")["epoch"] == 1
         assert not (run / "results.json").exists()
         monkeypatch.undo()
         # Again, this time after training and before the results.
         self.interrupt(monkeypatch, (run_folder.RunFolder, "selected_model"))
-        refused(arguments(run), capsys, status=130)
+        refused(arguments(run, *OWN["sta"]), capsys, status=130)
         assert callbacks.read_state(run / "checkpoints")["epoch"] == 2
         monkeypatch.undo()
-        main(arguments(run))
+        main(arguments(run, *OWN["sta"]))
         expected = complete("sta")
         for one, other in zip(weights(run), weights(expected), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
@@ -275,7 +277,7 @@ class TestRoughData:
         os.remove(first[3].frames[0])
         run = root.parent / "run"
         out = io.StringIO()
-        settings = ("num_frames=3", "steps_per_epoch=4", "epochs=3", "select=best", "evaluate_untrained=false")
+        settings = ("num_frames=3", "steps_per_epoch=4", "epochs=3", "select=best")
         with contextlib.redirect_stdout(out):
             main(arguments(run, *settings, system="baseline", data=root))
         return out.getvalue(), run, first[2].frames[1], first[3].frames[0]
@@ -314,7 +316,7 @@ class TestRoughData:
         damaged = [frame for tracklet in read_mars(own_tree).train[::3] for frame in tracklet.frames]
         for frame in damaged:
             truncate(frame)
-        settings = ("holdout=0", "steps_per_epoch=4", "persons_per_batch=4", "evaluate_untrained=false")
+        settings = ("holdout=0", "steps_per_epoch=4", "persons_per_batch=4")
         run = tmp_path / "run"
         error = refused(arguments(run, *settings, data=own_tree), capsys)
         assert "cannot be read, more than the 5.0% allowed" in error

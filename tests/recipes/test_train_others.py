@@ -31,7 +31,7 @@ def write(root, *names):
 @pytest.fixture
 def run_recipe(arguments, tmp_path):
     """Function: recipe, data, settings -> runs it for a step, in `tmp_path/run` unless told otherwise."""
-    short = ("epochs=1", "steps_per_epoch=1", "evaluate_untrained=false")
+    short = ("epochs=1", "steps_per_epoch=1")
 
     def run(recipe, data, *settings, more=(), system="baseline"):
         line = arguments(tmp_path / "run", *short, *settings, system=system, data=data)
