@@ -39,7 +39,8 @@ class DataReport:
     Args:
         root: the folder.
         layout: as `kreid.data.readers.layout_of` names it.
-        index_error: why the index could not be read, or the empty string; then nothing else is known.
+        refusal: why the reader refused the data set, its index perhaps damaged, or the empty string. After a refusal
+            nothing else is known.
         tracklets: int, of train and test.
         frames: int, distinct frames that the index names, missing ones included.
         unreadable: frame to reason, for those on the disk that cannot be decoded.
@@ -59,7 +60,7 @@ class DataReport:
 
     root: str
     layout: str
-    index_error: str = ""
+    refusal: str = ""
     tracklets: int = 0
     frames: int = 0
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -78,8 +79,8 @@ class DataReport:
 
     @property
     def damaged(self):
-        """Whether a frame is unreadable or missing, or the index is. All else costs no frame and is a remark."""
-        return bool(self.index_error or self.unreadable or self.missing)
+        """Whether a frame is unreadable or missing, or all is refused. All else costs no frame and is a remark."""
+        return bool(self.refusal or self.unreadable or self.missing)
 
     def to_dict(self):
         """Everything as plain data, for JSON."""
@@ -88,8 +89,8 @@ class DataReport:
     def text(self):
         """Everything as text; of long lists the first 20."""
         lines = [f"{self.root}: laid out as {self.layout}"]
-        if self.index_error:
-            return "\n".join([*lines, f"The index cannot be read. {self.index_error}"])
+        if self.refusal:
+            return "\n".join([*lines, f"The data set cannot be read. {self.refusal}"])
         lost = len(self.unreadable) + len(self.missing)
         lines.append(f"{self.tracklets} tracklets, {self.frames} frames, {lost} of them damaged ({_share(lost, self)})")
         lines += _listed("unreadable", self.unreadable)
@@ -113,13 +114,14 @@ class DataReport:
         return "\n".join(lines)
 
 
-def check_dataset(root, *, workers=None, progress=True):
+def check_dataset(root, *, persons=None, workers=None, progress=True):
     """Looks at every frame of a data set, and at how files and index agree.
 
     Nothing is changed. A frame counts as unreadable exactly where training and embedding leave it out.
 
     Args:
         root: folder of a data set in any layout that `kreid.data.readers.read_dataset` knows.
+        persons: as `read_dataset` takes it.
         workers: int, threads; by default one for each processor.
         progress: show a progress bar.
 
@@ -133,9 +135,9 @@ def check_dataset(root, *, workers=None, progress=True):
     root = Path(root).absolute()
     layout = layout_of(root)
     try:
-        dataset = read_dataset(root)
+        dataset = read_dataset(root, persons=persons)
     except (OSError, ValueError) as error:
-        return DataReport(str(root), layout, index_error=str(error))
+        return DataReport(str(root), layout, refusal=str(error))
     tracklets = dataset.train + dataset.test
     paths = list(dict.fromkeys(path for tracklet in tracklets for path in tracklet.frames))
     looked = _look_through(paths, workers or os.cpu_count() or 1, progress)
@@ -359,6 +361,7 @@ def main(arguments=None):
     )
     parser.add_argument("root", metavar="DIR", help="folder of a data set, of any layout that kreid reads")
     parser.add_argument("--json", metavar="FILE", help="also write everything as data")
+    parser.add_argument("--persons", type=int, choices=(178, 200), help="of PRID2011 (default: 178)")
     parser.add_argument("--workers", type=int, help="threads (default: one for each processor)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(arguments)
@@ -368,7 +371,9 @@ def main(arguments=None):
         parser.exit(2, f"The folder to write into is not there. Received: json={options.json!r}\n")
     import_tensorflow()
     try:
-        report = check_dataset(options.root, workers=options.workers, progress=not options.quiet)
+        report = check_dataset(
+            options.root, persons=options.persons, workers=options.workers, progress=not options.quiet
+        )
     except OSError as error:
         parser.exit(2, f"{error}\n")
     if options.json:

@@ -140,6 +140,15 @@ def test_persons_and_sizes_that_stand_out(tmp_path):
     assert "persons of train in one camera only: 1: di" in report.text()
 
 
+def test_persons_of_prid_2011(tmp_path):
+    for person in range(1, 6):
+        for camera in "ab":
+            write(tmp_path / "multi_shot" / f"cam_{camera}" / f"person_{person:04d}", (8, 4))
+    assert "persons=200 takes those with fewer frames too" in check(tmp_path).refusal
+    report = check_dataset(tmp_path, persons=200, progress=False)
+    assert (report.layout, report.frames, report.damaged, report.unnamed) == ("prid2011", 10, False, ())
+
+
 def test_long_lists_are_cut_in_the_text_alone(tmp_path):
     write(tmp_path / "train" / "ada" / "a", *[(8, 4)] * 30)
     for path in (tmp_path / "train" / "ada" / "a").iterdir():
@@ -170,10 +179,10 @@ def test_a_damaged_index_is_damage(root, tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:50])
     file = tmp_path / "report.json"
     assert main([str(root), "--json", str(file), "--quiet"]) == 1
-    assert "The index cannot be read. query_IDX.mat is damaged" in capsys.readouterr().out
+    assert "The data set cannot be read. query_IDX.mat is damaged" in capsys.readouterr().out
     written = json.loads(file.read_text())
     assert written["damaged"]
-    assert written["index_error"].startswith("query_IDX.mat is damaged")
+    assert written["refusal"].startswith("query_IDX.mat is damaged")
 
 
 @pytest.mark.parametrize(
