@@ -37,9 +37,10 @@ class FrameCache:
 
     Example:
 
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "white.jpg"
+    >>> path = Path(tempfile.mkdtemp()) / "white.jpg"
     >>> tf.io.write_file(str(path), tf.io.encode_jpeg(tf.fill((32, 16, 3), tf.constant(255, tf.uint8))))
     >>> cache = kreid.data.FrameCache([str(path)], (128, 64), "memory")
+    >>> cache.fill(progress=False)
     >>> frames, kept = cache.read(tf.constant([0, 0]))
     >>> tuple(frames.shape), kept.numpy().tolist()
     ((2, 128, 64, 3), [0, 1])
@@ -141,7 +142,7 @@ class FrameCache:
 
     def _decoded(self, progress):
         """Yields the numbers and the frames of what can be decoded, in order, part by part."""
-        parts = tf.data.Dataset.from_tensor_slices(self._paths).batch(_PART)
+        parts = tf.data.Dataset.from_tensor_slices([os.fsencode(path) for path in self._paths]).batch(_PART)
         parts = parts.map(
             lambda paths: (tf.size(paths), *read_frames(paths, self.image_size)), num_parallel_calls=tf.data.AUTOTUNE
         )

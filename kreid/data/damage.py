@@ -41,9 +41,15 @@ class DamageLog:
 
     @property
     def tracklets(self):
-        """Ids of tracklets of which no frame asked for could be read, in the order met."""
+        """Ids of tracklets of which no frame can be read, in the order met."""
         with self._lock:
             return tuple(self._tracklets)
+
+    @property
+    def tried(self):
+        """Distinct frames tried, as the last report of damage told; 0 before any."""
+        with self._lock:
+            return self._tried
 
     def add(self, frames, tracklets=(), tried=0):
         """Notes unreadable frames, and tracklets left without any.
@@ -107,7 +113,9 @@ class DamageLog:
 
 
 def _listed(counts, limit):
-    lines = [f"  {name} ({count} times)" for name, count in sorted(counts.items())[:limit]]
+    # Names may hold bytes that are no text, which a terminal would refuse.
+    names = ((name.encode(errors="backslashreplace").decode(), count) for name, count in sorted(counts.items())[:limit])
+    lines = [f"  {name} ({count} times)" for name, count in names]
     if len(counts) > limit:
         lines.append(f"  and {len(counts) - limit} more")
     return "\n".join(lines)

@@ -20,6 +20,12 @@ def decode_frame(contents, image_size):
     The size in the image's header is checked before decoding, so that a few
     hostile bytes cannot ask for gigabytes.
 
+    Whatever the file holds becomes three channels of 8 bits: grey is repeated,
+    CMYK converted, of 16 bits the upper 8 are kept, transparency is dropped. A
+    file cut anywhere, at its very end too, is refused. Pixels come as they are
+    stored: an EXIF orientation is not followed, as the published sets carry
+    none and tools that crop write upright pixels.
+
     Args:
         contents: scalar string tensor, the bytes of the file. JPEG and PNG are
             told apart by content.

@@ -7,6 +7,7 @@ depend on the plan alone, whatever runs in parallel.
 """
 
 import functools
+import os
 import threading
 
 import numpy as np
@@ -36,7 +37,8 @@ class TrainingPipeline:
     its readable frames instead. A clip without any is replaced by another clip
     of the same person in the batch (of another person where there is none, the
     label going along); one of several clips of a tracklet repeats the nearest
-    of them instead. `damage` counts both. The run stops with an error when the
+    of them instead. `damage` counts the frames and names the tracklets of which
+    none can be read. The run stops with an error when the
     share of distinct damaged frames among those tried exceeds `max_damaged`, or
     a batch has no readable frame at all.
 
@@ -155,6 +157,7 @@ class TrainingPipeline:
         self.steps_per_epoch = steps_per_epoch or max(1, self._sampler.steps_per_epoch // self.shard[1])
         self._cache = FrameCache(self._paths, self.image_size, cache) if cache else None
         self._tried = np.zeros(len(self._paths), bool)
+        self._searched = np.zeros(len(self._tracklets), bool)
         self._lock = threading.Lock()
 
     @property
@@ -177,7 +180,7 @@ class TrainingPipeline:
             raise ValueError(f"`first_epoch` must be 0 or more. Received: first_epoch={first_epoch}")
         if self._cache is not None:
             self._cache.fill()
-        paths = tf.constant(self._paths)
+        paths = _path_tensor(self._paths)
         plans = tf.data.Dataset.counter(first_epoch).map(self._planned).prefetch(1)
         clips = plans.flat_map(lambda *plan: tf.data.Dataset.from_tensor_slices(plan))
         clips = clips.map(functools.partial(self._load, paths), num_parallel_calls=self._parallelism)
@@ -236,29 +239,33 @@ class TrainingPipeline:
 
     def _load(self, paths, row, clip, numbers, tried):
         distinct, place = tf.unique(clip)
-        if self._cache is None:
-            frames, kept = read_frames(tf.gather(paths, distinct), self.image_size)
-        else:
-            frames, kept = self._cache.read(distinct)
+        frames, kept = self._read(paths, distinct)
         frames = tf.cond(
             tf.size(kept) == self.num_frames,
             lambda: frames,
-            lambda: self._refill(frames, kept, row, distinct, place, tried),
+            lambda: self._refill(paths, frames, kept, row, distinct, place, tried),
         )
         frames = tf.ensure_shape(frames, (self.num_frames, *self.image_size, 3))
         return self.augmentation.apply(frames, numbers), tf.gather(self._labels, row), tf.size(kept) > 0
 
-    def _refill(self, frames, kept, row, distinct, place, tried):
+    def _read(self, paths, numbers):
+        if self._cache is None:
+            return read_frames(tf.gather(paths, numbers), self.image_size)
+        return self._cache.read(numbers)
+
+    def _refill(self, paths, frames, kept, row, distinct, place, tried):
         found = tf.scatter_nd(kept[:, None], tf.range(1, tf.size(kept) + 1), [tf.size(distinct)])
         unread = tf.boolean_mask(distinct, found == 0)
         noted = tf.cond(
-            tf.size(unread) > 0,
-            lambda: tf.numpy_function(self._note, [unread, row, tf.size(kept) == 0, tried], tf.int32),
-            lambda: 0,
+            tf.size(unread) > 0, lambda: tf.numpy_function(self._note, [unread, tried], tf.int32), lambda: 0
         )
+        unknown = tf.cond(
+            tf.size(kept) == 0, lambda: tf.numpy_function(self._search, [row], tf.bool), lambda: tf.constant(False)
+        )
+        named = tf.cond(tf.ensure_shape(unknown, ()), lambda: self._name_if_lost(paths, row), lambda: 0)
         usable = tf.reshape(tf.gather(found, place), (-1, self._clip_length))
         counts = tf.math.count_nonzero(usable, axis=1, dtype=tf.int32)
-        with tf.control_dependencies([noted]):
+        with tf.control_dependencies([noted, named]):
             first = tf.argsort(tf.cast(usable == 0, tf.int32), axis=1, stable=True)
             spread = tf.range(self._clip_length) * counts[:, None] // self._clip_length
         filled = tf.gather(usable, tf.gather(first, spread, batch_dims=1), batch_dims=1)
@@ -268,10 +275,25 @@ class TrainingPipeline:
         source = tf.reshape(tf.gather(filled, tf.argmin(apart, axis=1)), (-1,))
         return tf.gather(tf.pad(frames, [[1, 0], [0, 0], [0, 0], [0, 0]]), source)
 
-    def _note(self, unread, row, nothing_left, tried):
-        tracklets = [self._tracklets[row].id] if nothing_left else []
-        self.damage.add([self._paths[number] for number in unread], tracklets, int(tried))
+    def _note(self, unread, tried):
+        self.damage.add([self._paths[number] for number in unread], tried=int(tried))
         self.damage.check()
+        return np.int32(0)
+
+    def _search(self, row):
+        """Whether the rest of a tracklet is still to be looked at, which is done once."""
+        with self._lock:
+            searched, self._searched[row] = self._searched[row], True
+        return np.bool_(not searched)
+
+    def _name_if_lost(self, paths, row):
+        # Other clips of the tracklet may be readable. Its other frames are not of the plan, and so not of the share.
+        start, length = tf.gather(self._starts, row), tf.gather(self._lengths, row)
+        _, kept = read_frames(tf.gather(paths, tf.range(start, start + length)), (1, 1))
+        return tf.cond(tf.size(kept) == 0, lambda: tf.numpy_function(self._name_lost, [row], tf.int32), lambda: 0)
+
+    def _name_lost(self, row):
+        self.damage.add((), [self._tracklets[row].id])
         return np.int32(0)
 
     def _assemble(self, frames, labels, alive):
@@ -360,7 +382,7 @@ class EvaluationPipeline:
         order = tf.constant(np.concatenate(self._batches).astype(np.int32))
         sizes = np.array([len(rows) for rows in self._batches])
         ends = np.cumsum(sizes)
-        paths, table = tf.constant(self._paths), tf.constant(self._table)
+        paths, table = _path_tensor(self._paths), tf.constant(self._table)
         batches = tf.data.Dataset.from_tensor_slices((ends - sizes, ends))
         batches = batches.map(
             lambda start, end: self._load(paths, table, order[start:end]), num_parallel_calls=self._parallelism
@@ -466,6 +488,11 @@ def _positions(select, length):
             f"Received: select({length})={positions.tolist()}"
         )
     return positions
+
+
+def _path_tensor(paths):
+    # As bytes: a file's name need not be text.
+    return tf.constant([os.fsencode(path) for path in paths])
 
 
 def _options():

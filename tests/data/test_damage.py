@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from kreid.data.damage import DamageLog
@@ -16,6 +18,12 @@ def test_counts_by_name():
         "  b.jpg (2 times)",
         "tracklets without a readable frame: train/1",
     ]
+
+
+def test_a_name_that_is_no_text_can_be_printed():
+    log = DamageLog()
+    log.add([os.fsdecode(b"gr\xf6\xdfe.jpg")], tried=1)
+    assert "  gr\\udcf6\\udcdfe.jpg (1 times)" in log.report().encode().decode()
 
 
 def test_the_share_is_of_distinct_frames():

@@ -95,7 +95,8 @@ class TestTraining:
 
     @pytest.mark.parametrize("cache", ["memory", "folder"])
     def test_kept_frames_give_the_same_batches(self, make_tracklets, truncate, tmp_path, cache):
-        tracklets = make_tracklets()
+        # Every epoch asks for all frames, so that batches loaded ahead count nothing new.
+        tracklets = make_tracklets(frames=4)
         for path in (tracklets[0].frames[2], *tracklets[3].frames):
             truncate(path)
         rich = Augmentation(flip=0.5, crop_padding=2, erase=0.5)
@@ -263,6 +264,18 @@ class TestTraining:
         clips = [clip for frames, _, labels in take(pipeline, 2) for clip in shown(labels["logits"], frames)]
         assert sorted(clips) == [(0, 0), (0, 1), (1, 1), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
         assert pipeline.damage.tracklets == (tracklets[2].id,)
+
+    @pytest.mark.parametrize("cache", [None, "memory"])
+    def test_only_a_tracklet_of_which_nothing_can_be_read_is_named(self, make_tracklets, cache):
+        tracklets = make_tracklets(persons=2, frames=6)
+        pipeline = training(tracklets, num_frames=1, cache=cache)
+        rows, drawn, _ = pipeline.plan(0)
+        drawn = tracklets[0].frames[drawn[rows == 0].item()]
+        for path in (drawn, *tracklets[1].frames):
+            Path(path).write_bytes(b"not an image")
+        take(pipeline, 1)
+        assert pipeline.damage.tracklets == (tracklets[1].id,)
+        assert pipeline.damage.counts.keys() & set(tracklets[0].frames) == {drawn}
 
     def test_a_person_without_readable_frames_is_replaced_with_its_label(self, make_tracklets):
         tracklets = make_tracklets()
