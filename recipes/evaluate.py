@@ -29,7 +29,7 @@ def main(argv=None):
         path, measured = write_report(
             options.run, options.data, options.rerank, options.compare, options.out, progress=not options.quiet
         )
-        print(f"{results_table(measured.all_scores)}\nReport: {path}")
+        print(f"{results_table(measured.all_scores)}\n{measured.embeddings.damage_report()}\nReport: {path}")
 
 
 if __name__ == "__main__":

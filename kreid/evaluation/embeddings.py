@@ -91,6 +91,12 @@ class TrackletEmbeddings:
         """
         _write(path, {field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
 
+    def damage_report(self):
+        """What could not be read, as `DamageLog.report` says it."""
+        damage = DamageLog()
+        damage.add(self.damaged_frames.tolist(), self.unreadable.tolist())
+        return damage.report()
+
     @classmethod
     def load(cls, path):
         """Reads what `save` wrote.
@@ -161,7 +167,7 @@ def embed_to_file(model, tracklets, path, *, query_rows=(), batch_frames=256, ma
     lengths = [len(model.selection.positions(len(tracklet))) for tracklet in tracklets]
     embeddings = np.zeros((len(tracklets), model.embedding_dim), np.float32)
     done = np.zeros(len(tracklets), bool)
-    damage = DamageLog(max_damaged)
+    damage, tried = DamageLog(max_damaged), sum(lengths)
     with tqdm(total=len(tracklets), desc="embedding", unit=" tracklets", disable=not progress) as bar:
         for number, rows in enumerate(_parts(lengths)):
             file = partial / f"{mark}_{number:05}.npz"
@@ -175,11 +181,14 @@ def embed_to_file(model, tracklets, path, *, query_rows=(), batch_frames=256, ma
                     "embeddings": embedded.embeddings,
                     "damaged_frames": np.array(list(embedded.damage.counts), np.str_),
                     "unreadable": np.array(embedded.damage.tracklets, np.str_),
+                    # A tracklet with damage is read whole, beyond what was selected.
+                    "beyond": np.int64(max(0, embedded.damage.tried - sum(lengths[row] for row in rows))),
                 }
                 _write(file, part)
             embeddings[part["rows"]] = part["embeddings"]
             done[part["rows"]] = True
-            damage.add(part["damaged_frames"].tolist(), part["unreadable"].tolist(), sum(lengths))
+            tried += int(part["beyond"])
+            damage.add(part["damaged_frames"].tolist(), part["unreadable"].tolist(), tried)
             damage.check()
             bar.update(len(rows))
 

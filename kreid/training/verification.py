@@ -17,11 +17,12 @@ def fit_on_holdout(model, holdout, false_match_rate, max_damaged=0.05):
 
     Returns:
         What `kreid.evaluation.fit_verification` gives, or `None`, and why in words: nobody was held out, or their
-        pairs are too few to see the rate.
+        pairs are too few to see the rate. The words also name the frames that could not be read.
     """
     if holdout is None:
         return None, "Nobody was held out, so no verification threshold is fitted."
     embedded = embed_tracklets(model, holdout.test, max_damaged=max_damaged, progress=False)
+    damage = f"\nOf the persons held out: {embedded.damage.report()}" if embedded.damage.counts else ""
     try:
         fitted = fit_verification(
             embedded.embeddings,
@@ -32,11 +33,11 @@ def fit_on_holdout(model, holdout, false_match_rate, max_damaged=0.05):
             fitted_on=holdout.name,
         )
     except ValueError as error:
-        return None, f"No verification threshold is fitted. {error}"
+        return None, f"No verification threshold is fitted. {error}{damage}"
     low, high = (100 * end for end in fitted["false_non_match_interval"])
     return fitted, (
         f"Same person below a {fitted['metric']} distance of {fitted['threshold']:.4g}: "
         f"{100 * false_match_rate:.3g}% of different persons accepted, "
         f"{100 * fitted['false_non_match_rate']:.1f}% ({low:.1f} to {high:.1f}) of equal ones refused, on "
-        f"{fitted['fitted_on']['persons']} held-out persons."
+        f"{fitted['fitted_on']['persons']} held-out persons.{damage}"
     )

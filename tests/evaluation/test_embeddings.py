@@ -1,3 +1,6 @@
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -50,6 +53,33 @@ def test_an_interrupted_embedding_continues_and_gives_the_same(model, dataset, t
     np.testing.assert_array_equal(resumed.embeddings, whole.embeddings)
     assert resumed.ids.tolist() == whole.ids.tolist() == [tracklet.id for tracklet in some]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["resumed.npz", "whole.npz"]
+
+
+def test_damage_is_named_and_its_share_is_that_of_one_call(model, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(embeddings, "_PART_FRAMES", 8)
+    model = model.with_selection("evenly", 2)
+    row = max(range(10), key=lambda number: len(dataset.test[number]))
+    bad = [tmp_path / Path(frame).name for frame in dataset.test[row].frames]
+    for path in bad:
+        path.write_bytes(b"")
+    some = list(dataset.test[:10])
+    some[row] = dataclasses.replace(some[row], frames=tuple(map(str, bad)))
+    # Two frames of each are selected; the damaged tracklet is read whole.
+    share = len(bad) / (2 * 9 + len(bad))
+    for embed_all in (
+        lambda limit: embed_tracklets(model, some, max_damaged=limit, progress=False),
+        lambda limit: embed_to_file(model, some, tmp_path / "some.npz", max_damaged=limit, progress=False),
+    ):
+        with pytest.raises(ValueError, match=f"{len(bad)} of {2 * 9 + len(bad)} frames cannot be read"):
+            embed_all(share - 1e-6)
+        found = embed_all(share)
+    assert len(found) == 9
+    assert found.unreadable.tolist() == [some[row].id]
+    assert found.damaged_frames.tolist() == sorted(map(str, bad))
+    report = found.damage_report().splitlines()
+    assert report[0] == f"{len(bad)} damaged frames:"
+    assert report[-1] == f"tracklets without a readable frame: {some[row].id}"
+    assert found.ids.tolist() == [tracklet.id for number, tracklet in enumerate(some) if number != row]
 
 
 def test_a_file_is_read_for_the_same_model_and_data_alone(model, dataset, tmp_path, monkeypatch):

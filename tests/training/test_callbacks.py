@@ -9,6 +9,7 @@ from PIL import Image
 
 from kreid.data.tracklet import ReidDataset, Tracklet
 from kreid.training.callbacks import Checkpoint, CsvLog, EpochLog, HoldoutEvaluation, read_state, write_atomically
+from kreid.training.verification import fit_on_holdout
 
 NAN = float("nan")
 
@@ -213,6 +214,8 @@ class TestHoldout:
         with pytest.raises(ValueError, match=r"1 of 6 frames.*\n.*3c2\.jpg"):
             self.scores(HoldoutEvaluation(dataset), model, epochs=1)
         assert self.scores(HoldoutEvaluation(dataset, max_damaged=0.5), model, epochs=1)[0][1] > 0
+        _, words = fit_on_holdout(model, dataset, 0.1, max_damaged=0.5)
+        assert f"\nOf the persons held out: 1 damaged frames:\n  {path} (1 times)" in words
 
     @pytest.mark.parametrize("every", [0, -1])
     def test_epochs_between(self, every):
