@@ -325,6 +325,12 @@ def _check_same_data(run, other):
             f"These runs are of other data, {str(one)!r} and {str(two)!r}; name the set to compare them on with "
             f"--data. Received: compare={str(other.path)!r}"
         )
+    one, two = ([each.config.get(key) for key in ("split", "persons")] for each in (run, other))
+    if one != two:
+        raise ValueError(
+            f"These runs are of different splits, and one was trained on persons whom the other is tested on; compare "
+            f"runs of one split. Received: split={one[0]} and {two[0]}, persons={one[1]} and {two[1]}"
+        )
 
 
 def _check_free(folder, run):
