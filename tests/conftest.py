@@ -34,11 +34,21 @@ def golden():
 def eagerly():
     """Models run op by op: for the files that make one small model after the other and call each a few times.
 
-    Tracing their graphs takes more than half of the time there. Whole runs, exports and one file on all systems have
-    the graphs.
+    Tracing their graphs takes more than half of the time there. Whole runs and exports have the graphs, and so has
+    each system's training.
     """
     import tensorflow as tf
 
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def in_graphs(eagerly):
+    """A test among those of `eagerly` that has graphs after all."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(False)
+    yield
+    tf.config.run_functions_eagerly(True)

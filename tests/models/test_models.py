@@ -8,6 +8,8 @@ import kreid
 from kreid.losses import BatchHardTriplet, SmoothedIdentity, WeightedSum
 from kreid.models import STA, SYSTEMS, Baseline
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 RNG = np.random.default_rng(5)
 SIZE = (64, 32)
 FRAMES = RNG.integers(0, 256, (4, 5, *SIZE, 3)).astype("uint8")
@@ -149,6 +151,7 @@ def test_config_names_every_argument(system):
     assert {key: config[key] for key in CASES[system]} == CASES[system]
 
 
+@pytest.mark.usefixtures("in_graphs")
 def test_training_lowers_the_loss_and_moves_every_weight(system):
     keras.utils.set_random_seed(0)
     model = compiled(make(system))
