@@ -12,6 +12,8 @@ from recipe_samples import load_recipe
 
 from kreid import training
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 

@@ -15,6 +15,8 @@ from recipe_samples import load_recipe
 from kreid import training
 from kreid.evaluation.run_report import FinishedRun
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 ROOT = Path(__file__).parents[2]
 RECIPES = ["train_prid2011", "train_ilids_vid", "train_ls_vid", "train_duke_video"]
 
