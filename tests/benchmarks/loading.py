@@ -1,13 +1,15 @@
 """Frames per second of the training pipeline beside a pool of processes with Pillow that does the same work.
 
 Both sides read the same clips of the same plan, resize, flip and crop them and stack `uint8` batches. The pool stands
-in for the usual toolboxes' loaders: worker processes that fill whole batches in shared memory, some batches ahead. A
-bare tf.data chain (read, decode, resize, stack; no augmentation, no care for damaged files) is printed for scale.
+in for the usual toolboxes' loaders: worker processes that fill whole batches in shared memory, some batches ahead.
+Where PyTorch is installed its DataLoader is measured too, on the same clips, with the toolboxes' transforms: flip,
+crop, normalisation to float tensors. A bare tf.data chain (read, decode, resize, stack; no augmentation, no care for
+damaged files) is printed for scale, and so is kreid's pipeline with its frames kept decoded in memory.
 
     python tests/benchmarks/loading.py [--root FOLDER] [--image-size 256 128] [--frames 4] [--runs 5]
 
 `--root` is a folder of MARS's layout; without it JPEG frames of 256 x 128 are drawn into a temporary one. To reach: 3
-times the pool with 2 workers.
+times the torch loader, or the pool, with 2 workers.
 """
 
 import argparse
@@ -104,6 +106,48 @@ def dataset_seconds(dataset):
     return time.perf_counter() - started
 
 
+class Clips:
+    """The clips of all batches as a torch data set: decoded by Pillow, flipped, cropped, normalised."""
+
+    def __init__(self, batches, image_size):
+        self.clips = [(clip, drawn) for clips, numbers in batches for clip, drawn in zip(clips, numbers, strict=True)]
+        self.image_size = image_size
+
+    def __len__(self):
+        return len(self.clips)
+
+    def __getitem__(self, place):
+        import torch
+
+        height, width = self.image_size
+        paths, (flip, top, left) = self.clips[place]
+        frames = []
+        for path in paths:
+            with Image.open(path) as opened:
+                image = opened.convert("RGB")
+            if image.size != (width, height):
+                image = image.resize((width, height), Image.BILINEAR)
+            frame = np.asarray(image)
+            frame = frame[:, ::-1] if flip else frame
+            padded = np.pad(frame, ((PADDING, PADDING), (PADDING, PADDING), (0, 0)))
+            frames.append(padded[top : top + height, left : left + width])
+        clip = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float().div_(255)
+        mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        return clip.sub_(mean[:, None, None]).div_(deviation[:, None, None])
+
+
+def torch_loader(batches, pipeline, workers):
+    """PyTorch's DataLoader, or `None` where it is not installed."""
+    try:
+        from torch.utils.data import DataLoader
+    except ImportError:
+        return None
+    clips = Clips(batches, pipeline.image_size)
+    return DataLoader(
+        clips, pipeline.batch_size, num_workers=workers, persistent_workers=True, multiprocessing_context="spawn"
+    )
+
+
 def bare(batches, pipeline):
     """Read, decode, resize and stack: the least that tf.data must do."""
     import tensorflow as tf
@@ -133,27 +177,32 @@ def main():
 
     with tempfile.TemporaryDirectory() as scratch:
         tracklets = read_mars(options.root).train if options.root else drawn_tracklets(Path(scratch))
-        pipeline = TrainingPipeline(
-            tracklets,
+        settings = dict(
             image_size=options.image_size,
             num_frames=options.frames,
             persons_per_batch=16,
             tracklets_per_person=4,
             augmentation=Augmentation(flip=0.5, crop_padding=PADDING),
         )
+        pipeline = TrainingPipeline(tracklets, **settings)
+        kept = TrainingPipeline(tracklets, cache="memory", **settings)
         paths = [path for tracklet in tracklets for path in tracklet.frames]
         batches = list(planned(pipeline, paths, options.steps))
         shape = (2 * options.workers, pipeline.batch_size, options.frames, *pipeline.image_size, 3)
         memory = SharedMemory(create=True, size=int(np.prod(shape)))
         slots = np.ndarray(shape, np.uint8, memory.buf)
-        sides = {"kreid": [], "pool": [], "bare": []}
+        loader = torch_loader(batches, pipeline, options.workers)
+        sides = {"kreid": [], "kept": [], "pool": [], "bare": []} | ({"torch": []} if loader else {})
         with get_context("spawn").Pool(options.workers, attach, (memory.name, shape)) as pool:
             for run in range(options.runs + 1):
                 seconds = {
                     "kreid": dataset_seconds(pipeline.dataset().take(options.steps)),
+                    "kept": dataset_seconds(kept.dataset().take(options.steps)),
                     "pool": pool_seconds(pool, slots, batches),
                     "bare": dataset_seconds(bare(batches, pipeline)),
                 }
+                if loader:
+                    seconds["torch"] = dataset_seconds(loader)
                 # The first run warms the page cache and the workers.
                 for side in sides if run else ():
                     sides[side].append(options.steps * pipeline.batch_size * options.frames / seconds[side])
@@ -161,11 +210,13 @@ def main():
         memory.close()
         memory.unlink()
     rates = {side: statistics.median(values) for side, values in sides.items()}
-    ratio = statistics.median(one / other for one, other in zip(sides["kreid"], sides["pool"], strict=True))
     print(f"kreid's pipeline: {rates['kreid']:,.0f} frames/s")
-    print(f"pool of {options.workers} processes with Pillow: {rates['pool']:,.0f} frames/s")
+    print(f"the same, frames kept in memory: {rates['kept']:,.0f} frames/s")
     print(f"bare tf.data chain: {rates['bare']:,.0f} frames/s")
-    print(f"ratio to the pool: {ratio:.2f} (to reach: {TARGET})")
+    rivals = {"pool": f"pool of {options.workers} processes with Pillow", "torch": "torch DataLoader"}
+    for side in rivals.keys() & sides.keys():
+        ratio = statistics.median(one / other for one, other in zip(sides["kreid"], sides[side], strict=True))
+        print(f"{rivals[side]}: {rates[side]:,.0f} frames/s; kreid's to it: {ratio:.2f} (to reach: {TARGET})")
 
 
 if __name__ == "__main__":
