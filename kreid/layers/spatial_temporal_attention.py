@@ -100,7 +100,8 @@ class SpatialTemporalAttention(keras.layers.Layer):
             weights.insert(0, _one_hot(best, frames))
         weights = ops.cast(ops.stack(weights, axis=-1), f.dtype)
         stripes = ops.reshape(f, (batch, frames, self.num_stripes, (h // self.num_stripes) * w, channels))
-        fused = ops.einsum("btkpc,btkm->bkpmc", stripes, weights)
+        # In this order of the factors no feature is moved by itself, only rows of them.
+        fused = ops.transpose(ops.einsum("btkm,btkpc->bkmpc", weights, stripes), (0, 1, 3, 2, 4))
         output = ops.reshape(fused, (batch, h, w, self._maps_out * channels))
         return (output, {"stripes": scores, "maps": g}) if return_attention else output
 

@@ -77,7 +77,7 @@ def planned(pipeline, paths, steps):
     for epoch in range(-(-steps // pipeline.steps_per_epoch)):
         _, clips, drawn = pipeline.plan(epoch)
         frames.append(clips)
-        numbers.append(drawn[:, :3])
+        numbers.append(drawn[:, 0, :3])  # the same for all frames of a clip
     frames, numbers = np.concatenate(frames), np.concatenate(numbers)
     for start in range(0, steps * pipeline.batch_size, pipeline.batch_size):
         clips = frames[start : start + pipeline.batch_size]

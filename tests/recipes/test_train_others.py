@@ -18,7 +18,7 @@ from kreid.evaluation.run_report import FinishedRun
 pytestmark = pytest.mark.usefixtures("eagerly")
 
 ROOT = Path(__file__).parents[2]
-RECIPES = ["train_prid2011", "train_ilids_vid", "train_ls_vid", "train_duke_video"]
+RECIPES = ["train_prid2011", "train_ilids_vid", "train_ls_vid", "train_duke_video", "train_folder"]
 
 
 def write(root, *names):
@@ -138,6 +138,23 @@ def test_duke_video(run_recipe, tmp_path):
     run = run_recipe("train_duke_video", root, "holdout=0")
     assert settings(run)["data"] == "duke_video"
     assert results(run)["protocols"]["mars"]["num_valid"] == 3
+
+
+def test_own_folder_with_frames_kept_decoded(run_recipe, tmp_path):
+    parts = {"train": range(1, 5), "query": range(5, 8), "gallery": range(5, 8)}
+    names = [
+        f"{part}/{person}/{camera}/{frame}.png"
+        for part, persons in parts.items()
+        for person in persons
+        for camera in ("door", "yard")
+        for frame in (1, 2)
+        if part == "train" or (part == "query") == (camera == "door")
+    ]
+    write(tmp_path / "own", *names)
+    run = run_recipe("train_folder", tmp_path / "own", "holdout=0", f"cache={tmp_path}/cache")
+    assert (settings(run)["data"], settings(run)["cache"]) == ("folder", f"{tmp_path}/cache")
+    assert [path.stat().st_size for path in (tmp_path / "cache").iterdir()] == [16 * (64 * 32 * 3 + 1)]
+    assert results(run)["protocols"]["standard"]["num_valid"] == 3
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
