@@ -1,6 +1,9 @@
 """Fixtures that several folders share."""
 
+import importlib.util
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +55,23 @@ def in_graphs(eagerly):
     tf.config.run_functions_eagerly(False)
     yield
     tf.config.run_functions_eagerly(True)
+
+
+@pytest.fixture
+def on_jax():
+    """Function: code, arguments -> runs the code in a process with the JAX backend and without TensorFlow."""
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("JAX is not installed: pip install jax")
+
+    def run(code, *arguments):
+        code = f"import sys\nsys.modules['tensorflow'] = None  # importing it now fails\n{code}"
+        ran = subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert ran.returncode == 0, ran.stderr
+
+    return run

@@ -231,7 +231,7 @@ class TestResuming:
     def test_another_runs_folder(self, complete, arguments, capsys):
         run = complete("sta")
         before = (run / "results.json").read_text()
-        error = refused(arguments(run, "also_test_frames=[1, 4]", "seed=5", "num_stripes=2"), capsys)
+        error = refused(arguments(run, *OWN["sta"], "seed=5", "num_stripes=2"), capsys)
         assert "holds another run (num_stripes=4 there and 2 here, seed=0 there and 5 here)" in error
         assert len(error.splitlines()) == 1
         assert (run / "results.json").read_text() == before

@@ -1,0 +1,18 @@
+"""Every layer keeps its contract on JAX, without TensorFlow."""
+
+from pathlib import Path
+
+CODE = """
+import keras, kreid
+from kreid.testing import check_layer
+assert keras.backend.backend() == "jax"
+sys.path.insert(0, sys.argv[1])
+from layer_cases import CASES
+for name in kreid.layers.__all__:
+    kwargs, inputs, options = CASES[name]
+    check_layer(getattr(kreid.layers, name), kwargs, inputs, **options)
+"""
+
+
+def test_every_layer_keeps_its_contract(on_jax):
+    on_jax(CODE, Path(__file__).parent)
