@@ -18,6 +18,7 @@ class DilatedTemporalPyramid(TemporalPyramid):
     Args:
         num_branches: N, the branches.
         activation: after the batch normalisation; name of a Keras activation, such as `"linear"` for none.
+        scale: where the batch normalisation's scale starts; a triplet loss with a margin of 0.3 asks for 0.1.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:

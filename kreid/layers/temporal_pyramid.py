@@ -19,21 +19,31 @@ class TemporalPyramid(keras.layers.Layer):
     Args:
         num_branches: N, the branches.
         activation: after the batch normalisation; name of a Keras activation, such as `"linear"` for none.
+        scale: where the batch normalisation's scale starts; a triplet loss with a margin of 0.3 asks for 0.1.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Raises:
-        ValueError: for less than one branch, or inputs of another rank.
+        ValueError: for less than one branch, a scale of zero or below, or inputs of another rank.
     """
 
-    def __init__(self, num_branches=3, activation="relu", **kwargs):
+    def __init__(self, num_branches=3, activation="relu", scale=1.0, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(num_branches, int) or num_branches < 1:
             raise ValueError(f"A pyramid has at least one branch. Received: num_branches={num_branches!r}")
         self.num_branches = num_branches
+        if not scale > 0:
+            raise ValueError(f"The scale starts above zero. Received: scale={scale!r}")
         self.activation = keras.activations.get(activation)
+        self.scale = scale
         # On vectors float32 costs little.
         self.normalizations = [
-            keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype="float32", name=f"bn_{number + 1}")
+            keras.layers.BatchNormalization(
+                momentum=0.9,
+                epsilon=1e-5,
+                gamma_initializer=keras.initializers.Constant(scale),
+                dtype="float32",
+                name=f"bn_{number + 1}",
+            )
             for number in range(num_branches)
         ]
         self.supports_masking = True
@@ -77,4 +87,5 @@ class TemporalPyramid(keras.layers.Layer):
 
     def get_config(self):
         activation = keras.activations.serialize(self.activation)
-        return {**super().get_config(), "num_branches": self.num_branches, "activation": activation}
+        own = {"num_branches": self.num_branches, "activation": activation, "scale": self.scale}
+        return {**super().get_config(), **own}

@@ -21,6 +21,7 @@ class TemporalPyramidPooling(TemporalPyramid):
     Args:
         num_branches: N, the branches.
         activation: after the batch normalisation; name of a Keras activation, such as `"linear"` for none.
+        scale: where the batch normalisation's scale starts; a triplet loss with a margin of 0.3 asks for 0.1.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -46,8 +47,8 @@ class TemporalPyramidPooling(TemporalPyramid):
     the windows that come nearest: 3, 6, 12, 24 frames against 3, 5, 9, 17.
     """
 
-    def __init__(self, num_branches=3, activation="relu", **kwargs):
-        super().__init__(num_branches, activation, **kwargs)
+    def __init__(self, num_branches=3, activation="relu", scale=1.0, **kwargs):
+        super().__init__(num_branches, activation, scale, **kwargs)
         self.cut = [FramesToClips(2**number) for number in range(num_branches)]
         self.average = FrameAverage(axis=2, dtype=self.dtype_policy)
 

@@ -37,6 +37,8 @@ class GLTR(TrackletModel):
         feature_dim: d, features of a frame.
         pyramid: `"dilated"`, `"undilated"`, `"pooling"` or `"none"`.
         pyramid_activation: after each of its convolutions; name of a Keras activation, such as `"linear"` for none.
+        pyramid_scale: where its batch normalisation's scale starts. At 1 a frame's features lie so far apart that a
+            triplet loss with a margin of 0.3 outweighs the softmax loss and hinders training; 0.1 suits it.
         num_branches: N, branches of the pyramid; the embedding has N d values, or d without a pyramid.
         self_attention: use `TemporalSelfAttention`.
         attention_normalization: what becomes of its mask M: `"mean"`, `"softmax"` or `"none"`.
@@ -77,6 +79,7 @@ class GLTR(TrackletModel):
         feature_dim=128,
         pyramid="dilated",
         pyramid_activation="relu",
+        pyramid_scale=1.0,
         num_branches=3,
         self_attention=True,
         attention_normalization="mean",
@@ -92,6 +95,7 @@ class GLTR(TrackletModel):
         self.feature_dim = feature_dim
         self.pyramid_kind = pyramid
         self.pyramid_activation = pyramid_activation
+        self.pyramid_scale = pyramid_scale
         self.num_branches = num_branches
         self.use_self_attention = self_attention
         self.attention_normalization = attention_normalization
@@ -108,7 +112,9 @@ class GLTR(TrackletModel):
             self.feature_dim, trainable=not self.freeze_backbone, dtype=policy, name="features"
         )
         pyramid = PYRAMIDS[self.pyramid_kind]
-        self.pyramid = pyramid and pyramid(self.num_branches, self.pyramid_activation, dtype=policy, name="pyramid")
+        self.pyramid = pyramid and pyramid(
+            self.num_branches, self.pyramid_activation, self.pyramid_scale, dtype=policy, name="pyramid"
+        )
         self.self_attention = None
         if self.use_self_attention:
             self.self_attention = TemporalSelfAttention(
@@ -135,6 +141,7 @@ class GLTR(TrackletModel):
             feature_dim=self.feature_dim,
             pyramid=self.pyramid_kind,
             pyramid_activation=self.pyramid_activation,
+            pyramid_scale=self.pyramid_scale,
             num_branches=self.num_branches,
             self_attention=self.use_self_attention,
             attention_normalization=self.attention_normalization,

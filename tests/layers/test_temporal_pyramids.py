@@ -87,9 +87,9 @@ def test_pyramids(kind, num_branches):
 @pytest.mark.parametrize("activation", ["relu", "linear"])
 @pytest.mark.parametrize("kind", ["dilated", "undilated"])
 def test_branches_start_as_the_frames_themselves(kind, activation):
-    layer = PYRAMIDS[kind](3, activation)
+    layer = PYRAMIDS[kind](3, activation, scale=0.5)
     found = ops.convert_to_numpy(layer(FRAMES, mask=MASK))
-    expected = np.where(MASK[..., None], FRAMES if activation == "linear" else np.maximum(FRAMES, 0), 0)
+    expected = 0.5 * np.where(MASK[..., None], FRAMES if activation == "linear" else np.maximum(FRAMES, 0), 0)
     # The moving variance starts at 1, beside which batch normalisation has an epsilon of 1e-5.
     np.testing.assert_allclose(found, np.tile(expected, 3), rtol=1e-5)
 
