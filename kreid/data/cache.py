@@ -32,9 +32,6 @@ class FrameCache:
         image_size: `(height, width)` of the frames.
         where: `"memory"`, or a folder, which is made if need be.
 
-    Raises:
-        ValueError: if the frames cannot fit into the machine's memory, or on the folder's disk.
-
     Example:
 
     >>> path = Path(tempfile.mkdtemp()) / "white.jpg"
@@ -63,6 +60,10 @@ class FrameCache:
 
         Args:
             progress: show a bar.
+
+        Raises:
+            ValueError: if the frames cannot fit into the machine's memory or on the folder's disk, or the folder
+                cannot be made or written into.
         """
         if self._readable is not None:
             return
@@ -104,9 +105,16 @@ class FrameCache:
         self._frames, self._readable = (lambda: frames), tf.constant(readable)
 
     def _fill_disk(self, folder, progress):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"Decoded frames need a folder, and none can be made here ({error.strerror}): choose another, or "
+                f"'memory'. Received: where={self.where!r}"
+            ) from error
         path = folder / f"frames_{self._digest()}.uint8"
-        if not path.exists():
+        # A file of another size was cut by something else.
+        if not path.exists() or path.stat().st_size != self.num_bytes + len(self._paths):
             self._write(path, progress)
         readable = np.fromfile(path, np.uint8, offset=self.num_bytes).astype(bool)
         # The file is mapped into memory by the operation, wherever it runs.
@@ -123,7 +131,13 @@ class FrameCache:
                 f"folder: free some, or choose another folder. Received: where={self.where!r}"
             )
         readable = np.zeros(len(self._paths), np.uint8)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        except OSError as error:
+            raise ValueError(
+                f"The folder of decoded frames cannot be written into ({error.strerror}): choose another, or 'memory'. "
+                f"Received: where={self.where!r}"
+            ) from error
         try:
             with os.fdopen(handle, "wb") as file:
                 frame_bytes = self.num_bytes // len(self._paths)

@@ -117,7 +117,7 @@ class TrainingPipeline:
             )
         if steps_per_epoch is not None and steps_per_epoch < 1:
             raise ValueError(f"`steps_per_epoch` must be at least 1. Received: steps_per_epoch={steps_per_epoch}")
-        if len(shard) != 2 or not 0 <= shard[0] < shard[1]:
+        if not isinstance(shard, (tuple, list)) or len(shard) != 2 or not 0 <= shard[0] < shard[1]:
             raise ValueError(f"`shard` must be (i, n) with 0 <= i < n. Received: shard={shard!r}")
         if isinstance(targets, str) or not targets:
             raise ValueError(f"`targets` must be a tuple of output names. Received: targets={targets!r}")

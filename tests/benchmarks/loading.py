@@ -55,19 +55,24 @@ def attach(name, shape):
     _slots = np.ndarray(shape, np.uint8, _memory.buf)
 
 
+def frame_by_pillow(path, image_size, flip, top, left):
+    """Makes one frame: what the graph does, with Pillow and NumPy."""
+    height, width = image_size
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.BILINEAR)
+    frame = np.asarray(image)
+    frame = frame[:, ::-1] if flip else frame
+    padded = np.pad(frame, ((PADDING, PADDING), (PADDING, PADDING), (0, 0)))
+    return padded[top : top + height, left : left + width]
+
+
 def fill(slot, clips, numbers):
-    """Makes one batch in a worker: what the graph does, with Pillow and NumPy."""
-    _, _, _, height, width, _ = _slots.shape
-    for row, (paths, (flip, top, left)) in enumerate(zip(clips, numbers, strict=True)):
+    """Makes one batch in a worker."""
+    for row, (paths, drawn) in enumerate(zip(clips, numbers, strict=True)):
         for column, path in enumerate(paths):
-            with Image.open(path) as opened:
-                image = opened.convert("RGB")
-            if image.size != (width, height):
-                image = image.resize((width, height), Image.BILINEAR)
-            frame = np.asarray(image)
-            frame = frame[:, ::-1] if flip else frame
-            padded = np.pad(frame, ((PADDING, PADDING), (PADDING, PADDING), (0, 0)))
-            _slots[slot, row, column] = padded[top : top + height, left : left + width]
+            _slots[slot, row, column] = frame_by_pillow(path, _slots.shape[3:5], *drawn)
     return slot
 
 
@@ -119,18 +124,8 @@ class Clips:
     def __getitem__(self, place):
         import torch
 
-        height, width = self.image_size
-        paths, (flip, top, left) = self.clips[place]
-        frames = []
-        for path in paths:
-            with Image.open(path) as opened:
-                image = opened.convert("RGB")
-            if image.size != (width, height):
-                image = image.resize((width, height), Image.BILINEAR)
-            frame = np.asarray(image)
-            frame = frame[:, ::-1] if flip else frame
-            padded = np.pad(frame, ((PADDING, PADDING), (PADDING, PADDING), (0, 0)))
-            frames.append(padded[top : top + height, left : left + width])
+        paths, drawn = self.clips[place]
+        frames = [frame_by_pillow(path, self.image_size, *drawn) for path in paths]
         clip = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float().div_(255)
         mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
         return clip.sub_(mean[:, None, None]).div_(deviation[:, None, None])

@@ -87,6 +87,19 @@ class TestOnDisk:
         assert len(self.files(tmp_path / "cache")) == 3
         np.testing.assert_array_equal(cache.read(tf.constant([0]))[0], read_frames(tf.constant(paths[:1]), SIZE)[0])
 
+    def test_a_cut_file_is_written_anew(self, paths, tmp_path, truncate):
+        FrameCache(paths, SIZE, tmp_path / "cache").fill(progress=False)
+        (name,) = self.files(tmp_path / "cache")
+        truncate(tmp_path / "cache" / name)
+        cache = FrameCache(paths, SIZE, tmp_path / "cache")
+        cache.fill(progress=False)
+        assert self.files(tmp_path / "cache") == [name]
+        np.testing.assert_array_equal(cache.read(tf.constant([9]))[0], read_frames(tf.constant(paths[9:10]), SIZE)[0])
+
+    def test_a_file_in_the_folders_place(self, paths):
+        with pytest.raises(ValueError, match=r"none can be made here .* Received: where="):
+            FrameCache(paths, SIZE, paths[0]).fill(progress=False)
+
     def test_an_interruption_leaves_nothing(self, paths, tmp_path):
         cache = FrameCache(paths, SIZE, tmp_path / "cache")
         decoded = cache._decoded

@@ -335,6 +335,7 @@ class TestTraining:
             (dict(clips="adjacent_clips", clip_length=3), "num_frames=4, clip_length=3"),
             (dict(steps_per_epoch=0), "Received: steps_per_epoch=0"),
             (dict(shard=(2, 2)), r"Received: shard=\(2, 2\)"),
+            (dict(shard=2), "Received: shard=2"),
             (dict(targets="logits"), "Received: targets='logits'"),
             (dict(image_size=(24, 0)), r"Received: image_size=\(24, 0\)"),
             (dict(max_damaged=2), "Received: max_damaged=2"),
