@@ -339,7 +339,7 @@ def _explained(explained):
     strips = [picture(draw_frames(list(frames[shown]), tile=_TILE), f"{len(shown)} of {len(frames)} frames")]
     beneath = []
     for name, values in explained.attention.items():
-        label = _LABELS.get(name) or _MAP_LABEL.get(name.split("_")[0], "{}").format(name)
+        label = _LABELS.get(name) or _numbered(name)
         span = f"from {values.min():.3g} to {values.max():.3g}"
         if name == "self_attention":
             text = "Row by row, what each frame takes from every frame (columns)"
@@ -390,9 +390,16 @@ _LABELS = {
     "stages": "Share of each stage (u)",
     "stripes": "Stripe scores",
     "maps": "Attention within each frame",
+    "channels": "Channel weights",
     "self_attention": "Mask M of the self-attention",
 }
-_MAP_LABEL = {"maps": "Attention of {}", "channels": "Channel weights {}"}
+# MG-RAFA's, one for each granularity, or for each split of the channels.
+_GROUP_LABELS = {"maps": "Attention of channel group", "channels": "Channel weights of channel group"}
+
+
+def _numbered(name):
+    kind, _, number = name.rpartition("_")
+    return f"{_GROUP_LABELS[kind]} {number}" if kind in _GROUP_LABELS else name
 
 
 def _map(measured):

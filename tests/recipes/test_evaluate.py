@@ -174,7 +174,7 @@ class TestPage:
     [
         ("rtf", [], ["Weight by the frame itself (w)", "Share of each stage (u)"]),
         ("tacan", [], ["Weight of each clip"]),
-        ("mg_rafa", ["num_granularities=2"], ["Attention of maps_1", "Attention of maps_2"]),
+        ("mg_rafa", ["num_granularities=2"], ["Attention of channel group 1", "Attention of channel group 2"]),
         ("gltr", [], ["Mask M of the self-attention"]),
     ],
 )
