@@ -11,7 +11,6 @@ The metric comes from the served model. Works with serve.py and with TensorFlow 
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -169,6 +168,4 @@ def main(argv=None) -> int:
 
 
 if __name__ == "__main__":
-    # Distances are NumPy here, and Keras starts faster without TensorFlow.
-    os.environ.setdefault("KERAS_BACKEND", "numpy")
     sys.exit(main())

@@ -29,7 +29,8 @@ def check_layer(layer_class, kwargs, inputs, *, masked=True, attention=False, sa
       what it gives alone and unpadded; a tracklet with no real frame gives finite output;
     - (masked, and `call` takes `training`) in training too, NaN in padding leaves outputs, added losses and gradients
       finite, and padding gets no gradient from outputs and added losses together;
-    - every trainable weight gets a gradient that is not zero;
+    - every trainable weight gets a gradient that is not zero (seed the draw of the weights first, with
+      `keras.utils.set_random_seed`: the few units of a small ReLU layer may all be dead by chance);
     - batch and (any_length) length may be unknown, the symbolic shapes and dtypes are the real ones, and (attention)
       the form that returns attention is symbolic too;
     - under `mixed_bfloat16` and `mixed_float16` outputs are finite and near the float32 ones;

@@ -2,6 +2,7 @@ import importlib.util
 import os
 import re
 import struct
+import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -69,6 +70,23 @@ def test_ranked_list_and_picture(query, data, server, capsys, tmp_path):
     with Image.open(picture) as image:
         colours = {colour for _, colour in image.getcolors(1 << 20)}
     assert {(0, 140, 70), (200, 50, 30), (30, 80, 180)} <= colours
+
+
+def test_the_program_needs_neither_keras_nor_what_runs_under_it(data, server, tmp_path):
+    code = (
+        "import runpy, sys\n"
+        "sys.modules.update(dict.fromkeys(('keras', 'tensorflow', 'jax', 'torch')))  # importing them now fails\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    picture = tmp_path / "out.png"
+    arguments = [SCRIPT, data / "query", "--gallery", data / "gallery", "--server", server.target, "--picture", picture]
+    ran = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert len(rows(ran.stdout)) == 6
+    assert picture.is_file()
 
 
 def test_a_data_folder_gives_its_gallery_and_the_own_camera_is_left_out(query, data, server, capsys):

@@ -1,14 +1,12 @@
-"""Pairwise distances, and the one safe square root that losses, layers and evaluation share.
+"""Pairwise distances of tensors, and the one safe square root, for losses and layers.
 
-The tensor functions sum squared differences, feature block by feature block, instead of expanding
-`|x|^2 + |y|^2 - 2 x.y`. The expansion loses all small distances to rounding (embeddings of norm 30 that are
-equal come out 0.01 apart in float32, and TensorFloat-32 matrix products are a thousand times worse);
-differences are exact for equal vectors and have exact gradients. `distance_matrix`, for evaluation, does use
-the matrix product, in float64.
+They sum squared differences, feature block by feature block, instead of expanding `|x|^2 + |y|^2 - 2 x.y`. The
+expansion loses all small distances to rounding (embeddings of norm 30 that are equal come out 0.01 apart in float32,
+and TensorFloat-32 matrix products are a thousand times worse); differences are exact for equal vectors and have exact
+gradients.
 """
 
 import keras
-import numpy as np
 from keras import ops
 
 # Bounds the memory of the differences to `n * m * 128` values.
@@ -16,13 +14,6 @@ _FEATURES_AT_ONCE = 128
 
 # Smallest normal numbers: below them square roots may be flushed to 0, with infinite gradients.
 _TINY = {"float16": 2.0**-14, "bfloat16": 2.0**-126, "float32": 2.0**-126, "float64": 2.0**-1022}
-
-# Rows of a matrix product are padded to a multiple of this. Libraries compute odd rows at the edge in another order, so
-# that equal rows would come out a last digit apart, and one row would differ with the rows beside it.
-_EDGE = 16
-
-# Squared distances up to this part of the squared norms are rounding, in float64.
-_ROUNDING = 32 * np.finfo(np.float64).eps
 
 
 def at_least_float32(x):
@@ -151,81 +142,6 @@ def pairwise_cosine(x, y=None):
     y, y_is_zero = _normalised(y)
     zeros = ops.expand_dims(x_is_zero, -1) + ops.expand_dims(y_is_zero, -2)
     return (pairwise_squared_euclidean(x, y) + zeros) / 2
-
-
-def distance_matrix(x, y, metric="euclidean", block=2048):
-    """Distances between all rows of two NumPy arrays, for evaluation.
-
-    The matrix product runs in float64 on blocks of rows, so float32 embeddings
-    keep their full precision: equal rows are 0 apart, and as far from any
-    other row. Memory beyond the result is about `3 * block * block` float64
-    values.
-
-    Args:
-        x: array `(n, features)`.
-        y: array `(m, features)`.
-        metric: `"euclidean"` or `"cosine"` (1 - cos; a row of zeros is 1 from
-            everything).
-        block: rows of `x` and of `y` taken at once.
-
-    Returns:
-        float32 array `(n, m)`, float64 if an input is float64.
-
-    Raises:
-        ValueError: if the metric is unknown, the shapes do not fit, `block` is
-            not positive or a value is NaN or infinite.
-
-    Example:
-
-    >>> kreid.distances.distance_matrix(np.array([[0.0, 0.0]]), np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
-    [[5.0, 0.0]]
-    """
-    if metric not in ("euclidean", "cosine"):
-        raise ValueError(f"`metric` is 'euclidean' or 'cosine'. Received: metric={metric!r}")
-    x, y = np.asarray(x), np.asarray(y)
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
-        raise ValueError(
-            f"Give two arrays of rows with the same number of features. Received: x.shape={x.shape}, y.shape={y.shape}"
-        )
-    if block < 1:
-        raise ValueError(f"`block` must be at least 1. Received: block={block}")
-    result = np.empty((len(x), len(y)), np.float64 if np.float64 in (x.dtype, y.dtype) else np.float32)
-    for column in range(0, len(y), block):
-        columns, column_squares = _rows_float64(y, slice(column, column + block), metric, "y")
-        for row in range(0, len(x), block):
-            rows, row_squares = _rows_float64(x, slice(row, row + block), metric, "x")
-            target = result[row : row + block, column : column + block]
-            product = (rows @ columns.T)[: target.shape[0], : target.shape[1]]
-            if metric == "cosine":
-                np.clip(np.subtract(1.0, product, out=product), 0.0, 2.0, out=product)
-                product[product < _ROUNDING] = 0.0
-                target[...] = product
-                continue
-            scale = row_squares[: len(target), None] + column_squares[None, : target.shape[1]]
-            product *= -2.0
-            product += scale
-            # What is left of equal rows is rounding, and its square root would not look like it.
-            product[product <= np.multiply(scale, _ROUNDING, out=scale)] = 0.0
-            np.sqrt(product, out=product)
-            target[...] = product
-    return result
-
-
-def _rows_float64(array, part, metric, name):
-    found = array[part]
-    rows = np.zeros((-(-len(found) // _EDGE) * _EDGE, found.shape[1]))
-    rows[: len(found)] = found
-    squares = np.einsum("nd,nd->n", rows, rows)
-    finite = np.isfinite(squares)
-    if not finite.all():
-        row = part.start + int(np.argmin(finite))
-        raise ValueError(
-            f"Embeddings must be finite; leave out the rows that are not. Received: {name}[{row}]={array[row]}"
-        )
-    if metric == "cosine":
-        norms = np.sqrt(squares)
-        rows = rows / np.where(norms == 0, 1.0, norms)[:, None]
-    return rows, squares
 
 
 def _pair(x, y):
