@@ -17,7 +17,7 @@ def main(argv=None):
     """Reads the command line and writes the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", help="a run's folder, as training leaves it")
-    parser.add_argument("--data", metavar="DIR", help="another data set than the run was trained on")
+    parser.add_argument("--data", metavar="DIR", help="the data set to test on (default: the run's own)")
     parser.add_argument("--rerank", action="store_true", help="also score by k-reciprocal re-ranking")
     parser.add_argument("--compare", metavar="RUN2", help="another run, measured on the same data")
     parser.add_argument("--out", metavar="DIR", help="the report's folder (default: RUN/report)")

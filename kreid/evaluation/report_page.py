@@ -33,14 +33,14 @@ _PROTOCOLS = {
 }
 
 
-def report_page(measured, compared=None, data="", own_data=True):
+def report_page(measured, compared=None, data="", trained_in=None):
     """Makes the page.
 
     Args:
         measured: a `Measured`.
         compared: the `Measured` of another run on the same tracklets, or `None`.
         data: name of the data set.
-        own_data: whether it is the one that the run was trained on.
+        trained_in: the folders that the run was trained on, if they are not this data set's.
 
     Returns:
         HTML as text.
@@ -53,8 +53,11 @@ def report_page(measured, compared=None, data="", own_data=True):
         f"{len(found):,} tracklets of {persons} persons in {len(np.unique(found.cameras))} cameras; "
         f"{found.metric} distance of {found.embeddings.shape[1]} numbers."
     )
-    if not own_data:
-        lead += paragraph("The model was trained on another data set: this is a cross-data-set test.")
+    if trained_in:
+        lead += paragraph(
+            f"The run was trained on {', '.join(trained_in)}: unless that is the same data, this is a test across data "
+            "sets."
+        )
     if len(found.damaged_frames) or len(found.unreadable):
         names = f", such as {', '.join(found.unreadable[:3].tolist())}" if len(found.unreadable) else ""
         lead += paragraph(
@@ -64,7 +67,7 @@ def report_page(measured, compared=None, data="", own_data=True):
     lead += paragraph("This page shows people. Keep it, and delete it, as you would their photographs.", quiet=True)
 
     best, worst = best_and_worst(measured.protocols["standard"], found.persons[found.query_rows])
-    sections = {"numbers": ("Numbers", _numbers(measured, own_data))}
+    sections = {"numbers": ("Numbers", _numbers(measured, not trained_in))}
     if compared is not None:
         sections["comparison"] = (f"Beside {compared.run.name}", _comparison(measured, compared))
     sections |= {

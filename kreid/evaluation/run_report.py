@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -80,6 +81,13 @@ class FinishedRun:
                 if rows:
                     found[name] = {key: np.array([float(row[key] or "nan") for row in rows]) for key in rows[0]}
         return found
+
+    @property
+    def train_folders(self):
+        """The folders of the data that the run was trained on."""
+        if self.config.get("data") == "images":
+            return list(self.config["image_dirs"])
+        return [self.config["data_dir"]]
 
     def dataset(self, data=None):
         """Reads the run's data set, or another.
@@ -197,7 +205,7 @@ def write_report(run, data=None, rerank=False, compare=None, out=None, progress=
 
     Args:
         run: a run's folder.
-        data: folder of another data set than the run was trained on, see `FinishedRun.dataset`.
+        data: folder of the data set to test on, the run's own if `None`; see `FinishedRun.dataset`.
         rerank: also score by k-reciprocal re-ranking.
         compare: folder of another run, to be measured on the same data.
         out: the report's folder; by default `report` in the run's.
@@ -245,7 +253,8 @@ def write_report(run, data=None, rerank=False, compare=None, out=None, progress=
                 for protocol in measured.protocols
             },
         }
-    text = report_page(measured, compared, name, own_data=data is None)
+    own = data is None or [os.path.realpath(data)] == [os.path.realpath(one) for one in run.train_folders]
+    text = report_page(measured, compared, name, trained_in=None if own else run.train_folders)
     write_atomically(folder / NUMBERS, json.dumps(numbers, indent=2) + "\n")
     write_atomically(folder / PAGE, text)
     return folder / PAGE, measured

@@ -169,6 +169,16 @@ class TestPage:
         assert (report / "report.json").read_text() == before
 
 
+def test_a_test_across_data_sets_is_said_and_none_on_the_own_folder(runs, tree, tmp_path):
+    same, copy = tmp_path / "same", tmp_path / "copy"
+    same.symlink_to(tree)
+    shutil.copytree(tree, copy)
+    for number, (data, said) in enumerate([(tree, False), (same, False), (copy, True)]):
+        out = tmp_path / str(number)
+        main([str(runs[1]), "--data", str(data), "--out", str(out), "--quiet"])
+        assert (f"The run was trained on {tree}: unless" in "".join(Page(out / "index.html").texts)) == said
+
+
 @pytest.mark.parametrize(
     ("system", "settings", "drawn"),
     [
