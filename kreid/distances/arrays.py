@@ -68,6 +68,24 @@ def distance_matrix(x, y, metric="euclidean", block=2048):
     return result
 
 
+def check_finite(embeddings, name):
+    """Raises the `ValueError` of `not_finite` for the first row with NaN or an infinity."""
+    for start in range(0, len(embeddings), 4096):
+        finite = np.isfinite(embeddings[start : start + 4096]).all(axis=1)
+        if not finite.all():
+            raise not_finite(embeddings, start + int(np.argmin(finite)), name)
+
+
+def not_finite(embeddings, row, name):
+    """Returns the error for a row with NaN, an infinity or a value whose square is one."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        column = int(np.argmin(np.isfinite(np.square(embeddings[row]))))
+    return ValueError(
+        "Embeddings must be finite; leave out the rows that are not. Received: "
+        f"{name}[{row}, {column}]={embeddings[row, column]}"
+    )
+
+
 def _rows_float64(array, part, metric, name):
     found = array[part]
     rows = np.zeros((-(-len(found) // _EDGE) * _EDGE, found.shape[1]))
@@ -75,10 +93,7 @@ def _rows_float64(array, part, metric, name):
     squares = np.einsum("nd,nd->n", rows, rows)
     finite = np.isfinite(squares)
     if not finite.all():
-        row = part.start + int(np.argmin(finite))
-        raise ValueError(
-            f"Embeddings must be finite; leave out the rows that are not. Received: {name}[{row}]={array[row]}"
-        )
+        raise not_finite(array, part.start + int(np.argmin(finite)), name)
     if metric == "cosine":
         norms = np.sqrt(squares)
         rows = rows / np.where(norms == 0, 1.0, norms)[:, None]

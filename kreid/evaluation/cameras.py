@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kreid.distances.arrays import check_finite
 from kreid.evaluation.retrieval import (
     average_precision_at,
-    check_finite,
+    check_distances,
     checked_labels,
     checked_query_rows,
     distance_blocks,
@@ -98,11 +99,12 @@ def evaluate_cameras(embeddings, persons, cameras, query_rows, metric="euclidean
     scorer = _CameraScorer(persons, cameras, query_rows)
     embeddings = np.asarray(embeddings)
     everybody = (scorer.persons, scorer.cameras)
-    if len(embeddings) != len(scorer.persons):
+    if embeddings.ndim != 2 or len(embeddings) != len(scorer.persons):
         raise ValueError(
             "`embeddings` needs one row per tracklet. Received: "
             f"embeddings.shape={embeddings.shape}, {len(scorer.persons)} persons"
         )
+    check_finite(embeddings, "embeddings")
     queries = tuple(values[scorer.query_rows] for values in everybody)
     for start, block in distance_blocks(embeddings[scorer.query_rows], queries, embeddings, everybody, metric):
         scorer.score(start, block)
@@ -124,7 +126,7 @@ class _CameraScorer:
         scratch = np.empty(len(self.persons), bool)
         for offset, found in enumerate(distances):
             query = self.query_rows[first_query + offset]
-            check_finite(found, first_query + offset, scratch)
+            check_distances(found, first_query + offset, scratch)
             own = np.flatnonzero(self.persons == self.persons[query])
             row = found.astype(np.result_type(found, np.float32))  # A copy that can hold infinity.
             row[own] = np.inf

@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from kreid.distances import distance_matrix
+from kreid.distances.arrays import check_finite
+
 # Rows of a person's embeddings taken at once, against as many others.
 _BLOCK = 1024
 
@@ -33,9 +36,6 @@ def cluster_diameters(embeddings, persons):
     Reference: Li et al., TACAN: Temporal Aggregation with Clip-level Attention
     for Video-based Person Re-identification, 2020, equation 10 and Table 3.
     """
-    # Keras is imported with the distances.
-    from kreid.distances import distance_matrix
-
     embeddings, persons = np.asarray(embeddings), np.asarray(persons)
     fits = embeddings.ndim == 2 and persons.shape == embeddings.shape[:1]
     if not fits or not (np.issubdtype(persons.dtype, np.integer) or not persons.size):
@@ -43,6 +43,7 @@ def cluster_diameters(embeddings, persons):
             "Give one row of `embeddings` for each of the integers in `persons`. Received: "
             f"embeddings of shape {embeddings.shape}, persons {persons.dtype} of shape {persons.shape}"
         )
+    check_finite(embeddings, "embeddings")
     order = np.argsort(persons, kind="stable")
     labels, counts = np.unique(persons, return_counts=True)
     ends = np.cumsum(counts)

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kreid.data.damage import DamageLog
+from kreid.evaluation.retrieval import checked_query_rows
 from kreid.files import write_atomically
 
 # Frames of a part: what an interruption costs at most.
@@ -27,10 +28,10 @@ class TrackletEmbeddings:
 
     Args:
         embeddings: float32 `(tracklets, features)`.
-        ids: str `(tracklets,)`.
+        ids: str `(tracklets,)`, no two the same.
         persons: int64 `(tracklets,)`; 0 is a distractor, -1 junk.
         cameras: int64 `(tracklets,)`.
-        query_rows: int64, the rows that are queries.
+        query_rows: int64, the rows that are queries, each once.
         metric: `"euclidean"` or `"cosine"`.
         model: digest of the model, see `model_digest`; the empty string if it is not known.
         data: digest of the list of tracklets that was embedded.
@@ -38,7 +39,7 @@ class TrackletEmbeddings:
         unreadable: str, ids of the tracklets left out, of which no frame could be read.
 
     Raises:
-        ValueError: if sizes do not fit, or the metric is unknown.
+        ValueError: if sizes do not fit, an id or a query occurs twice, or the metric is unknown.
 
     Example:
 
@@ -70,8 +71,8 @@ class TrackletEmbeddings:
                 f"embeddings.shape={self.embeddings.shape}, {len(self.ids)} ids, {len(self.persons)} persons, "
                 f"{len(self.cameras)} cameras"
             )
-        if not np.isin(self.query_rows, np.arange(count)).all():
-            raise ValueError(f"`query_rows` are rows from 0 to {count - 1}. Received: query_rows={self.query_rows}")
+        _check_ids(self.ids)
+        checked_query_rows(self.query_rows, count)
         if self.metric not in ("euclidean", "cosine"):
             raise ValueError(f"The metric is 'euclidean' or 'cosine'. Received: metric={self.metric!r}")
 
@@ -144,13 +145,15 @@ def embed_to_file(model, tracklets, path, *, query_rows=(), batch_frames=256, ma
         A `TrackletEmbeddings`. A tracklet without a readable frame is left out.
 
     Raises:
-        ValueError: if there is nothing to embed, too much of it is damaged, or the file is something else.
+        ValueError: if there is nothing to embed, two tracklets have one id, too much is damaged, or the file is
+            something else.
     """
     from kreid.evaluation.embed import embed_tracklets
 
     tracklets, path = tuple(tracklets), pathlib.Path(path)
     if not tracklets:
         raise ValueError("There is nothing to embed. Received: tracklets=()")
+    _check_ids([tracklet.id for tracklet in tracklets])
     made_by, made_of = model_digest(model), _data_digest(tracklets, query_rows)
     if path.exists():
         found = TrackletEmbeddings.load(path)
@@ -209,6 +212,14 @@ def embed_to_file(model, tracklets, path, *, query_rows=(), batch_frames=256, ma
     found.save(path)
     shutil.rmtree(partial)
     return found
+
+
+def _check_ids(ids):
+    ids, times = np.unique(ids, return_counts=True)
+    if (times > 1).any():
+        raise ValueError(
+            f"Each tracklet needs an id of its own. Received: {ids[times > 1].tolist()[:5]} more than once"
+        )
 
 
 def model_digest(model):

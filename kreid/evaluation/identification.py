@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kreid.data.tracklet import JUNK
-from kreid.evaluation.retrieval import check_finite, checked_labels, distance_blocks, ranked_positions
+from kreid.evaluation.retrieval import check_distances, checked_labels, distance_blocks, ranked_positions
 from kreid.evaluation.verification import check_rate, count_within
 
 
@@ -117,7 +117,7 @@ def identify(
     scratch = np.empty(len(gallery[0]), bool)
     for start, block in distance_blocks(query_embeddings, queries, gallery_embeddings, gallery, metric):
         for query, row in enumerate(block, start):
-            check_finite(row, query, scratch)
+            check_distances(row, query, scratch)
             own = gallery[0] == persons[query]
             row[(gallery[0] == JUNK) | (own & (gallery[1] == cameras[query]))] = np.inf
             nearest[query] = row.min()

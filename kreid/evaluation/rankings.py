@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kreid.data.tracklet import JUNK
+from kreid.distances import distance_matrix
 
 
 class Ranked(NamedTuple):
@@ -48,9 +49,6 @@ def ranked_list(embeddings, query, count=8):
     >>> [(found.ids[entry.row].item(), entry.rank, entry.same_person) for entry in ranked_list(found, 0)]
     [('b', None, True), ('c', 1, False), ('d', 2, True)]
     """
-    # Keras is imported with the distances.
-    from kreid.distances import distance_matrix
-
     if query not in embeddings.query_rows:
         raise ValueError(f"The row is none of the {len(embeddings.query_rows)} queries. Received: query={query!r}")
     distances = distance_matrix(embeddings.embeddings[[query]], embeddings.embeddings, embeddings.metric)[0]

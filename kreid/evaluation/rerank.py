@@ -21,6 +21,7 @@ import scipy.sparse
 from tqdm import tqdm
 
 from kreid.data.tracklet import JUNK
+from kreid.distances.arrays import not_finite
 from kreid.evaluation.retrieval import checked_query_rows, scorers_of_test
 from kreid.files import write_atomically
 
@@ -111,16 +112,12 @@ def rerank_embeddings(
     (not at least) two thirds of its own set, and a row of distances is divided by its maximum.
     """
     settings = _Settings(k1, k2, lambda_, power, block).checked()
-    queries = _embeddings(query_embeddings, metric, "query_embeddings")
+    queries = _embeddings(query_embeddings, metric, "query_embeddings", may_be_empty=True)
     gallery = _embeddings(gallery_embeddings, metric, "gallery_embeddings")
     if queries.shape[1] != gallery.shape[1]:
         raise ValueError(
             "Queries and gallery need the same number of features. Received: "
             f"query_embeddings.shape={queries.shape}, gallery_embeddings.shape={gallery.shape}"
-        )
-    if not len(gallery):
-        raise ValueError(
-            f"There is no gallery to rank; give at least one row. Received: gallery_embeddings.shape={gallery.shape}"
         )
     source = _Embedded(np.concatenate([queries, gallery]), metric, power)
     return _query_gallery(source, len(queries), settings, progress)
@@ -311,10 +308,6 @@ class RerankingGallery:
     ):
         settings = _Settings(k1, k2, lambda_, power, block).checked()
         embeddings = _embeddings(embeddings, metric, "embeddings")
-        if not len(embeddings):
-            raise ValueError(
-                f"There is no gallery to rank; give at least one row. Received: embeddings.shape={embeddings.shape}"
-            )
         source = _Embedded(embeddings, metric, power)
         with tqdm(total=source.size, desc="neighbours", unit=" tracklets", disable=not progress) as bar:
             lists, _ = source.neighbours(max(k1 + 1, k2), settings.block_rows(source.size), bar)
@@ -345,7 +338,7 @@ class RerankingGallery:
             ValueError: if the number of features is another, an embedding is NaN or infinite, or one is zero under
                 cosine.
         """
-        queries = _embeddings(query_embeddings, self._source.metric, "query_embeddings")
+        queries = _embeddings(query_embeddings, self._source.metric, "query_embeddings", may_be_empty=True)
         if queries.shape[1] != self.embeddings.shape[1]:
             raise ValueError(
                 f"The gallery's embeddings have {self.embeddings.shape[1]} features. Received: "
@@ -814,21 +807,22 @@ def _kind(*arrays):
     return np.dtype(np.float64 if any(array.dtype == np.float64 for array in arrays) else np.float32)
 
 
-def _embeddings(embeddings, metric, name):
+def _embeddings(embeddings, metric, name, may_be_empty=False):
     """Returns the embeddings as float32 or float64 rows that the metric takes."""
     if metric not in ("euclidean", "cosine"):
         raise ValueError(f"`metric` is 'euclidean' or 'cosine'. Received: metric={metric!r}")
     embeddings = np.asarray(embeddings)
     if embeddings.ndim != 2:
         raise ValueError(f"`{name}` is an array (tracklets, features). Received: {name}.shape={embeddings.shape}")
+    if not len(embeddings) and not may_be_empty:
+        raise ValueError(
+            f"There is no gallery to rank; give at least one row. Received: {name}.shape={embeddings.shape}"
+        )
     embeddings = embeddings.astype(_kind(embeddings), copy=False)
     squares = np.einsum("nd,nd->n", embeddings, embeddings, dtype=np.float64)
     finite = np.isfinite(squares)
     if not finite.all():
-        row = int(np.argmin(finite))
-        raise ValueError(
-            f"Embeddings must be finite; leave out the rows that are not. Received: {name}[{row}]={embeddings[row]}"
-        )
+        raise not_finite(embeddings, int(np.argmin(finite)), name)
     if metric == "cosine" and not squares.all():
         row = int(np.argmin(squares > 0))
         raise ValueError(

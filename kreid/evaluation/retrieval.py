@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kreid.data.tracklet import JUNK
+from kreid.distances import distance_matrix
+from kreid.distances.arrays import check_finite
 
 #: The two ways MARS is scored. "standard" is what the common toolboxes do, "mars" what the authors' own code
 #: does: the queries stay in the gallery and the precision-recall curve is integrated by trapezoids.
@@ -210,6 +212,7 @@ def scorers_of_test(embeddings, persons, cameras, query_rows, ties, ranks):
             "`embeddings` needs one row per test tracklet. Received: "
             f"embeddings.shape={embeddings.shape}, {len(persons)} persons"
         )
+    check_finite(embeddings, "embeddings")
     query_rows = checked_query_rows(query_rows, len(persons))
     junk = persons == JUNK
     without_queries = junk.copy()
@@ -243,9 +246,6 @@ def distance_blocks(query_embeddings, queries, gallery_embeddings, gallery, metr
 
     `queries` and `gallery` are their persons and cameras.
     """
-    # Keras is imported with the distances; scoring a matrix does without.
-    from kreid.distances import distance_matrix
-
     embeddings = []
     for name, rows, (persons, _) in (
         ("query", query_embeddings, queries),
@@ -257,6 +257,7 @@ def distance_blocks(query_embeddings, queries, gallery_embeddings, gallery, metr
                 f"Give one row of {name} embeddings per person. Received: "
                 f"{name}_embeddings.shape={rows.shape}, {len(persons)} persons"
             )
+        check_finite(rows, f"{name}_embeddings")
         embeddings.append(rows)
     query_embeddings, gallery_embeddings = embeddings
     row_bytes = max(rows.itemsize for rows in embeddings) * max(1, len(gallery_embeddings))
@@ -298,7 +299,7 @@ class _Scorer:
         scratch = np.empty(distances.shape[1], bool)
         for offset, distances_of_query in enumerate(distances):
             query = first_query + offset
-            check_finite(distances_of_query, query, scratch)
+            check_distances(distances_of_query, query, scratch)
             own = self.by_person[self.starts[query] : self.stops[query]]
             same_camera = self.cameras[own] == self.query_cameras[query]
             matches = own[~same_camera]
@@ -332,7 +333,7 @@ class _Scorer:
         )
 
 
-def check_finite(distances, query, scratch):
+def check_distances(distances, query, scratch):
     """Raises for a query's row of distances with a NaN or an infinity; `scratch` is a row of bool."""
     if not np.isfinite(distances, out=scratch).all():
         column = int(np.argmin(scratch))

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kreid.data.tracklet import DISTRACTOR, JUNK
+from kreid.distances import distance_matrix
+from kreid.distances.arrays import check_finite
 from kreid.evaluation.bootstrap import Interval, portions
 from kreid.evaluation.retrieval import checked_labels
 
@@ -334,12 +336,7 @@ def _checked(embeddings, persons, cameras):
             "`embeddings` needs one row per tracklet. Received: "
             f"embeddings.shape={embeddings.shape}, {len(persons)} persons"
         )
-    finite = np.isfinite(embeddings).all(axis=1)
-    if not finite.all():
-        row = int(np.argmin(finite))
-        raise ValueError(
-            f"Embeddings must be finite; leave out the rows that are not. Received: embeddings[{row}]={embeddings[row]}"
-        )
+    check_finite(embeddings, "embeddings")
     real = persons != JUNK
     embeddings, persons, cameras = embeddings[real], persons[real], cameras[real]
     if not _num_impostors(persons):
@@ -356,8 +353,6 @@ def _checked(embeddings, persons, cameras):
 
 def _genuine(embeddings, persons, cameras, metric):
     """Yields the rows of a person and distances of genuine pairs among them."""
-    from kreid.distances import distance_matrix
-
     order = np.argsort(persons, kind="stable")
     labels, starts = np.unique(persons[order], return_index=True)
     for person, rows in zip(labels, np.split(order, starts[1:]), strict=True):
@@ -372,8 +367,6 @@ def _genuine(embeddings, persons, cameras, metric):
 
 def _impostor_blocks(embeddings, persons, metric):
     """Yields distances of some rows to all from the first of them on, where they are impostor pairs, and that row."""
-    from kreid.distances import distance_matrix
-
     step = max(1, _BLOCK_BYTES // (embeddings.itemsize * len(embeddings)))
     for start in range(0, len(embeddings), step):
         rows = slice(start, start + step)

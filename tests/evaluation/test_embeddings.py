@@ -55,6 +55,13 @@ def test_an_interrupted_embedding_continues_and_gives_the_same(model, dataset, t
     assert sorted(file.name for file in tmp_path.iterdir()) == ["resumed.npz", "whole.npz"]
 
 
+def test_two_tracklets_of_one_id_are_refused_before_any_work(model, dataset, tmp_path):
+    some = (*dataset.test[:3], dataset.test[1])
+    with pytest.raises(ValueError, match=f"an id of its own.*{dataset.test[1].id}"):
+        embed_to_file(model, some, tmp_path / "file.npz", progress=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_damage_is_named_and_its_share_is_that_of_one_call(model, dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(embeddings, "_PART_FRAMES", 8)
     model = model.with_selection("evenly", 2)
@@ -111,7 +118,9 @@ def test_a_saved_file_has_plain_arrays_and_all_fields(tmp_path):
     ("changes", "complaint"),
     [
         ({"ids": ["a"]}, "1 ids"),
-        ({"query_rows": [2]}, r"rows from 0 to 1\. Received: query_rows=\[2\]"),
+        ({"ids": ["a", "a"]}, r"an id of its own\. Received: \['a'\] more than once"),
+        ({"query_rows": [2]}, r"row numbers from 0 to 1\. Received: query_rows=\[2\]"),
+        ({"query_rows": [1, 1]}, r"query_rows with \[1\] repeated"),
         ({"metric": "hamming"}, "metric='hamming'"),
         ({"embeddings": [0.0, 1.0]}, r"embeddings\.shape=\(2,\)"),
     ],

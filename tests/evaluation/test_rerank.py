@@ -231,7 +231,7 @@ def test_junk_changes_no_score():
     clean = evaluate_reranked(rows, persons, cameras, [3, 50, 100])
     rows, cameras = np.insert(rows, 60, rows[:30], axis=0), np.insert(cameras, 60, cameras[:30])
     persons = np.insert(persons, 60, np.full(30, -1))
-    rows[60] = np.nan
+    rows[60] = 1e3
     with_junk = evaluate_reranked(rows, persons, cameras, [3, 50, 130])
     for name, result in clean.items():
         np.testing.assert_array_equal(with_junk[name].average_precision, result.average_precision)
@@ -352,6 +352,8 @@ def test_sizes_that_do_not_fit_are_named():
         rerank_embeddings(rows, rows[:0])
     with pytest.raises(ValueError, match=r"no gallery to rank.*Received: embeddings.shape=\(0, 6\)"):
         RerankingGallery(rows[:0])
+    with pytest.raises(ValueError, match=r"no gallery to rank.*Received: embeddings.shape=\(0, 6\)"):
+        evaluate_reranked(rows[:0], persons[:0], persons[:0], [])
     with pytest.raises(ValueError, match=r"have 6 features. Received: query_embeddings.shape=\(120, 5\)"):
         RerankingGallery(rows).rerank(rows[:, :5])
     with pytest.raises(ValueError, match="row numbers from 0 to 119"):
@@ -376,7 +378,7 @@ def test_values_that_are_not_finite_are_named(bad):
         (lambda: RerankingGallery(damaged), "embeddings"),
         (lambda: RerankingGallery(rows).rerank(damaged), "query_embeddings"),
     ):
-        with pytest.raises(ValueError, match=rf"Embeddings must be finite.*Received: {name}\[7\]="):
+        with pytest.raises(ValueError, match=rf"Embeddings must be finite.*Received: {name}\[7, 2\]={bad}"):
             call()
     distances = np.ones((4, 4))
     distances[2, 1] = bad
