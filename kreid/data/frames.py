@@ -105,7 +105,7 @@ def decode_frames(contents, image_size, parallelism=None):
     >>> frames.shape[0], kept.numpy().tolist()
     (1, [1])
     """
-    return _readable(contents, lambda image: decode_frame(image, image_size), image_size, parallelism)
+    return load_readable(contents, lambda image: decode_frame(image, image_size), (*image_size, 3), parallelism)
 
 
 def read_frames(paths, image_size, parallelism=None):
@@ -121,22 +121,36 @@ def read_frames(paths, image_size, parallelism=None):
     Returns:
         A tuple `(frames, kept)` as `decode_frames` gives it.
     """
-    return _readable(paths, lambda path: decode_frame(tf.io.read_file(path), image_size), image_size, parallelism)
+    return load_readable(
+        paths, lambda path: decode_frame(tf.io.read_file(path), image_size), (*image_size, 3), parallelism
+    )
 
 
-def _readable(elements, load, image_size, parallelism):
-    count = tf.size(elements)
+def load_readable(elements, load, shape, parallelism=None):
+    """Loads several things, and leaves out those where an operation raises.
+
+    Args:
+        elements: tensor or tuple of tensors, `(things, ...)` each.
+        load: function, a slice of each tensor -> `uint8` tensor of `shape`.
+        shape: what is loaded has it.
+        parallelism: as in `decode_frames`.
+
+    Returns:
+        A tuple of what was loaded, `uint8` `(readable, *shape)`, and its `int32` positions `(readable,)`, in order.
+    """
+    elements = elements if isinstance(elements, tuple) else (elements,)
+    count = tf.shape(elements[0])[0]
     # Not `enumerate()`: its zipped iterators were seen to halve the rate of short tracklets.
-    loaded = tf.data.Dataset.from_tensor_slices((elements, tf.range(count)))
+    loaded = tf.data.Dataset.from_tensor_slices((tf.range(count), *elements))
     loaded = loaded.map(
-        lambda element, position: (load(element), position),
+        lambda position, *element: (load(*element), position),
         num_parallel_calls=parallelism,
         deterministic=True if parallelism else None,
     ).ignore_errors()
-    # One element more than the images, so that the batch is never empty.
-    last = tf.data.Dataset.from_tensors((tf.zeros((*image_size, 3), tf.uint8), tf.constant(-1, tf.int32)))
-    frames, kept = loaded.concatenate(last).batch(tf.cast(count, tf.int64) + 1).get_single_element()
-    return frames[:-1], kept[:-1]
+    # One element more than there are, so that the batch is never empty.
+    last = tf.data.Dataset.from_tensors((tf.zeros(shape, tf.uint8), tf.constant(-1, tf.int32)))
+    found, kept = loaded.concatenate(last).batch(tf.cast(count, tf.int64) + 1).get_single_element()
+    return found[:-1], kept[:-1]
 
 
 def _png_size(contents):
