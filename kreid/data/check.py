@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from kreid.data.readers import layout_of, read_dataset
 from kreid.files import write_atomically
-from kreid.quiet import import_tensorflow
+from kreid.quiet import import_tensorflow, native_errors_held_back
 
 _BLOCK = 256  # frames that a thread takes at once
 _LISTED = 20  # names of each kind in the text; the data has all
@@ -371,9 +371,11 @@ def main(arguments=None):
         parser.exit(2, f"The folder to write into is not there. Received: json={options.json!r}\n")
     import_tensorflow()
     try:
-        report = check_dataset(
-            options.root, persons=options.persons, workers=options.workers, progress=not options.quiet
-        )
+        # The decoders complain of every damaged frame, without its name.
+        with native_errors_held_back():
+            report = check_dataset(
+                options.root, persons=options.persons, workers=options.workers, progress=not options.quiet
+            )
     except OSError as error:
         parser.exit(2, f"{error}\n")
     if options.json:

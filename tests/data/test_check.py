@@ -208,10 +208,10 @@ def test_bad_usage_is_one_sentence(tmp_path, capsys, arguments, message):
 
 def test_the_command_with_a_progress_bar(root):
     damaged = Path(read_mars(root).train[0].frames[0])
-    damaged.write_bytes(damaged.read_bytes()[:100])
+    damaged.write_bytes(damaged.read_bytes()[:-100])  # the decoder complains
     ran = subprocess.run([sys.executable, "-m", "kreid.data.check", str(root)], capture_output=True, text=True)
     assert ran.returncode == 1
     report = check(root)
     assert ran.stdout == report.text() + "\n"
     assert f"{report.frames}/{report.frames}" in ran.stderr, "the bar counts frames"
-    assert "Warning" not in ran.stderr
+    assert all(line.startswith("checking: ") for line in ran.stderr.replace("\r", "\n").splitlines() if line)

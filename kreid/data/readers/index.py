@@ -54,7 +54,7 @@ def read_lines(path):
         ValueError: if the file cannot be read.
     """
     try:
-        with (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="ascii") as lines:
+        with (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="utf-8") as lines:
             return [line.strip() for line in lines if line.strip()]
     except _UNREADABLE as error:
         raise _damaged(path, error) from error
