@@ -14,9 +14,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _same_draws():
-    """Every test draws the same weights in every run: a few ReLU units may all be dead by chance."""
+    """A file's tests draw the same weights in every run: a few ReLU units may all be dead by chance.
+
+    Not before each test: TensorFlow forgets all its kernels with each seed.
+    """
     import keras
 
     keras.utils.set_random_seed(1)

@@ -10,7 +10,7 @@ sys.path.insert(0, sys.argv[1])
 from layer_cases import CASES
 for name in kreid.layers.__all__:
     kwargs, inputs, options = CASES[name]
-    keras.utils.set_random_seed(1)  # as each test has it
+    keras.utils.set_random_seed(1)  # as in test_layer_contract
     check_layer(getattr(kreid.layers, name), kwargs, inputs, **options)
 """
 
