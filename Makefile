@@ -1,5 +1,5 @@
 # make demo       the whole way once, on a synthetic MARS: render, train, evaluate, export, serve, query
-# make test       the fast tests
+# make test       the fast tests, in the order of their folders: the long ones do not come last
 # make test-slow  full-size models, kills
 # make soak       load and fuzz against a running server
 # make check      ruff alone; make format mends what it can
@@ -14,7 +14,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python recipes/demo.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow

@@ -76,9 +76,11 @@ def on_jax():
 
     def run(code, *arguments):
         code = f"import sys\nsys.modules['tensorflow'] = None  # importing it now fails\n{code}"
+        # Compiling operation by operation is most of the time: the compiler need not optimize.
+        jax = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
         ran = subprocess.run(
             [sys.executable, "-c", code, *map(str, arguments)],
-            env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+            env={**os.environ, **jax},
             capture_output=True,
             text=True,
             timeout=600,
