@@ -1,5 +1,5 @@
 # make demo       the whole way once, on a synthetic MARS: render, train, evaluate, export, serve, query
-# make test       the fast tests, in the order of their folders: the long ones do not come last
+# make test       the fast tests
 # make test-slow  full-size models, kills
 # make soak       load and fuzz against a running server
 # make check      ruff alone; make format mends what it can
@@ -13,6 +13,7 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.demo
 	$(BIN)/python recipes/demo.py
 
+# In the order of the folders: by xdist's own, the files with a single long test would come last.
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
