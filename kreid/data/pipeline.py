@@ -271,8 +271,8 @@ class TrainingPipeline:
             )
             frames = tf.cond(tf.size(distinct) == self.num_frames, lambda: frames, lambda: tf.gather(frames, place))
         else:
-            frames, kept = self._cache.read(clip)
-            tf.debugging.assert_equal(tf.size(kept), self.num_frames)
+            frames, _ = self._cache.read(clip)
+        # Of the cache's frames there may be too few.
         return tf.ensure_shape(frames, (self.num_frames, *self.image_size, 3))
 
     def _mend(self, paths, frames, kept, rows, clips, numbers, tried):
