@@ -6,13 +6,13 @@ import sys
 
 
 def import_tensorflow():
-    """Imports TensorFlow without what it writes meanwhile.
+    """Imports TensorFlow with the standard error stream held back meanwhile.
 
     TensorFlow writes notices for its developers before its own log level counts. An import that fails still raises.
     Libraries do not call this; the recipes and the server do, first of all.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with native_errors_held_back():
+    with _stream_held_back():
         import tensorflow  # noqa: F401
 
 
@@ -20,19 +20,27 @@ def import_tensorflow():
 def native_errors_held_back():
     """What is not Python and writes to the standard error stream of the process is not heard; Python's stream is.
 
-    For work in which native libraries complain of every bad file on the way to a report that names them all.
+    For work in which native libraries complain of every bad file on the way to a report that names them all. Not for
+    imports: a log that is set up meanwhile would keep the stream, which is closed in the end.
     """
-    kept, nowhere, stream = os.dup(2), os.open(os.devnull, os.O_WRONLY), sys.stderr
-    stream.flush()
+    stream = sys.stderr
+    with _stream_held_back() as kept, contextlib.ExitStack() as stack:
+        if stream is sys.__stderr__:
+            own = open(os.dup(kept), "w", buffering=1, encoding=stream.encoding, errors=stream.errors)
+            stack.enter_context(own)
+            stack.enter_context(contextlib.redirect_stderr(own))
+        yield
+
+
+@contextlib.contextmanager
+def _stream_held_back():
+    """Gives the descriptor behind which the stream still is."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        if stream is sys.__stderr__:
-            sys.stderr = os.fdopen(os.dup(kept), "w", buffering=1, encoding=stream.encoding, errors=stream.errors)
-        yield
+        yield kept
     finally:
-        if sys.stderr is not stream:
-            sys.stderr.close()
-            sys.stderr = stream
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)

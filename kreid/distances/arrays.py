@@ -78,8 +78,8 @@ def check_finite(embeddings, name):
 
 def not_finite(embeddings, row, name):
     """Returns the error for a row with NaN, an infinity or a value whose square is one."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        column = int(np.argmin(np.isfinite(np.square(embeddings[row]))))
+    with np.errstate(over="ignore"):
+        column = int(np.argmin(np.isfinite(np.square(embeddings[row], dtype=np.float64))))
     return ValueError(
         "Embeddings must be finite; leave out the rows that are not. Received: "
         f"{name}[{row}, {column}]={embeddings[row, column]}"
