@@ -26,8 +26,9 @@ def native_errors_held_back():
     stream = sys.stderr
     with _stream_held_back() as kept, contextlib.ExitStack() as stack:
         if stream is sys.__stderr__:
-            own = open(os.dup(kept), "w", buffering=1, encoding=stream.encoding, errors=stream.errors)
-            stack.enter_context(own)
+            own = stack.enter_context(
+                os.fdopen(os.dup(kept), "w", buffering=1, encoding=stream.encoding, errors=stream.errors)
+            )
             stack.enter_context(contextlib.redirect_stderr(own))
         yield
 
