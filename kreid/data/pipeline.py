@@ -239,7 +239,7 @@ class TrainingPipeline:
         return rows, frames, numbers, np.full(len(rows), tried, np.int32)
 
     def _load(self, paths, rows, clips, numbers, tried):
-        # One search for unreadable files in a batch: one in each clip took a quarter of the time.
+        # One search for unreadable files in a batch: each search makes a small dataset, too dear for every clip.
         frames, kept = load_readable(
             (clips, numbers),
             lambda clip, drawn: self.augmentation.apply(self._read_whole(paths, clip), drawn),

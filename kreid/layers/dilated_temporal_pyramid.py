@@ -30,7 +30,7 @@ class DilatedTemporalPyramid(TemporalPyramid):
     Output shape: `(batch, frames, N C)`.
 
     Raises:
-        ValueError: for less than one branch, or inputs of another rank.
+        ValueError: for less than one branch, a scale of zero or below, or inputs of another rank.
 
     Example:
 

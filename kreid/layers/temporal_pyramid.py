@@ -31,8 +31,8 @@ class TemporalPyramid(keras.layers.Layer):
         if not isinstance(num_branches, int) or num_branches < 1:
             raise ValueError(f"A pyramid has at least one branch. Received: num_branches={num_branches!r}")
         self.num_branches = num_branches
-        if not scale > 0:
-            raise ValueError(f"The scale starts above zero. Received: scale={scale!r}")
+        if not isinstance(scale, (int, float)) or not scale > 0:
+            raise ValueError(f"The scale starts at a number above zero. Received: scale={scale!r}")
         self.activation = keras.activations.get(activation)
         self.scale = scale
         # On vectors float32 costs little.

@@ -29,7 +29,7 @@ class UndilatedTemporalPyramid(TemporalPyramid):
     Output shape: `(batch, frames, N C)`.
 
     Raises:
-        ValueError: for less than one branch, or inputs of another rank.
+        ValueError: for less than one branch, a scale of zero or below, or inputs of another rank.
 
     Example:
 

@@ -251,6 +251,9 @@ def test_pyramids_over_1000_frames(kind):
 def test_pyramids_refuse(pyramid):
     with pytest.raises(ValueError, match="num_branches=0"):
         pyramid(0)
+    for bad in (0, -1.0, float("nan"), "0.1"):
+        with pytest.raises(ValueError, match=f"above zero. Received: scale={bad!r}"):
+            pyramid(scale=bad)
     with pytest.raises(ValueError, match=r"\(batch, frames, C\).*\(2, 3\)"):
         pyramid()(np.zeros((2, 3)))
 
