@@ -2,7 +2,7 @@
 
     python recipes/cost.py [--system NAME] [--frames N]
 
-GMAC: convolutions and matrix products of the embedder, see `kreid.evaluation.count_macs`. `added` is what the variant
+GMAC: convolutions and matrix products of the embedder, see `kreid.models.count_macs`. `added` is what the variant
 has beyond its backbone on the same frames; `paper` is what its paper prints for that, where it does. Frames that a
 paper selects at test time are all there are, but for MG-RAFA, which always embeds 8; what its paper prints agrees with
 its equations in MG-RAFA's share of SG-RAFA, not in size.
@@ -118,8 +118,7 @@ def row(system, variant, settings, frames):
     """One variant's line."""
     import keras
 
-    from kreid.evaluation import count_macs
-    from kreid.models import Baseline
+    from kreid.models import Baseline, count_macs
 
     settings = {**settings, "weights": None}
     if system == "sta":

@@ -14,7 +14,7 @@ import sys
 import time
 
 from kreid.data.readers import read_mars
-from kreid.data.synthetic import render_mars
+from kreid.synthetic import render_mars
 from kreid.training import plain_errors
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

@@ -21,9 +21,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from kreid._files import write_atomically
+from kreid._quiet import import_tensorflow, native_errors_held_back
 from kreid.data.readers import layout_of, read_dataset
-from kreid.files import write_atomically
-from kreid.quiet import import_tensorflow, native_errors_held_back
 
 _BLOCK = 256  # frames that a thread takes at once
 _LISTED = 20  # names of each kind in the text; the data has all

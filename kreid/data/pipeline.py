@@ -18,7 +18,7 @@ from kreid.data.cache import FrameCache
 from kreid.data.clips import adjacent_clip, adjacent_clips, chunk_clip, random_clip
 from kreid.data.damage import DamageLog
 from kreid.data.frames import decode_frame, load_readable, read_frames
-from kreid.data.identities import PKSampler, ShuffledSampler
+from kreid.data.samplers import PKSampler, ShuffledSampler
 
 _CLIPS = {"random": random_clip, "chunks": chunk_clip, "adjacent": adjacent_clip, "adjacent_clips": adjacent_clips}
 _SAMPLERS = ("persons", "sequences", "frames")

@@ -4,15 +4,6 @@ Importing this package imports neither TensorFlow nor Keras: names are fetched w
 `distance_matrix` needs NumPy alone.
 """
 
-from kreid._lazy import attach
+import lazy_loader
 
-_HOMES = {
-    "at_least_float32": "tensors",
-    "safe_sqrt": "tensors",
-    "pairwise_squared_euclidean": "tensors",
-    "pairwise_euclidean": "tensors",
-    "pairwise_cosine": "tensors",
-    "distance_matrix": "arrays",
-}
-
-__getattr__, __dir__, __all__ = attach(__name__, _HOMES)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

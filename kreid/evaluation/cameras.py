@@ -9,10 +9,10 @@ from kreid.evaluation.retrieval import (
     average_precision_at,
     check_distances,
     checked_labels,
-    checked_query_rows,
     distance_blocks,
     ranked_positions,
 )
+from kreid.gallery.embeddings import checked_query_rows
 
 
 class CameraMatrices(NamedTuple):

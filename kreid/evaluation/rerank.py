@@ -20,10 +20,11 @@ import numpy as np
 import scipy.sparse
 from tqdm import tqdm
 
+from kreid._files import write_atomically
 from kreid.data.tracklet import JUNK
 from kreid.distances.arrays import not_finite
-from kreid.evaluation.retrieval import checked_query_rows, scorers_of_test
-from kreid.files import write_atomically
+from kreid.evaluation.retrieval import scorers_of_test
+from kreid.gallery.embeddings import checked_query_rows
 
 # Bytes of one block of float32 distances.
 _BLOCK_BYTES = 2**26

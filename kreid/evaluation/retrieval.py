@@ -11,6 +11,7 @@ import numpy as np
 from kreid.data.tracklet import JUNK
 from kreid.distances import distance_matrix
 from kreid.distances.arrays import check_finite
+from kreid.gallery.embeddings import checked_query_rows
 
 #: The two ways MARS is scored. "standard" is what the common toolboxes do, "mars" what the authors' own code
 #: does: the queries stay in the gallery and the precision-recall curve is integrated by trapezoids.
@@ -226,19 +227,6 @@ def scorers_of_test(embeddings, persons, cameras, query_rows, ties, ranks):
         for name, protocol in PROTOCOLS.items()
     }
     return query_rows, queries, (persons, cameras), scorers
-
-
-def checked_query_rows(query_rows, count):
-    """Returns int64 numbers of queries among `count` tracklets, once they are found in order."""
-    query_rows = np.asarray(query_rows)
-    in_range = np.isin(query_rows, np.arange(count)).all()
-    if query_rows.ndim != 1 or query_rows.dtype == bool or not in_range:
-        raise ValueError(f"`query_rows` are row numbers from 0 to {count - 1}. Received: query_rows={query_rows}")
-    query_rows = query_rows.astype(np.int64)
-    rows, times = np.unique(query_rows, return_counts=True)
-    if (times > 1).any():
-        raise ValueError(f"A query counts once. Received: query_rows with {rows[times > 1].tolist()[:5]} repeated")
-    return query_rows
 
 
 def distance_blocks(query_embeddings, queries, gallery_embeddings, gallery, metric):

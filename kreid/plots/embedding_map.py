@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from kreid.files import write_atomically
+from kreid._files import write_atomically
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers, without the yellow that white paper swallows.
 # Colours and markers are walked through together; 7 and 8 have no common divisor, so no pair comes twice in 56.

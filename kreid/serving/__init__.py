@@ -4,16 +4,6 @@ Names are loaded on first use: `kreid.serving.EmbeddingClient` imports neither
 Keras nor TensorFlow; `export_model` and `EmbeddingServer` import both.
 """
 
-from kreid._lazy import attach
+import lazy_loader
 
-_HOMES = {
-    "EmbeddingClient": "client",
-    "ServingError": "client",
-    "EmbeddingServer": "server",
-    "export_model": "export",
-    "read_card": "export",
-    "read_warmup": "warmup",
-    "write_warmup": "warmup",
-}
-
-__getattr__, __dir__, __all__ = attach(__name__, _HOMES)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 
-from kreid.quiet import import_tensorflow
+from kreid._quiet import import_tensorflow
 
 
 def main(argv=None) -> int:

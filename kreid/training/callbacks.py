@@ -9,7 +9,7 @@ import time
 
 import keras
 
-from kreid.files import write_atomically
+from kreid._files import write_atomically
 
 
 class HoldoutEvaluation(keras.callbacks.Callback):
@@ -35,7 +35,7 @@ class HoldoutEvaluation(keras.callbacks.Callback):
             return
         logs["holdout_rank1"] = logs["holdout_map"] = float("nan")
         if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
-            from kreid.evaluation.embed import evaluate_model
+            from kreid.gallery.embed import evaluate_model
 
             evaluated = evaluate_model(self.model, self.dataset, max_damaged=self.max_damaged, progress=False)
             result = evaluated.protocols["standard"]

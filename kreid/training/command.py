@@ -8,7 +8,7 @@ import pathlib
 import sys
 import traceback
 
-from kreid.quiet import import_tensorflow
+from kreid._quiet import import_tensorflow
 
 
 def command_line(argv, description, system, data_dir, num_splits=0):
@@ -56,7 +56,7 @@ def use_synthetic(config, root="data/synthetic"):
     Returns:
         The `Config` with another `data` and `data_dir`.
     """
-    from kreid.data.synthetic import render_mars
+    from kreid.synthetic import render_mars
 
     root = render_mars(root, workers=os.cpu_count() or 1)
     return dataclasses.replace(config, data="synthetic", data_dir=str(root))

@@ -10,7 +10,7 @@ import shutil
 
 import yaml
 
-from kreid.files import write_atomically
+from kreid._files import write_atomically
 from kreid.training.callbacks import (
     Checkpoint,
     CsvLog,

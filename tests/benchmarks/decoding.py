@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 from kreid.data import read_mars
-from kreid.data.synthetic import render_mars
+from kreid.synthetic import render_mars
 
 WAYS = ("INTEGER_FAST", "INTEGER_ACCURATE")
 

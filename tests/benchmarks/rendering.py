@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from kreid.data.synthetic import render_mars
+from kreid.synthetic import render_mars
 
 TARGET = 1000
 

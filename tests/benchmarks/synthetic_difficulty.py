@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from kreid.data.readers import read_mars
-from kreid.data.synthetic import render_mars
 from kreid.evaluation.retrieval import evaluate
+from kreid.synthetic import render_mars
 
 LIMIT = 0.40
 
@@ -80,7 +80,7 @@ def model_distances(path, queries, gallery):
 
     import kreid.models  # noqa: F401 - registers the classes of the saved model
     from kreid.distances import distance_matrix
-    from kreid.evaluation import embed_tracklets
+    from kreid.gallery import embed_tracklets
 
     model = keras.models.load_model(path)
     vectors = embed_tracklets(model, (*queries, *gallery)).embeddings

@@ -10,7 +10,7 @@ from PIL import Image
 
 from kreid.data.check import check_dataset, main
 from kreid.data.readers import read_mars
-from kreid.data.synthetic import render_mars
+from kreid.synthetic import render_mars
 
 SIZE = (32, 16)
 

@@ -16,7 +16,7 @@ from kreid.data.augment import Augmentation
 from kreid.data.check import DataReport, check_dataset
 from kreid.data.pipeline import EvaluationPipeline, TrainingPipeline
 from kreid.data.readers import read_folder, read_mars
-from kreid.data.synthetic import render_mars
+from kreid.synthetic import render_mars
 
 SIZE = (24, 12)
 PERSONS, CAMERAS = 4, 2

@@ -21,16 +21,6 @@ def test_importing_the_package_imports_neither_tensorflow_nor_keras():
     subprocess.run([sys.executable, "-c", check], check=True)
 
 
-def test_every_public_name_can_be_fetched():
-    import kreid.data
-
-    for name in kreid.data.__all__:
-        assert getattr(kreid.data, name) is not None
-        assert name in dir(kreid.data)
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = kreid.data.nothing
-
-
 @pytest.mark.parametrize(
     ("convention", "junk", "expected"),
     [

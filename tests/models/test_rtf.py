@@ -6,9 +6,8 @@ import pytest
 from keras import ops
 
 import kreid
-from kreid.evaluation import count_macs
 from kreid.losses import BatchHardTriplet, SmoothedIdentity
-from kreid.models import MultiStageFusion
+from kreid.models import MultiStageFusion, count_macs
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kreid.plots import bar_chart, draw_frames, draw_heat, draw_matrix, heat, line_chart
-from kreid.plots.page import cell, page, table
+from kreid.report.html import cell, page, table
 
 
 def test_heat_rises_in_lightness():

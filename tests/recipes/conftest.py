@@ -4,7 +4,7 @@ import pytest
 import yaml
 from recipe_samples import TINY
 
-from kreid.data.synthetic import render_mars
+from kreid.synthetic import render_mars
 
 
 @pytest.fixture(scope="session")

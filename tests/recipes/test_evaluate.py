@@ -13,8 +13,10 @@ import pytest
 
 from kreid import training
 from kreid.data.readers import read_mars
-from kreid.evaluation import TrackletEmbeddings, evaluate_model, explain_tracklet, ranked_list, report_page
-from kreid.evaluation.run_report import FinishedRun
+from kreid.evaluation import evaluate_model
+from kreid.gallery import TrackletEmbeddings, ranked_list
+from kreid.report import explain_tracklet, page as report_page
+from kreid.report.measure import FinishedRun
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -161,9 +163,9 @@ class TestPage:
                 assert 0 < p_value <= 1
 
     def test_a_second_report_embeds_nothing_anew(self, report, runs, monkeypatch):
-        import kreid.evaluation.embed
+        import kreid.gallery.embed
 
-        monkeypatch.setattr(kreid.evaluation.embed, "embed_tracklets", None)  # Calling it fails.
+        monkeypatch.setattr(kreid.gallery.embed, "embed_tracklets", None)  # Calling it fails.
         before = (report / "report.json").read_text()
         main([str(runs[0]), "--rerank", "--compare", str(runs[1]), "--quiet"])
         assert (report / "report.json").read_text() == before

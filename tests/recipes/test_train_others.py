@@ -13,7 +13,7 @@ from PIL import Image
 from recipe_samples import load_recipe
 
 from kreid import training
-from kreid.evaluation.run_report import FinishedRun
+from kreid.report.measure import FinishedRun
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -173,9 +173,9 @@ def test_without_data_one_sentence_names_a_command_that_works(recipe, tmp_path, 
 
 def test_a_rendered_set_has_no_splits(tree, overlay, tmp_path, monkeypatch, capsys):
     """What the sentence above names is one run; here it is complete already, on the session's tree."""
-    import kreid.data.synthetic
+    import kreid.synthetic
 
-    monkeypatch.setattr(kreid.data.synthetic, "render_mars", lambda root, **_: tree)
+    monkeypatch.setattr(kreid.synthetic, "render_mars", lambda root, **_: tree)
     line = ["--system", "baseline", "--overlay", str(overlay), "--synthetic", "--run", str(tmp_path / "run")]
     config = training.load_config("baseline", ROOT / "recipes", "prid2011", [overlay])
     run = training.RunFolder(tmp_path / "run", training.use_synthetic(config))

@@ -1,4 +1,3 @@
-import importlib.util
 import os
 import re
 import struct
@@ -21,11 +20,10 @@ COLOURS = {"alice": (200, 40, 40), "bob": (40, 200, 40), "0003": (40, 40, 200)}
 @pytest.fixture(scope="module")
 def query():
     before = dict(os.environ)
-    spec = importlib.util.spec_from_file_location("query_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    from kreid.serving import query
+
     assert dict(os.environ) == before
-    return module
+    return query
 
 
 def write_tracklet(folder, colour, frames=3, seed=0):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from kreid.data.tracklet import ReidDataset, Tracklet
 from kreid.training.callbacks import Checkpoint, CsvLog, EpochLog, HoldoutEvaluation, read_state, write_atomically
-from kreid.training.verification import fit_on_holdout
+from kreid.training.threshold import fit_on_holdout
 
 NAN = float("nan")
 

@@ -1,0 +1,20 @@
+from . import (
+    backbones as backbones,
+    data as data,
+    distances as distances,
+    evaluation as evaluation,
+    gallery as gallery,
+    layers as layers,
+    losses as losses,
+    models as models,
+    plots as plots,
+    report as report,
+    runs as runs,
+    serving as serving,
+    synthetic as synthetic,
+    testing as testing,
+    tracks as tracks,
+    training as training,
+)
+
+__version__: str

@@ -1,0 +1,40 @@
+from .bootstrap import (
+    bootstrap_interval as bootstrap_interval,
+    paired_bootstrap as paired_bootstrap,
+    sign_flip_test as sign_flip_test,
+)
+from .cameras import (
+    CameraMatrices as CameraMatrices,
+    camera_matrices as camera_matrices,
+    evaluate_cameras as evaluate_cameras,
+)
+from .clusters import cluster_diameters as cluster_diameters
+from .identification import OpenSetResult as OpenSetResult, identify as identify
+from .model import evaluate_model as evaluate_model
+from .rerank import (
+    RerankingGallery as RerankingGallery,
+    evaluate_reranked as evaluate_reranked,
+    rerank_blocks as rerank_blocks,
+    rerank_distances as rerank_distances,
+    rerank_embeddings as rerank_embeddings,
+)
+from .retrieval import (
+    PROTOCOLS as PROTOCOLS,
+    RetrievalResult as RetrievalResult,
+    evaluate as evaluate,
+    evaluate_embeddings as evaluate_embeddings,
+    evaluate_test as evaluate_test,
+)
+from .spread import spread_over_splits as spread_over_splits
+from .tables import queries_dict as queries_dict, results_dict as results_dict, results_table as results_table
+from .verification import (
+    PairDistances as PairDistances,
+    Roc as Roc,
+    VerificationRates as VerificationRates,
+    equal_error_rate as equal_error_rate,
+    fit_verification as fit_verification,
+    pair_distances as pair_distances,
+    rates_at as rates_at,
+    roc as roc,
+    threshold_at as threshold_at,
+)

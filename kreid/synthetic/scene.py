@@ -1,0 +1,190 @@
+"""What one camera records of one passage: the crops of a tracklet, with all that spoils them."""
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+from kreid.synthetic import cameras as cameras_module, people, walker
+
+# Frames are drawn on a canvas with room round the person, then cut out and shrunk, which smooths the edges.
+_OVERSAMPLING = 1.6
+_CANVAS = (1.25, 1.4)
+_GROUND, _BODY = 0.90, 0.66
+# Frames developed at once; more would only take memory.
+_TOGETHER = 16
+_KINDS = ("person", "distractor", "junk")
+
+
+class Stage:
+    """Renders tracklets; holds what does not change between them.
+
+    Args:
+        image_size: `(height, width)` of the frames.
+        seed: int; paints the cameras' backgrounds.
+    """
+
+    def __init__(self, image_size, seed):
+        self.image_size = image_size
+        height, width = image_size
+        self.height = round(_CANVAS[0] * _OVERSAMPLING * height)
+        self.width = round(_CANVAS[1] * _OVERSAMPLING * width)
+        self.panoramas, self.noise = {}, {}
+        for number, camera in cameras_module.CAMERAS.items():
+            size = (self.height, 10 * self.width)
+            self.panoramas[number] = cameras_module.panorama(camera, size, [seed, 1, number])
+            grain = np.random.default_rng([seed, 2, number]).normal(128, camera.noise, (2 * height, 2 * width, 1))
+            self.noise[number] = Image.fromarray(np.repeat(np.clip(np.rint(grain), 0, 255).astype(np.uint8), 3, axis=2))
+
+    def tracklet(self, person, number, frames, rng, kind="person"):
+        """Renders one person's passage through one camera.
+
+        Args:
+            person: a `people.Person`.
+            number: the camera, 1 to 6.
+            frames: int, how many.
+            rng: `np.random.Generator`, this tracklet's own.
+            kind: `"person"`, `"distractor"` (half of them show no person) or `"junk"` (badly cut boxes).
+
+        Yields:
+            RGB `PIL.Image.Image` of the stage's size, in order of time.
+        """
+        if kind not in _KINDS:
+            raise ValueError(f"kind must be one of {_KINDS}. Received: kind={kind!r}")
+        camera = cameras_module.CAMERAS[number]
+        empty = kind == "distractor" and rng.random() < 0.5
+        walk = None if empty else self._walk(person, camera, frames, rng)
+        others = [] if rng.random() < 0.62 else [self._passer(camera, frames, rng) for _ in range(rng.integers(1, 3))]
+        obstacle = self._obstacle(frames, rng) if rng.random() < (0.6 if kind == "junk" else 0.28) else None
+        boxes = self._boxes(camera, frames, rng, kind)
+        background = self._background(number, frames, rng)
+        matrix, table = cameras_module.colour_response(camera, rng)
+        blur = rng.uniform(0.5, 2.2) if rng.random() < 0.3 else 0.0
+        shift = rng.integers(0, self.image_size, size=(frames, 2)).tolist()
+        sharp = min(1.0, camera.resolution * rng.uniform(0.8, 1.1))
+        height, width = self.image_size
+        small = (max(8, round(width * sharp)), max(16, round(height * sharp)))
+        ground = _GROUND * self.height
+        reach = 0.3 * _BODY * self.height
+        if walk is not None:
+            walk.place(self.width / 2, ground, boxes)
+        for other, x, y in others:
+            other.place(x, ground + y, boxes)
+
+        def shoot(t):
+            canvas = background(t)
+            pen = ImageDraw.Draw(canvas)
+            left, right = boxes[t][0] - reach, boxes[t][2] + reach
+            near = [(other, y) for other, x, y in others if left < x[t] < right]
+            for other, y in near:
+                if y < 0:
+                    other.draw(canvas, pen, t)
+            if walk is not None:
+                walk.draw(canvas, pen, t)
+            for other, y in near:
+                if y >= 0:
+                    other.draw(canvas, pen, t)
+            if obstacle is not None:
+                obstacle(pen, t)
+            return canvas.resize(small, Image.Resampling.BOX, box=boxes[t])
+
+        for start in range(0, frames, _TOGETHER):
+            shots = [shoot(t) for t in range(start, min(start + _TOGETHER, frames))]
+            yield from self._develop(shots, blur, matrix, table, self.noise[number], shift[start : start + _TOGETHER])
+
+    def _walk(self, person, camera, frames, rng, size=1.0):
+        facing = camera.facing + (np.pi if rng.random() < camera.reversed_odds else 0.0) + rng.normal(0, 0.3)
+        turn = np.linspace(0, rng.normal(0, 0.25), frames)
+        phase = rng.uniform(0, 2 * np.pi) + np.arange(frames) * rng.uniform(0.5, 0.7) * person.cadence
+        elevation = camera.elevation + rng.uniform(-0.05, 0.05)
+        return walker.walk(person, facing + turn, phase, elevation, size * _BODY * self.height)
+
+    def _passer(self, camera, frames, rng):
+        """Someone else: a walk with its place `(x [frames], y)`; `y` below 0 is behind the person."""
+        other = self._walk(people.draw_person(rng), camera, frames, rng, rng.uniform(0.8, 1.1))
+        side = rng.choice((-1, 1))
+        start = side * rng.uniform(0.2, 0.9)
+        x = 0.5 + start - side * np.linspace(0, rng.uniform(-0.3, 1.4), frames)
+        return other, (x * self.width).tolist(), float(rng.uniform(-0.12, 0.09) * self.height)
+
+    def _background(self, number, frames, rng):
+        panorama = self.panoramas[number]
+        room = panorama.width - self.width
+        speed = rng.uniform(-0.06, 0.06) * self.width
+        start = rng.uniform(abs(speed) * frames, max(abs(speed) * frames + 1, room - abs(speed) * frames))
+        left = np.clip(start + speed * np.arange(frames), 0, room).astype(int).tolist()
+        return lambda t: panorama.crop((left[t], 0, left[t] + self.width, self.height))
+
+    def _boxes(self, camera, frames, rng, kind):
+        """The detector's boxes on the canvas, `(left, top, right, bottom)` per frame."""
+        jitter = camera.jitter * rng.uniform(0.5, 1.5)
+        wander = rng.normal(0, 1, (frames, 4))
+        for t in range(1, frames):
+            wander[t] = 0.75 * wander[t - 1] + 0.66 * wander[t]
+        height = 1.12 * _BODY * np.exp(rng.normal(0, 0.06) + jitter * wander[:, 0])
+        aspect = 0.42 * np.exp(rng.normal(0, 0.1) + 0.5 * jitter * wander[:, 1])
+        middle = _GROUND - 0.47 * _BODY + rng.normal(0, 0.015) + 0.5 * jitter * wander[:, 2]
+        centre = 0.5 + rng.normal(0, 0.04) + jitter * wander[:, 3]
+        if kind == "junk" or rng.random() < 0.16:
+            # The detector sees only a part: the feet, the head or one side are cut off.
+            keep, cut = (rng.uniform(0.3, 0.5) if kind == "junk" else rng.uniform(0.5, 0.8)), rng.integers(3)
+            if cut < 2:
+                middle = middle + (0.5 - keep / 2) * height * (-1 if cut == 0 else 1)
+                height = height * keep
+                aspect = aspect / keep**0.6
+            else:
+                centre = centre + rng.choice((-1, 1)) * rng.uniform(0.12, 0.28 if kind == "person" else 0.5)
+        high = np.minimum(height, 0.98) * self.height
+        wide = np.minimum(high * aspect, 0.98 * self.width)
+        left = np.clip(centre * self.width - wide / 2, 0, self.width - wide)
+        top = np.clip(middle * self.height - high / 2, 0, self.height - high)
+        return np.stack([left, top, left + wide, top + high], axis=1).tolist()
+
+    def _obstacle(self, frames, rng):
+        kind = rng.integers(5)
+        colour = tuple(int(c) for c in rng.integers(40, 190, 3))
+        unit = self.width / 10
+        speed = rng.uniform(-0.5, 0.5) * unit * (0 if kind == 1 else 1)
+        x = (rng.uniform(0.1, 0.9) * self.width + speed * (np.arange(frames) - frames / 2)).tolist()
+        floor = rng.uniform(0.86, 1.0) * self.height
+        leaves = rng.normal(0, 1, (12, 2)) * (2 * unit, 1.6 * unit) + (0, -1.2 * unit)
+        green = (int(rng.integers(30, 80)), int(rng.integers(70, 130)), int(rng.integers(20, 60)))
+
+        def pole(pen, t):
+            pen.rectangle([x[t] - 0.5 * unit, 0, x[t] + 0.5 * unit, self.height], fill=colour)
+
+        def railing(pen, t):
+            for y in (0.68, 0.8):
+                pen.rectangle([0, y * floor, self.width, y * floor + 0.35 * unit], fill=colour)
+            pen.rectangle([x[t], 0.68 * floor, x[t] + 0.5 * unit, self.height], fill=colour)
+
+        def bush(pen, t):
+            for a, b in leaves.tolist():
+                pen.ellipse([x[t] + a - unit, floor + b - unit, x[t] + a + unit, floor + b + unit], fill=green)
+
+        def bicycle(pen, t):
+            r = 2.6 * unit
+            for wheel in (x[t] - 1.4 * r, x[t] + 1.4 * r):
+                pen.ellipse([wheel - r, floor - 2 * r, wheel + r, floor], outline=(30, 30, 32), width=3)
+            frame = [(x[t] - 1.4 * r, floor - r), (x[t] - 0.5 * r, floor - 2.4 * r), (x[t] + 0.9 * r, floor - 2.3 * r)]
+            pen.line([*frame, (x[t] + 1.4 * r, floor - r)], fill=colour, width=5)
+            pen.line([frame[1], (x[t], floor - r), frame[2]], fill=colour, width=5)
+
+        def car(pen, t):
+            pen.rounded_rectangle([x[t] - 7 * unit, floor - 3.4 * unit, x[t] + 3 * unit, floor], unit, fill=colour)
+
+        return (pole, railing, bush, bicycle, car)[kind]
+
+    def _develop(self, shots, blur, matrix, table, noise, shift):
+        """Gives the shots the camera's colours, blur and noise, and the frames' size."""
+        width, height = shots[0].size
+        # All in one picture, one below the other: reading the table costs Pillow more than a frame's pixels.
+        strip = Image.new("RGB", (width, len(shots) * height))
+        for i, shot in enumerate(shots):
+            strip.paste(shot, (0, i * height))
+        strip = strip.convert("RGB", matrix).point(table)
+        if blur:
+            strip = strip.filter(ImageFilter.BoxBlur((blur * width / 64, 0)))
+        size = self.image_size[::-1]
+        for i, (top, left) in enumerate(shift):
+            image = strip.crop((0, i * height, width, (i + 1) * height))
+            image = ImageChops.add(image, noise.crop((left, top, left + width, top + height)), 1, -128)
+            yield image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)

@@ -1,0 +1,279 @@
+"""Writes rendered walkers as a MARS tree: frames, name lists, track tables and queries."""
+
+import contextlib
+import json
+import os
+import shutil
+import struct
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from kreid.synthetic import people, scene
+from kreid.synthetic.cameras import CAMERAS
+
+_STAMP = Path("info", "synthetic.json")
+# Raised whenever the same settings give other pixels, so that an older rendering is not taken for a new one.
+_VERSION = 1
+_QUALITY = 90
+_FEWEST_CAMERAS = 2
+_NOBODY = {"distractor": 0, "junk": -1}
+
+
+@dataclass(frozen=True)
+class SyntheticConfig:
+    """What a rendering is made of; see `render_mars` for the meaning of each field."""
+
+    train_persons: int = 200
+    test_persons: int = 100
+    distractors: int = 60
+    junk: int = 30
+    tracklets_per_camera: tuple[int, int] = (1, 3)
+    frames_per_tracklet: tuple[int, int] = (8, 16)
+    image_size: tuple[int, int] = (128, 64)
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("tracklets_per_camera", "frames_per_tracklet", "image_size"):
+            pair = getattr(self, name)
+            if not hasattr(pair, "__len__") or len(pair) != 2:
+                raise ValueError(f"Give {name} two numbers. Received: {name}={pair!r}")
+            object.__setattr__(self, name, tuple(int(v) for v in pair))
+        for name in ("tracklets_per_camera", "frames_per_tracklet"):
+            least, most = getattr(self, name)
+            if not 1 <= least <= most <= 999:
+                raise ValueError(f"Give {name} as (least, most) within 1 to 999. Received: {name}={(least, most)}")
+        if min(self.image_size) < 16:
+            raise ValueError(
+                f"Give image_size as (height, width) of at least 16 each. Received: image_size={self.image_size}"
+            )
+        for name, least in (("train_persons", 1), ("test_persons", 1), ("distractors", 0), ("junk", 0), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}. Received: {name}={getattr(self, name)}")
+        if self.train_persons + self.test_persons > 9999 or max(self.distractors, self.junk) > 9999:
+            raise ValueError(
+                "MARS names have four digits: give at most 9999 persons in all, 9999 distractors and 9999 junk "
+                f"tracklets. Received: train_persons={self.train_persons}, test_persons={self.test_persons}, "
+                f"distractors={self.distractors}, junk={self.junk}"
+            )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One tracklet to render: whose, where, and the seeds of its person and of its passage."""
+
+    split: str
+    person: int
+    camera: int
+    number: int
+    frames: int
+    kind: str
+    person_seed: tuple[int, ...]
+    seed: tuple[int, ...]
+
+    @property
+    def names(self):
+        person = "00-1" if self.person == -1 else f"{self.person:04d}"
+        return [f"{person}C{self.camera}T{self.number:04d}F{f:03d}.jpg" for f in range(1, self.frames + 1)]
+
+
+def render_mars(
+    root,
+    *,
+    train_persons=200,
+    test_persons=100,
+    distractors=60,
+    junk=30,
+    tracklets_per_camera=(1, 3),
+    frames_per_tracklet=(8, 16),
+    image_size=(128, 64),
+    seed=0,
+    workers=1,
+    progress=True,
+):
+    """Renders walkers seen by six cameras into a folder laid out as MARS.
+
+    Train and test persons differ. Every person is seen by two to six cameras. The same settings give the same files,
+    byte for byte, whatever `workers` is. The tree is written beside `root` and renamed when complete.
+
+    Args:
+        root: folder to make. It may be missing or empty; a complete rendering of the same settings is kept as it is.
+        train_persons: int, persons numbered from 1.
+        test_persons: int, persons numbered after those.
+        distractors: int, test tracklets of person 0; half show a stranger, half nobody.
+        junk: int, test tracklets of person -1: badly cut boxes round test persons.
+        tracklets_per_camera: `(least, most)` tracklets of a person in each camera that sees them.
+        frames_per_tracklet: `(least, most)` frames.
+        image_size: `(height, width)` of a frame.
+        seed: int of at least 0.
+        workers: int, processes to use.
+        progress: bool, whether to show a progress bar.
+
+    Returns:
+        `root` as a `pathlib.Path`.
+
+    Raises:
+        ValueError: if a setting is out of range.
+        FileExistsError: if `root` holds anything else than a complete rendering of these settings.
+    """
+    config = SyntheticConfig(
+        train_persons, test_persons, distractors, junk, tracklets_per_camera, frames_per_tracklet, image_size, seed
+    )
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1. Received: workers={workers}")
+    root = Path(root)
+    stamp = {"version": _VERSION, **asdict(config)}
+    if _already_there(root, stamp):
+        return root
+    root.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+    try:
+        work.chmod(0o755)
+        _write(work, config, stamp, workers, progress)
+        if root.exists():
+            root.rmdir()
+        os.replace(work, root)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return root
+
+
+def _already_there(root, stamp):
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    found = None
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads((root / _STAMP).read_text())
+    if found == json.loads(json.dumps(stamp)):
+        return True
+    held = "something else" if found is None else f"a rendering of other settings: {found}"
+    raise FileExistsError(f"Give a new folder or remove this one; it holds {held}. Received: root={root}")
+
+
+def _write(work, config, stamp, workers, progress):
+    plans, queries = _plan(config)
+    info = work / "info"
+    info.mkdir()
+    for split in ("train", "test"):
+        for person in sorted({p.names[0][:4] for p in plans if p.split == split}):
+            (work / f"bbox_{split}" / person).mkdir(parents=True)
+        rows, names = [], []
+        for plan in plans:
+            if plan.split == split:
+                rows.append((len(names) + 1, len(names) + plan.frames, plan.person, plan.camera))
+                names += plan.names
+        (info / f"{split}_name.txt").write_text("".join(f"{name}\n" for name in names))
+        _save_matrix(info / f"tracks_{split}_info.mat", f"track_{split}_info", np.array(rows, dtype=np.int32))
+    _save_matrix(info / "query_IDX.mat", "query_IDX", np.array([queries], dtype=np.int32))
+    _render_all(work, config, plans, workers, progress)
+    (work / _STAMP).write_text(json.dumps(stamp, indent=1) + "\n")
+
+
+def _plan(config):
+    """Returns every tracklet in MARS's order (train by person; test: junk, distractors, persons) and the query rows."""
+    train = [p for person in range(config.train_persons) for p in _plan_person(config, "train", 1 + person, 0)]
+    shown = []
+    for person in range(config.test_persons):
+        shown += _plan_person(config, "test", 1 + config.train_persons + person, 0)
+    nobody = []
+    for kind, stream, count in (("junk", 2, config.junk), ("distractor", 3, config.distractors)):
+        tracklets = []
+        for i in range(count):
+            rng = np.random.default_rng([config.seed, stream, i])
+            camera, frames = int(rng.integers(1, 7)), _between(rng, config.frames_per_tracklet)
+            whose = (config.seed, stream, i, 1)
+            if kind == "junk":
+                whose = (config.seed, 0, 1 + config.train_persons + int(rng.integers(config.test_persons)))
+            seed = (config.seed, stream, i, 2)
+            tracklets.append(_Plan("test", _NOBODY[kind], camera, i + 1, frames, kind, whose, seed))
+        nobody += sorted(tracklets, key=lambda p: (p.camera, p.number))
+    test = nobody + shown
+    rng = np.random.default_rng([config.seed, 4])
+    places = {}
+    for row, plan in enumerate(test, start=1):
+        if plan.person > 0:
+            places.setdefault((plan.person, plan.camera), []).append(row)
+    queries = [int(rng.choice(rows)) for rows in places.values()]
+    return train + test, queries
+
+
+def _plan_person(config, split, person, stream):
+    rng = np.random.default_rng([config.seed, stream, person, 1])
+    seen_by = sorted(rng.choice(sorted(CAMERAS), size=rng.integers(_FEWEST_CAMERAS, 7), replace=False).tolist())
+    plans = []
+    for camera in seen_by:
+        for number in range(1, _between(rng, config.tracklets_per_camera) + 1):
+            frames = _between(rng, config.frames_per_tracklet)
+            seed = (config.seed, stream, person, 2, camera, number)
+            plans.append(_Plan(split, person, camera, number, frames, "person", (config.seed, stream, person), seed))
+    return plans
+
+
+def _between(rng, pair):
+    return int(rng.integers(pair[0], pair[1] + 1))
+
+
+def _render_all(work, config, plans, workers, progress):
+    from tqdm import tqdm
+
+    total = sum(plan.frames for plan in plans)
+    with tqdm(total=total, unit="frame", desc="rendering", disable=not progress) as bar:
+        if workers == 1:
+            stage = scene.Stage(config.image_size, config.seed)
+            for plan in plans:
+                bar.update(_render(stage, work, plan))
+            return
+        # Spawned, not forked: the caller may have started TensorFlow's threads.
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (config.image_size, config.seed, work))
+        with pool:
+            for frames in pool.map(_render_in_worker, plans, chunksize=16):
+                bar.update(frames)
+
+
+_worker = {}
+
+
+def _start_worker(image_size, seed, work):
+    _worker.update(stage=scene.Stage(image_size, seed), work=work)
+
+
+def _render_in_worker(plan):
+    return _render(_worker["stage"], _worker["work"], plan)
+
+
+def _render(stage, work, plan):
+    person = _person(plan.person_seed)
+    images = stage.tracklet(person, plan.camera, plan.frames, np.random.default_rng(plan.seed), plan.kind)
+    names = plan.names
+    folder = os.path.join(work, f"bbox_{plan.split}", names[0][:4])
+    for name, image in zip(names, images, strict=True):
+        with open(os.path.join(folder, name), "wb") as file:
+            image.save(file, "JPEG", quality=_QUALITY)
+    return plan.frames
+
+
+@lru_cache(maxsize=16)
+def _person(seed):
+    return people.draw_person(np.random.default_rng(seed))
+
+
+def _save_matrix(path, name, values):
+    """Writes one int32 matrix as a MATLAB 5 file, little-endian, uncompressed."""
+    header = b"MATLAB 5.0 MAT-file, written by kreid".ljust(116) + bytes(8) + struct.pack("<H2s", 0x0100, b"IM")
+    body = (
+        struct.pack("<IIII", 6, 8, 12, 0)  # array flags: class 12 is int32
+        + _element(5, np.array(values.shape, dtype="<i4").tobytes())
+        + _element(1, name.encode("ascii"))
+        + _element(5, values.astype("<i4").tobytes(order="F"))
+    )
+    path.write_bytes(header + struct.pack("<II", 14, len(body)) + body)
+
+
+def _element(kind, data):
+    return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)

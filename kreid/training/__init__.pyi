@@ -1,0 +1,23 @@
+from .callbacks import Checkpoint as Checkpoint, EpochLog as EpochLog, HoldoutEvaluation as HoldoutEvaluation
+from .command import (
+    command_line as command_line,
+    plain_errors as plain_errors,
+    require_data as require_data,
+    use_synthetic as use_synthetic,
+)
+from .config import Config as Config, load_config as load_config, load_phases as load_phases
+from .holdout import split_holdout as split_holdout, train_and_holdout as train_and_holdout
+from .optimizers import L2SGD as L2SGD, L2Adam as L2Adam, build_optimizer as build_optimizer
+from .phases import phase_folders as phase_folders, phases_to_run as phases_to_run
+from .recipe import (
+    build_losses as build_losses,
+    build_model as build_model,
+    build_pipeline as build_pipeline,
+    set_precision as set_precision,
+)
+from .run_folder import RunFolder as RunFolder
+from .schedules import learning_rate as learning_rate
+from .split_runs import check_splits as check_splits, keep_splits as keep_splits, split_folder as split_folder
+from .start import start_from as start_from
+from .table import load_table as load_table, row_folder as row_folder, table_text as table_text
+from .threshold import fit_on_holdout as fit_on_holdout
