@@ -1,17 +1,59 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
+import contextlib
 import os
-import pathlib
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
 
-def write_atomically(path, content):
-    """Writes a file under another name and renames it.
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a path to write to, and rename it to `path` at the end of the block.
+
+    The temporary path is in the folder of `path` and has its ending, because writers such as Keras's `model.save` go
+    by the ending. The block writes a file or makes a folder there. If the block raises, what it wrote is deleted and
+    `path` stays as it was.
+
+    Args:
+        path: of the file or folder; the folder above it exists. A folder that exists is replaced only if it is empty.
+
+    Yields:
+        A `pathlib.Path` at which there is nothing yet. Its name begins with `.writing-`.
+
+    Example:
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with replacing(folder / "scores.npy") as temporary:
+    ...     np.save(temporary, np.zeros(3))
+    >>> os.listdir(folder)
+    ['scores.npy']
+    """
+    path = Path(path)
+    temporary = path.with_name(f".writing-{secrets.token_hex(6)}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        if temporary.is_dir() and not temporary.is_symlink():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        raise
+
+
+def write_atomically(path: str | os.PathLike[str], content: str | bytes | bytearray | memoryview) -> None:
+    r"""Write a file under another name and rename it.
+
+    Text is written as UTF-8. A file name that is not valid UTF-8 reaches Python as text with lone surrogates; these
+    are written with a backslash, `\udce9`. In JSON that is the escape for the same character, so the name survives.
 
     Args:
         path: of the file; its folder exists.
         content: text or bytes.
     """
-    path = pathlib.Path(path)
-    temporary = path.with_name(f"writing-{path.name}")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)

@@ -90,7 +90,7 @@ class TestWholeRun:
         run = complete(system)
         for name in ("config.yaml", "versions.json", "log.csv", "model.keras", "results.json", "tensorboard"):
             assert (run / name).exists(), name
-        assert not list(run.rglob("writing-*"))
+        assert not list(run.rglob("*writing-*"))
         settings = yaml.safe_load((run / "config.yaml").read_text())
         assert {key: settings[key] for key in TINY} == TINY
         assert (settings["system"], settings["data_dir"]) == (system, str(tree))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from kreid.data.tracklet import ReidDataset, Tracklet
-from kreid.training.callbacks import Checkpoint, CsvLog, EpochLog, HoldoutEvaluation, read_state, write_atomically
+from kreid.training.callbacks import Checkpoint, CsvLog, EpochLog, HoldoutEvaluation, read_state
 from kreid.training.threshold import fit_on_holdout
 
 NAN = float("nan")
@@ -141,16 +141,6 @@ class TestCheckpoint:
 
     def test_a_new_folder_has_no_epochs(self, tmp_path):
         assert read_state(tmp_path / "absent")["epoch"] == 0
-
-
-def test_text_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "state.json"
-    write_atomically(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_atomically(path, "half \ud800")
-    assert path.read_text() == "old"
-    write_atomically(path, "new")
-    assert path.read_text() == "new"
 
 
 def test_epoch_log_reads_clock_and_schedule(tmp_path):

@@ -1,0 +1,86 @@
+"""Files and folders that are written whole or not at all."""
+
+import json
+import os
+
+import pytest
+
+from kreid._files import replacing, write_atomically
+
+
+class TestReplacing:
+    def test_a_file_appears_at_the_end_under_its_name(self, tmp_path):
+        with replacing(tmp_path / "model.keras") as temporary:
+            temporary.write_text("new")
+            assert temporary.parent == tmp_path and temporary.suffix == ".keras"
+            assert not (tmp_path / "model.keras").exists()
+        assert (tmp_path / "model.keras").read_text() == "new"
+        assert os.listdir(tmp_path) == ["model.keras"]
+
+    def test_a_failed_file_leaves_the_old_one_and_nothing_else(self, tmp_path):
+        path = tmp_path / "model.keras"
+        path.write_text("old")
+        with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+        assert path.read_text() == "old"
+        assert os.listdir(tmp_path) == ["model.keras"]
+
+    def test_a_folder_appears_at_the_end(self, tmp_path):
+        with replacing(tmp_path / "tree") as temporary:
+            (temporary / "inner").mkdir(parents=True)
+        assert (tmp_path / "tree/inner").is_dir()
+        assert os.listdir(tmp_path) == ["tree"]
+
+    def test_a_folder_that_holds_something_is_not_replaced(self, tmp_path):
+        (tmp_path / "tree/old").mkdir(parents=True)
+        with pytest.raises(OSError, match="not empty"), replacing(tmp_path / "tree") as temporary:
+            temporary.mkdir()
+        assert (tmp_path / "tree/old").is_dir()
+        assert os.listdir(tmp_path) == ["tree"]
+
+    def test_a_failed_folder_is_deleted(self, tmp_path):
+        with pytest.raises(ValueError, match="stop"), replacing(tmp_path / "tree") as temporary:
+            (temporary / "inner").mkdir(parents=True)
+            raise ValueError("stop")
+        assert os.listdir(tmp_path) == []
+
+    def test_a_block_that_writes_nothing_fails(self, tmp_path):
+        with pytest.raises(FileNotFoundError), replacing(tmp_path / "absent"):
+            pass
+
+    def test_a_long_name_is_no_obstacle(self, tmp_path):
+        name = 251 * "n" + ".txt"
+        write_atomically(tmp_path / name, "text")
+        assert os.listdir(tmp_path) == [name]
+
+
+class TestWriteAtomically:
+    def test_text_replaces_text(self, tmp_path):
+        path = tmp_path / "state.json"
+        write_atomically(path, "old")
+        write_atomically(str(path), "größer")
+        assert path.read_bytes() == "größer".encode()
+
+    @pytest.mark.parametrize("content", [b"bytes", bytearray(b"bytes"), memoryview(b"bytes")])
+    def test_bytes_are_written_as_they_are(self, tmp_path, content):
+        write_atomically(tmp_path / "data", content)
+        assert (tmp_path / "data").read_bytes() == b"bytes"
+
+    def test_content_of_another_kind_leaves_the_old_file(self, tmp_path):
+        write_atomically(tmp_path / "data", b"old")
+        with pytest.raises(TypeError):
+            write_atomically(tmp_path / "data", None)
+        assert (tmp_path / "data").read_bytes() == b"old"
+        assert os.listdir(tmp_path) == ["data"]
+
+    def test_a_name_that_is_no_utf_8_is_written_with_a_backslash(self, tmp_path):
+        name = os.fsdecode(b"Jos\xe9.jpg")
+        write_atomically(tmp_path / "page.html", f"<p>{name}</p>")
+        assert (tmp_path / "page.html").read_text() == "<p>Jos\\udce9.jpg</p>"
+
+    @pytest.mark.parametrize("ascii_only", [True, False])
+    def test_a_name_that_is_no_utf_8_survives_json(self, tmp_path, ascii_only):
+        name = os.fsdecode(b"Jos\xe9.jpg")
+        write_atomically(tmp_path / "data.json", json.dumps([name], ensure_ascii=ascii_only))
+        assert json.loads((tmp_path / "data.json").read_text()) == [name]
