@@ -56,4 +56,15 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes | bytear
         content: text or bytes.
     """
     with replacing(path) as temporary:
-        temporary.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+        temporary.write_bytes(printable(content).encode() if isinstance(content, str) else content)
+
+
+def printable(text: str) -> str:
+    r"""Write lone surrogates, the bytes of a file name that is not valid UTF-8, with a backslash as `\udce9`.
+
+    Example:
+
+    >>> print(printable(os.fsdecode(b"Jos\xe9.jpg")))
+    Jos\udce9.jpg
+    """
+    return text.encode(errors="backslashreplace").decode()

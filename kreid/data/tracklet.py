@@ -3,8 +3,12 @@
 Plain Python: no TensorFlow, no Keras.
 """
 
+import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from kreid._files import printable
 
 JUNK = -1
 DISTRACTOR = 0
@@ -16,8 +20,8 @@ class Tracklet:
 
     Args:
         id: unique name inside its data set, such as `"test/0002C1T0001"`.
-        person: int, above 0 for an identity; `DISTRACTOR` (0) for somebody who
-            is nobody's match, `JUNK` (-1) for a false detection.
+        person: int, above 0 for an identity; `DISTRACTOR` (0) for a person who
+            matches no query, `JUNK` (-1) for a false detection.
         camera: int.
         frames: absolute paths of the image files.
 
@@ -32,7 +36,7 @@ class Tracklet:
     camera: int
     frames: tuple[str, ...]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.frames)
 
 
@@ -56,9 +60,13 @@ class ReidDataset:
         split: which of several splits this is and where it is from, in words.
         published: the counts of the set as its makers describe it, by the names
             of `counts`; empty for a set that is none of the benchmarks.
+        skipped_files: files among the frames that kreid does not read because
+            of their ending or place, relative to the root.
+        remarks: what else the reader noticed, in words.
 
     Raises:
-        ValueError: if a query row is outside `test`.
+        ValueError: if a query row is outside `test`, or is a distractor's or
+            junk's.
     """
 
     name: str
@@ -72,23 +80,35 @@ class ReidDataset:
     validation: "ReidDataset | None" = None
     split: str = ""
     published: dict[str, int] = field(default_factory=dict)
+    skipped_files: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         outside = [row for row in self.query_rows if not 0 <= row < len(self.test)]
         if outside:
             raise ValueError(
                 f"Query rows must point into the {len(self.test)} test tracklets. Received: query_rows={outside[:5]}"
             )
+        unmatched = [tracklet.id for tracklet in self.queries if tracklet.person <= DISTRACTOR]
+        if unmatched:
+            raise ValueError(
+                "Distractors and junk match no tracklet and cannot be queries: leave their rows out of `query_rows`. "
+                f"Received: {len(unmatched)} such queries, the first with id={unmatched[0]!r}"
+            )
 
     @property
-    def queries(self):
+    def queries(self) -> tuple[Tracklet, ...]:
         """The query tracklets, in the order of `query_rows`."""
         return tuple(self.test[row] for row in self.query_rows)
 
-    def gallery(self, convention="without_queries", junk=False):
-        """The tracklets to search in.
+    @property
+    def persons_in_both(self) -> tuple[int, ...]:
+        """The persons who are in `train` and in `test`; re-identification needs other persons to test on."""
+        train, test = ({tracklet.person for tracklet in part} for part in (self.train, self.test))
+        return tuple(sorted(person for person in train & test if person > DISTRACTOR))
 
-        Distractors belong to it.
+    def gallery(self, convention: str = "without_queries", junk: bool = False) -> tuple[Tracklet, ...]:
+        """Give the tracklets to search in, distractors included.
 
         Args:
             convention: `"without_queries"` as the common toolboxes do, or
@@ -112,8 +132,8 @@ class ReidDataset:
             if row not in left_out and (junk or tracklet.person != JUNK)
         )
 
-    def counts(self):
-        """What published statistics are compared with.
+    def counts(self) -> dict[str, int]:
+        """Count what published statistics are compared with.
 
         Returns:
             A dict: `"train persons"`, `"train tracklets"` and `"train frames"`,
@@ -134,20 +154,37 @@ class ReidDataset:
             "frames": sum(map(len, everything)),
         }
 
-    def summary(self):
-        """A table of counts as text, followed by what is missing and what is not as published.
+    def warnings(self) -> tuple[str, ...]:
+        """Say what makes scores on this data set mean something else than the reader of a table expects.
+
+        Returns:
+            Sentences; none for a data set in order.
+        """
+        warnings = []
+        if self.persons_in_both:
+            names = [self.person_names.get(person, str(person)) for person in self.persons_in_both]
+            warnings.append(
+                f"{len(names)} persons are both in train and in test, such as {', '.join(names[:3])}: scores on "
+                "persons trained on are no re-identification scores"
+            )
+        if self.skipped_files:
+            warnings.append(_skipped_text(self.skipped_files))
+        return (*warnings, *self.remarks)
+
+    def summary(self) -> str:
+        """Write a table of counts, followed by what is missing, what is not as published and `warnings`.
 
         Returns:
             A str of several lines.
         """
-        parts = (
+        parts = [
             ("train", self.train),
             ("query", self.queries),
             ("gallery", self.gallery()),
             ("junk", tuple(tracklet for tracklet in self.test if tracklet.person == JUNK)),
-        )
+        ]
         if self.validation:
-            parts += (("validation", self.validation.test),)
+            parts.append(("validation", self.validation.test))
         width = max(10, len(self.name))
         lines = [f"{self.name:<{width}}{'persons':>9}{'cameras':>9}{'tracklets':>11}{'frames':>10}"]
         for part, tracklets in parts:
@@ -161,15 +198,24 @@ class ReidDataset:
             first = [name for name in self.missing if name.split("/")[0] == split][:3]
             lines.append(f"missing in {split}: {count} frames, such as {', '.join(first)}")
         if self.empty:
-            lines.append(
-                f"left out for want of frames: {len(self.empty)} tracklets, such as {', '.join(self.empty[:3])}"
-            )
+            first = ", ".join(self.empty[:3])
+            lines.append(f"{len(self.empty)} tracklets skipped, none of their frames exist, such as {first}")
         if self.published:
-            found = self.counts()
-            other = [
-                f"{found[what]} {what} for {count}" for what, count in self.published.items() if found[what] != count
+            counts = self.counts()
+            differing = [
+                f"{counts[name]} {name} for {count}" for name, count in self.published.items() if counts[name] != count
             ]
-            lines.append("not as published: " + ", ".join(other) if other else "as published")
+            lines.append("not as published: " + ", ".join(differing) if differing else "as published")
         if self.split:
             lines.append(f"split: {self.split}")
-        return "\n".join(lines)
+        lines += [f"warning: {warning}" for warning in self.warnings()]
+        return printable("\n".join(lines))
+
+
+def _skipped_text(files: Sequence[str]) -> str:
+    """Count files by ending, with the first of each."""
+    by_ending: dict[str, list[str]] = {}
+    for file in files:
+        by_ending.setdefault(os.path.splitext(file)[1].lower() or "no ending", []).append(file)
+    counts = [f"{len(names)} of {ending} such as {names[0]}" for ending, names in sorted(by_ending.items())]
+    return f"{len(files)} files are not read (only .jpg, .jpeg and .png, in their places, are): {'; '.join(counts)}"

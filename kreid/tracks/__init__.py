@@ -6,7 +6,7 @@ imported when a video is opened: `pip install "kreid[video]"`.
 """
 
 from kreid.tracks.cuts import TrackLimits
-from kreid.tracks.embed import embed_tracks
+from kreid.tracks.embedding import embed_tracks
 from kreid.tracks.folders import CutTracklets, cut_tracklets
 from kreid.tracks.mot import Tracks, read_tracks
 

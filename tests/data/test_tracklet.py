@@ -53,7 +53,7 @@ def test_summary_counts_and_names_what_is_missing():
     assert lines[3].split() == ["gallery", "2", "1", "3", "6"]
     assert lines[4].split() == ["junk", "0", "1", "1", "2"]
     assert "missing in bbox_train: 5 frames, such as bbox_train/0001/0.jpg" in lines[6]
-    assert "1 tracklets, such as t9" in lines[7]
+    assert lines[7] == "1 tracklets skipped, none of their frames exist, such as t9"
 
 
 def test_summary_compares_with_the_published_counts():

@@ -1,6 +1,6 @@
-"""One module per benchmark; every reader gives a `ReidDataset`. `folder` also reads parts of its layout.
+"""One module per benchmark; every reader returns a `ReidDataset`. `folder` also reads one split of its layout.
 
-`layouts` tells by a folder's contents which of them reads it.
+`layouts` chooses the reader by a folder's contents.
 """
 
 from kreid.data.readers.duke_video import read_duke_video

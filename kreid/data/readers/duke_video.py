@@ -1,14 +1,16 @@
 """DukeMTMC-VideoReID, as its makers published it before DukeMTMC was withdrawn."""
 
+import os
 import re
 from pathlib import Path
 
-from kreid.data.readers.listing import image_files, subfolders
+from kreid.data.readers.listing import below, contents_of, find_below, inside, list_folder, subfolders
 from kreid.data.readers.published import compared
 from kreid.data.tracklet import DISTRACTOR, ReidDataset, Tracklet
 
 # 0001_C6_F0099_X30823.jpg, in older copies 0001C6F0099X30823.jpg; D in the place of X marks a distractor.
 FRAME = re.compile(r"(?P<person>\d{4})_?C(?P<camera>\d)_?F(?P<time>\d+)_?(?P<kind>[XD])\d+\.jpg", re.IGNORECASE)
+SPLITS = ("train", "query", "gallery")
 
 PUBLISHED = {
     **{"train persons": 702, "train tracklets": 2_196, "train frames": 369_656},
@@ -16,22 +18,25 @@ PUBLISHED = {
 }
 
 
-def read_duke_video(root):
-    """Reads DukeMTMC-VideoReID.
+def read_duke_video(root: str | os.PathLike[str]) -> ReidDataset:
+    """Read DukeMTMC-VideoReID.
 
-    DukeMTMC was withdrawn by its makers and is not to be newly used: this is
-    for those who hold a copy and the right to use it. Nothing defaults to it.
+    DukeMTMC was withdrawn by its makers and must not be used in new work: this
+    reader is for those who hold a copy and the right to use it. Nothing
+    defaults to it. Homepage, kept for the description of the files:
+    https://github.com/Yu-Wu/DukeMTMC-VideoReID (withdrawn).
 
     Expected under `root`: `train/`, `query/` and `gallery/`, each with
     `PPPP/TTTT/PPPP_C6_F0099_X30823.jpg` (person, tracklet, camera from 1,
     frame), or as older copies have it `PPPPC6F0099X30823.jpg`. `D` in the place
     of `X` marks a distractor. Files are taken in the order of their names, not
-    counted from F0001: tracklets have gaps.
+    counted from F0001: tracklets have gaps. The three folders may also be a
+    folder below `root`, in another letter case, or unpacked a level too deep.
 
     The gallery folder may hold the queries' tracklets again, as the published
-    one does; such a tracklet is there once, as a query.
+    one does; such a tracklet is read once, as a query.
 
-    The counts that `summary()` compares with, those of Wu et al., 2018: 702
+    The counts that `summary()` compares with are those of Wu et al., 2018: 702
     train persons with 2,196 tracklets and 369,656 frames; 702 test persons and
     408 distractors with 2,636 tracklets and 445,764 frames.
 
@@ -44,7 +49,8 @@ def read_duke_video(root):
 
     Raises:
         FileNotFoundError: if a folder is not there or holds no image.
-        ValueError: if a file's name does not say what it should.
+        ValueError: if a file's name does not say person, camera and kind, or a
+            query is a distractor.
 
     Reference: Wu et al., Exploit the Unknown Gradually: One-Shot Video-Based
     Person Re-Identification by Stepwise Learning, 2018; Ristani et al.,
@@ -52,62 +58,83 @@ def read_duke_video(root):
     Tracking, 2016.
     """
     root = Path(root).absolute()
-    found, empty = {}, []
-    for split in ("train", "query", "gallery"):
-        if not (root / split).is_dir():
+    top = (find_below(root, _top) if root.is_dir() else None) or root
+    tracklets: dict[str, dict[str, Tracklet]] = {}
+    empty, others = [], []
+    for split in SPLITS:
+        place = inside(top, split)
+        if place is None or not place.is_dir():
             raise FileNotFoundError(
                 "DukeMTMC-VideoReID is <root>/{train,query,gallery}/PPPP/TTTT/PPPP_C6_F0099_X30823.jpg, and there is "
-                f"no `{split}` folder. Received: root={str(root)!r}"
+                f"no `{split}` folder; {contents_of(top)}. Received: root={str(root)!r}"
             )
-        found[split] = {}
-        for person in subfolders(root / split):
+        tracklets[split] = {}
+        for person in subfolders(place):
             for folder in subfolders(person):
                 name = f"{person.name}/{folder.name}"
-                tracklet = _tracklet(split, person.name, name, image_files(folder))
-                if tracklet is None:
-                    empty.append(f"{split}/{name}")
+                listing = list_folder(folder)
+                others += listing.others
+                if listing.images:
+                    tracklets[split][name] = _tracklet(split, person.name, name, listing.images)
                 else:
-                    found[split][name] = tracklet
-        if not found[split]:
+                    empty.append(f"{split}/{name}")
+        if not tracklets[split]:
             raise FileNotFoundError(
-                f"No image was found as {split}/PPPP/TTTT/PPPP_C6_F0099_X30823.jpg. Received: root={str(root)!r}"
+                f"No image was found as {split}/PPPP/TTTT/PPPP_C6_F0099_X30823.jpg; {contents_of(place)}. "
+                f"Received: root={str(root)!r}"
             )
-    queries = found["query"]
+    queries = tracklets["query"]
     gallery = [
         tracklet
-        for name, tracklet in found["gallery"].items()
+        for name, tracklet in tracklets["gallery"].items()
         if name not in queries or _names(tracklet) != _names(queries[name])
     ]
     dataset = ReidDataset(
         name=root.name,
-        train=tuple(found["train"].values()),
+        train=tuple(tracklets["train"].values()),
         test=(*queries.values(), *gallery),
         query_rows=tuple(range(len(queries))),
         empty=tuple(empty),
+        skipped_files=below(root, others),
     )
     return compared(dataset, "DukeMTMC-VideoReID", PUBLISHED)
 
 
-def _tracklet(split, person, name, frames):
-    if not frames:
+def find_train(root: Path) -> Path | None:
+    """Find the `train` folder of a set whose first frame is named as in DukeMTMC-VideoReID."""
+    train = inside(root, "train")
+    if train is None or not train.is_dir():
         return None
-    said = set()
+    for person in subfolders(train):
+        for folder in subfolders(person):
+            images = list_folder(folder).images
+            if images:
+                return train if FRAME.fullmatch(Path(images[0]).name) else None
+    return None
+
+
+def _top(root: Path) -> Path | None:
+    return root if any(inside(root, split) for split in SPLITS) else None
+
+
+def _tracklet(split: str, person: str, name: str, frames: tuple[str, ...]) -> Tracklet:
+    kinds: set[tuple[int, bool]] = set()
     for path in frames:
         frame = FRAME.fullmatch(Path(path).name)
         if frame is None or frame["person"] != person:
             raise ValueError(
                 f"Frames of person {person} must be named {person}_C6_F0099_X30823.jpg or {person}C6F0099X30823.jpg; "
-                f"remove or rename the file, or unpack the set anew. Received: {path!r}"
+                f"remove or rename the file, or unpack the set again. Received: {path!r}"
             )
-        said.add((int(frame["camera"]), frame["kind"].upper() == "D"))
-        if len(said) > 1:
+        kinds.add((int(frame["camera"]), frame["kind"].upper() == "D"))
+        if len(kinds) > 1:
             raise ValueError(
-                "A tracklet's frames must be of one camera, and all X or all D; unpack the set anew. "
-                f"Received: {path!r} beside {frames[0]!r}"
+                "A tracklet's frames must be of one camera, and all X or all D; unpack the set again. "
+                f"Received: {path!r} next to {frames[0]!r}"
             )
-    camera, distractor = said.pop()
-    return Tracklet(f"{split}/{name}", DISTRACTOR if distractor else int(person), camera, frames)
+    ((camera, is_distractor),) = kinds
+    return Tracklet(f"{split}/{name}", DISTRACTOR if is_distractor else int(person), camera, frames)
 
 
-def _names(tracklet):
+def _names(tracklet: Tracklet) -> list[str]:
     return [path.rsplit("/", 1)[1] for path in tracklet.frames]

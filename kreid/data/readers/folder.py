@@ -1,12 +1,18 @@
-"""A plain folder layout for one's own data."""
+"""A plain folder layout for your own data."""
 
+import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kreid.data.readers.listing import IMAGES, image_files, natural, subfolders
-from kreid.data.tracklet import DISTRACTOR, JUNK, ReidDataset, Tracklet
+from kreid.data.names import naming_remarks, number_cameras, number_persons, parse_frame_name, person_key
+from kreid.data.readers.listing import IMAGES, below, contents_of, find_below, inside, list_folder
+from kreid.data.tracklet import DISTRACTOR, ReidDataset, Tracklet
 
-_RESERVED = {"distractor": DISTRACTOR, "junk": JUNK}
+SPLITS = ("train", "query", "gallery")
+# With more tracklets whose frames' names contradict their folders, the folder is in another layout.
+_MOST_CONTRADICTIONS = 0.1
 
 
 class FolderTracklet(NamedTuple):
@@ -25,18 +31,21 @@ class FolderTracklet(NamedTuple):
     frames: tuple[str, ...]
 
 
-def read_folder(root):
-    """Reads `<root>/<split>/<person>/<camera>/<frame>`.
+def read_folder(root: str | os.PathLike[str]) -> ReidDataset:
+    """Read `<root>/<split>/<person>/<camera>/<frame>`.
 
-    Splits are `train`, and, where they exist, `query` and `gallery`. A camera
-    folder that holds images is one tracklet; one that holds folders is one
-    tracklet per folder. Frames are JPEG or PNG files in natural order (`2.jpg`
-    before `10.jpg`). Hidden files and other kinds of files are passed over.
+    Splits are `train`, `query` and `gallery`; one of them is enough, as in what `kreid.tracks.cut_tracklets` writes. A
+    camera folder that holds images is one tracklet; one that holds folders is one tracklet per folder. Frames are JPEG
+    or PNG files in natural order (`2.jpg` before `10.jpg`). Hidden files and folders, and those of file servers such as
+    `@eaDir`, are skipped. Files of other kinds, and images in other places, are named in `skipped_files`.
 
-    Person and camera folders may have any name. They are numbered from 1 in
-    natural order over all splits, so that a person in `query` and the one of
-    the same name in `gallery` match; `person_names` and `camera_names` lead
-    back. A person named `distractor` gets 0 and `junk` gets -1.
+    Person and camera folders may have any name. They are numbered from 1 in natural order over all splits, so that a
+    person in `query` and the one of the same name in `gallery` match; `person_names` and `camera_names` lead back.
+    Numbers are compared as numbers: `7` and `0007` are one person. A person named `distractor` or `0000` gets 0, and
+    `junk`, `-1` or `00-1` gets -1, as in Market-1501 and MARS; in `query` they are no queries.
+
+    The splits may also be one or two folders below the root, or unpacked a level too deep (`train/train`), and their
+    names in another letter case.
 
     Args:
         root: the folder with the splits.
@@ -45,47 +54,69 @@ def read_folder(root):
         A `ReidDataset` whose `test` is the queries followed by the gallery.
 
     Raises:
-        FileNotFoundError: if there is no `train` folder, or a split holds no
-            tracklet.
-        ValueError: if a camera folder holds images and folders side by side.
+        FileNotFoundError: if there is no split, or a split holds no tracklet.
+        ValueError: if a camera folder holds images and folders side by side, or the names of the frames say other
+            persons or cameras than the folders: the data set is in another layout.
     """
     root = Path(root).absolute()
-    if not (root / "train").is_dir():
+    places = find_below(root, find_splits) if root.is_dir() else None
+    if places is None:
         raise FileNotFoundError(
-            f"A folder data set is <root>/train/<person>/<camera>/<frame>, and there is no `train` folder. "
-            f"Received: root={str(root)!r}"
+            "A folder data set is <root>/train/<person>/<camera>/<frame>, and there is no `train` folder, nor `query` "
+            f"or `gallery`{': ' + contents_of(root) if root.is_dir() else ''}. Received: root={str(root)!r}"
         )
-    found = {
-        split: read_tracklet_folders(root / split) if split == "train" or (root / split).is_dir() else []
-        for split in ("train", "query", "gallery")
-    }
-    everything = [entry for entries in found.values() for entry in entries if entry.frames]
-    persons = _numbers({entry.person for entry in everything} - set(_RESERVED)) | _RESERVED
-    cameras = _numbers({entry.camera for entry in everything})
+    entries, others = {}, []
+    for split, place in places.items():
+        entries[split], unread = _read_split(place)
+        others += unread
+    everything = [entry for split in entries.values() for entry in split if entry.frames]
+    remarks = _check_frame_names(everything, root)
+    persons, person_names = number_persons(entry.person for entry in everything)
+    cameras, camera_names = number_cameras(entry.camera for entry in everything)
     splits = {
         split: tuple(
             Tracklet(f"{split}/{entry.name}", persons[entry.person], cameras[entry.camera], entry.frames)
-            for entry in entries
+            for entry in entries.get(split, ())
             if entry.frames
         )
-        for split, entries in found.items()
+        for split in SPLITS
     }
+    query = splits["query"]
+    unmatched = [tracklet.id for tracklet in query if tracklet.person <= DISTRACTOR]
+    if unmatched:
+        remarks.append(
+            f"{len(unmatched)} tracklets in query are of distractors or junk, which match no tracklet, and are no "
+            f"queries, such as {unmatched[0]}"
+        )
     return ReidDataset(
         name=root.name,
         train=splits["train"],
-        test=splits["query"] + splits["gallery"],
-        query_rows=tuple(range(len(splits["query"]))),
-        empty=tuple(f"{split}/{entry.name}" for split in found for entry in found[split] if not entry.frames),
-        person_names={number: person for person, number in persons.items() if number > 0},
-        camera_names={number: camera for camera, number in cameras.items()},
+        test=query + splits["gallery"],
+        query_rows=tuple(row for row, tracklet in enumerate(query) if tracklet.person > DISTRACTOR),
+        empty=tuple(f"{split}/{entry.name}" for split in entries for entry in entries[split] if not entry.frames),
+        person_names=person_names,
+        camera_names=camera_names,
+        skipped_files=below(root, others),
+        remarks=(*naming_remarks(persons, cameras), *remarks),
     )
 
 
-def read_tracklet_folders(root):
-    """Reads `<root>/<person>/<camera>/[<tracklet>/]<frame>`, one split of a folder data set.
+def find_splits(root: Path) -> dict[str, Path] | None:
+    """Find the folders of the splits; `None` where there are none."""
+    places = {split: inside(root, split) for split in SPLITS}
+    return {split: place for split, place in places.items() if place is not None and _is_split(place)} or None
 
-    A camera folder that holds images is one tracklet; one that holds folders is
-    one tracklet per folder. Everything comes in natural order.
+
+def _is_split(place: Path) -> bool:
+    """Whether a folder of a split's name is one, and not a data set of that name."""
+    return place.is_dir() and not any(inside(place, split) for split in SPLITS)
+
+
+def read_tracklet_folders(root: str | os.PathLike[str]) -> list[FolderTracklet]:
+    """Read `<root>/<person>/<camera>/[<tracklet>/]<frame>`, one split of a folder data set.
+
+    A camera folder that holds images is one tracklet; one that holds folders is one tracklet per folder. Everything
+    comes in natural order.
 
     Args:
         root: the folder with the persons.
@@ -97,26 +128,75 @@ def read_tracklet_folders(root):
         FileNotFoundError: if there is no image at all.
         ValueError: if a camera folder holds images and folders side by side.
     """
-    root = Path(root)
-    found = []
-    for person in subfolders(root):
-        for camera in subfolders(person):
-            tracks = subfolders(camera)
-            if tracks and image_files(camera):
+    return _read_split(Path(root))[0]
+
+
+def _read_split(root: Path) -> tuple[list[FolderTracklet], list[str]]:
+    """The tracklets of a split, and the files that belong to none of them."""
+    top = list_folder(root)
+    entries, others = [], [*top.images, *top.others]
+    for person in top.folders:
+        listing = list_folder(person)
+        others += [*listing.images, *listing.others]
+        for camera in listing.folders:
+            listed = list_folder(camera)
+            others += listed.others
+            if listed.folders and listed.images:
                 raise ValueError(
                     "A camera folder holds either images (one tracklet) or folders (one tracklet each), not both. "
                     f"Received: folder={str(camera)!r}"
                 )
-            for track in tracks or [camera]:
-                name = track.relative_to(root).as_posix()
-                found.append(FolderTracklet(name, person.name, camera.name, image_files(track)))
-    if not any(entry.frames for entry in found):
+            tracks = {track: list_folder(track) for track in listed.folders}
+            others += [file for track in tracks.values() for file in track.others]
+            for track, (images, *_) in (tracks or {camera: listed}).items():
+                entries.append(FolderTracklet(track.relative_to(root).as_posix(), person.name, camera.name, images))
+    if not any(entry.frames for entry in entries):
+        seen = f"; there are {len(others)} other files, such as {others[0]}" if others else ""
         raise FileNotFoundError(
-            f"No image was found as <person>/<camera>/<frame> with an ending among {', '.join(IMAGES)}. "
+            f"No image was found as <person>/<camera>/<frame> with an ending among {', '.join(IMAGES)}{seen}. "
             f"Received: folder={str(root)!r}"
         )
-    return found
+    return entries, others
 
 
-def _numbers(names):
-    return {name: number for number, name in enumerate(sorted(names, key=natural), start=1)}
+def _check_frame_names(entries: Sequence[FolderTracklet], root: Path) -> list[str]:
+    """Compare the folders with what the frames' names say, where they are of a known form.
+
+    The persons and cameras of the names may be others than those of the folders, but one for one.
+    """
+    parsed = []
+    for entry in entries:
+        names = [parse_frame_name(os.path.basename(path)) for path in entry.frames]
+        if all(names):
+            parsed.append((entry, {(person_key(name.person), name.camera) for name in names if name}, names[0]))
+    partners: dict[tuple[str, object], Counter[object]] = {}
+    for entry, pairs, _ in parsed:
+        for person, camera in pairs:
+            partners.setdefault(("person folder", person_key(entry.person)), Counter())[person] += 1
+            partners.setdefault(("person", person), Counter())[person_key(entry.person)] += 1
+            partners.setdefault(("camera folder", entry.camera), Counter())[camera] += 1
+            partners.setdefault(("camera", camera), Counter())[entry.camera] += 1
+    usual = {name: counts.most_common(1)[0][0] for name, counts in partners.items()}
+    wrong = [
+        (entry, name)
+        for entry, pairs, name in parsed
+        if len(pairs) > 1
+        or any(
+            usual["person folder", person_key(entry.person)] != person
+            or usual["person", person] != person_key(entry.person)
+            or usual["camera folder", entry.camera] != camera
+            or usual["camera", camera] != entry.camera
+            for person, camera in pairs
+        )
+    ]
+    if not wrong:
+        return []
+    entry, name = wrong[0]
+    where = f"{entry.frames[0].removeprefix(f'{root}/')} in person {entry.person}, camera {entry.camera}"
+    if len(wrong) > _MOST_CONTRADICTIONS * len(entries):
+        raise ValueError(
+            f"The names of the frames say other persons or cameras than the folders, as those of {name.convention} do "
+            f"in its own layout: give that data set's root to `read_dataset`, or rename the files ({where}). "
+            f"Received: root={str(root)!r}"
+        )
+    return [f"frames of {len(wrong)} tracklets are named after another person or camera than their folders, as {where}"]

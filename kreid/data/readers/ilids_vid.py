@@ -1,18 +1,22 @@
 """iLIDS-VID, as published: a folder of images for each person and camera."""
 
+import os
 import re
 from pathlib import Path
 
-from kreid.data.readers.listing import subfolders
+from kreid.data.readers.listing import contents_of, find_below, inside, subfolders
+from kreid.data.readers.person_splits import check_number, drawn_split, find_split_file, published_split, two_cameras
 from kreid.data.readers.published import compared
-from kreid.data.readers.splits import check_number, drawn_split, listed_split, numbered_split, two_cameras
+from kreid.data.tracklet import ReidDataset
 
 CAMERAS = ("cam1", "cam2")
-PLACES = ("i-LIDS-VID/sequences", "sequences")
-# The official file, then lists made from it, by the names under which they go round.
-_MAT = "train_test_splits_ilidsvid.mat"
-_NUMBERED = ("train-test people splits/" + _MAT, _MAT, "ilidsvid_splits_rebuilt.json")
-_LISTED = ("splits_ilids_vid.json", "ilidsvid_splits_torchreid_style.json")
+_PLACES = (("i-LIDS-VID", "sequences"), ("sequences",))
+_SPLIT_FOLDER = "train-test people splits"
+# The official file, then lists made from it, by the names under which they are published.
+_SPLIT_FILES = (
+    *("train_test_splits_ilidsvid.mat", "ilidsvid_splits_rebuilt.json"),
+    *("splits_ilids_vid.json", "ilidsvid_splits_torchreid_style.json", "splits.json"),
+)
 _PERSON = re.compile(r"person(\d{3})")
 
 PUBLISHED = {
@@ -21,20 +25,28 @@ PUBLISHED = {
 }
 
 
-def read_ilids_vid(root, split=1):
-    """Reads one of the ten splits of iLIDS-VID.
+def read_ilids_vid(root: str | os.PathLike[str], split: int = 1) -> ReidDataset:
+    """Read one of the ten splits of iLIDS-VID.
+
+    Homepage:
+    http://www.eecs.qmul.ac.uk/~xiatian/downloads_qmul_iLIDS-VID_ReID_dataset.html.
 
     Expected under `root`: `i-LIDS-VID/sequences/cam1/person001/*.png` and so on,
-    the same in `cam2` (or `sequences/` in the root itself). The ten splits are
-    read from the first of these in the root that is there:
+    the same in `cam2` (or `sequences/` in the root itself). The root may also
+    be one or two folders further down, and names in another letter case. The ten
+    splits are read from the first of these files, in the root, in
+    `i-LIDS-VID/` or in `train-test people splits/`:
 
-    - `train-test people splits/train_test_splits_ilidsvid.mat`, the official
-      file, also without its folder: `ls_set`, ten rows of the persons' numbers
-      among the *sorted* folders, counted from 1, test persons first;
+    - `train_test_splits_ilidsvid.mat`, the official file: `ls_set`, ten rows of
+      the persons' numbers among the *sorted* folders, counted from 1, test
+      persons first;
     - `ilidsvid_splits_rebuilt.json`: the same `ls_set`, with the folders' names
       as `person_dirs`;
-    - `splits_ilids_vid.json` or `ilidsvid_splits_torchreid_style.json`: a list
-      of ten `{"train": [folder names], "test": [folder names]}`.
+    - `splits_ilids_vid.json`, `ilidsvid_splits_torchreid_style.json` or, as
+      torchreid writes it, `splits.json`: a list of ten `{"train": [folder
+      names], "test": [folder names]}`;
+    - any other JSON or MATLAB file with `split` in its name, of one of these
+      forms.
 
     Without any the ten splits are drawn from a fixed seed, and the summary says
     so.
@@ -60,31 +72,33 @@ def read_ilids_vid(root, split=1):
     """
     root = Path(root).absolute()
     check_number(split)
-    place = next((root / name for name in PLACES if (root / name / CAMERAS[0]).is_dir()), None)
-    if place is None or not (place / CAMERAS[1]).is_dir():
+    place = find_below(root, find_sequences)
+    cameras = [inside(place, camera) for camera in CAMERAS] if place is not None else [None, None]
+    folders = [camera for camera in cameras if camera is not None]
+    if place is None or len(folders) < len(CAMERAS):
         raise FileNotFoundError(
-            "iLIDS-VID is <root>/i-LIDS-VID/sequences/cam1/person001/*.png, and cam2 beside it. "
-            f"Received: root={str(root)!r}"
+            "iLIDS-VID is <root>/i-LIDS-VID/sequences/cam1/person001/*.png, and cam2 next to it; "
+            f"{contents_of(place or root)}. Received: root={str(root)!r}"
         )
-    folders = [place / camera for camera in CAMERAS]
-    # Either camera's, so that a person lost from one does not shift the numbers of the others.
+    # Of both cameras, so that a person lost from one does not shift the numbers of the others.
     names = sorted({folder.name for camera in folders for folder in subfolders(camera) if _number(folder.name)})
-    chosen = _published_split(root, split, names) or drawn_split(names, split)
+    tops = [root, *(top for top in (place.parent, place.parent.parent) if root in top.parents)]
+    file = find_split_file([*tops, *(inside(top, _SPLIT_FOLDER) for top in tops)], _SPLIT_FILES)
+    chosen = drawn_split(names, split) if file is None else published_split(file, split, names)
     return compared(two_cameras(root, folders, chosen, _number), "iLIDS-VID", PUBLISHED)
 
 
-def _published_split(root, number, names):
-    for folder in (root, root / "i-LIDS-VID"):
-        for file in _NUMBERED:
-            if (folder / file).is_file():
-                return numbered_split(folder / file, number, names)
-        for file in _LISTED:
-            if (folder / file).is_file():
-                return listed_split(folder / file, number)
+def find_sequences(root: Path) -> Path | None:
+    """Find the folder of the cameras' folders below the root; `None` where there is none."""
+    for place in _PLACES:
+        path = inside(root, *place)
+        camera = inside(path, CAMERAS[0]) if path is not None else None
+        if path is not None and camera is not None and camera.is_dir():
+            return path
     return None
 
 
-def _number(name):
-    found = _PERSON.fullmatch(name)
+def _number(name: str) -> int | None:
+    match = _PERSON.fullmatch(name)
     # There is no person 0, which would be a distractor.
-    return int(found[1]) or None if found else None
+    return int(match[1]) or None if match else None

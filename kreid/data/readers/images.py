@@ -1,27 +1,35 @@
 """Folders of single images of persons, for training on images."""
 
 import os
-import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from kreid.data.readers.listing import image_files, subfolders
+from kreid.data.names import naming_remarks, number_persons, parse_frame_name, person_key
+from kreid.data.readers.listing import below, contents_of, list_folder
 from kreid.data.tracklet import ReidDataset, Tracklet
 
-# Market-1501's names, which CUHK03 and DukeMTMC-reID are commonly converted to: person, camera, whatever else.
-_MARKET = re.compile(r"(?P<person>-1|\d+)_c(?P<camera>\d+)")
+# Folders of Market-1501, and of the sets that have its layout, in the order in which they are suggested.
+_MARKET_FOLDERS = ("bounding_box_train", "bounding_box_test", "query", "gt_bbox")
 
 
-def read_images(roots):
-    """Reads folders of single images and merges them into one train set of disjoint persons.
+class _Image(NamedTuple):
+    person: str
+    camera: int
+    path: str
 
-    Each folder is laid out in one of two ways, told apart by what it holds:
 
-    - images named as in Market-1501, `0002_c1s1_000451_03.jpg` (person 2, camera 1): junk (`-1`) and distractors
-      (`0000`) are left out;
-    - one folder per person, of any name, with images inside: all of one camera.
+def read_images(roots: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> ReidDataset:
+    """Read folders of single images and merge them into one train set of disjoint persons.
 
-    Persons and cameras of different folders are different, and are numbered from 1 in the order of the folders, then
-    of their names. Every image is a tracklet of one frame.
+    Each folder is laid out in one of two ways, told apart by its contents:
+
+    - images named as in Market-1501, `0002_c1s1_000451_03.jpg` (person 2, camera 1);
+    - one folder per person, of any name, with images inside: all of one camera, or of those that the images' names say.
+
+    Junk (`-1`, `junk`) and distractors (`0000`, `distractor`) are left out. Persons and cameras of different folders
+    are different, and are numbered from 1 in the order of the folders, then of their names; `7` and `0007` are one
+    person. Every image is a tracklet of one frame.
 
     Args:
         roots: one path, or a sequence of them.
@@ -31,53 +39,96 @@ def read_images(roots):
 
     Raises:
         FileNotFoundError: if a folder is not there or holds no image of a person.
-        ValueError: if no folder is given, or an image's name does not say the person.
+        ValueError: if no folder is given, an image's name does not say the person, or the images in one person's folder
+            are of several persons by their names: the folder is the root of a data set.
     """
     roots = [roots] if isinstance(roots, (str, os.PathLike)) else list(roots)
     if not roots:
         raise ValueError(f"Give at least one folder of images. Received: roots={roots!r}")
-    train, persons, cameras = [], {}, {}
-    for number, root in enumerate(map(Path, roots)):
-        found = _read_one(root.absolute())
-        for person, camera, path in found:
-            person = persons.setdefault((number, person), len(persons) + 1)
-            camera = cameras.setdefault((number, camera), len(cameras) + 1)
-            train.append(Tracklet(f"{number}/{Path(path).parent.name}/{Path(path).name}", person, camera, (path,)))
+    train, others, remarks = [], [], []
+    person_names, camera_names = {}, {}
+    for number, root in enumerate(Path(root).absolute() for root in roots):
+        images, unread = _read_one(root)
+        others += below(root.parent, unread)
+        numbers, names = number_persons(image.person for image in images)
+        remarks += naming_remarks(numbers, ())
+        left_out = sorted({name for name, person in numbers.items() if person <= 0})
+        if left_out:
+            remarks.append(f"distractors and junk left out of {root.name}: {', '.join(left_out)}")
+        images = [image for image in images if numbers[image.person] > 0]
+        if not images:
+            raise FileNotFoundError(f"All images are of distractors or junk. Received: root={str(root)!r}")
+        cameras = {
+            camera: len(camera_names) + place
+            for place, camera in enumerate(dict.fromkeys(image.camera for image in images), start=1)
+        }
+        before = len(person_names)
+        for person, camera, path in images:
+            name = f"{number}/{Path(path).parent.name}/{Path(path).name}"
+            train.append(Tracklet(name, before + numbers[person], cameras[camera], (path,)))
+        person_names |= {before + person: name for person, name in names.items()}
+        camera_names |= {place: str(camera) for camera, place in cameras.items()}
     return ReidDataset(
-        name="+".join(root.name for root in map(Path, roots)),
+        name="+".join(Path(root).name for root in roots),
         train=tuple(train),
         test=(),
         query_rows=(),
-        person_names={number: name for (_, name), number in persons.items()},
-        camera_names={number: name for (_, name), number in cameras.items()},
+        person_names=person_names,
+        camera_names=camera_names,
+        skipped_files=tuple(others),
+        remarks=tuple(remarks),
     )
 
 
-def _read_one(root):
+def _read_one(root: Path) -> tuple[list[_Image], list[str]]:
+    """The images of a folder, and its other files."""
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder of images at this path. Received: root={str(root)!r}")
-    images = image_files(root)
-    found = _read_market(images) if images else _read_person_folders(root)
-    if not found:
+    top = list_folder(root)
+    if top.images:
+        return _read_market(top.images), list(top.others)
+    images, others = [], list(top.others)
+    for folder in top.folders:
+        listing = list_folder(folder)
+        others += listing.others
+        names = [parse_frame_name(Path(path).name) for path in listing.images]
+        persons = {person_key(name.person) for name in names if name is not None}
+        numbered = isinstance(person_key(folder.name), int)
+        if len(persons) > 1 or (numbered and not persons <= {person_key(folder.name)}):
+            raise ValueError(
+                f"The images in {folder.name}/ are of other persons by their names, such as "
+                f"{Path(listing.images[-1]).name}: {_suggestion(root)}. Received: root={str(root)!r}"
+            )
+        known = all(names)
+        images += [
+            _Image(folder.name, name.camera if known and name else 1, path)
+            for name, path in zip(names, listing.images, strict=True)
+        ]
+    if not images:
+        seen = f", and {len(others)} files such as {others[0]}, which kreid does not read" if others else ""
         raise FileNotFoundError(
-            "A folder of images holds 0002_c1s1_000451_03.jpg and the like, or a folder with images for each person. "
-            f"Received: root={str(root)!r}"
+            "A folder of images holds 0002_c1s1_000451_03.jpg and the like, or a folder with images for each person; "
+            f"{contents_of(root)}{seen}. Received: root={str(root)!r}"
         )
-    return found
+    return images, others
 
 
-def _read_market(images):
-    found = []
-    for path in images:
-        name = _MARKET.match(Path(path).name)
+def _suggestion(root: Path) -> str:
+    folders = {folder.name.lower(): folder for folder in list_folder(root).folders}
+    parts = [str(folders[name]) for name in _MARKET_FOLDERS if name in folders]
+    if parts:
+        return f"this looks like the root of Market-1501 or a set laid out like it, so give {parts[0]!r}"
+    return "give the folder that holds the images, or one folder for each person"
+
+
+def _read_market(paths: Sequence[str]) -> list[_Image]:
+    images = []
+    for path in paths:
+        name = parse_frame_name(Path(path).name)
         if name is None:
             raise ValueError(
-                f"Images beside each other are named person_cCAMERA..., as 0002_c1s1_000451_03.jpg. Received: {path!r}"
+                "Images next to each other must be named person_cCAMERA..., as 0002_c1s1_000451_03.jpg: rename the "
+                f"file, or put each person's images into a folder. Received: {path!r}"
             )
-        if int(name["person"]) > 0:
-            found.append((name["person"], name["camera"], path))
-    return found
-
-
-def _read_person_folders(root):
-    return [(folder.name, "1", path) for folder in subfolders(root) for path in image_files(folder)]
+        images.append(_Image(name.person, name.camera, path))
+    return images

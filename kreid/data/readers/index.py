@@ -3,11 +3,15 @@
 import json
 import lzma
 import zlib
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.io
 
-MEND = "fetch the published file anew"
+from kreid.data.readers.listing import contents_of, inside
+
+FIX = "download the published file again"
 
 # What scipy, h5py, lzma and json raise for files that are cut or no such files at all.
 _UNREADABLE = (
@@ -19,8 +23,8 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _HDF5_STARTS = (0, 512)
 
 
-def find_file(folder, *names):
-    """The first of some files that is in a folder.
+def find_file(folder: Path, *names: str) -> Path:
+    """Find the first of some files that is in a folder, in any letter case.
 
     Args:
         folder: `pathlib.Path`.
@@ -33,16 +37,17 @@ def find_file(folder, *names):
         FileNotFoundError: if none is there.
     """
     for name in names:
-        if (folder / name).is_file():
-            return folder / name
+        path = inside(folder, name)
+        if path is not None and path.is_file():
+            return path
     raise FileNotFoundError(
-        f"{' (or '.join(names)}{')' * (len(names) - 1)} is missing beside the other index files. "
-        f"Received: info={str(folder)!r}"
+        f"{' (or '.join(names)}{')' * (len(names) - 1)} is missing next to the other index files; "
+        f"{contents_of(folder)}. Received: info={str(folder)!r}"
     )
 
 
-def read_lines(path):
-    """Reads the lines of a list of names, which may be packed as `.xz`; empty lines are passed over.
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a list of names, which may be packed as `.xz`; empty lines are skipped.
 
     Args:
         path: `pathlib.Path`.
@@ -54,32 +59,32 @@ def read_lines(path):
         ValueError: if the file cannot be read.
     """
     try:
-        with (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="utf-8") as lines:
+        with (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="utf-8-sig") as lines:
             return [line.strip() for line in lines if line.strip()]
     except _UNREADABLE as error:
         raise _damaged(path, error) from error
 
 
-def read_json(path):
-    """Reads a JSON file.
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
 
     Args:
         path: `pathlib.Path`.
 
     Returns:
-        What it holds.
+        Its content.
 
     Raises:
         ValueError: if the file cannot be read.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except _UNREADABLE as error:
         raise _damaged(path, error) from error
 
 
-def read_matrices(path):
-    """Reads the matrices of numbers in a MATLAB file, of version 7.3 (which is HDF5) or an earlier one.
+def read_matrices(path: Path) -> dict[str, np.ndarray]:
+    """Read the matrices of numbers in a MATLAB file, of version 7.3 (which is HDF5) or an earlier one.
 
     Args:
         path: `pathlib.Path`.
@@ -91,48 +96,48 @@ def read_matrices(path):
         FileNotFoundError: if there is no such file.
         ValueError: if the file cannot be read, or a number is not whole.
     """
-    find_file(path.parent, path.name)
+    path = find_file(path.parent, path.name)
     try:
-        found = _read_hdf5(path) if _is_hdf5(path) else scipy.io.loadmat(path)
+        contents = _read_hdf5(path) if _is_hdf5(path) else scipy.io.loadmat(path)
     except _UNREADABLE as error:
         raise _damaged(path, error) from error
     matrices = {}
-    for name, values in found.items():
-        # Besides, files hold what MATLAB adds, and may hold text.
+    for name, values in contents.items():
+        # Files also hold entries that MATLAB adds, and may hold text.
         if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf" or values.ndim != 2:
             continue
         broken = np.argwhere(values != np.round(values))
         if broken.size:
             row, column = broken[0]
             raise ValueError(
-                f"Row {row + 1} of {name} in {path.name} must hold whole numbers; {MEND}. "
+                f"Row {row + 1} of {name} in {path.name} must hold whole numbers; {FIX}. "
                 f"Received: {name}={values[row, column]}"
             )
         matrices[name] = values.astype(np.int64)
     return matrices
 
 
-def read_matrix(path):
-    """Reads the only matrix of a MATLAB file; see `read_matrices`."""
+def read_matrix(path: Path) -> np.ndarray:
+    """Read the only matrix of a MATLAB file; see `read_matrices`."""
     matrices = read_matrices(path)
     if len(matrices) != 1:
         raise ValueError(
-            f"{path.name} must hold exactly one matrix of numbers; {MEND}. Received: path={str(path)!r}, with "
+            f"{path.name} must hold exactly one matrix of numbers; {FIX}. Received: path={str(path)!r}, with "
             f"{', '.join(matrices) or 'none'}"
         )
     return next(iter(matrices.values()))
 
 
-def check_columns(tracks, path):
-    """Refuses a table of tracklets that has not the four columns start, end, person, camera."""
+def check_columns(tracks: np.ndarray, path: Path) -> None:
+    """Refuse a table of tracklets without the four columns start, end, person, camera."""
     if tracks.ndim != 2 or tracks.shape[1] != 4:
         raise ValueError(
-            f"{path.name} must have the columns start, end, person, camera; {MEND}. Received: shape={tracks.shape}"
+            f"{path.name} must have the columns start, end, person, camera; {FIX}. Received: shape={tracks.shape}"
         )
 
 
-def query_rows(numbers, count, path, table):
-    """Turns a benchmark's list of queries, which counts from 1, into rows.
+def query_rows(numbers: np.ndarray, count: int, path: Path, table: str) -> list[int]:
+    """Turn a benchmark's list of queries, which counts from 1, into rows.
 
     Args:
         numbers: int array.
@@ -144,38 +149,38 @@ def query_rows(numbers, count, path, table):
         A list of rows, from 0.
 
     Raises:
-        ValueError: naming the first entry outside the table, or there twice.
+        ValueError: if an entry is outside the table or there twice; the first is named.
     """
     numbers = numbers.ravel()
     outside = (numbers < 1) | (numbers > count)
     repeated = np.ones(len(numbers), bool)
     repeated[np.unique(numbers, return_index=True)[1]] = False
-    for wrong, what in (
+    for wrong, message in (
         (outside, f"must be a row of {table}, 1 to {count}"),
         (repeated, f"names a row of {table} twice"),
     ):
         if wrong.any():
             place = int(np.flatnonzero(wrong)[0])
-            raise ValueError(f"Query {place + 1} of {path.name} {what}; {MEND}. Received: query={numbers[place]}")
+            raise ValueError(f"Query {place + 1} of {path.name} {message}; {FIX}. Received: query={numbers[place]}")
     return (numbers - 1).tolist()
 
 
-def _is_hdf5(path):
+def _is_hdf5(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(_HDF5_STARTS[-1] + len(_HDF5))
     return any(start[place:].startswith(_HDF5) for place in _HDF5_STARTS)
 
 
-def _read_hdf5(path):
+def _read_hdf5(path: Path) -> dict[str, Any]:
     import h5py
 
     with h5py.File(path, "r") as file:
-        # Stored column by column, so that HDF5 sees the transpose. Groups, such as MATLAB's references, are no numbers.
+        # Stored column by column, so HDF5 sees the transpose. Groups, such as MATLAB's references, hold no numbers.
         return {name: value[()].T if isinstance(value, h5py.Dataset) else value for name, value in file.items()}
 
 
-def _damaged(path, error):
+def _damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(
-        f"{path.name} is damaged or of another format ({type(error).__name__}: {error}); {MEND}. "
+        f"{path.name} is damaged or of another format ({type(error).__name__}: {error}); {FIX}. "
         f"Received: path={str(path)!r}"
     )

@@ -1,35 +1,43 @@
 """Which data set a folder holds."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from kreid.data.readers import ilids_vid, ls_vid, mars, prid2011
-from kreid.data.readers.duke_video import FRAME, read_duke_video
-from kreid.data.readers.folder import read_folder
+from kreid.data.readers.duke_video import find_train, read_duke_video
+from kreid.data.readers.folder import find_splits, read_folder
+from kreid.data.readers.ilids_vid import find_sequences, read_ilids_vid
 from kreid.data.readers.images import read_images
-from kreid.data.readers.listing import image_files, subfolders
+from kreid.data.readers.listing import contents_of, find_below, inside, list_folder, subfolders
+from kreid.data.readers.ls_vid import find_lists, read_ls_vid
+from kreid.data.readers.mars import find_index, read_mars
+from kreid.data.readers.prid2011 import find_multi_shot, read_prid2011
+from kreid.data.tracklet import ReidDataset
 
 
 class Layout(NamedTuple):
     """A layout that kreid reads.
 
     Args:
-        title: what the data set is called.
+        title: name of the data set.
         holds: what its folder holds, for people.
         read: its reader.
         options: names of the reader's own arguments that choose within the data set.
-        found: function from a folder to whether it is laid out so.
+        find: function from a folder to something true if it is laid out so.
     """
 
     title: str
     holds: str
-    read: object
+    read: Callable[..., ReidDataset]
     options: tuple[str, ...]
-    found: object
+    find: Callable[[Path], object]
 
 
-def layout_of(root):
-    """Recognises the layout of a data set by what its folder holds.
+def layout_of(root: str | os.PathLike[str]) -> str:
+    """Recognise the layout of a data set by the contents of its folder.
+
+    The data set may also be in the only subfolder that holds one, a level or two down, except for single images.
 
     Args:
         root: the folder.
@@ -39,22 +47,23 @@ def layout_of(root):
         `"images"`.
 
     Raises:
-        FileNotFoundError: if there is no such folder, or it is laid out in no way that is known.
+        FileNotFoundError: if there is no such folder, it has no known layout, or several subfolders hold a data set.
     """
     root = Path(root).absolute()
     if not root.is_dir():
         raise FileNotFoundError(f"The data set's folder is not there. Received: root={str(root)!r}")
-    for name, layout in LAYOUTS.items():
-        if layout.found(root):
-            return name
+    layout = _layout_here(root) or find_below(root, lambda folder: _layout_here(folder, images=False))
+    if layout is not None:
+        return layout
     known = "; ".join(f"{layout.title} ({layout.holds})" for layout in LAYOUTS.values())
     raise FileNotFoundError(
-        f"This folder holds no data set in a layout that kreid reads, which are: {known}. Received: root={str(root)!r}"
+        f"This folder holds no data set in a layout that kreid reads, which are: {known}. {contents_of(root)}. "
+        f"Received: root={str(root)!r}"
     )
 
 
-def read_dataset(root, split=None, persons=None):
-    """Reads a data set in any of the layouts that kreid knows.
+def read_dataset(root: str | os.PathLike[str], split: int | None = None, persons: int | None = None) -> ReidDataset:
+    """Read a data set in any of the layouts that kreid knows.
 
     Args:
         root: the folder.
@@ -79,73 +88,47 @@ def read_dataset(root, split=None, persons=None):
     return layout.read(root, **{name: given[name] for name in layout.options if given[name] is not None})
 
 
-def _holds_mars(root):
-    index = "tracks_train_info.mat"
-    return any((root / name).exists() for name in (f"info/{index}", index, "bbox_train"))
+def _layout_here(root: Path, images: bool = True) -> str | None:
+    return next((name for name, layout in LAYOUTS.items() if (images or name != "images") and layout.find(root)), None)
 
 
-def _holds_prid2011(root):
-    return any((root / place / prid2011.CAMERAS[0]).is_dir() for place in prid2011.PLACES)
+def _find_mars(root: Path) -> Path | None:
+    return find_index(root) or inside(root, "bbox_train")
 
 
-def _holds_ilids_vid(root):
-    return any((root / place / ilids_vid.CAMERAS[0]).is_dir() for place in ilids_vid.PLACES)
+def _find_images(root: Path) -> bool:
+    return bool(list_folder(root).images) or any(list_folder(folder).images for folder in subfolders(root))
 
 
-def _holds_ls_vid(root):
-    return any((root / place).is_dir() for place in ls_vid.LISTS)
-
-
-def _holds_duke_video(root):
-    return (root / "train").is_dir() and any(
-        FRAME.fullmatch(Path(path).name) for path in _first_images(root / "train", depth=2)
-    )
-
-
-def _holds_folder(root):
-    return (root / "train").is_dir()
-
-
-def _holds_images(root):
-    return bool(_first_images(root, depth=0) or _first_images(root, depth=1))
-
-
-def _first_images(folder, depth):
-    """The images of the first folder that has some, so many folders deep."""
-    if not depth:
-        return image_files(folder)
-    return next(filter(None, (_first_images(inner, depth - 1) for inner in subfolders(folder))), ())
-
-
-#: In the order in which they are told apart: what is more particular comes first.
+#: In the order in which they are told apart: the more particular ones come first.
 LAYOUTS = {
-    "mars": Layout("MARS", "bbox_train/, bbox_test/, info/", mars.read_mars, (), _holds_mars),
+    "mars": Layout("MARS", "bbox_train/, bbox_test/, info/", read_mars, (), _find_mars),
     "prid2011": Layout(
         "PRID2011",
         "multi_shot/cam_a/, multi_shot/cam_b/",
-        prid2011.read_prid2011,
+        read_prid2011,
         ("split", "persons"),
-        _holds_prid2011,
+        find_multi_shot,
     ),
     "ilids_vid": Layout(
         "iLIDS-VID",
         "i-LIDS-VID/sequences/cam1/, i-LIDS-VID/sequences/cam2/",
-        ilids_vid.read_ilids_vid,
+        read_ilids_vid,
         ("split",),
-        _holds_ilids_vid,
+        find_sequences,
     ),
-    "ls_vid": Layout(
-        "LS-VID", "list_sequence/, test/data/ and the frames' folders", ls_vid.read_ls_vid, (), _holds_ls_vid
-    ),
+    "ls_vid": Layout("LS-VID", "list_sequence/, test/data/ and the frames' folders", read_ls_vid, (), find_lists),
     "duke_video": Layout(
         "DukeMTMC-VideoReID",
         "train/, query/, gallery/ with PPPP/TTTT/PPPP_C6_F0099_X30823.jpg",
         read_duke_video,
         (),
-        _holds_duke_video,
+        find_train,
     ),
-    "folder": Layout("a folder of splits", "train/<person>/<camera>/<frame>", read_folder, (), _holds_folder),
+    "folder": Layout(
+        "a folder of splits", "train/, query/ or gallery/ with <person>/<camera>/<frame>", read_folder, (), find_splits
+    ),
     "images": Layout(
-        "a folder of images", "0002_c1s1_000451_03.jpg or <person>/<image>", read_images, (), _holds_images
+        "a folder of images", "0002_c1s1_000451_03.jpg or <person>/<image>", read_images, (), _find_images
     ),
 }

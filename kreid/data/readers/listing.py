@@ -1,61 +1,235 @@
-"""Images and folders on the disk, in an order that the file system has no say in."""
+"""Images and folders on the disk, in an order that does not depend on the file system."""
 
 import os
-import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from kreid.data.names import natural
+from kreid.data.tracklet import Tracklet
 
 IMAGES = (".jpg", ".jpeg", ".png")
 
+# Folders and files that file servers and operating systems put among the data, in lower case.
+_SYSTEM_FOLDERS = {
+    *("@eadir", "#recycle", "#snapshot", "@tmp", "@recycle", "@recently-snapshot", "@__thumb", "__macosx"),
+    *("$recycle.bin", "system volume information", "lost+found", "~snapshot", "recycler", "network trash folder"),
+    *("temporary items", "thevolumesettingsfolder", "__pycache__"),
+}
+_SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 
-def image_files(folder):
-    """Lists the JPEG and PNG files of a folder in natural order (`2.jpg` before `10.jpg`), hidden ones left out.
+# A folder with more subfolders is a data set, or a disk, but not the place into which one was unpacked.
+_FEW = 30
+
+_Found = TypeVar("_Found")
+
+
+class Listing(NamedTuple):
+    """What a folder holds, in natural order and without hidden entries and those of the system.
+
+    Args:
+        images: paths of the JPEG and PNG files.
+        others: paths of the other files, which kreid does not read.
+        folders: paths of the folders.
+    """
+
+    images: tuple[str, ...]
+    others: tuple[str, ...]
+    folders: tuple[Path, ...]
+
+
+def list_folder(folder: str | os.PathLike[str]) -> Listing:
+    """List a folder.
+
+    Hidden entries are skipped, and what file servers and operating systems put among the data, such as `@eaDir`,
+    `__MACOSX` or `Thumbs.db`.
 
     Args:
         folder: path.
 
     Returns:
-        tuple of paths, as str.
+        A `Listing`.
     """
+    images, others, folders = [], [], []
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name.lower().endswith(IMAGES) and entry.name[0] != "."]
-    return tuple(f"{folder}/{name}" for name in sorted(names, key=natural))
+        for entry in entries:
+            if is_system_name(entry.name):
+                continue
+            if _is_folder(entry):
+                folders.append(entry.name)
+            else:
+                (images if entry.name.lower().endswith(IMAGES) else others).append(entry.name)
+    return Listing(
+        tuple(f"{folder}/{name}" for name in sorted(images, key=natural)),
+        tuple(f"{folder}/{name}" for name in sorted(others, key=natural)),
+        tuple(Path(folder, name) for name in sorted(folders, key=natural)),
+    )
 
 
-def subfolders(folder):
-    """Lists the folders in a folder in natural order, hidden ones left out, as paths."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if not entry.name.startswith(".") and _is_folder(entry)]
-    return [folder / name for name in sorted(names, key=natural)]
+def image_files(folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    """List the JPEG and PNG files of a folder in natural order (`2.jpg` before `10.jpg`); see `list_folder`."""
+    return list_folder(folder).images
 
 
-def _is_folder(entry):
+def subfolders(folder: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """List the folders of a folder in natural order; see `list_folder`."""
+    return list_folder(folder).folders
+
+
+def is_system_name(name: str) -> bool:
+    """Say whether a file or folder is hidden, or of a file server or operating system."""
+    return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS or name.lower() in _SYSTEM_FILES
+
+
+def inside(folder: Path, *names: str) -> Path | None:
+    """Find a folder or file below another one, in any letter case and unpacked a level too deep.
+
+    Args:
+        folder: where to begin.
+        *names: of the folders on the way, and of what is looked for.
+
+    Returns:
+        Its path on the disk, or `None`. A folder that holds only a folder of the same name, as archives are often
+        unpacked, stands for the inner one.
+
+    Example:
+
+    >>> import tempfile
+    >>> root = Path(tempfile.mkdtemp())
+    >>> (root / "Train/train/anna").mkdir(parents=True)
+    >>> inside(root, "train").relative_to(root).as_posix()
+    'Train/train'
+    """
+    for name in names:
+        entry = _entry(folder, name)
+        if entry is None:
+            return None
+        while entry.is_dir() and (inner := _entry(entry, name)) is not None and inner.is_dir():
+            if any(not is_system_name(other) for other in os.listdir(entry) if other != inner.name):
+                break
+            entry = inner
+        folder = entry
+    return folder
+
+
+def find_below(root: Path, find: Callable[[Path], _Found | None], levels: int = 2) -> _Found | None:
+    """Find something in a folder, or in the only one of its subfolders that holds it.
+
+    Args:
+        root: the folder.
+        find: function from a folder to what it holds, `None` if it does not.
+        levels: how many levels of subfolders to look into.
+
+    Returns:
+        The result of `find`, or `None`.
+
+    Raises:
+        FileNotFoundError: if several subfolders hold it.
+    """
+    result = find(root)
+    if result is not None or not levels or not root.is_dir():
+        return result
+    folders = subfolders(root)
+    below = {folder: find_below(folder, find, levels - 1) for folder in folders if len(folders) <= _FEW}
+    holding = [folder for folder, result in below.items() if result is not None]
+    if len(holding) > 1:
+        raise FileNotFoundError(
+            f"Several data sets are in this folder; give one of {', '.join(folder.name for folder in holding[:5])}. "
+            f"Received: root={str(root)!r}"
+        )
+    return below[holding[0]] if holding else None
+
+
+class LostFiles(NamedTuple):
+    """What `look_up` did not find where the index says.
+
+    Args:
+        moved: path by the index to the path on the disk, for files of another place or letter case.
+        missing: paths that are nowhere.
+        others: files with other endings, in the folders of the frames.
+    """
+
+    moved: dict[str, str]
+    missing: set[str]
+    others: tuple[str, ...]
+
+
+def look_up(tracklets: Sequence[Tracklet], top: Path) -> LostFiles:
+    """Look for the frames of tracklets on the disk; each folder is listed once.
+
+    Where a folder of frames is missing, the frames are looked for by name everywhere below `top`: the set may be
+    unpacked a level too deep, or without the persons' folders.
+
+    Args:
+        tracklets: with the frames' paths by the index.
+        top: folder below which all frames are.
+
+    Returns:
+        A `LostFiles`.
+    """
+    contents: dict[str, dict[str, str]] = {}
+    absent: set[str] = set()
+    moved, missing = {}, []
+    others: list[str] = []
+    for tracklet in tracklets:
+        for path in tracklet.frames:
+            folder, name = path.rsplit("/", 1)
+            if folder not in contents:
+                names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+                contents[folder] = {each.lower(): each for each in names} | {each: each for each in names}
+                if not os.path.isdir(folder):
+                    absent.add(folder)
+                unread = (each for each in names if not each.lower().endswith(IMAGES))
+                others += [f"{folder}/{each}" for each in unread if not is_system_name(each)]
+            actual = contents[folder].get(name) or contents[folder].get(name.lower())
+            if actual is None:
+                missing.append(path)
+            elif actual != name:
+                moved[path] = f"{folder}/{actual}"
+    if absent and top.is_dir():
+        elsewhere = {os.path.basename(path).lower(): path for path in reversed(list(walk_images(top)))}
+        for path in missing:
+            if path.rsplit("/", 1)[0] in absent and (actual := elsewhere.get(os.path.basename(path).lower())):
+                moved[path] = actual
+    return LostFiles(moved, set(missing) - set(moved), tuple(others))
+
+
+def walk_images(top: str | os.PathLike[str]) -> Iterator[str]:
+    """Yield the paths of all images below a folder, folder by folder in order; linked folders are not followed."""
+    for folder, folders, files in os.walk(top):
+        folders[:] = sorted(name for name in folders if not is_system_name(name))
+        for name in sorted(files):
+            if name.lower().endswith(IMAGES) and not is_system_name(name):
+                yield f"{folder}/{name}"
+
+
+def contents_of(folder: Path, limit: int = 5) -> str:
+    """Describe in words what a folder holds, for messages."""
+    if not folder.is_dir():
+        return f"{folder.name}/ is missing"
+    names = sorted((name for name in os.listdir(folder) if not is_system_name(name)), key=natural)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"{folder.name}/ holds {', '.join(names[:limit]) or 'nothing'}{more}"
+
+
+def below(root: Path, paths: Iterable[str]) -> tuple[str, ...]:
+    """Shorten paths to those below a root."""
+    return tuple(path.removeprefix(f"{root}/") for path in paths)
+
+
+def _entry(folder: Path, name: str) -> Path | None:
+    """An entry of a folder by its name: the exact one, or the only one that differs in letter case alone."""
+    if (folder / name).exists():
+        return folder / name
+    try:
+        alike = [entry for entry in os.listdir(folder) if entry.lower() == name.lower()]
+    except OSError:
+        return None
+    return folder / alike[0] if len(alike) == 1 else None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # A link that leads in a circle.
         return False
-
-
-def natural(name):
-    """What names are sorted by, so that numbers in them count as numbers."""
-    # Pieces alternate between text and digits, so that like is compared with like; the name itself breaks ties.
-    pieces = re.split(r"([0-9]+)", name)
-    return [int(piece) if place % 2 else piece for place, piece in enumerate(pieces)], name
-
-
-def missing_files(tracklets):
-    """The frames of tracklets that are not on the disk, looking into each folder once.
-
-    Args:
-        tracklets: sequence of `Tracklet`.
-
-    Returns:
-        A set of paths.
-    """
-    folders, lost = {}, set()
-    for tracklet in tracklets:
-        for path in tracklet.frames:
-            folder, name = path.rsplit("/", 1)
-            if folder not in folders:
-                folders[folder] = frozenset(os.listdir(folder)) if os.path.isdir(folder) else frozenset()
-            if name not in folders[folder]:
-                lost.add(path)
-    return lost

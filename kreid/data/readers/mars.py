@@ -1,11 +1,12 @@
 """MARS, as published: two folders of boxes and five index files."""
 
+import os
 from pathlib import Path
 
-from kreid.data.readers.index import MEND, check_columns, find_file, query_rows, read_lines, read_matrix
-from kreid.data.readers.listing import missing_files
+from kreid.data.readers.index import FIX, check_columns, find_file, query_rows, read_lines, read_matrix
+from kreid.data.readers.listing import LostFiles, below, contents_of, find_below, inside, look_up
 from kreid.data.readers.published import compared
-from kreid.data.tracklet import JUNK, ReidDataset, Tracklet
+from kreid.data.tracklet import DISTRACTOR, JUNK, ReidDataset, Tracklet
 
 PUBLISHED = {
     "train persons": 625,
@@ -18,16 +19,22 @@ PUBLISHED = {
     "junk": 870,
     "cameras": 6,
 }
+_INDEX = "tracks_train_info.mat"
 
 
-def read_mars(root, check_files=True):
-    """Reads MARS, or any data set laid out like it.
+def read_mars(root: str | os.PathLike[str], check_files: bool = True) -> ReidDataset:
+    """Read MARS, or any data set laid out like it.
+
+    Homepage: http://www.liangzheng.com.cn/Project/project_mars.html, and for the
+    index https://github.com/liangzheng06/MARS-evaluation.
 
     Expected under `root`: `bbox_train/`, `bbox_test/`, and in `info/` (or in
     `root` itself) `train_name.txt`, `test_name.txt` (either may be `.txt.xz`),
     `tracks_train_info.mat`, `tracks_test_info.mat` and `query_IDX.mat`. The
     image of the name `0002C1T0001F001.jpg` is `bbox_train/0002/` + that name;
-    junk has the prefix and folder `00-1`.
+    junk has the prefix and folder `00-1`. All of this may also be a folder
+    below `root`, in another letter case, or unpacked a level too deep
+    (`bbox_train/bbox_train`).
 
     The counts that `summary()` compares with are those of the published index:
     8,298 train tracklets of 625 persons, 509,914 frames; 12,180 test tracklets,
@@ -52,23 +59,30 @@ def read_mars(root, check_files=True):
     Re-identification, 2016.
     """
     root = Path(root).absolute()
-    info = next((place for place in (root / "info", root) if (place / "tracks_train_info.mat").is_file()), None)
+    info = find_below(root, find_index)
     if info is None:
         raise FileNotFoundError(
-            "MARS's index was not found: put tracks_train_info.mat and its four companions into <root>/info. "
-            f"Received: root={str(root)!r}"
+            "MARS's index is missing: put tracks_train_info.mat and its four companions into <root>/info; "
+            f"{contents_of(root)}. Received: root={str(root)!r}"
         )
-    missing, empty = [], []
-    tracklets, rows_kept = {}, {}
+    # The boxes are next to the folder of the index, or next to the index itself.
+    top = info.parent if info.name.lower() == "info" else info
+    missing: list[str] = []
+    empty: list[str] = []
+    others: list[str] = []
+    tracklets: dict[str, tuple[Tracklet, ...]] = {}
+    rows_kept: dict[str, list[int]] = {}
     for split in ("train", "test"):
         names = read_lines(find_file(info, f"{split}_name.txt", f"{split}_name.txt.xz"))
         table = info / f"tracks_{split}_info.mat"
-        published = _tracklets(root / f"bbox_{split}", split, names, table)
-        lost = missing_files(published) if check_files else set()
-        missing += sorted(f"bbox_{split}/{path.rsplit('/', 2)[-2]}/{path.rsplit('/', 1)[-1]}" for path in lost)
+        boxes = inside(top, f"bbox_{split}") or top / f"bbox_{split}"
+        published = _tracklets(boxes, split, names, table)
+        lost = look_up(published, boxes if boxes.is_dir() else top) if check_files else LostFiles({}, set(), ())
+        others += lost.others
+        missing += sorted(f"bbox_{split}/{path.rsplit('/', 2)[-2]}/{path.rsplit('/', 1)[-1]}" for path in lost.missing)
         kept, rows_kept[split] = [], []
         for row, tracklet in enumerate(published):
-            frames = tuple(path for path in tracklet.frames if path not in lost) if lost else tracklet.frames
+            frames = tuple(lost.moved.get(path, path) for path in tracklet.frames if path not in lost.missing)
             if frames:
                 rows_kept[split].append(row)
                 kept.append(Tracklet(tracklet.id, tracklet.person, tracklet.camera, frames))
@@ -77,11 +91,18 @@ def read_mars(root, check_files=True):
         if published and not kept:
             raise FileNotFoundError(
                 f"None of the images that {split}_name.txt names is on the disk: unpack bbox_{split}.zip into the "
-                f"root, or pass check_files=False to read the index alone. Received: root={str(root)!r}"
+                f"root, or pass check_files=False to read the index alone. The first would be "
+                f"{published[0].frames[0]}, but {contents_of(boxes)}. Received: root={str(root)!r}"
             )
         tracklets[split] = tuple(kept)
-    path = info / "query_IDX.mat"
+    path = find_file(info, "query_IDX.mat")
     queries = query_rows(read_matrix(path), len(published), path, table.name)
+    unmatched = [row for row in queries if published[row].person <= DISTRACTOR]
+    if unmatched:
+        raise ValueError(
+            f"{path.name} names {len(unmatched)} rows of junk or distractors, which match no tracklet: it is of "
+            f"another version than {table.name}; {FIX}. Received: query={unmatched[0] + 1}"
+        )
     new_row = {row: new for new, row in enumerate(rows_kept["test"])}
     dataset = ReidDataset(
         name=root.name,
@@ -90,24 +111,34 @@ def read_mars(root, check_files=True):
         query_rows=tuple(new_row[row] for row in queries if row in new_row),
         missing=tuple(missing),
         empty=tuple(empty),
+        skipped_files=below(root, others),
     )
     return compared(dataset, "MARS", PUBLISHED)
 
 
-def _tracklets(folder, split, names, table):
-    tracks = read_matrix(table)
+def find_index(root: Path) -> Path | None:
+    """Find the folder of the index: `info` below a folder, or the folder itself."""
+    for path in (inside(root, "info", _INDEX), inside(root, _INDEX)):
+        if path is not None and path.is_file():
+            return path.parent
+    return None
+
+
+def _tracklets(folder: Path, split: str, names: list[str], table: Path) -> list[Tracklet]:
+    tracks = read_matrix(find_file(table.parent, table.name))
     check_columns(tracks, table)
-    published, seen = [], {}
+    published = []
+    seen: dict[str, int] = {}
     for row, (start, end, person, camera) in enumerate(tracks.tolist(), start=1):
         where = f"row {row} of {table.name}"
         if not 1 <= start <= end <= len(names):
             raise ValueError(
-                f"{where} points outside {split}_name.txt, which has {len(names)} names; {MEND}. Received: "
+                f"{where} points outside {split}_name.txt, which has {len(names)} names; {FIX}. Received: "
                 f"(start, end)={(start, end)}"
             )
         if person < JUNK:
             raise ValueError(
-                f"{where} has an impossible person: -1, 0 or more is meant; {MEND}. Received: person={person}"
+                f"{where} has an impossible person, which must be -1, 0 or more; {FIX}. Received: person={person}"
             )
         prefix = f"{_person_prefix(person)}C{camera}"
         frames = names[start - 1 : end]
@@ -115,7 +146,7 @@ def _tracklets(folder, split, names, table):
         if strange:
             raise ValueError(
                 f"{where} says person {person} in camera {camera}, so names must begin with {prefix!r}: the index and "
-                f"{split}_name.txt are of different versions; {MEND}. Received: name={strange[0]!r}"
+                f"{split}_name.txt are of different versions; {FIX}. Received: name={strange[0]!r}"
             )
         # Sub-sets may cut one published track into several.
         track = f"{split}/{frames[0].split('F')[0]}"
@@ -131,5 +162,5 @@ def _tracklets(folder, split, names, table):
     return published
 
 
-def _person_prefix(person):
+def _person_prefix(person: int) -> str:
     return "00-1" if person == JUNK else f"{person:04d}"

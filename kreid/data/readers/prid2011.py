@@ -1,34 +1,42 @@
 """PRID2011, the multi-shot part, as published: a folder of images for each person and camera."""
 
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from kreid.data.readers.listing import image_files, subfolders
+from kreid.data.readers.listing import contents_of, find_below, image_files, inside, subfolders
+from kreid.data.readers.person_splits import check_number, drawn_split, find_split_file, published_split, two_cameras
 from kreid.data.readers.published import compared
-from kreid.data.readers.splits import check_number, drawn_split, listed_split, two_cameras
+from kreid.data.tracklet import ReidDataset
 
 CAMERAS = ("cam_a", "cam_b")
-PLACES = ("multi_shot", "prid_2011/multi_shot", ".")
-SPLITS_FILE = "splits_prid2011.json"
+_PLACES = (("multi_shot",), ("prid_2011", "multi_shot"), ())
+_SPLIT_FILES = ("splits_prid2011.json", "splits.json")
 # Persons above are other people in each camera, whatever their folders' names.
 _IN_BOTH = 200
 _FEWEST_FRAMES = 27
 _PERSON = re.compile(r"person_(\d{4})")
 
 
-def read_prid2011(root, split=1, persons=178):
-    """Reads one of the ten splits of PRID2011.
+def read_prid2011(root: str | os.PathLike[str], split: int = 1, persons: int = 178) -> ReidDataset:
+    """Read one of the ten splits of PRID2011.
+
+    Homepage:
+    https://www.tugraz.at/institute/icg/research/team-bischof/lrs/downloads/PRID11/.
 
     Expected under `root`: `multi_shot/cam_a/person_0001/0001.png` and so on, the
-    same in `cam_b`, and, where it is at hand, `splits_prid2011.json`, a list of
+    same in `cam_b`, and, optionally, `splits_prid2011.json`, a list of
     ten `{"train": [folder names], "test": [folder names]}`, in the root or
-    beside the cameras. Without that file the ten splits are drawn from a fixed
-    seed, and the summary says so.
+    next to the cameras; any other JSON or MATLAB file with `split` in its name
+    counts too. Without that file the ten splits are drawn from a fixed
+    seed, and the summary says so. The root may also be one or two folders
+    further down, and names in another letter case.
 
     385 persons were seen by camera a and 749 by camera b; the first 200 by
     both, and only they count. The papers' figures are multiples of 1/89: they
     take the 178 persons who have at least 27 frames in both cameras, 89 to
-    train on and 89 to find.
+    train on and 89 to test on.
 
     The counts that `summary()` compares with are those of the convention,
     and for all 200 persons the 40,033 frames of Li et al., 2019, table 1.
@@ -56,15 +64,19 @@ def read_prid2011(root, split=1, persons=178):
     check_number(split)
     if persons not in (178, _IN_BOTH):
         raise ValueError(f"PRID2011 is read with 178 or 200 persons. Received: persons={persons!r}")
-    place = next((root / name for name in PLACES if (root / name / CAMERAS[0]).is_dir()), None)
-    if place is None or not (place / CAMERAS[1]).is_dir():
+    place = find_below(root, find_multi_shot)
+    cameras = [inside(place, camera) for camera in CAMERAS] if place is not None else [None, None]
+    folders = [camera for camera in cameras if camera is not None]
+    if place is None or len(folders) < len(CAMERAS):
         raise FileNotFoundError(
-            "PRID2011 is <root>/multi_shot/cam_a/person_0001/0001.png, and cam_b beside it. "
-            f"Received: root={str(root)!r}"
+            "PRID2011 is <root>/multi_shot/cam_a/person_0001/0001.png, and cam_b next to it; "
+            f"{contents_of(place or root)}. Received: root={str(root)!r}"
         )
-    folders = [place / camera for camera in CAMERAS]
-    file = next((one for one in (root / SPLITS_FILE, place / SPLITS_FILE) if one.is_file()), None)
-    chosen = listed_split(file, split) if file else None
+    file = find_split_file([root, *(top for top in (place.parent, place) if root in top.parents)], _SPLIT_FILES)
+    chosen = None
+    if file is not None:
+        names = {folder.name for camera in folders for folder in subfolders(camera) if _number(folder.name)}
+        chosen = published_split(file, split, sorted(names))
     # A file of the 178 persons' splits says nothing of the 200.
     if chosen is None or (persons == _IN_BOTH and len(chosen.train + chosen.test) < _IN_BOTH):
         chosen = drawn_split(_persons(folders, persons, root), split)
@@ -78,7 +90,17 @@ def read_prid2011(root, split=1, persons=178):
     return compared(dataset, "PRID2011", published)
 
 
-def _persons(folders, persons, root):
+def find_multi_shot(root: Path) -> Path | None:
+    """Find the folder of the cameras' folders below the root; `None` where there is none."""
+    for place in _PLACES:
+        path = inside(root, *place)
+        camera = inside(path, CAMERAS[0]) if path is not None else None
+        if path is not None and camera is not None and camera.is_dir():
+            return path
+    return None
+
+
+def _persons(folders: Sequence[Path], persons: int, root: Path) -> set[str]:
     """Folder names of the persons in both cameras; with 178, of those who were long enough in both."""
     fewest = 1 if persons == _IN_BOTH else _FEWEST_FRAMES
     long_enough = [
@@ -94,6 +116,6 @@ def _persons(folders, persons, root):
     return names
 
 
-def _number(name):
-    found = _PERSON.fullmatch(name)
-    return int(found[1]) if found and 1 <= int(found[1]) <= _IN_BOTH else None
+def _number(name: str) -> int | None:
+    match = _PERSON.fullmatch(name)
+    return int(match[1]) if match and 1 <= int(match[1]) <= _IN_BOTH else None

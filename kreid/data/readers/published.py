@@ -1,15 +1,18 @@
 """Whether a data set on the disk is the one that its makers published."""
 
 import dataclasses
+from collections.abc import Mapping
+
+from kreid.data.tracklet import ReidDataset
 
 # A tree with fewer of the published tracklets is a part of the set, or another set laid out like it.
 _WHOLE = 0.9
 
 
-def compared(dataset, name, published):
-    """Gives a whole data set its name and the published counts, which its `summary()` compares with.
+def compared(dataset: ReidDataset, name: str, published: Mapping[str, int]) -> ReidDataset:
+    """Give a whole data set its name and the published counts, which its `summary()` compares with.
 
-    A set is taken for the published one where the index, or the disk, names nine tenths of the published tracklets or
+    A set counts as the published one where the index, or the disk, names nine tenths of the published tracklets or
     more. Another one keeps its name, and is compared with nothing.
 
     Args:
@@ -20,12 +23,12 @@ def compared(dataset, name, published):
     Returns:
         A `ReidDataset`.
     """
-    tracklets = sum(count for what, count in published.items() if what.endswith("tracklets"))
+    tracklets = sum(count for name_of_count, count in published.items() if name_of_count.endswith("tracklets"))
     if _num_tracklets(dataset) < _WHOLE * tracklets:
         return dataset
-    return dataclasses.replace(dataset, name=name, published=published)
+    return dataclasses.replace(dataset, name=name, published=dict(published))
 
 
-def _num_tracklets(dataset):
+def _num_tracklets(dataset: ReidDataset) -> int:
     inner = _num_tracklets(dataset.validation) if dataset.validation else 0
     return len(dataset.train) + len(dataset.test) + len(dataset.empty) + inner

@@ -1,6 +1,6 @@
 import pytest
 
-from kreid.data.readers import read_duke_video
+from kreid.data.readers import layout_of, read_duke_video, read_folder
 
 # Folder: camera, kind, frames; numbered with gaps, as the published tracklets are.
 TREE = {
@@ -60,7 +60,7 @@ def test_an_empty_folder_is_named(root):
 @pytest.mark.parametrize("split", ["train", "query", "gallery"])
 def test_a_folder_missing(root, split):
     (root / split).rename(root / "elsewhere")
-    with pytest.raises(FileNotFoundError, match=rf"there is no `{split}` folder\. Received: root="):
+    with pytest.raises(FileNotFoundError, match=rf"there is no `{split}` folder; .*\. Received: root="):
         read_duke_video(root)
     (root / split).mkdir()
     with pytest.raises(FileNotFoundError, match=rf"No image was found as {split}/PPPP/TTTT"):
@@ -77,5 +77,30 @@ def test_a_name_that_says_something_else(root, name):
 @pytest.mark.parametrize("name", ["0001_C3_F0200_X1.jpg", "0001_C1_F0200_D1.jpg"])
 def test_a_tracklet_of_two_cameras_or_kinds(root, name):
     (root / "train/0001/0001" / name).touch()
-    with pytest.raises(ValueError, match=r"of one camera, and all X or all D; .* beside"):
+    with pytest.raises(ValueError, match=r"of one camera, and all X or all D; .* next to"):
+        read_duke_video(root)
+
+
+def test_the_folder_above_and_another_letter_case(root, tmp_path_factory):
+    expected = [described(part) for part in (read_duke_video(root).train, read_duke_video(root).test)]
+    above = tmp_path_factory.mktemp("above")
+    (root / "train").rename(root / "Train")
+    (root / "query").rename(root / "aside")
+    (root / "query").mkdir()
+    (root / "aside").rename(root / "query/query")
+    root.rename(above / "DukeMTMC-VideoReID")
+    dataset = read_duke_video(above)
+    assert [described(dataset.train), described(dataset.test)] == expected
+    assert layout_of(above) == "duke_video"
+
+
+def test_it_is_not_read_as_a_folder_of_splits(root):
+    with pytest.raises(ValueError, match=r"DukeMTMC-VideoReID .* give that data set's root to `read_dataset`"):
+        read_folder(root)
+
+
+def test_a_distractor_as_a_query(root):
+    (path,) = (root / "query/0004/0002").iterdir()
+    path.rename(path.with_name(path.name.replace("X", "D")))
+    with pytest.raises(ValueError, match="Distractors and junk match no tracklet"):
         read_duke_video(root)

@@ -1,8 +1,10 @@
+import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
 
-from kreid.data.readers import image_files, read_folder, read_tracklet_folders
+from kreid.data.readers import image_files, layout_of, read_folder, read_tracklet_folders
 
 
 @pytest.fixture
@@ -63,9 +65,169 @@ def test_an_empty_camera_folder_is_named(root):
     assert read_folder(root).empty == ("train/anna/yard",)
 
 
-def test_no_train_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no `train` folder\. Received: root="):
+@pytest.mark.parametrize("missing", [["train"], ["train", "query"], ["query", "gallery"]])
+def test_any_split_is_enough(root, missing):
+    everything = read_folder(root)
+    for split in missing:
+        shutil.rmtree(root / split)
+    dataset = read_folder(root)
+    assert len(dataset.train) == ("train" not in missing) * len(everything.train)
+    assert len(dataset.queries) == ("query" not in missing) * len(everything.queries)
+    assert len(dataset.gallery()) == ("gallery" not in missing) * len(everything.gallery())
+
+
+def test_no_split(tmp_path, write_frame):
+    write_frame(tmp_path / "anna/hall/1.jpg")
+    with pytest.raises(FileNotFoundError, match=r"no `train` folder, nor .*/ holds anna\. Received: root="):
         read_folder(tmp_path)
+
+
+def test_persons_are_compared_as_numbers_where_they_are_numbers(tmp_path, write_frame):
+    for name in ("train/10/1/a.jpg", "train/p07/1/a.jpg", "train/p7/1/a.jpg", "query/7/1/a.jpg", "query/8/01/a.jpg"):
+        write_frame(tmp_path / name)
+    for person in ("0007", "008", "-1", "00-1", "0000", "0", "junk", "distractor"):
+        write_frame(tmp_path / "gallery" / person / "2/a.jpg")
+    dataset = read_folder(tmp_path)
+    assert dataset.person_names == {1: "7", 2: "8", 3: "10", 4: "p7", 5: "p07"}
+    assert dataset.camera_names == {1: "1", 2: "2"}
+    assert by_id(dataset.queries) == {"query/7/1": (1, 1, 1), "query/8/01": (2, 1, 1)}
+    persons = {tracklet.id.split("/")[1]: tracklet.person for tracklet in dataset.gallery(junk=True)}
+    assert persons == {
+        **{"0007": 1, "008": 2, "0": 0, "0000": 0, "distractor": 0},
+        **{"-1": -1, "00-1": -1, "junk": -1},
+    }
+    lines = dataset.summary().splitlines()
+    assert (
+        "warning: one person under several names: 0 = 0000 = distractor, 00-1 = -1 = junk, 7 = 0007, 8 = 008" in lines
+    )
+    assert "warning: one camera under several names: 1 = 01" in lines
+    assert "warning: persons whose names differ in zeros alone are kept apart: p7, p07" in lines
+
+
+def test_one_name_in_two_forms_of_unicode_is_one_person(tmp_path, write_frame):
+    write_frame(tmp_path / "query" / unicodedata.normalize("NFD", "José") / "1/a.jpg")
+    write_frame(tmp_path / "gallery" / unicodedata.normalize("NFC", "José") / "2/a.jpg")
+    assert [tracklet.person for tracklet in read_folder(tmp_path).test] == [1, 1]
+
+
+def test_a_person_in_train_and_in_test_is_named(root, write_frame):
+    assert read_folder(root).persons_in_both == ()
+    write_frame(root / "gallery/anna/door/1.jpg")
+    dataset = read_folder(root)
+    assert dataset.persons_in_both == (1,)
+    assert "warning: 1 persons are both in train and in test, such as anna: scores on" in dataset.summary()
+
+
+def test_distractors_and_junk_are_no_queries(root, write_frame):
+    write_frame(root / "query/distractor/hall/1.jpg")
+    write_frame(root / "query/-1/hall/1.jpg")
+    dataset = read_folder(root)
+    assert [tracklet.id for tracklet in dataset.queries] == ["query/p9/hall"]
+    assert "2 tracklets in query are of distractors or junk" in dataset.summary()
+    assert {"query/distractor/hall", "query/-1/hall"} <= {tracklet.id for tracklet in dataset.test}
+
+
+def test_files_that_are_not_read_are_named(root, write_frame):
+    write_frame(root / "train/anna/door/2.webp")
+    write_frame(root / "train/anna/door/3.WEBP")
+    write_frame(root / "gallery/p9/lost.jpg")
+    write_frame(root / "lost.jpg")
+    dataset = read_folder(root)
+    assert dataset.skipped_files == (
+        "train/anna/door/2.webp",
+        "train/anna/door/3.WEBP",
+        "train/anna/hall/notes.txt",
+        "gallery/p9/lost.jpg",
+    )
+    assert "4 files are not read" in dataset.summary()
+    assert "2 of .webp such as train/anna/door/2.webp" in dataset.summary()
+
+
+def test_only_files_that_are_not_read(tmp_path, write_frame):
+    write_frame(tmp_path / "train/anna/door/2.webp")
+    with pytest.raises(FileNotFoundError, match=r"there are 1 other files, such as .*train/anna/door/2\.webp"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["@eaDir", "__MACOSX", "#recycle", ".thumbnails", "@Recycle", "lost+found"])
+def test_folders_of_file_servers_are_skipped_at_every_level(root, write_frame, name):
+    before = read_folder(root)
+    for place in (".", "train", "train/anna", "train/anna/hall", "train/p10/hall/a"):
+        write_frame(root / place / name / "1.jpg/thumbnail.jpg")
+    write_frame(root / "train/anna/hall/Thumbs.db")
+    assert read_folder(root) == before
+
+
+@pytest.mark.parametrize("place", ["data", "my data/own", "train"])
+def test_splits_a_level_or_two_below_the_root(root, tmp_path_factory, place):
+    above = tmp_path_factory.mktemp("above")
+    (above / place).parent.mkdir(parents=True, exist_ok=True)
+    root.rename(above / place)
+    dataset = read_folder(above)
+    assert {tracklet.id for tracklet in dataset.queries} == {"query/p9/hall"}
+    assert layout_of(above) == "folder"
+
+
+def test_a_split_unpacked_a_level_too_deep_and_in_capitals(root):
+    before = read_folder(root)
+    (root / "train").rename(root / "unpacked")
+    (root / "Train").mkdir()
+    (root / "unpacked").rename(root / "Train/train")
+    (root / "query").rename(root / "QUERY")
+    dataset = read_folder(root)
+    assert by_id(dataset.train) == by_id(before.train)
+    assert by_id(dataset.test) == by_id(before.test)
+
+
+def test_several_data_sets_below_the_root(root, tmp_path_factory):
+    above = tmp_path_factory.mktemp("above")
+    root.rename(above / "one")
+    shutil.copytree(above / "one", above / "two")
+    with pytest.raises(FileNotFoundError, match=r"Several data sets are in this folder; give one of one, two\."):
+        read_folder(above)
+
+
+@pytest.mark.parametrize(
+    ("convention", "name"),
+    [
+        ("DukeMTMC-VideoReID", "{person:04}_C{camera}_F{frame:04}_X1.jpg"),
+        ("MARS", "{person:04}C{camera}T0001F{frame:03}.jpg"),
+        ("Market-1501", "{person:04}_c{camera}s1_{frame:06}_01.jpg"),
+    ],
+)
+class TestNamesOfFrames:
+    def write(self, root, name, layout):
+        for split, persons in (("train", (1, 2)), ("query", (3,)), ("gallery", (3,))):
+            for person in persons:
+                for number, camera in enumerate((2, 5), start=1):
+                    for frame in (1, 2):
+                        folder = layout.format(person=person, camera=camera, tracklet=2 * person + number)
+                        path = root / split / folder / name.format(person=person, camera=camera, frame=frame)
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        path.touch()
+
+    @pytest.mark.parametrize(
+        "layout", ["{person:04}/{camera}", "p{person}/c{camera}", "{person}/c{camera}/t{tracklet}"]
+    )
+    def test_that_agree_with_the_folders(self, tmp_path, convention, name, layout):
+        self.write(tmp_path, name, layout)
+        dataset = read_folder(tmp_path)
+        assert (len(dataset.train), len(dataset.camera_names), dataset.remarks) == (4, 2, ())
+
+    @pytest.mark.parametrize("layout", ["{person:04}/{tracklet:04}", "{tracklet:04}/{camera}", "all/{camera}"])
+    def test_that_show_another_layout(self, tmp_path, convention, name, layout):
+        self.write(tmp_path, name, layout)
+        with pytest.raises(ValueError, match=rf"say other persons or cameras .* {convention} .*Received: root="):
+            read_folder(tmp_path)
+
+
+def test_a_few_frames_that_were_moved_to_another_person_are_named(tmp_path):
+    for person in range(1, 13):
+        path = tmp_path / f"train/{person}/1/{person:04}_c1_1.jpg"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (tmp_path / "train/1/1/0001_c1_1.jpg").rename(tmp_path / "train/2/1/0001_c1_1.jpg")
+    assert "frames of 1 tracklets are named after another person" in read_folder(tmp_path).summary()
 
 
 def test_a_split_without_images(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from kreid.data.readers import read_ilids_vid
+from kreid.data.readers import layout_of, read_ilids_vid
 
 # Sorted as text, with a gap: number 4 of the list is person 010.
 PERSONS = ["person001", "person002", "person003", "person010", "person101", "person319"]
@@ -80,6 +80,44 @@ def test_lists_made_from_the_official_file(root):
     check_third_split(read_ilids_vid(root, split=3))
 
 
+@pytest.mark.parametrize("folder", [".", "i-LIDS-VID", "train-test people splits"])
+@pytest.mark.parametrize("name", ["splits.json", "Splits.json", "my_split_of_2019.json", "ilids_splits.mat"])
+def test_files_of_splits_under_other_names(root, folder, name):
+    (root / folder).mkdir(exist_ok=True)
+    rows = numbers()
+    if name.endswith(".mat"):
+        scipy.io.savemat(root / folder / name, {"ls_set": rows})
+    else:
+        named = [
+            {"test": [PERSONS[i - 1] for i in row[:3]], "train": [PERSONS[i - 1] for i in row[3:]]} for row in rows
+        ]
+        (root / folder / name).write_text("\ufeff" + json.dumps(named), encoding="utf-8")
+    dataset = read_ilids_vid(root, split=3)
+    check_third_split(dataset)
+    assert dataset.split == f"3 of {name}"
+
+
+def test_files_of_splits_that_cannot_be_told_apart_or_read(root):
+    (root / "split_one.json").write_text(json.dumps({"train": PERSONS}))
+    with pytest.raises(ValueError, match=r"split_one\.json must hold the table ls_set, or a list of 10 splits"):
+        read_ilids_vid(root)
+    (root / "i-LIDS-VID/split_two.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"several files of splits; .* Received: .*split_one\.json, .*split_two\.json"):
+        read_ilids_vid(root)
+    write_mat(root, numbers(), ".")
+    check_third_split(read_ilids_vid(root, split=3))
+
+
+def test_the_folder_above_and_other_letter_case(root, tmp_path_factory):
+    write_mat(root, numbers())
+    above = tmp_path_factory.mktemp("above")
+    (root / "i-LIDS-VID/sequences").rename(root / "i-LIDS-VID/Sequences")
+    (root / "i-LIDS-VID/Sequences/cam2").rename(root / "i-LIDS-VID/Sequences/Cam2")
+    root.rename(above / "ilids")
+    check_third_split(read_ilids_vid(above, split=3))
+    assert layout_of(above) == "ilids_vid"
+
+
 def test_drawn_splits(tmp_path):
     root = make_tree(tmp_path, place="sequences")
     found = [read_ilids_vid(root, split=split) for split in range(1, 11)]
@@ -96,7 +134,7 @@ def test_drawn_splits(tmp_path):
         (lambda rows: rows[:9], r"must have 10 rows with a number for each of the 6 persons.*shape=\(9, 6\)"),
         (lambda rows: rows[:, :5], r"unpack all persons' folders.*shape=\(10, 5\)"),
         (lambda rows: np.where(rows == 3, 7, rows), rf"Row 3 of ls_set in {MAT} must have each of 1 to 6.*person=7"),
-        (lambda rows: np.where(rows == 3, 1, rows), r"Row 3 of ls_set .* once; fetch .* Received: person=1"),
+        (lambda rows: np.where(rows == 3, 1, rows), r"Row 3 of ls_set .* once; download .* Received: person=1"),
     ],
 )
 def test_a_wrong_official_file(root, change, message):

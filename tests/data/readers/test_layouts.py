@@ -58,6 +58,28 @@ def test_folders_of_persons_are_images(tmp_path):
     assert layout_of(tmp_path) == "images"
 
 
+@pytest.mark.parametrize("layout", [name for name in MAKE if name != "images"])
+def test_every_layout_is_found_a_level_below(tmp_path, layout):
+    MAKE[layout](tmp_path / "data/set")
+    assert layout_of(tmp_path) == layout
+    found, expected = read_dataset(tmp_path), read_dataset(tmp_path / "data/set")
+    assert (found.train, found.test, found.query_rows) == (expected.train, expected.test, expected.query_rows)
+
+
+def test_the_root_of_market_is_not_a_folder_of_persons(tmp_path):
+    touch(tmp_path, "bounding_box_train/0002_c1s1_000451_03.jpg", "bounding_box_train/0003_c1s1_000451_03.jpg")
+    assert layout_of(tmp_path) == "images"
+    with pytest.raises(ValueError, match="bounding_box_train"):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["query", "gallery"])
+def test_a_set_without_train_is_a_folder_of_splits(tmp_path, split):
+    touch(tmp_path, f"{split}/1/1/a.jpg")
+    assert layout_of(tmp_path) == "folder"
+    assert len(read_dataset(tmp_path).test) == 1
+
+
 def test_a_split_and_the_persons_go_to_those_who_have_them(tmp_path):
     prid2011(tmp_path)
     assert len(read_dataset(tmp_path).train + read_dataset(tmp_path).test) == 8  # four persons have 27 frames

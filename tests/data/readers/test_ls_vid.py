@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from kreid.data.readers import ls_vid, read_ls_vid
+from kreid.data.readers import layout_of, ls_vid, read_ls_vid
 
 # (person, camera, frames) of each tracklet, in the lists' order.
 TRAIN = [(1, 1, 2), (1, 15, 3), (7, 2, 1)]
@@ -53,18 +53,19 @@ def make_tree(root, lists="list_sequence", tables="test/data", validation=True):
     return root
 
 
-def described(tracklets):
-    return [(tracklet.person, tracklet.camera, len(tracklet)) for tracklet in tracklets]
+def described(tracklets, names):
+    """Person by its number in the list, camera, frames."""
+    return [(int(names[track.person].split()[1]), track.camera, len(track)) for track in tracklets]
 
 
 @pytest.mark.parametrize(("lists", "tables"), LAYOUTS)
 def test_the_published_layouts(tmp_path, lists, tables):
     dataset = read_ls_vid(make_tree(tmp_path, lists, tables))
-    assert described(dataset.train) == TRAIN
-    assert described(dataset.test) == TEST
-    assert described(dataset.queries) == [TEST[0], TEST[3]]
-    assert described(dataset.validation.test) == VALIDATION
-    assert described(dataset.validation.queries) == [VALIDATION[1]]
+    assert described(dataset.train, dataset.person_names) == TRAIN
+    assert described(dataset.test, dataset.person_names) == TEST
+    assert described(dataset.queries, dataset.person_names) == [TEST[0], TEST[3]]
+    assert described(dataset.validation.test, dataset.validation.person_names) == VALIDATION
+    assert described(dataset.validation.queries, dataset.validation.person_names) == [VALIDATION[1]]
     assert dataset.train[1].frames == tuple(
         f"{tmp_path}/tracklet_train/0001/0001_0002_15_{frame:04d}.jpg" for frame in (3, 11, 19)
     )
@@ -82,7 +83,7 @@ def test_tracklets_without_frames_are_named_and_queries_keep_pointing_at_theirs(
             path.unlink()
     dataset = read_ls_vid(tmp_path)
     assert dataset.empty == ("tracklet_test/0002/0002_0002",)
-    assert described(dataset.queries) == [TEST[0], TEST[3]]
+    assert described(dataset.queries, dataset.person_names) == [TEST[0], TEST[3]]
 
 
 def rewrite(path, change):
@@ -156,6 +157,35 @@ def test_no_lists_and_no_frames(tmp_path):
     (tmp_path / "tracklet_train").rename(tmp_path / "elsewhere")
     with pytest.raises(FileNotFoundError, match=r"None of the tracklets that list_seq_train.txt names is on the disk"):
         read_ls_vid(tmp_path)
+
+
+def test_the_folder_above_another_letter_case_and_a_level_too_deep(tmp_path):
+    make_tree(tmp_path / "LS-VID")
+    expected = read_ls_vid(tmp_path / "LS-VID")
+    (tmp_path / "LS-VID/tracklet_train").rename(tmp_path / "aside")
+    (tmp_path / "LS-VID/tracklet_train").mkdir()
+    (tmp_path / "aside").rename(tmp_path / "LS-VID/tracklet_train/tracklet_train")
+    (tmp_path / "LS-VID/tracklet_test").rename(tmp_path / "LS-VID/Tracklet_Test")
+    (tmp_path / "LS-VID/list_sequence").rename(tmp_path / "LS-VID/List_Sequence")
+    dataset = read_ls_vid(tmp_path)
+    assert described(dataset.train, dataset.person_names) == TRAIN
+    assert described(dataset.test, dataset.person_names) == TEST
+    assert dataset.query_rows == expected.query_rows
+    assert all(os.path.isfile(path) for tracklet in dataset.train + dataset.test for path in tracklet.frames)
+    assert layout_of(tmp_path) == "ls_vid"
+
+
+def test_each_part_numbers_its_persons_from_0(tmp_path):
+    for part, tracklets in (("train", [(0, 1, 1), (3, 1, 1)]), ("test", [(0, 1, 1), (0, 2, 1), (3, 1, 1)])):
+        write_list(tmp_path, "list_sequence", part, tracklets)
+    table = tracks([(0, 1, 1), (0, 2, 1), (3, 1, 1)])
+    write_mat73(tmp_path / "test/data/info_test.mat", info_test=table, query=[[1]])
+    dataset = read_ls_vid(tmp_path)
+    assert [tracklet.person for tracklet in dataset.train] == [1, 4]
+    assert [tracklet.person for tracklet in dataset.test] == [5, 5, 8]
+    assert dataset.person_names == {1: "train 0", 4: "train 3", 5: "test 0", 8: "test 3"}
+    assert (len(dataset.queries), dataset.persons_in_both) == (1, ())
+    assert dataset.counts()["distractors"] == 0
 
 
 META = os.environ.get("KREID_LS_VID_META")

@@ -108,8 +108,16 @@ def test_nothing_on_the_disk_is_an_error(tmp_path):
         read_mars(tmp_path)
 
 
+def test_a_first_path_and_what_is_there_instead_are_named(root):
+    for path in (root / "bbox_train").rglob("*.jpg"):
+        path.rename(path.with_name("x" + path.name))
+    message = r"The first would be .*/bbox_train/0001/0001C1T0001F001\.jpg, but bbox_train/ holds 0001, 0003\. Received"
+    with pytest.raises(FileNotFoundError, match=message):
+        read_mars(root)
+
+
 def test_no_index(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"<root>/info. Received: root="):
+    with pytest.raises(FileNotFoundError, match=r"<root>/info; .* holds nothing\. Received: root="):
         read_mars(tmp_path)
 
 
@@ -140,7 +148,7 @@ def test_an_inconsistent_row_is_named(root, split, row, column, value, message):
 @pytest.mark.parametrize("queries", [[0, 3], [3, 7]])
 def test_a_query_row_out_of_range(root, queries):
     scipy.io.savemat(root / "info/query_IDX.mat", {"query_IDX": np.array([queries])})
-    with pytest.raises(ValueError, match=r"Query \d of query_IDX.mat must be .*, 1 to 6; fetch .* Received: query="):
+    with pytest.raises(ValueError, match=r"Query \d of query_IDX.mat must be .*, 1 to 6; download .* Received: query="):
         read_mars(root)
 
 
@@ -170,7 +178,7 @@ def cut(contents):
 def test_a_damaged_matrix_is_named(root, name, damage):
     path = root / "info" / name
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match=f"^{name} is damaged or of another format .*anew. Received: path='{path}'$"):
+    with pytest.raises(ValueError, match=f"^{name} is damaged or of another format .*again. Received: path='{path}'$"):
         read_mars(root)
 
 
@@ -186,6 +194,82 @@ def test_a_cut_list_of_names_is_named(tmp_path):
     path.write_bytes(cut(path.read_bytes()))
     with pytest.raises(ValueError, match=f"test_name.txt.xz is damaged .*Received: path='{path}'"):
         read_mars(tmp_path, check_files=False)
+
+
+def move_inside(folder, name):
+    """Puts a folder into a new one of its place, as an archive unpacked into a folder of its name."""
+    aside = folder.with_name("aside")
+    folder.rename(aside)
+    (folder / name).parent.mkdir(parents=True)
+    aside.rename(folder / name)
+
+
+def assert_whole(dataset):
+    assert (described(dataset.train), described(dataset.test)) == (TRAIN, TEST)
+    assert (dataset.missing, dataset.empty) == ((), ())
+    assert all(os.path.isfile(path) for tracklet in dataset.train + dataset.test for path in tracklet.frames)
+
+
+@pytest.mark.parametrize("name", ["bbox_train", "Bbox_Train", "another/name"])
+def test_boxes_unpacked_a_level_too_deep(root, name):
+    move_inside(root / "bbox_train", name)
+    move_inside(root / "bbox_test", name)
+    assert_whole(read_mars(root))
+
+
+def test_boxes_unpacked_without_their_folder(root):
+    for split in ("train", "test"):
+        for folder in (root / f"bbox_{split}").iterdir():
+            folder.rename(root / folder.name)
+        (root / f"bbox_{split}").rmdir()
+    assert_whole(read_mars(root))
+
+
+def test_boxes_without_the_folders_of_persons(root):
+    for path in sorted(root.glob("bbox_*/*/*.jpg")):
+        path.rename(path.parent.parent / path.name)
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()
+    assert_whole(read_mars(root))
+
+
+def test_other_letter_case(root):
+    for path in sorted(root.glob("bbox_train/*/*.jpg")):
+        path.rename(path.with_suffix(".JPG"))
+    (root / "bbox_test").rename(root / "BBOX_TEST")
+    (root / "info/train_name.txt").rename(root / "info/Train_Name.txt")
+    (root / "info").rename(root / "Info")
+    assert_whole(read_mars(root))
+
+
+@pytest.mark.parametrize("levels", ["MARS", "MARS/mars"])
+def test_the_folder_above_the_root(root, tmp_path_factory, levels):
+    above = tmp_path_factory.mktemp("above")
+    (above / levels).parent.mkdir(parents=True, exist_ok=True)
+    root.rename(above / levels)
+    assert_whole(read_mars(above))
+
+
+def test_a_byte_order_mark(root):
+    for split in ("train", "test"):
+        path = root / f"info/{split}_name.txt"
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert_whole(read_mars(root))
+
+
+def test_folders_of_file_servers_and_files_of_other_kinds(root, write_frame):
+    write_frame(root / "bbox_train/0001/@eaDir/0001C1T0001F001.jpg/thumbnail.jpg")
+    write_frame(root / "bbox_train/0001/0001C1T0001F001.webp")
+    dataset = read_mars(root)
+    assert_whole(dataset)
+    assert dataset.skipped_files == ("bbox_train/0001/0001C1T0001F001.webp",)
+
+
+@pytest.mark.parametrize("row", [1, 2])
+def test_a_query_of_junk_or_a_distractor(root, row):
+    scipy.io.savemat(root / "info/query_IDX.mat", {"query_IDX": np.array([[4, row]])})
+    with pytest.raises(ValueError, match=rf"names 1 rows of junk or distractors.*Received: query={row}$"):
+        read_mars(root)
 
 
 def full_size():

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from kreid.data.readers import read_prid2011
+from kreid.data.readers import layout_of, read_prid2011
 
 SHORT = (2, "cam_b", 26)  # one frame too few for the 178
 LONG = 27
@@ -56,6 +56,28 @@ def test_a_published_split(root):
     assert {t.person for t in read_prid2011(root, split=7).train} == {3, 199}
 
 
+@pytest.mark.parametrize("place", [".", "multi_shot"])
+@pytest.mark.parametrize("name", ["splits.json", "prid_split.json", "Splits_PRID2011.JSON"])
+def test_files_of_splits_under_other_names(root, place, name):
+    (root / place / name).write_text(json.dumps(splits()))
+    dataset = read_prid2011(root)
+    assert (dataset.split, everybody(dataset)) == (f"1 of {name}", {1, 3, 10, 200})
+
+
+def test_the_folder_above(root, tmp_path_factory):
+    above = tmp_path_factory.mktemp("above")
+    root.rename(above / "prid_2011")
+    assert everybody(read_prid2011(above)) == {1, 3, 10, 199, 200}
+    assert layout_of(above) == "prid2011"
+
+
+def test_files_of_splits_outside_the_root_are_not_read(root, tmp_path_factory):
+    above = tmp_path_factory.mktemp("above")
+    (above / "splits.json").write_text(json.dumps(splits()))
+    (root / "multi_shot").rename(above / "prid")
+    assert "drawn by kreid" in read_prid2011(above / "prid").split
+
+
 def test_drawn_splits_halve_those_who_are_long_enough(root):
     found = [read_prid2011(root, split=split) for split in range(1, 11)]
     for dataset in found:
@@ -100,14 +122,17 @@ def test_persons_without_images_are_named(root):
     dataset = read_prid2011(root)
     assert dataset.empty == ("train/cam_b/person_0200", "test/cam_a/person_0001")
     assert described(dataset.queries) == [(10, 1, 28)]
-    assert "2 tracklets, such as train/cam_b/person_0200" in dataset.summary()
+    assert "2 tracklets skipped, none of their frames exist, such as train/cam_b/person_0200" in dataset.summary()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda listed: listed.pop(), r"splits_prid2011.json must hold a list of 10 splits; fetch .* Received: path="),
-        (lambda listed: listed[1].pop("test"), r"Split 2 of splits_prid2011.json .*'test'; fetch .*test=None"),
+        (
+            lambda listed: listed.pop(),
+            r"splits_prid2011.json must hold a list of 10 splits; download .* Received: path=",
+        ),
+        (lambda listed: listed[1].pop("test"), r"Split 2 of splits_prid2011.json .*'test'; download .*test=None"),
         (lambda listed: listed[1]["test"].append(7), r"Split 2 of .* a list of folder names as 'test'"),
         (lambda listed: listed[1]["test"].append("person_0003"), r"Split 2 of .* twice.*person='person_0003'"),
         (lambda listed: listed[1]["test"].append("person_0201"), r"Split 2 of .* both cameras.*person='person_0201'"),
