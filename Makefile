@@ -2,7 +2,7 @@
 # make test       the fast tests
 # make test-slow  full-size models, kills
 # make soak       load and fuzz against a running server
-# make check      ruff alone; make format mends what it can
+# make check      lint, format and import order; make format fixes lint and format
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -26,13 +26,16 @@ soak: $(VENV)/.test
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Python 3.11 to 3.13 are those that TensorFlow has wheels for.
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"kreid needs Python 3.11 or later; this is {sys.version.split()[0]}: make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else f"TensorFlow has packages for Python 3.11 to 3.13; {sys.executable} is Python {v[0]}.{v[1]}. Name another: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python

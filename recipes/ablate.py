@@ -1,9 +1,9 @@
 """Trains the rows of a table from shared image models, over several seeds, and compares them query by query.
 
-    python recipes/ablate.py recipes/ablations/small.yaml --data DIR [--run DIR] [--row NAME ...] [--only-table]
+    python recipes/ablate.py recipes/tables/small.yaml --data DIR [--run DIR] [--row NAME ...] [--only-table]
 
 A table's file names seeds, an image phase, fine-tuning settings and rows of `system` and `settings`; see
-`recipes/ablations/small.yaml`. The same command continues where it was interrupted, and trains rows added since.
+`recipes/tables/small.yaml`. The same command continues where it was interrupted, and trains rows added since.
 """
 
 import argparse
@@ -21,7 +21,7 @@ RECIPES = pathlib.Path(__file__).resolve().parent
 def main(argv=None):
     """Reads the command line, trains what is missing, prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", type=pathlib.Path, help="a YAML file, as in recipes/ablations")
+    parser.add_argument("table", type=pathlib.Path, help="a YAML file, as in recipes/tables")
     parser.add_argument("--data", metavar="DIR", help="the data set's folder (default: data/mars)")
     parser.add_argument("--synthetic", action="store_true", help="render a synthetic set in data/synthetic, use that")
     parser.add_argument("--run", type=pathlib.Path, metavar="DIR", help="folder of the runs (default: runs/TABLE)")

@@ -12,7 +12,7 @@ KEYS = ("seeds", "overlays", "settings", "image_phase", "fine_tuning", "baseline
 
 
 def load_table(path, rows=None):
-    """Reads a table's file, such as `recipes/ablations/small.yaml`.
+    """Reads a table's file, such as `recipes/tables/small.yaml`.
 
     Args:
         path: of the file.
