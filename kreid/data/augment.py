@@ -1,10 +1,11 @@
-"""Training augmentation, drawn once per tracklet, or frame by frame where that is asked for.
+"""Training augmentation, drawn once per tracklet or, as a setting, once per frame.
 
-By default all frames of a clip get the same treatment: a crop or an erased
-patch that flickers from frame to frame is motion the camera never saw.
+By default all frames of a clip get the same flip, crop and erased patch: one
+that flickers from frame to frame is motion that the camera never saw.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -30,22 +31,31 @@ class Augmentation:
             of the old size is taken at random. 0 turns it off.
         erase: float in `[0, 1]`, probability that a rectangle (0.02 to 0.4 of
             the area, aspect 0.3 to 3.33) is filled with ImageNet's mean colour.
-        per_frame: bool, crop and erase each frame on its own; the flip stays
-            the tracklet's.
+        per_frame: bool, crop and erase each frame separately.
+        flip_per_frame: bool, flip each frame separately, with the same
+            probability.
 
     Raises:
         ValueError: if a setting is outside its range.
 
+    Example:
+
+    >>> numbers = Augmentation(flip=0.5, flip_per_frame=True).draw(1, 8, (128, 64), np.random.default_rng(0))
+    >>> numbers[0, :, 0].tolist()
+    [0, 1, 1, 1, 0, 0, 0, 0]
+
     Reference: Zhong et al., Random Erasing Data Augmentation, 2020. MG-RAFA
-    (Zhang et al., 2020) treats whole sequences alike.
+    (Zhang et al., 2020) augments on the level of sequences, STA (Fu et al.,
+    2019, section 4.2) flips input frames at random.
     """
 
     flip: float = 0.5
     crop_padding: int = 10
     erase: float = 0.0
     per_frame: bool = False
+    flip_per_frame: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("flip", "erase"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is a probability, from 0 to 1. Received: {name}={getattr(self, name)}")
@@ -54,12 +64,12 @@ class Augmentation:
                 f"`crop_padding` is a number of pixels, 0 or more. Received: crop_padding={self.crop_padding}"
             )
 
-    def draws(self, num_frames):
-        """How many crops and rectangles a clip of `num_frames` frames takes."""
-        return num_frames if self.per_frame else 1
+    def draws(self, num_frames: int) -> int:
+        """Give how many rows of numbers a clip of `num_frames` frames takes: one, or one for each frame."""
+        return num_frames if self.per_frame or self.flip_per_frame else 1
 
-    def draw(self, count, num_frames, image_size, rng):
-        """Draws the numbers for several clips.
+    def draw(self, count: int, num_frames: int, image_size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+        """Draw the numbers for several clips.
 
         Args:
             count: int, clips.
@@ -68,19 +78,21 @@ class Augmentation:
             rng: `np.random.Generator`.
 
         Returns:
-            `int32` `(count, draws(num_frames), 7)`: flip (equal within a
-            clip), crop's top and left in the padded frame, and the erased
-            rectangle's top, left, height and width (height 0 where nothing is
-            erased).
+            `int32` `(count, draws(num_frames), 7)`: flip, crop's top and left
+            in the padded frame, and the erased rectangle's top, left, height
+            and width (height 0 where nothing is erased). What is not drawn for
+            each frame is equal within a clip.
         """
         height, width = image_size
         draws = self.draws(num_frames)
-        flip = np.repeat(rng.random((count, 1)) < self.flip, draws, axis=1)
-        corner = rng.integers(0, 2 * int(self.crop_padding) + 1, (count, draws, 2))
-        rectangle = self._rectangles(count * draws, height, width, rng).reshape(count, draws, 4)
-        return np.concatenate([flip[:, :, None], corner, rectangle], axis=2).astype(np.int32)
+        flips, crops = (draws if per_frame else 1 for per_frame in (self.flip_per_frame, self.per_frame))
+        flip = rng.random((count, flips, 1)) < self.flip
+        corner = rng.integers(0, 2 * int(self.crop_padding) + 1, (count, crops, 2))
+        rectangle = self._rectangles(count * crops, height, width, rng).reshape(count, crops, 4)
+        numbers = [np.broadcast_to(part, (count, draws, part.shape[2])) for part in (flip, corner, rectangle)]
+        return np.concatenate(numbers, axis=2).astype(np.int32)
 
-    def _rectangles(self, count, height, width, rng):
+    def _rectangles(self, count: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
         area = rng.uniform(*_ERASED_AREA, (count, _ERASE_TRIES)) * height * width
         aspect = np.exp(rng.uniform(*np.log(_ERASED_ASPECT), (count, _ERASE_TRIES)))
         tall = np.rint(np.sqrt(area * aspect)).astype(int)
@@ -94,8 +106,8 @@ class Augmentation:
         left = rng.integers(0, width - wide + 1)
         return np.stack([top, left, tall, wide], axis=1)
 
-    def apply(self, frames, numbers):
-        """Applies one clip's numbers to its frames.
+    def apply(self, frames: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
+        """Apply one clip's numbers to its frames.
 
         Args:
             frames: `uint8` tensor `(frames, height, width, 3)` of static
@@ -107,12 +119,16 @@ class Augmentation:
             `uint8` tensor of the same shape.
         """
         if self.flip:
-            frames = tf.cond(numbers[0, 0] > 0, lambda: _flip(frames), lambda: frames)
-        parts = tf.split(frames, numbers.shape[0]) if numbers.shape[0] > 1 else [frames]
-        treated = [self._crop_and_erase(part, numbers[place]) for place, part in enumerate(parts)]
-        return treated[0] if len(treated) == 1 else tf.concat(treated, axis=0)
+            flip = numbers[:, 0] > 0
+            if self.flip_per_frame:
+                frames = tf.where(flip[:, None, None, None], _flip(frames), frames)
+            else:
+                frames = tf.cond(flip[0], lambda: _flip(frames), lambda: frames)
+        parts = tf.split(frames, numbers.shape[0]) if self.per_frame and numbers.shape[0] > 1 else [frames]
+        augmented = [self._crop_and_erase(part, numbers[place]) for place, part in enumerate(parts)]
+        return augmented[0] if len(augmented) == 1 else tf.concat(augmented, axis=0)
 
-    def _crop_and_erase(self, frames, numbers):
+    def _crop_and_erase(self, frames: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
         _, crop_top, crop_left, *rectangle = tf.unstack(numbers, 7)
         if self.crop_padding:
             frames = self._crop(frames, crop_top, crop_left, frames.shape)
@@ -120,7 +136,7 @@ class Augmentation:
             frames = tf.cond(rectangle[2] > 0, lambda: _erase(frames, *rectangle), lambda: frames)
         return frames
 
-    def _crop(self, frames, top, left, shape):
+    def _crop(self, frames: tf.Tensor, top: tf.Tensor, left: tf.Tensor, shape: Any) -> tf.Tensor:
         _, height, width, channels = shape
         # How far the crop's corner is from the frame's. Only the part they share is copied, and zeros set around it;
         # columns and channels as one axis make both copies much faster.
@@ -133,12 +149,12 @@ class Augmentation:
         return tf.ensure_shape(tf.reshape(padded, (-1, height, width, channels)), shape)
 
 
-def _flip(frames):
+def _flip(frames: tf.Tensor) -> tf.Tensor:
     # TensorFlow has a fast kernel for the middle axis of three.
     return tf.reshape(tf.reverse(tf.reshape(frames, (-1, *frames.shape[2:])), [1]), tf.shape(frames))
 
 
-def _erase(frames, top, left, tall, wide):
+def _erase(frames: tf.Tensor, top: tf.Tensor, left: tf.Tensor, tall: tf.Tensor, wide: tf.Tensor) -> tf.Tensor:
     rows, columns = tf.range(frames.shape[1]), tf.range(frames.shape[2])
     in_rows = (rows >= top) & (rows < top + tall)
     in_columns = (columns >= left) & (columns < left + wide)

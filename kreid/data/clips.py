@@ -1,14 +1,14 @@
-"""Which frames of a tracklet a training clip is made of, or stand for it elsewhere.
+"""Which frames of a tracklet make a training clip, or represent it in pictures.
 
-All NumPy and free of state. Which frames are embedded at test time is a layer
-inside the model instead, so that it is exported with it.
+All functions are stateless NumPy. Which frames are embedded at test time is a
+layer inside the model instead, so that it is exported with it.
 """
 
 import numpy as np
 
 
-def random_clip(length, num_frames, rng):
-    """Draws frames anywhere in the tracklet.
+def random_clip(length: int, num_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw frames anywhere in the tracklet.
 
     A tracklet shorter than the clip gives every frame at least
     `num_frames // length` times.
@@ -36,8 +36,8 @@ def random_clip(length, num_frames, rng):
     return np.sort(np.concatenate([repeated, drawn]))
 
 
-def chunk_clip(length, num_frames, rng):
-    """Cuts the tracklet into equal chunks and draws one frame from each.
+def chunk_clip(length: int, num_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """Cut the tracklet into equal chunks and draw one frame from each.
 
     A tracklet shorter than the clip repeats its frames evenly.
 
@@ -57,8 +57,8 @@ def chunk_clip(length, num_frames, rng):
     return rng.integers(edges[:-1], np.maximum(edges[1:], edges[:-1] + 1))
 
 
-def adjacent_clip(length, num_frames, rng):
-    """Draws a run of consecutive frames.
+def adjacent_clip(length: int, num_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw a run of consecutive frames.
 
     A tracklet shorter than the clip repeats its frames evenly.
 
@@ -79,11 +79,11 @@ def adjacent_clip(length, num_frames, rng):
     return rng.integers(length - num_frames + 1) + np.arange(num_frames)
 
 
-def adjacent_clips(length, num_frames, clip_length, rng):
-    """Draws several runs of consecutive frames, one after the other in time.
+def adjacent_clips(length: int, num_frames: int, clip_length: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw several runs of consecutive frames, one after the other in time.
 
     A tracklet of `num_frames` frames or more is cut into equal parts, as many
-    as there are runs, and each part gives one run: no frame comes twice. In a
+    as there are runs, and each part gives one run, so that no frame comes twice. In a
     shorter one the runs are spread evenly from its first frame to its last, so
     that they overlap and every frame is shown. A tracklet shorter than a run
     repeats its frames evenly, the same in every run.
@@ -126,12 +126,12 @@ def adjacent_clips(length, num_frames, clip_length, rng):
     return (starts[:, None] + np.arange(clip_length)).ravel()
 
 
-def evenly(length, count):
-    """Spreads positions evenly: the middles of `count` equal parts.
+def evenly(length: int, count: int) -> np.ndarray:
+    """Spread positions evenly: the middles of `count` equal parts.
 
     Args:
         length: int, frames of the tracklet, 0 or more.
-        count: int, how many are wanted, at least 1.
+        count: int, how many positions, at least 1.
 
     Returns:
         Sorted integer positions `(min(length, count),)`; all of a tracklet with no more than `count`.
@@ -145,15 +145,16 @@ def evenly(length, count):
     ([1, 3, 6, 8], [0, 1])
     """
     if length < 0 or count < 1:
-        raise ValueError(f"At least one frame of zero or more is chosen. Received: length={length}, count={count}")
+        raise ValueError(
+            f"`length` must be 0 or more, and `count` at least 1. Received: length={length}, count={count}"
+        )
     if length <= count:
         return np.arange(length)
     return (2 * np.arange(count) + 1) * length // (2 * count)
 
 
-def _check(length, num_frames):
+def _check(length: int, num_frames: int) -> None:
     if length < 1 or num_frames < 1:
         raise ValueError(
-            "A clip needs a tracklet of at least one frame and at least one frame of its own. "
-            f"Received: length={length}, num_frames={num_frames}"
+            f"A clip and its tracklet need at least one frame each. Received: length={length}, num_frames={num_frames}"
         )

@@ -1,8 +1,11 @@
-"""What could not be read, by name."""
+"""Unreadable frames, by name."""
 
 import contextlib
 import threading
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+from kreid._files import printable
 
 
 class DamageLog:
@@ -23,36 +26,36 @@ class DamageLog:
     {'a.jpg': 2}
     """
 
-    def __init__(self, max_damaged=0.05):
+    def __init__(self, max_damaged: float = 0.05) -> None:
         if not 0 <= max_damaged <= 1:
             raise ValueError(f"`max_damaged` is a share, from 0 to 1. Received: max_damaged={max_damaged}")
         self.max_damaged = max_damaged
-        self._counts = Counter()
-        self._tracklets = {}
-        self._refusal = None
+        self._counts: Counter[str] = Counter()
+        self._tracklets: dict[str, None] = {}
+        self._refusal: str | None = None
         self._tried = 0
         self._lock = threading.Lock()
 
     @property
-    def counts(self):
-        """Dict of frame name -> how often it could not be read."""
+    def counts(self) -> dict[str, int]:
+        """Dict of frame name to how often it could not be read."""
         with self._lock:
             return dict(self._counts)
 
     @property
-    def tracklets(self):
+    def tracklets(self) -> tuple[str, ...]:
         """Ids of tracklets of which no frame can be read, in the order met."""
         with self._lock:
             return tuple(self._tracklets)
 
     @property
-    def tried(self):
-        """Distinct frames tried, as the last report of damage told; 0 before any."""
+    def tried(self) -> int:
+        """Distinct frames tried until the last damage was added; 0 before any."""
         with self._lock:
             return self._tried
 
-    def add(self, frames, tracklets=(), tried=0):
-        """Notes unreadable frames, and tracklets left without any.
+    def add(self, frames: Iterable[str], tracklets: Iterable[str] = (), tried: int = 0) -> None:
+        """Note unreadable frames, and tracklets left without any.
 
         Args:
             frames: names of frames, each counted once more.
@@ -65,8 +68,8 @@ class DamageLog:
             self._tracklets.update(dict.fromkeys(tracklets))
             self._tried = max(self._tried, tried)
 
-    def check(self):
-        """Stops when too much is damaged.
+    def check(self) -> None:
+        """Stop when too much is damaged.
 
         Raises:
             ValueError: if the share is above `max_damaged`; lists the first 20.
@@ -76,16 +79,16 @@ class DamageLog:
         if len(counts) > self.max_damaged * tried:
             self._refusal = (
                 f"{len(counts)} of {tried} frames cannot be read, more than the {self.max_damaged:.1%} allowed. "
-                "Mend or remove these files, or raise `max_damaged`.\n"
+                "Replace or remove these files, or raise `max_damaged`.\n"
                 f"{_listed(counts, 20)}\nReceived: max_damaged={self.max_damaged}"
             )
             raise ValueError(self._refusal)
 
     @contextlib.contextmanager
-    def plainly(self):
-        """Raises the error of `check` as it is, where tf.data has wrapped it in one of its own.
+    def plainly(self) -> Iterator[None]:
+        """Raise the error of `check` itself, where tf.data has wrapped it in another error.
 
-        Use it round whatever iterates a pipeline's dataset.
+        Put it around the loop that iterates a pipeline's dataset.
 
         Raises:
             ValueError: the same as `check`.
@@ -97,11 +100,11 @@ class DamageLog:
                 raise
             raise ValueError(self._refusal) from None
 
-    def report(self):
-        """What was damaged, as text of several lines.
+    def report(self) -> str:
+        """Describe the damage as text of several lines.
 
         Returns:
-            A str; `"no damaged frames"` when there is nothing to say.
+            A str; `"no damaged frames"` when there is none.
         """
         counts = self.counts
         if not counts:
@@ -109,13 +112,11 @@ class DamageLog:
         lines = [f"{len(counts)} damaged frames:", _listed(counts, 20)]
         if self.tracklets:
             lines.append(f"tracklets without a readable frame: {', '.join(self.tracklets)}")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
-def _listed(counts, limit):
-    # Names may hold bytes that are no text, which a terminal would refuse.
-    names = ((name.encode(errors="backslashreplace").decode(), count) for name, count in sorted(counts.items())[:limit])
-    lines = [f"  {name} ({count} times)" for name, count in names]
+def _listed(counts: Mapping[str, int], limit: int) -> str:
+    lines = [f"  {printable(name)} ({count} times)" for name, count in sorted(counts.items())[:limit]]
     if len(counts) > limit:
         lines.append(f"  and {len(counts) - limit} more")
     return "\n".join(lines)

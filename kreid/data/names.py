@@ -162,7 +162,8 @@ def _numbered(
     names: Iterable[str], key: Callable[[str], int | str], reserved: set[int]
 ) -> tuple[dict[str, int], dict[int, str]]:
     number_of: dict[int | str, int] = {number: number for number in reserved}
-    numbers, names_of = {}, {}
+    numbers: dict[str, int] = {}
+    names_of: dict[int, str] = {}
     # Of the names with one meaning the first is the one that reports show.
     for name in sorted(set(names), key=_shortest_first):
         meaning = key(name)

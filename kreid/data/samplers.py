@@ -1,6 +1,7 @@
-"""Which tracklets, or which frames, meet in a training batch."""
+"""Which tracklets, or which frames, make a training batch."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class PKSampler:
@@ -8,9 +9,14 @@ class PKSampler:
 
     One epoch shows each identity once; where P does not divide their number,
     the last batch is filled up with other persons of the epoch. The K tracklets
-    of a person come from as many cameras as possible. A person with fewer than
-    K tracklets repeats them; a person with a single one is allowed, and then
-    has identical positives.
+    of a person come from as many cameras as possible.
+
+    A person with fewer than K tracklets repeats them, as evenly as possible:
+    with two tracklets and K = 4 each comes twice. `TrainingPipeline` draws the
+    frames of each repetition again, so that they are other frames of the same
+    tracklet where it is longer than a clip. So P = 8 and K = 4 can be drawn from
+    PRID2011 and iLIDS-VID, whose persons have two tracklets. A person with a
+    single tracklet is allowed where others have more.
 
     Args:
         persons_of_tracklets: int sequence, the person of each tracklet.
@@ -18,22 +24,32 @@ class PKSampler:
         tracklets_per_person: int, K.
         seed: int, 0 or more. Epochs depend on it and their number alone.
         cameras_of_tracklets: optional int sequence, the camera of each
-            tracklet. Without it all tracklets of a person count alike.
+            tracklet. Without it all tracklets of a person are of one camera.
 
     Raises:
         ValueError: if P or K is below 1, P exceeds the number of persons, or K
-            exceeds the tracklets of every person.
+            is above 1 and every person has a single tracklet.
 
     Example:
 
     >>> sampler = PKSampler([7, 7, 9, 9], persons_per_batch=2, tracklets_per_person=2)
     >>> sampler.epoch(0).shape
     (1, 4)
+
+    Reference: Hermans et al., In Defense of the Triplet Loss for Person
+    Re-Identification, 2017, section 2, draws P x K images. Zhang et al.,
+    Multi-Granularity Reference-Aided Attentive Feature Aggregation (MG-RAFA),
+    2020, takes P = 8 and K = 4 on PRID2011 and iLIDS-VID, as TACAN does.
     """
 
     def __init__(
-        self, persons_of_tracklets, persons_per_batch, tracklets_per_person, seed=0, cameras_of_tracklets=None
-    ):
+        self,
+        persons_of_tracklets: ArrayLike,
+        persons_per_batch: int,
+        tracklets_per_person: int,
+        seed: int = 0,
+        cameras_of_tracklets: ArrayLike | None = None,
+    ) -> None:
         persons = np.asarray(persons_of_tracklets)
         cameras = np.zeros_like(persons) if cameras_of_tracklets is None else np.asarray(cameras_of_tracklets)
         if cameras.shape != persons.shape:
@@ -55,42 +71,36 @@ class PKSampler:
                 f"There are {len(self._rows)} persons: lower `persons_per_batch`. "
                 f"Received: persons_per_batch={persons_per_batch}"
             )
-        largest = max(len(rows) for rows in self._rows)
-        if largest == 1 and tracklets_per_person > 1:
+        if tracklets_per_person > 1 and all(len(rows) == 1 for rows in self._rows):
             raise ValueError(
                 "Every person has a single tracklet, so no pair of one person can be drawn: use "
                 f"`tracklets_per_person=1`. Received: tracklets_per_person={tracklets_per_person}"
-            )
-        if tracklets_per_person > largest:
-            raise ValueError(
-                f"No person has that many tracklets; the largest count available is {largest}. "
-                f"Received: tracklets_per_person={tracklets_per_person}"
             )
         self.persons_per_batch = persons_per_batch
         self.tracklets_per_person = tracklets_per_person
         self.seed = seed
 
     @property
-    def steps_per_epoch(self):
+    def steps_per_epoch(self) -> int:
         """Batches until each identity has been shown."""
         return -(-len(self._rows) // self.persons_per_batch)
 
-    def epoch(self, epoch):
-        """Draws the batches of one epoch.
+    def epoch(self, epoch: int) -> np.ndarray:
+        """Draw the batches of one epoch.
 
         Args:
             epoch: int, 0 or more.
 
         Returns:
             `int64` rows of tracklets `(steps, P * K)`; the K tracklets of a
-            person lie side by side.
+            person are neighbours.
         """
         rng = np.random.default_rng((self.seed, epoch))
         order = _filled_up(rng.permutation(len(self._rows)), self.persons_per_batch, rng)
         drawn = np.stack([self._draw(self._rows[person], rng) for person in order])
         return drawn.reshape(self.steps_per_epoch, -1)
 
-    def _draw(self, rows, rng):
+    def _draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         rows = rng.permutation(rows)
         cameras = self._cameras[rows]
         # How many tracklets of the same camera come before each: first one per camera, then a second, and so on.
@@ -100,20 +110,20 @@ class PKSampler:
 
 
 class ShuffledSampler:
-    """Batches of so many items, whoever's they are: tracklets, or frames.
+    """Batches of tracklets, or of frames, of any persons in random order.
 
     One epoch shows each item once, in random order; where the batch does not
     divide their number, the last batch is filled up with other items of the
     epoch.
 
     Args:
-        num_items: int, how many there are.
+        num_items: int, tracklets or frames to draw from.
         batch_size: int, items of a batch.
         seed: int, 0 or more. Epochs depend on it and their number alone.
 
     Raises:
-        ValueError: if the batch has less than one item, or more than there
-            are.
+        ValueError: if the batch has less than one item, or more than
+            `num_items`.
 
     Example:
 
@@ -126,7 +136,7 @@ class ShuffledSampler:
     10 sequences.
     """
 
-    def __init__(self, num_items, batch_size, seed=0):
+    def __init__(self, num_items: int, batch_size: int, seed: int = 0) -> None:
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
         if batch_size > num_items:
@@ -140,12 +150,12 @@ class ShuffledSampler:
         self.seed = seed
 
     @property
-    def steps_per_epoch(self):
+    def steps_per_epoch(self) -> int:
         """Batches until each item has been shown."""
         return -(-self.num_items // self.batch_size)
 
-    def epoch(self, epoch):
-        """Draws the batches of one epoch.
+    def epoch(self, epoch: int) -> np.ndarray:
+        """Draw the batches of one epoch.
 
         Args:
             epoch: int, 0 or more.
@@ -157,8 +167,8 @@ class ShuffledSampler:
         return _filled_up(rng.permutation(self.num_items), self.batch_size, rng).reshape(-1, self.batch_size)
 
 
-def _filled_up(order, size, rng):
-    """An order whose last batch of a size is filled up with items that it does not hold."""
+def _filled_up(order: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Fill up the last batch of an order with items that the batch does not hold."""
     lacking = -len(order) % size
     if not lacking:
         return order

@@ -198,8 +198,9 @@ class ReidDataset:
             first = [name for name in self.missing if name.split("/")[0] == split][:3]
             lines.append(f"missing in {split}: {count} frames, such as {', '.join(first)}")
         if self.empty:
-            first = ", ".join(self.empty[:3])
-            lines.append(f"{len(self.empty)} tracklets skipped, none of their frames exist, such as {first}")
+            lines.append(
+                f"{len(self.empty)} tracklets skipped, none of their frames exist, such as {', '.join(self.empty[:3])}"
+            )
         if self.published:
             counts = self.counts()
             differing = [

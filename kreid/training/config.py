@@ -14,6 +14,7 @@ CHOICES = {
     "clips": ("random", "chunks", "adjacent", "adjacent_clips"),
     "sampler": ("persons", "sequences", "frames"),
     "augment_per": ("tracklet", "frame"),
+    "flip_per": ("tracklet", "frame"),
     "init_layers": ("backbone", "matching"),
     "loss_reduction": ("mean", "sum"),
     "optimizer": ("adam", "sgd"),
@@ -48,7 +49,8 @@ class Config:
         tracklets_per_person: K, for "persons".
         batch_size: tracklets or frames of a batch, for "sequences" and "frames".
         steps_per_epoch: null for an epoch in which each person comes once, or each tracklet, or each frame.
-        flip: probability of a horizontal flip, per tracklet.
+        flip: probability of a horizontal flip.
+        flip_per: "tracklet" (all its frames are flipped alike) or "frame".
         crop_padding: pixels of padding before a crop back to size, 0 for none.
         erase: probability of random erasing, per tracklet.
         augment_per: "tracklet" (all its frames are cropped and erased alike) or "frame".
@@ -109,6 +111,7 @@ class Config:
     batch_size: int | None = None
     steps_per_epoch: int | None = None
     flip: float = 0.5
+    flip_per: str = "tracklet"
     crop_padding: int = 0
     erase: float = 0.0
     augment_per: str = "tracklet"

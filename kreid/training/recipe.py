@@ -51,7 +51,9 @@ def build_pipeline(config, tracklets):
         persons_per_batch=config.persons_per_batch,
         tracklets_per_person=config.tracklets_per_person,
         batch_size=config.batch_size,
-        augmentation=Augmentation(config.flip, config.crop_padding, config.erase, config.augment_per == "frame"),
+        augmentation=Augmentation(
+            config.flip, config.crop_padding, config.erase, config.augment_per == "frame", config.flip_per == "frame"
+        ),
         seed=config.seed,
         steps_per_epoch=config.steps_per_epoch,
         targets=tuple(build_losses(config)),

@@ -12,7 +12,7 @@ def frames(count=3, seed=0):
 
 
 def expected(clip, numbers, padding):
-    """One pixel at a time, each frame on its own."""
+    """One pixel at a time, frame by frame."""
     result = np.zeros_like(clip)
     for time, frame in enumerate(clip):
         flip, crop_top, crop_left, top, left, tall, wide = numbers[time if len(numbers) > 1 else 0]
@@ -40,13 +40,16 @@ def expected(clip, numbers, padding):
     ],
 )
 @pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("flip_per_frame", [False, True])
 @pytest.mark.parametrize("per_frame", [False, True])
-def test_every_frame_gets_its_treatment(settings, graph, per_frame):
-    augmentation = Augmentation(**settings, per_frame=per_frame)
+def test_every_frame_gets_its_treatment(settings, graph, per_frame, flip_per_frame):
+    augmentation = Augmentation(**settings, per_frame=per_frame, flip_per_frame=flip_per_frame)
     apply = tf.function(augmentation.apply) if graph else augmentation.apply
     drawn = augmentation.draw(12, 3, SIZE, np.random.default_rng(1))
-    assert drawn.shape == (12, 3 if per_frame else 1, 7)
-    assert (drawn[:, :, 0] == drawn[:, :1, 0]).all(), "a tracklet is flipped as a whole"
+    assert drawn.shape == (12, 3 if per_frame or flip_per_frame else 1, 7)
+    flips_alike, crops_alike = (drawn[..., :1] == drawn[:, :1, :1]).all(), (drawn[..., 1:] == drawn[:, :1, 1:]).all()
+    assert flips_alike == (not flip_per_frame or settings["flip"] in (0, 1))
+    assert crops_alike == (not per_frame)
     for seed, numbers in enumerate(drawn):
         clip = frames(seed=seed)
         result = apply(tf.constant(clip), tf.constant(numbers)).numpy()
@@ -70,6 +73,16 @@ def test_shares_and_ranges_of_the_numbers():
     assert 0.38 < area.max() < 0.42
     assert 0.27 < aspect.min() < 0.4
     assert 2.8 < aspect.max() < 3.6
+
+
+def test_the_share_of_flipped_frames_and_clips():
+    rng = np.random.default_rng(0)
+    frames = Augmentation(flip=0.25, flip_per_frame=True).draw(4_000, 8, SIZE, rng)[..., 0]
+    assert abs(frames.mean() - 0.25) < 0.02
+    assert abs((frames.any(axis=1) & ~frames.all(axis=1)).mean() - (1 - 0.75**8 - 0.25**8)) < 0.02
+    clips = Augmentation(flip=0.25, per_frame=True).draw(4_000, 8, SIZE, rng)[..., 0]
+    assert abs(clips.mean() - 0.25) < 0.03
+    assert (clips == clips[:, :1]).all()
 
 
 def test_numbers_depend_on_the_generator_alone():

@@ -24,7 +24,7 @@ def rendered(tmp_path_factory):
 
 @pytest.fixture
 def root(rendered, tmp_path):
-    """A copy of the set to damage; the files themselves are shared until they are written anew."""
+    """A copy of the set to damage; the files themselves are shared until they are written again."""
     copy = tmp_path / "mars"
     for path in sorted(rendered.rglob("*")):
         target = copy / path.relative_to(rendered)
@@ -51,7 +51,8 @@ def test_an_undamaged_set(rendered):
     assert report.layout == "mars"
     assert (report.tracklets, report.frames) == (len(everything), sum(map(len, everything)))
     assert report.sizes == {"16x32": report.frames}
-    kinds = "unreadable empty_files missing lost_tracklets sizes_in_tracklet sizes_in_set other_formats rotated unnamed"
+    kinds = "unreadable empty_files missing lost_tracklets sizes_in_tracklet sizes_in_set other_formats rotated"
+    kinds += " unnamed skipped_files persons_in_both remarks"
     assert not any(getattr(report, kind) for kind in kinds.split())
     assert report.one_camera == {"train": (), "test": ()}, "every rendered person is seen by two cameras"
     for row in report.cameras:
@@ -149,6 +150,43 @@ def test_persons_of_prid_2011(tmp_path):
     assert (report.layout, report.frames, report.damaged, report.unnamed) == ("prid2011", 10, False, ())
 
 
+def test_files_that_are_not_read(tmp_path):
+    write(tmp_path / "train" / "ada" / "a", (8, 4), (8, 4), (8, 4))
+    (tmp_path / "train" / "ada" / "a" / "notes.txt").write_text("no frame")
+    report = check(tmp_path)
+    assert (report.damaged, report.skipped_files) == (False, ("train/ada/a/notes.txt",))
+    Image.new("RGB", (4, 8)).save(tmp_path / "train" / "ada" / "a" / "9.webp")
+    write(tmp_path / "train" / "ada" / "a" / "@eaDir", (8, 4))
+    Image.new("RGB", (4, 8)).save(tmp_path / "train" / "ada" / "lost.png")
+    report = check(tmp_path)
+    assert report.damaged, "an image that is not read is a frame lost"
+    assert report.skipped_files == ("train/ada/a/9.webp", "train/ada/a/notes.txt")
+    assert report.unnamed == ("train/ada/lost.png",)
+    lines = report.text().splitlines()
+    assert lines[lines.index("not read because they end in .webp: 1") + 1] == "  train/ada/a/9.webp"
+    assert lines[lines.index("not read because they end in .txt: 1") + 1] == "  train/ada/a/notes.txt"
+
+
+def test_persons_in_train_and_in_test_and_the_readers_remarks(tmp_path):
+    for place in ("train/ada", "train/bo", "query/ada", "query/07", "gallery/7"):
+        write(tmp_path / place / "a", (8, 4))
+    report = check(tmp_path)
+    assert report.persons_in_both == ("ada",)
+    assert "scores on whom" not in report.text()
+    assert "on whom scores are no re-identification scores: 1: ada" in report.text()
+    assert "one person under several names: 7 = 07" in report.text().splitlines()
+
+
+def test_names_that_are_not_utf_8(tmp_path, capsys):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/set/train/Jos\xe9/a"))
+    write(folder, (8, 4), (8, 4))
+    (folder / "1.png").write_bytes(b"")
+    file = tmp_path / "report.json"
+    assert main([str(tmp_path / "set"), "--json", str(file), "--quiet"]) == 1
+    assert "  train/Jos\\udce9/a/1.png: empty file" in capsys.readouterr().out.splitlines()
+    assert json.loads(file.read_text())["empty_files"] == [os.fsdecode(b"train/Jos\xe9/a/1.png")]
+
+
 def test_long_lists_are_cut_in_the_text_alone(tmp_path):
     write(tmp_path / "train" / "ada" / "a", *[(8, 4)] * 30)
     for path in (tmp_path / "train" / "ada" / "a").iterdir():
@@ -197,9 +235,11 @@ def test_a_damaged_index_is_damage(root, tmp_path, capsys):
 )
 def test_bad_usage_is_one_sentence(tmp_path, capsys, arguments, message):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SystemExit) as stopped:
-        main([argument.format(tmp_path) for argument in arguments])
-    assert stopped.value.code == 2
+    try:
+        status = main([argument.format(tmp_path) for argument in arguments])
+    except SystemExit as stopped:  # argparse's own
+        status = stopped.code
+    assert status == 2
     out, error = capsys.readouterr()
     assert out == ""
     assert message.format(tmp_path) in error

@@ -88,6 +88,18 @@ class TestTraining:
         elif clips == "chunks":
             np.testing.assert_array_equal(times // 2, np.broadcast_to(np.arange(4), times.shape))
 
+    def test_a_repeated_tracklet_shows_other_frames(self, make_tracklets):
+        pipeline = training(make_tracklets(persons=3, tracklets=2, frames=8), tracklets_per_person=4, steps_per_epoch=8)
+        rows, frames, _ = pipeline.plan(0)
+        by_tracklet = [
+            frames[batch][rows[batch] == row] for batch in np.split(np.arange(64), 8) for row in set(rows[batch])
+        ]
+        assert all(len(clips) == 2 for clips in by_tracklet), "each of two tracklets comes twice in a batch"
+        same = [np.array_equal(*clips) for clips in by_tracklet]
+        # Of 8 frames 4 are drawn: by chance one in 70 pairs is equal.
+        assert np.mean(same) < 0.2
+        assert take(pipeline, 1)[0][0].shape == (8, 4, *SIZE, 3)
+
     def test_a_tracklet_of_one_frame_repeats_it(self, make_tracklets):
         frames, _, labels = take(training(make_tracklets(frames=1)), 1)[0]
         shown(labels["logits"], frames)

@@ -333,16 +333,11 @@ class TestRoughData:
         assert "cannot be read, more than the 5.0% allowed" in error
         assert "bbox_test" in error
 
-    def test_more_tracklets_than_anybody_has(self, arguments, tmp_path, capsys):
-        error = refused(arguments(tmp_path / "run", "tracklets_per_person=99"), capsys)
-        assert "the largest count available is" in error
-        assert "tracklets_per_person=99" in error
-        assert len(error.splitlines()) == 1
-        assert not (tmp_path / "run").exists(), "a refused run leaves no folder that refuses the next"
-
     def test_more_persons_than_there_are(self, arguments, tmp_path, capsys):
         error = refused(arguments(tmp_path / "run", "persons_per_batch=16"), capsys)
         assert "There are 6 persons: lower `persons_per_batch`" in error
+        assert len(error.splitlines()) == 1
+        assert not (tmp_path / "run").exists(), "a refused run leaves no folder that refuses the next"
 
     def test_no_person_left_to_hold_out(self, arguments, tmp_path, capsys):
         assert "set holdout=0" in refused(arguments(tmp_path / "run", "holdout=0.9"), capsys)

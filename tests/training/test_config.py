@@ -193,6 +193,7 @@ def test_sta_has_the_papers_hyperparameters():
         "decay_factor": 0.1,
         "epochs": 800,
         "flip": 0.5,
+        "flip_per": "frame",
         "crop_padding": 0,
         "erase": 0.0,
         "smoothing": 0.0,

@@ -60,7 +60,8 @@ def read_duke_video(root: str | os.PathLike[str]) -> ReidDataset:
     root = Path(root).absolute()
     top = (find_below(root, _top) if root.is_dir() else None) or root
     tracklets: dict[str, dict[str, Tracklet]] = {}
-    empty, others = [], []
+    empty: list[str] = []
+    others: list[str] = []
     for split in SPLITS:
         place = inside(top, split)
         if place is None or not place.is_dir():

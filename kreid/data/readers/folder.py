@@ -166,9 +166,9 @@ def _check_frame_names(entries: Sequence[FolderTracklet], root: Path) -> list[st
     """
     parsed = []
     for entry in entries:
-        names = [parse_frame_name(os.path.basename(path)) for path in entry.frames]
-        if all(names):
-            parsed.append((entry, {(person_key(name.person), name.camera) for name in names if name}, names[0]))
+        names = [name for name in map(parse_frame_name, map(os.path.basename, entry.frames)) if name is not None]
+        if len(names) == len(entry.frames):
+            parsed.append((entry, {(person_key(name.person), name.camera) for name in names}, names[0]))
     partners: dict[tuple[str, object], Counter[object]] = {}
     for entry, pairs, _ in parsed:
         for person, camera in pairs:

@@ -45,8 +45,11 @@ def read_images(roots: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
     roots = [roots] if isinstance(roots, (str, os.PathLike)) else list(roots)
     if not roots:
         raise ValueError(f"Give at least one folder of images. Received: roots={roots!r}")
-    train, others, remarks = [], [], []
-    person_names, camera_names = {}, {}
+    train: list[Tracklet] = []
+    others: list[str] = []
+    remarks: list[str] = []
+    person_names: dict[int, str] = {}
+    camera_names: dict[int, str] = {}
     for number, root in enumerate(Path(root).absolute() for root in roots):
         images, unread = _read_one(root)
         others += below(root.parent, unread)

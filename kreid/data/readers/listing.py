@@ -50,7 +50,9 @@ def list_folder(folder: str | os.PathLike[str]) -> Listing:
     Returns:
         A `Listing`.
     """
-    images, others, folders = [], [], []
+    images: list[str] = []
+    others: list[str] = []
+    folders: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if is_system_name(entry.name):
