@@ -6,7 +6,6 @@ from kreid.layers.dilated_temporal_pyramid import DilatedTemporalPyramid
 from kreid.layers.frame_average import FrameAverage
 from kreid.layers.frame_preprocessing import FramePreprocessing
 from kreid.layers.frame_selection import FrameSelection
-from kreid.layers.frame_weights import FrameWeights
 from kreid.layers.frames_to_clips import FramesToClips
 from kreid.layers.granularity_split import GranularitySplit
 from kreid.layers.inter_frame_distance import InterFrameDistance
@@ -26,7 +25,6 @@ from kreid.layers.temporal_attention import TemporalAttention
 from kreid.layers.temporal_pyramid_pooling import TemporalPyramidPooling
 from kreid.layers.temporal_self_attention import TemporalSelfAttention
 from kreid.layers.undilated_temporal_pyramid import UndilatedTemporalPyramid
-from kreid.layers.weighted_frame_average import WeightedFrameAverage
 
 __all__ = [
     "ClipAttention",
@@ -35,7 +33,6 @@ __all__ = [
     "FrameAverage",
     "FramePreprocessing",
     "FrameSelection",
-    "FrameWeights",
     "FramesToClips",
     "GranularitySplit",
     "InterFrameDistance",
@@ -55,5 +52,4 @@ __all__ = [
     "TemporalPyramidPooling",
     "TemporalSelfAttention",
     "UndilatedTemporalPyramid",
-    "WeightedFrameAverage",
 ]

@@ -1,72 +1,114 @@
-"""Average pooling over the frames of a tracklet."""
+"""Average pooling over the frames of a tracklet, plain or weighted."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
+from kreid._typing import Tensor
 from kreid.layers.masking import mask_of, spread
 
 
 @keras.saving.register_keras_serializable(package="kreid")
 class FrameAverage(keras.layers.Layer):
-    """Averages frame vectors or maps over a tracklet's real frames: the baseline of all five papers.
+    """Average frame vectors or maps over a tracklet's real frames; with `weights`, a weighted mean.
 
-    Masking: masked frames weigh nothing, whatever they hold. A tracklet with no real frame gives zeros.
+    Without weights it is the baseline of all five papers. Weights are attentions of frames of any scale: several are
+    averaged, `a_i = (w_i + v_i) / 2`, divided by their mean over the N real frames and used as `1/N sum_i a_i f_i`.
+    A very small number is added to each a_i: if all are 0 (a single frame or equal frames under `InterFrameDistance`,
+    a dead ReLU) the result is the plain mean, and gradients stay finite. Summed in float32.
+
+    Masking: masked frames have weight 0, whatever they and their weights hold. Without `mask`, the mask that the
+    inputs or the weights carry is used. A tracklet without a real frame gives zeros.
 
     Args:
-        axis: of the frames. With 2 the frames of each clip are averaged apart: `clips` stands before `frames` in all
-            shapes below.
+        axis: axis of the frames. With 2 the frames of each clip are averaged separately: `clips` comes before `frames`
+            in all shapes below.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
         inputs: frame vectors or maps.
+        weights: optional attentions, none negative: one tensor or a list of them.
         mask: optional bool, True on real frames.
-        return_attention: also return the weight of each frame.
+        return_attention: also return the share of each frame, `a_i / N`.
 
-    Input shape: `(batch, frames, ...)`; mask `(batch, frames)`.
+    Input shape: `(batch, frames, ...)`; each of weights, and mask, `(batch, frames)`.
     Output shape: `(batch, ...)`; attention `(batch, frames)`, float32, summing to 1.
 
     Raises:
-        ValueError: for another axis, or inputs without it.
+        ValueError: for another axis, inputs without it, or weights of another shape.
 
     Example:
 
-    >>> frames = np.array([[[1.0], [3.0], [8.0]]], "float32")
-    >>> float(kreid.layers.FrameAverage()(frames, mask=np.array([[True, True, False]]))[0, 0])
+    >>> frames, mask = np.array([[[1.0], [3.0], [8.0]]], "float32"), np.array([[True, True, False]])
+    >>> float(kreid.layers.FrameAverage()(frames, mask=mask)[0, 0])
     2.0
+    >>> intra, inter = np.array([[0.5, 0.5, 0.9]], "float32"), np.array([[0.0, 1.0, 0.9]], "float32")
+    >>> round(float(kreid.layers.FrameAverage()(frames, [intra, inter], mask=mask)[0, 0]), 3)
+    2.5
 
-    Reference: average pooling over time, for instance "Baseline + TL + Avg" in Table 1 of Fu et al., STA, 2019.
+    Reference: Jiang et al., Rethinking Temporal Fusion for Video-based Person Re-identification on Semantic and Time
+    Aspect, 2020, equations 1 and 2 and "Normalize image-level attention" in algorithm 1. The paper does not say how it
+    normalises; mean 1 fits the 1/N of equation 1. Nor does it say what a zero sum gives. Plain averaging: "Baseline +
+    TL + Avg" in Table 1 of Fu et al., STA, 2019.
     """
 
-    def __init__(self, axis=1, **kwargs):
+    # Negligible next to sums of sigmoids, distances and active ReLUs; its inverse fits every float type.
+    epsilon = 1e-6
+
+    def __init__(self, axis: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if axis not in (1, 2):
-            raise ValueError(f"Frames are on axis 1, or 2 behind clips. Received: axis={axis!r}")
+            raise ValueError(f"Frames are on axis 1, or on axis 2 after clips. Received: axis={axis!r}")
         self.axis = axis
         self.supports_masking = True
+        # Weights are float32 under every policy, and stay so.
+        self.autocast = False
 
-    def build(self, input_shape):
-        if len(input_shape) < self.axis + 2:
-            layout = "batch, frames" if self.axis == 1 else "batch, clips, frames"
+    def build(self, inputs_shape: tuple, weights_shape: Any = None) -> None:
+        layout = "batch, frames" if self.axis == 1 else "batch, clips, frames"
+        if len(inputs_shape) < self.axis + 2:
             raise ValueError(
-                f"Frames must be ({layout}, features...). Received: inputs of shape {tuple(input_shape)!r}"
+                f"Frames must be ({layout}, features...). Received: inputs of shape {tuple(inputs_shape)!r}"
             )
+        nested = weights_shape and isinstance(weights_shape[0], (tuple, list))
+        for shape in weights_shape if nested else [weights_shape] if weights_shape is not None else []:
+            if len(shape) != self.axis + 1:
+                raise ValueError(f"Weights must be ({layout}). Received: weights of shape {tuple(shape)!r}")
 
-    def call(self, inputs, mask=None, return_attention=False):
+    def call(
+        self,
+        inputs: Tensor,
+        weights: Tensor | Sequence[Tensor] | None = None,
+        mask: Tensor | None = None,
+        return_attention: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        attentions = list(weights) if isinstance(weights, (list, tuple)) else [] if weights is None else [weights]
+        if mask is None:
+            # Keras looks for carried masks itself only where there is one input.
+            carried = (getattr(tensor, "_keras_mask", None) for tensor in (inputs, *attentions))
+            mask = next((one for one in carried if one is not None), None)
         mask = mask_of(inputs, mask, self.axis)
-        real = ops.cast(mask, "float32")
-        weights = real / ops.maximum(ops.sum(real, axis=-1, keepdims=True), 1.0)
+        a = ops.cast(mask, "float32")
+        if attentions:
+            mean = sum(ops.cast(attention, "float32") for attention in attentions) / len(attentions)
+            a = ops.where(mask, mean + self.epsilon, 0.0)
+        shares = a / ops.maximum(ops.sum(a, axis=-1, keepdims=True), self.epsilon)
         x = ops.where(spread(mask, inputs), ops.cast(inputs, "float32"), 0.0)
-        output = ops.cast(ops.sum(x * spread(weights, inputs), axis=self.axis), self.compute_dtype)
-        return (output, weights) if return_attention else output
+        output = ops.cast(ops.sum(x * spread(shares, inputs), axis=self.axis), self.compute_dtype)
+        return (output, shares) if return_attention else output
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
         return None
 
-    def compute_output_spec(self, inputs, mask=None, return_attention=False):
+    def compute_output_spec(
+        self, inputs: Tensor, weights: Any = None, mask: Tensor | None = None, return_attention: bool = False
+    ) -> Any:
         shape = inputs.shape
         output = keras.KerasTensor((*shape[: self.axis], *shape[self.axis + 1 :]), dtype=self.compute_dtype)
-        weights = keras.KerasTensor(shape[: self.axis + 1], dtype="float32")
-        return (output, weights) if return_attention else output
+        shares = keras.KerasTensor(shape[: self.axis + 1], dtype="float32")
+        return (output, shares) if return_attention else output
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "axis": self.axis}

@@ -4,13 +4,11 @@ import keras
 from keras import ops
 
 from kreid.layers.frame_average import FrameAverage
-from kreid.layers.frame_weights import FrameWeights
 from kreid.layers.inter_frame_distance import InterFrameDistance
 from kreid.layers.inter_frame_relation import InterFrameRelation
 from kreid.layers.intra_frame_attention import IntraFrameAttention
 from kreid.layers.semantic_attention import SemanticAttention
 from kreid.layers.spatial_average import SpatialAverage
-from kreid.layers.weighted_frame_average import WeightedFrameAverage
 from kreid.models.tracklet_model import TrackletModel
 
 FUSIONS = ("feature_average", "early", "late", "multi_stage")
@@ -127,10 +125,7 @@ class MultiStageFusion(TrackletModel):
                 self.inter = InterFrameDistance(dtype=policy, name="inter")
             elif "relation" in self.attention:
                 self.inter = InterFrameRelation(self.relation_dim, dtype=policy, name="inter")
-            self.frame_weights = FrameWeights(dtype=policy, name="frame_weights")
-            self.frame_fusion = WeightedFrameAverage(dtype=policy, name="frame_fusion")
-        else:
-            self.frame_fusion = FrameAverage(dtype=policy, name="frame_fusion")
+        self.frame_fusion = FrameAverage(dtype=policy, name="frame_fusion")
         self.dense = keras.layers.Dense(self.dense_dim, dtype=policy, name="dense")
         self.stage_fusion = None
         if len(self.fused_after) > 1:
@@ -148,7 +143,7 @@ class MultiStageFusion(TrackletModel):
         weights, attention = self._attention(maps, mask)
         vectors = []
         for stage in self.fused_after:
-            fused, attention["frames"] = self.frame_fusion(maps[stage], *weights, mask=mask, return_attention=True)
+            fused, attention["frames"] = self.frame_fusion(maps[stage], weights, mask=mask, return_attention=True)
             for later in self.backbone.stages[stage:]:
                 fused = later(fused, branch=stage)
             vectors.append(self.dense(self.spatial_average(fused)))
@@ -166,13 +161,13 @@ class MultiStageFusion(TrackletModel):
         return maps
 
     def _attention(self, maps, mask):
-        """The frames' weights, as arguments of the fusion (none where all are equal), and the attentions by name."""
+        """The attentions that weight the frames (`None` for equal weights), and the same attentions by name."""
         if not self.weighted:
-            return (), {}
+            return None, {}
         vectors = self.spatial_average(maps[4])
         layers = {"intra": self.intra, "inter": self.inter}
         attention = {name: layer(vectors, mask=mask) for name, layer in layers.items() if layer is not None}
-        return (self.frame_weights(list(attention.values()), mask=mask),), attention
+        return list(attention.values()), attention
 
     def get_config(self):
         config = super().get_config()

@@ -1,4 +1,7 @@
-"""One row per public layer: arguments that are not the defaults, inputs, and what `check_layer` is told of it."""
+"""Arguments of `check_layer` for every public layer: constructor arguments off the defaults, inputs, options.
+
+A key is the layer's name; a slash and a word name another form of the same layer.
+"""
 
 import numpy as np
 
@@ -15,10 +18,10 @@ CASES = {
     "ConvolutionalBlockAttention": ({"reduction": 2, "kernel_size": 3}, MAPS, {"attention": True}),
     "DilatedTemporalPyramid": ({"num_branches": 2}, VECTORS, {}),
     "FrameAverage": ({}, MAPS, {"attention": True}),
+    "FrameAverage/weighted": ({"axis": 1}, (MAPS, WEIGHTS), {"masked": False, "attention": True}),
     "FramePreprocessing": ({"mode": "caffe"}, PIXELS, {"masked": False}),
     "FrameSelection": ({"strategy": "evenly", "num_frames": 3}, (MAPS, LENGTHS), {"masked": False}),
     "FramesToClips": ({"clip_length": 3}, MAPS, {}),
-    "FrameWeights": ({}, WEIGHTS, {}),
     "GranularitySplit": ({"num_groups": 2, "pool": True}, MAPS, {"masked": False}),
     "InterFrameDistance": ({}, VECTORS, {}),
     "InterFrameRelation": ({"relation_dim": 5, "hidden_dims": (7, 3)}, VECTORS, {}),
@@ -50,5 +53,4 @@ CASES = {
         {"attention": True},
     ),
     "UndilatedTemporalPyramid": ({"num_branches": 2}, VECTORS, {}),
-    "WeightedFrameAverage": ({}, (MAPS, WEIGHTS), {"masked": False, "attention": True}),
 }

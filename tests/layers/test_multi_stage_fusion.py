@@ -4,14 +4,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 
 from kreid.layers import (
-    FrameWeights,
+    FrameAverage,
     InterFrameDistance,
     InterFrameRelation,
     IntraFrameAttention,
     SemanticAttention,
-    WeightedFrameAverage,
 )
 from kreid.testing._common import value_and_gradients
 
@@ -138,20 +138,37 @@ def test_relations_of_many_large_frames_are_never_paired_in_full():
 
 
 def expected_weights(attentions, length):
-    """Equation 2 and the normalisation of algorithm 1 for one tracklet."""
+    """Equation 2 and the normalisation of algorithm 1 for one tracklet: weights of mean 1."""
     a = [sum(attention[i] for attention in attentions) / len(attentions) for i in range(length)]
     return [value / (sum(a) / length) for value in a]
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_frame_weights(count):
-    attentions = [RNG.random((3, 5), dtype="float32") for _ in range(count)]
-    weights = FrameWeights()(attentions if count > 1 else attentions[0], mask=MASK).numpy()
+@pytest.mark.parametrize("shape", [(4,), (4, 2, 6)])
+def test_weighted_frame_average(count, shape):
+    inputs = RNG.normal(size=(3, 5, *shape)).astype("float32")
+    attentions = [RNG.random((3, 5), dtype="float32") * 3 for _ in range(count)]
+    weights = attentions if count > 1 else attentions[0]
+    fused, shares = FrameAverage()(inputs, weights, mask=MASK, return_attention=True)
     for row, length in enumerate(LENGTHS):
-        expected = expected_weights([attention[row].astype("float64") for attention in attentions], length)
-        np.testing.assert_allclose(weights[row, :length], expected, rtol=1e-5)
-        assert not weights[row, length:].any()
-    np.testing.assert_allclose(weights.sum(axis=1), LENGTHS, rtol=1e-5)
+        a = expected_weights([attention[row].astype("float64") for attention in attentions], length)
+        expected = sum(a[i] * inputs[row, i].astype("float64") for i in range(length)) / length
+        np.testing.assert_allclose(fused[row], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(shares[row, :length] * length, a, rtol=1e-5)
+        assert not shares[row, length:].numpy().any()
+    np.testing.assert_allclose(shares.numpy().sum(axis=1), 1.0, rtol=1e-5)
+    shuffled = [attention[:, ORDER] for attention in attentions]
+    again = FrameAverage()(inputs[:, ORDER], shuffled, mask=MASK[:, ORDER])
+    np.testing.assert_allclose(again, fused, rtol=1e-5, atol=1e-6)
+
+
+def test_weighted_frames_of_clips():
+    inputs, weights = RNG.normal(size=(2, 3, 4, 6)).astype("float32"), RNG.random((2, 3, 4), dtype="float32")
+    mask = np.arange(4) < np.array([[4, 2, 0], [1, 4, 3]])[..., None]
+    fused = FrameAverage(axis=2)(inputs, weights, mask=mask)
+    for clip in range(3):
+        alone = FrameAverage()(inputs[:, clip], weights[:, clip], mask=mask[:, clip])
+        np.testing.assert_allclose(fused[:, clip], alone, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("attention", [InterFrameDistance, InterFrameRelation])
@@ -166,57 +183,47 @@ def test_a_zero_sum_is_the_plain_mean_with_finite_gradients(attention, case):
     direction = RNG.normal(size=(1, 4)).astype("float32")
 
     def weighted(x):
-        return FrameWeights()(layer(x, mask=mask), mask=mask) * direction
+        fused, shares = FrameAverage()(x, layer(x, mask=mask), mask=mask, return_attention=True)
+        return ops.concatenate([shares * direction, fused], axis=1)
 
     value, by_input, by_weights = value_and_gradients(weighted, frames, layer.trainable_variables)
-    np.testing.assert_allclose(value, mask * direction, rtol=1e-5)
+    np.testing.assert_allclose(value[:, :4], mask * direction / max(mask.sum(), 1), rtol=1e-5)
+    np.testing.assert_allclose(value[:, 4:], frames[:, 0] * mask[:, :1], rtol=1e-5)
     assert np.isfinite(by_input).all()
     assert all(np.isfinite(gradient).all() for gradient in by_weights if gradient is not None)
 
 
-def test_frame_weights_from_layers_that_carry_the_mask():
+def test_weighted_frames_that_carry_the_mask():
     frames = keras.layers.Masking()(np.where(MASK[..., None], FRAMES, 0))
-    intra = IntraFrameAttention()(frames)
-    weights = FrameWeights()([intra, InterFrameDistance()(frames)])
-    np.testing.assert_array_equal(weights.numpy() > 0, MASK)
+    attentions = [IntraFrameAttention()(frames), InterFrameDistance()(frames)]
+    _, shares = FrameAverage()(frames, attentions, return_attention=True)
+    np.testing.assert_array_equal(shares.numpy() > 0, MASK)
+    _, shares = FrameAverage()(FRAMES, attentions[0], return_attention=True)
+    np.testing.assert_array_equal(shares.numpy() > 0, MASK)
 
 
-def test_symbolic_frame_weights():
-    symbolic = [keras.Input((None,)), keras.Input((None,))]
-    model = keras.Model(symbolic, FrameWeights()(symbolic))
+def test_symbolic_weights():
+    symbolic = [keras.Input((None, 6)), keras.Input((None,)), keras.Input((None,))]
+    model = keras.Model(symbolic, FrameAverage()(symbolic[0], symbolic[1:], return_attention=True))
     attentions = [RNG.random((3, 5), dtype="float32") for _ in range(2)]
-    np.testing.assert_allclose(model(attentions), FrameWeights()(attentions), rtol=1e-6)
-
-
-@pytest.mark.parametrize("shape", [(4,), (4, 2, 6)])
-def test_weighted_frame_average(shape):
-    inputs = RNG.normal(size=(3, 5, *shape)).astype("float32")
-    weights = RNG.random((3, 5), dtype="float32")
-    fused, shares = WeightedFrameAverage()(inputs, weights, mask=MASK, return_attention=True)
-    for row, length in enumerate(LENGTHS):
-        expected = sum(weights[row, i].astype("float64") * inputs[row, i] for i in range(length)) / length
-        np.testing.assert_allclose(fused[row], expected, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(shares[row, :length], weights[row, :length] / length, rtol=1e-6)
-        assert not shares[row, length:].numpy().any()
-    shuffled = WeightedFrameAverage()(inputs[:, ORDER], weights[:, ORDER], mask=MASK[:, ORDER])
-    np.testing.assert_allclose(shuffled, fused, rtol=1e-5, atol=1e-6)
+    expected = FrameAverage()(FRAMES, attentions, return_attention=True)
+    for one, other in zip(model([FRAMES, *attentions]), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
 def test_padding_of_frames_and_weights_changes_nothing():
     inputs, weights = RNG.normal(size=(3, 5, 2)).astype("float32"), RNG.random((3, 5), dtype="float32")
     mask = np.arange(5) < np.array([5, 0, 3])[:, None]
     clean = np.where(mask[..., None], inputs, 0), np.where(mask, weights, 0)
-    expected = WeightedFrameAverage()(*clean, mask=mask).numpy()
+    expected = FrameAverage()(*clean, mask=mask).numpy()
     assert not expected[1].any()
     for value in (np.nan, 1e4):
         spoilt = np.where(mask[..., None], inputs, value), np.where(mask, weights, value).astype("float32")
-        np.testing.assert_array_equal(
-            WeightedFrameAverage()(spoilt[0].astype("float32"), spoilt[1], mask=mask), expected
-        )
+        np.testing.assert_array_equal(FrameAverage()(spoilt[0].astype("float32"), spoilt[1], mask=mask), expected)
         with tf.GradientTape() as tape:
             tensors = [tf.constant(array, "float32") for array in spoilt]
             tape.watch(tensors)
-            total = tf.reduce_sum(WeightedFrameAverage()(*tensors, mask=mask))
+            total = tf.reduce_sum(FrameAverage()(*tensors, mask=mask))
         for gradient in tape.gradient(total, tensors):
             assert np.isfinite(gradient).all()
             assert not gradient.numpy()[~mask].any()
@@ -224,7 +231,7 @@ def test_padding_of_frames_and_weights_changes_nothing():
 
 def test_half_precision_sums_in_float32():
     inputs = np.full((1, 1000, 2), 200.0, "float16")
-    fused = WeightedFrameAverage(dtype="mixed_float16")(inputs, np.ones((1, 1000), "float32"))
+    fused = FrameAverage(dtype="mixed_float16")(inputs, np.ones((1, 1000), "float32"))
     assert fused.dtype == "float16"
     np.testing.assert_allclose(fused, 200.0)
 
@@ -261,10 +268,10 @@ def test_semantic_attention(stages):
         (lambda: InterFrameRelation()(np.zeros((2, 3))), r"\(batch, frames, C\).*\(2, 3\)"),
         (lambda: InterFrameRelation(relation_dim=0), r"positive integers.*relation_dim=0"),
         (lambda: InterFrameRelation(hidden_dims=(8, 0.5)), r"positive integers.*hidden_dims=\(8, 0.5\)"),
-        (lambda: FrameWeights()(np.zeros((2, 3, 1))), r"\(batch, frames\).*\(2, 3, 1\)"),
-        (lambda: FrameWeights()([np.zeros((2, 3)), np.zeros(2)]), r"\(batch, frames\).*\(2,\)"),
-        (lambda: WeightedFrameAverage()(np.zeros((2, 3)), np.zeros((2, 3))), r"features.*\(2, 3\)"),
-        (lambda: WeightedFrameAverage()(np.zeros((2, 3, 1)), np.zeros(2)), r"weights of shape \(2,\)"),
+        (lambda: FrameAverage()(FRAMES, np.zeros((3, 5, 1))), r"\(batch, frames\).*weights of shape \(3, 5, 1\)"),
+        (lambda: FrameAverage()(FRAMES, [np.zeros((3, 5)), np.zeros(3)]), r"weights of shape \(3,\)"),
+        (lambda: FrameAverage()(np.zeros((2, 3)), np.zeros((2, 3))), r"features.*\(2, 3\)"),
+        (lambda: FrameAverage()(np.zeros((2, 3, 1)), np.zeros(2)), r"weights of shape \(2,\)"),
         (lambda: SemanticAttention()(np.zeros((2, 3))), r"\(batch, K, D\).*\(2, 3\)"),
         (lambda: SemanticAttention()(keras.Input((None, 3))), r"known K.*\(None, None, 3\)"),
     ],
