@@ -1,5 +1,6 @@
 """The papers' systems as Keras models: frames of tracklets in, embeddings out."""
 
+from kreid.models.attention import Attention
 from kreid.models.baseline import Baseline
 from kreid.models.cost import count_macs
 from kreid.models.gltr import GLTR
@@ -11,4 +12,15 @@ from kreid.models.tracklet_model import TrackletModel
 
 SYSTEMS = {"baseline": Baseline, "gltr": GLTR, "mg_rafa": MGRAFA, "rtf": MultiStageFusion, "sta": STA, "tacan": TACAN}
 
-__all__ = ["GLTR", "MGRAFA", "STA", "SYSTEMS", "TACAN", "Baseline", "MultiStageFusion", "TrackletModel", "count_macs"]
+__all__ = [
+    "GLTR",
+    "MGRAFA",
+    "STA",
+    "SYSTEMS",
+    "TACAN",
+    "Attention",
+    "Baseline",
+    "MultiStageFusion",
+    "TrackletModel",
+    "count_macs",
+]

@@ -4,6 +4,7 @@ import keras
 
 from kreid.layers.frame_average import FrameAverage
 from kreid.layers.spatial_average import SpatialAverage
+from kreid.models.attention import Attention
 from kreid.models.tracklet_model import TrackletModel
 
 
@@ -58,6 +59,11 @@ class Baseline(TrackletModel):
             keras.layers.Dense(self.dense_dim, dtype=policy, name="dense") if self.dense_dim is not None else None
         )
         self.make_head(True)
+
+    @property
+    def attentions(self) -> dict[str, Attention]:
+        """The attentions that `explainer` returns."""
+        return {"frames": Attention(("frame",), "Weight of each frame")}
 
     def encode_parts(self, maps, mask):
         return self.spatial_average(maps), mask, {}

@@ -8,6 +8,7 @@ from kreid.layers.spatial_average import SpatialAverage
 from kreid.layers.temporal_pyramid_pooling import TemporalPyramidPooling
 from kreid.layers.temporal_self_attention import TemporalSelfAttention
 from kreid.layers.undilated_temporal_pyramid import UndilatedTemporalPyramid
+from kreid.models.attention import Attention
 from kreid.models.tracklet_model import TrackletModel
 
 PYRAMIDS = {
@@ -122,6 +123,14 @@ class GLTR(TrackletModel):
             )
         self.frame_average = FrameAverage(dtype=policy, name="frame_average")
         self.make_head(self.use_bnneck)
+
+    @property
+    def attentions(self) -> dict[str, Attention]:
+        """The attentions that `explainer` returns."""
+        attentions = {"frames": Attention(("frame",), "Weight of each frame")}
+        if self.self_attention is not None:
+            attentions["self_attention"] = Attention(("frame", "frame"), "Mask M of the self-attention")
+        return attentions
 
     def encode_parts(self, maps, mask):
         return self.features(self.spatial_average(maps)), mask, {}

@@ -11,6 +11,7 @@ from kreid.layers.reference_aided_aggregation import ReferenceAidedAggregation
 from kreid.layers.relation_aware_attention import RelationAwareAttention
 from kreid.layers.spatial_average import SpatialAverage
 from kreid.layers.squeeze_excitation import SqueezeExcitation
+from kreid.models.attention import Attention
 from kreid.models.tracklet_model import TrackletModel
 
 # What weighs the maps of a group before they are averaged; of Tables 2 (the baseline), 4 and 5.
@@ -163,6 +164,24 @@ class MGRAFA(TrackletModel):
             self.frame_average = FrameAverage(dtype=policy, name="frame_average")
         self.make_head(True)
         self.group_heads = [self.new_head(True, suffix) for suffix in self._heads if suffix]
+
+    @property
+    def attentions(self) -> dict[str, Attention]:
+        """The attentions that `explainer` returns."""
+        groups = range(1, self.num_groups + 1)
+        maps = {f"maps_{g}": Attention(("frame", "height", "width"), f"Attention of channel group {g}") for g in groups}
+        channels = {
+            f"channels_{g}": Attention(("frame", "channel"), f"Channel weights of channel group {g}") for g in groups
+        }
+        frames = {"frames": Attention(("frame",), "Weight of each frame")}
+        by_kind = {
+            "reference_aided": maps,
+            "average": frames,
+            "squeeze_excitation": {**channels, **frames},
+            "relation_aware": {**maps, **channels, **frames},
+            "convolutional_block": {**maps, **channels, **frames},
+        }
+        return by_kind.get(self.attention, {**maps, **frames})
 
     def aggregate(self, maps, mask):
         if self.attention == "reference_aided":

@@ -9,6 +9,7 @@ from kreid.layers.inter_frame_relation import InterFrameRelation
 from kreid.layers.intra_frame_attention import IntraFrameAttention
 from kreid.layers.semantic_attention import SemanticAttention
 from kreid.layers.spatial_average import SpatialAverage
+from kreid.models.attention import Attention
 from kreid.models.tracklet_model import TrackletModel
 
 FUSIONS = ("feature_average", "early", "late", "multi_stage")
@@ -133,6 +134,18 @@ class MultiStageFusion(TrackletModel):
             fusion = SemanticAttention if self.semantic == "attention" else FrameAverage
             self.stage_fusion = fusion(dtype=policy, name="stage_fusion")
         self.make_head(self.use_bnneck)
+
+    @property
+    def attentions(self) -> dict[str, Attention]:
+        """The attentions that `explainer` returns."""
+        attentions = {"frames": Attention(("frame",), "Weight of each frame")}
+        if self.intra is not None:
+            attentions["intra"] = Attention(("frame",), "Weight by the frame itself (w)")
+        if self.inter is not None:
+            attentions["inter"] = Attention(("frame",), "Weight by its relation to the others (v)")
+        if self.stage_fusion is not None:
+            attentions["stages"] = Attention(("stage",), "Weight of each stage (u)")
+        return attentions
 
     def encode(self, frames, mask):
         maps = self._frame_maps(frames)

@@ -5,6 +5,7 @@ import keras
 from kreid.layers.frame_average import FrameAverage
 from kreid.layers.spatial_average import SpatialAverage
 from kreid.layers.spatial_temporal_attention import SpatialTemporalAttention
+from kreid.models.attention import Attention
 from kreid.models.tracklet_model import TrackletModel
 
 
@@ -90,6 +91,16 @@ class STA(TrackletModel):
         self.spatial_average = SpatialAverage(dtype=policy, name="spatial_average")
         self.dense = keras.layers.Dense(self.dense_dim, dtype=policy, name="dense")
         self.make_head(self.use_bnneck)
+
+    @property
+    def attentions(self) -> dict[str, Attention]:
+        """The attentions that `explainer` returns."""
+        if self.attention_kind == "average":
+            return {"frames": Attention(("frame",), "Weight of each frame")}
+        return {
+            "stripes": Attention(("frame", "stripe"), "Stripe scores"),
+            "maps": Attention(("frame", "height", "width"), "Attention within each frame"),
+        }
 
     def aggregate(self, maps, mask):
         if self.attention_kind == "average":

@@ -8,6 +8,7 @@ from kreid.layers.frame_average import FrameAverage
 from kreid.layers.frames_to_clips import FramesToClips
 from kreid.layers.spatial_average import SpatialAverage
 from kreid.layers.temporal_attention import TemporalAttention
+from kreid.models.attention import Attention
 from kreid.models.tracklet_model import TrackletModel
 
 
@@ -93,6 +94,14 @@ class TACAN(TrackletModel):
         # On one vector per clip float32 costs nothing, and the embedding keeps its digits.
         self.over_clips = ClipAttention(self.dense_dim, self.clip_attention, dtype="float32", name="clip_attention")
         self.make_head(self.use_bnneck)
+
+    @property
+    def attentions(self) -> dict[str, Attention]:
+        """The attentions that `explainer` returns."""
+        return {
+            "clips": Attention(("clip",), "Weight of each clip"),
+            "frames": Attention(("clip", "clip_frame"), "Weight of each frame within its clip"),
+        }
 
     @property
     def part_frames(self):

@@ -7,6 +7,7 @@ import kreid.backbones  # noqa: F401  registers the classes that a saved model n
 from kreid.layers.frame_preprocessing import FramePreprocessing
 from kreid.layers.frame_selection import FrameSelection
 from kreid.layers.lengths_to_mask import LengthsToMask
+from kreid.models.attention import Attention, check_attentions
 
 
 class TrackletModel(keras.Model):
@@ -76,6 +77,11 @@ class TrackletModel(keras.Model):
         super().__init__(inputs, self.training_outputs(vector), name=name or type(self).__name__.lower())
         # Under mixed_float16 `compile` wraps the optimiser for loss scaling by the model's own policy.
         self.dtype_policy = policy
+
+    @property
+    def attentions(self) -> dict[str, Attention]:
+        """The attentions that `explainer` returns, by name; none unless a system declares some."""
+        return {}
 
     def make_layers(self, policy):
         """Makes the system's own layers, as attributes."""
@@ -192,6 +198,8 @@ class TrackletModel(keras.Model):
 
         def make():
             inputs, embedding, attention = self._test_graph()
+            shapes = {name: tuple(values.shape) for name, values in attention.items()}
+            check_attentions(type(self).__name__, self.attentions, shapes)
             return _compiled(keras.Model(inputs, {"embedding": embedding, **attention}, name="explainer"))
 
         return self._lazily("_kreid_explainer", make)

@@ -1,10 +1,14 @@
 """What a model attends to in single tracklets."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kreid.data.tracklet import Tracklet
+
+if TYPE_CHECKING:
+    from kreid.models.tracklet_model import TrackletModel
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -14,16 +18,24 @@ class Explained:
     Args:
         tracklet: the `Tracklet`.
         frames: uint8 `(N, height, width, 3)`, selected and readable.
-        attention: dict from the names of the model's `explainer` to arrays of this tracklet, without padding.
+        attention: dict by the names of the model's `attentions` to float32 arrays of this tracklet, without padding.
+        axes: dict by the same names to the axes of the arrays, see `kreid.models.Attention`. Weights of frames within
+            clips are joined, clip after clip: `("clip", "clip_frame")` becomes `("frame",)`.
+        labels: dict by the same names to the text above a picture.
+        clip_frames: frames of a clip, for arrays with the axis `"clip"`; the last clip may have fewer. `None` for a
+            model without clips.
     """
 
     tracklet: Tracklet
     frames: np.ndarray
     attention: dict[str, np.ndarray]
+    axes: dict[str, tuple[str, ...]]
+    labels: dict[str, str]
+    clip_frames: int | None = None
 
 
-def explain_tracklet(model, tracklet):
-    """Embeds a tracklet and keeps the attentions.
+def explain_tracklet(model: "TrackletModel", tracklet: Tracklet) -> Explained | None:
+    """Embed a tracklet and keep the attentions.
 
     Args:
         model: a model of `kreid.models`.
@@ -31,6 +43,9 @@ def explain_tracklet(model, tracklet):
 
     Returns:
         An `Explained`, or `None` if no frame can be read.
+
+    Raises:
+        ValueError: if the model has the axis `"clip"` and no `part_frames`.
     """
     import keras
 
@@ -40,28 +55,65 @@ def explain_tracklet(model, tracklet):
     select = model.selection.positions
     pipeline = EvaluationPipeline([tracklet], model.image_size, select=select, max_damaged=1.0)
     for inputs, _ in pipeline.dataset():
-        found = model.explainer.predict_on_batch(inputs)
+        outputs = model.explainer.predict_on_batch(inputs)
         frames, lengths = model.selection(inputs["frames"], inputs["lengths"])
         length = int(lengths[0])
-        frames = keras.ops.convert_to_numpy(frames)[0, :length]
-        attention = {
-            name: _without_padding(name, values[0], length, getattr(model, "clip_length", None))
-            for name, values in found.items()
-            if name != "embedding"
-        }
-        return Explained(tracklet, frames, attention)
+        attention, axes = {}, {}
+        for name, declared in model.attentions.items():
+            values = np.asarray(outputs[name][0], np.float32)
+            attention[name], axes[name] = without_padding(values, declared.axes, length, model.part_frames)
+        return Explained(
+            tracklet,
+            keras.ops.convert_to_numpy(frames)[0, :length],
+            attention,
+            axes,
+            {name: declared.label for name, declared in model.attentions.items()},
+            model.part_frames if any("clip" in declared.axes for declared in model.attentions.values()) else None,
+        )
     return None
 
 
-def _without_padding(name, values, length, clip_length):
-    values = np.asarray(values, np.float32)
-    if name == "stages":
-        return values
-    if name == "self_attention":
-        return values[:length, :length]
-    if clip_length is None:
-        return values[:length]
-    if name == "clips":
-        return values[: -(-length // clip_length)]
-    # Within clips, a clip after the other: one weight for each frame.
-    return values.reshape(-1)[:length] if name == "frames" else values[:length]
+def without_padding(
+    values: np.ndarray, axes: tuple[str, ...], length: int, clip_frames: int | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Cut the padding of one tracklet's attention by its axes.
+
+    Args:
+        values: the array, without a batch axis.
+        axes: the name of each axis, see `kreid.models.Attention`.
+        length: real frames of the tracklet.
+        clip_frames: frames of a clip.
+
+    Returns:
+        The array, and its axes: frames within clips are joined to one axis of frames, as the last clip may be shorter.
+
+    Raises:
+        ValueError: for an axis of clips without `clip_frames`, or frames of clips without clips before them.
+
+    Example:
+
+    >>> weights = np.array([[0.5, 0.5], [1.0, 0.0]])  # two clips of two frames, three real
+    >>> without_padding(weights, ("clip", "clip_frame"), length=3, clip_frames=2)
+    (array([0.5, 0.5, 1. ]), ('frame',))
+    """
+    if "clip" in axes and clip_frames is None:
+        raise ValueError(
+            "An attention over clips needs the frames of a clip; set `part_frames` in the model's class. "
+            f"Received: axes={axes!r}"
+        )
+    kept: list[str] = []
+    for name in axes:
+        place = len(kept)
+        if name == "clip_frame":
+            if kept[-1:] != ["clip"]:
+                raise ValueError(f"The axis 'clip_frame' must follow 'clip'. Received: axes={axes!r}")
+            place -= 1
+            kept[-1] = name = "frame"
+            values = values.reshape(*values.shape[:place], -1, *values.shape[place + 2 :])
+        else:
+            kept.append(name)
+        # Whole clips stay until their frames are joined.
+        sizes = {"frame": length, "clip": -(-length // (clip_frames or 1))}
+        if name in sizes:
+            values = values[(slice(None),) * place + (slice(sizes[name]),)]
+    return values, tuple(kept)

@@ -1,0 +1,57 @@
+"""How a model declares the attentions that it returns."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+AXES = ("frame", "clip", "clip_frame", "stage", "stripe", "height", "width", "channel")
+
+
+class Attention(NamedTuple):
+    """One attention that a model returns: its axes without the batch, and its label.
+
+    The explainer cuts padding by these axes, and the report and plots draw by them, so they need to know no model's
+    names. A model declares its attentions in the attribute or property `attentions`, a dict by name.
+
+    Args:
+        axes: names of the axes after the batch. `"frame"` are the selected frames, `"clip"` the clips of a model with
+            `part_frames`, `"clip_frame"` the frames within a clip (it follows `"clip"`); these three are padded. The
+            others are of fixed size: `"stage"`, `"stripe"`, `"height"`, `"width"`, `"channel"`.
+        label: what the page writes above the picture.
+
+    Example:
+
+    >>> kreid.models.Attention(("frame", "height", "width"), "Attention within each frame").axes
+    ('frame', 'height', 'width')
+    """
+
+    axes: tuple[str, ...]
+    label: str
+
+
+def check_attentions(model_name: str, declared: Mapping[str, Attention], returned: Mapping[str, tuple]) -> None:
+    """Check that a model declares the attentions it returns.
+
+    Args:
+        model_name: name of the model's class, for the message.
+        declared: the model's `attentions`.
+        returned: shapes of the returned attentions by name, with the batch.
+
+    Raises:
+        ValueError: for an attention that is not declared or not returned, an unknown axis, or another number of axes.
+    """
+    for name in returned.keys() - declared.keys():
+        raise ValueError(
+            f"{model_name} returns an attention that it does not declare; add it to the class's `attentions`, such as "
+            f"{{{name!r}: Attention(('frame',), 'Weight of each frame')}}. Received: attentions={dict(declared)!r}"
+        )
+    for name, (axes, _) in declared.items():
+        if name not in returned:
+            raise ValueError(
+                f"{model_name} declares an attention that its graph does not return; return it in the dict next to "
+                f"the vector, or remove it from `attentions`. Received: attentions={dict(declared)!r}"
+            )
+        if not set(axes) <= set(AXES) or len(axes) != len(returned[name]) - 1:
+            raise ValueError(
+                f"The axes of {model_name}'s attention {name!r} must name each axis after the batch, from "
+                f"{', '.join(AXES)}. Received: axes={axes!r} for shape {returned[name]!r}"
+            )
