@@ -24,13 +24,12 @@ def main(argv=None):
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     options = parser.parse_args(argv)
     with training.plain_errors():
-        from kreid.evaluation import results_table
         from kreid.report import write_report
 
         path, measured = write_report(
             options.run, options.data, options.rerank, options.compare, options.out, progress=not options.quiet
         )
-        print(f"{results_table(measured.all_scores)}\n{measured.embeddings.damage_report()}\nReport: {path}")
+        print(f"{measured.summary()}\nReport: {path}")
 
 
 if __name__ == "__main__":

@@ -1,88 +1,176 @@
-"""Frames of a tracklet side by side, and what a model attends to, as heat over them."""
+"""Attention drawn by its axes: bars along time, heat over frames, matrices.
+
+The names of an attention's axes decide how it is drawn, never the attention's own name. An attention starts with
+`"frame"`, `"clip"` or any other axis; see `kreid.models.attention` for the names that kreid's models use.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from kreid.data.clips import evenly
-from kreid.plots.ranked_list import tile_of
+from kreid.plots import palette
+from kreid.plots.charts import bar_chart
+from kreid.plots.strips import Frame, draw_frames
 
-# Dark to light, so that the order is seen without colours too.
-HEAT_COLOURS = ((20, 11, 82), (122, 28, 109), (214, 72, 62), (249, 157, 38), (255, 245, 170))
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_HEAT_COLOURS = [palette.rgb(colour) for colour in palette.HEAT]
 _FRAMES_SHARE = 0.45
 
 
-def heat(values):
-    """Colours of values from 0 to 1, dark to light.
+def heat(values: ArrayLike) -> np.ndarray:
+    """Return colours of values from 0 to 1, dark to light.
 
     Args:
-        values: floats of any shape; what lies outside 0 and 1 is cut.
+        values: floats of any shape; values outside 0 and 1 are clipped.
 
     Returns:
-        uint8 array of the same shape and three colours.
+        uint8 array of the same shape with a last axis of three colours.
 
     Example:
 
     >>> kreid.plots.heat([0.0, 1.0]).tolist()
     [[20, 11, 82], [255, 245, 170]]
     """
-    places = np.clip(np.asarray(values, float), 0, 1) * (len(HEAT_COLOURS) - 1)
-    steps = np.arange(len(HEAT_COLOURS))
-    colours = [np.interp(places, steps, channel) for channel in np.transpose(HEAT_COLOURS)]
+    places = np.clip(np.asarray(values, float), 0, 1) * (len(_HEAT_COLOURS) - 1)
+    steps = np.arange(len(_HEAT_COLOURS))
+    colours = [np.interp(places, steps, channel) for channel in np.transpose(_HEAT_COLOURS)]
     return np.stack(colours, axis=-1).round().astype(np.uint8)
 
 
-def shown_frames(length, columns):
-    """Which frames of a tracklet a strip shows: the middles of equal parts, so that a time axis below it fits.
+def attention_parts(values: ArrayLike, axes: Sequence[str]) -> list[tuple[str, np.ndarray, tuple[str, ...]]]:
+    """Split an attention into parts that one picture can show.
+
+    A picture shows one or two axes, or `("frame", "height", "width")`. Of more axes the first ones are taken apart.
+    The frames within clips, `("clip", "clip_frame")`, become one axis `"frame"`.
 
     Args:
-        length: frames of the tracklet.
-        columns: most frames to show.
+        values: floats, one axis for each name.
+        axes: names of the axes.
 
     Returns:
-        Positions, rising.
-    """
-    return np.asarray(evenly(length, min(length, columns)))
+        A list of `(name, values, axes)`: the name of the part, such as `"head 2"`, is empty if there is only one.
 
-
-def draw_frames(frames, *, tile=(128, 64)):
-    """Draws frames side by side.
-
-    Args:
-        frames: paths of images, or uint8 arrays `(height, width, 3)`.
-        tile: `(height, width)` of one drawn frame in pixels.
-
-    Returns:
-        A `PIL.Image.Image`.
+    Raises:
+        ValueError: if the values have another number of axes.
 
     Example:
 
-    >>> kreid.plots.draw_frames(np.zeros((3, 64, 32, 3), "uint8")).size
-    (192, 128)
+    >>> parts = kreid.plots.attention_parts(np.zeros((2, 5, 5)), ("head", "frame", "frame"))
+    >>> [(name, part.shape, axes) for name, part, axes in parts]
+    [('head 1', (5, 5), ('frame', 'frame')), ('head 2', (5, 5), ('frame', 'frame'))]
     """
-    from PIL import Image
+    values, axes = np.asarray(values, np.float32), tuple(axes)
+    if values.ndim != len(axes):
+        raise ValueError(f"Name every axis of the attention. Received: axes={axes!r}, values of shape {values.shape}")
+    if axes[:2] == ("clip", "clip_frame"):
+        values, axes = values.reshape(-1, *values.shape[2:]), ("frame", *axes[2:])
+    if values.ndim <= 2 or axes == ("frame", "height", "width"):
+        return [("", values, axes)]
+    return [
+        (f"{axes[0]} {number}{', ' if name else ''}{name}", part, rest)
+        for number, one in enumerate(values, 1)
+        for name, part, rest in attention_parts(one, axes[1:])
+    ]
 
-    height, width = tile
-    picture = Image.new("RGB", (width * len(frames), height))
-    for number, frame in enumerate(frames):
-        picture.paste(tile_of(frame, (width, height)), (number * width, 0))
-    return picture
+
+def draw_bars(
+    values: ArrayLike,
+    axes: Sequence[str],
+    *,
+    description: str,
+    num_frames: int | None = None,
+    clip_frames: int | None = None,
+    size: tuple[int, int] = (640, 56),
+) -> str:
+    """Draw an attention of one axis as bars.
+
+    Bars of frames and of clips fill the whole width, so that they fit a strip of the frames above. A clip is as wide
+    as its frames: the last one may hold fewer than the others.
+
+    Args:
+        values: floats of one axis, or of `("clip", "clip_frame")`, which is drawn frame by frame.
+        axes: names of the axes.
+        description: what the chart shows, for readers who cannot see it.
+        num_frames: frames of the tracklet. Bars of padding after them are not drawn.
+        clip_frames: frames of a clip, for the edges of clips; without it or `num_frames` all clips are equally wide.
+        size: `(width, height)` in pixels.
+
+    Returns:
+        SVG as text.
+
+    Raises:
+        ValueError: if the attention has more axes.
+
+    Example:
+
+    >>> text = kreid.plots.draw_bars([0.6, 0.4], ("clip",), description="Weights", num_frames=6, clip_frames=4)
+    >>> text.count("<rect")
+    2
+    """
+    [(_, values, axes), *others] = attention_parts(values, axes)
+    if others or values.ndim != 1:
+        raise ValueError(f"Bars show one axis. Received: axes={tuple(axes)!r}, values of shape {values.shape}")
+    edges = None
+    if axes == ("frame",):
+        values = values[:num_frames]
+    elif axes == ("clip",) and num_frames is not None and clip_frames is not None:
+        values = values[: -(-num_frames // clip_frames)]
+        edges = np.minimum(np.arange(len(values) + 1) * clip_frames, num_frames)
+    return bar_chart(values, description=description, size=size, edges=edges)
 
 
-def draw_heat(frames, maps, *, tile=(128, 64), limits=None, smooth=True):
-    """Draws attention maps as heat over their frames, side by side. The frames below lose their colours.
+def heat_limits(values: ArrayLike, axes: Sequence[str]) -> tuple[float, float]:
+    """Return the values to draw darkest and lightest.
+
+    These are the smallest and the largest value. Weights that sum to 1 over the frames get at least the range from
+    half to twice their mean, so that nearly equal weights also look nearly equal.
+
+    Args:
+        values: floats, one axis for each name.
+        axes: names of the axes.
+
+    Returns:
+        The two values.
+
+    Example:
+
+    >>> kreid.plots.heat_limits([[0.24], [0.26], [0.26], [0.24]], ("frame", "stripe"))
+    (0.125, 0.5)
+    """
+    values = np.asarray(values, np.float32)
+    low, high = float(values.min()), float(values.max())
+    if axes[0] == "frame" and low >= 0 and len(values) > 1 and np.allclose(values.sum(axis=0), 1, atol=1e-3):
+        low, high = min(low, 0.5 / len(values)), max(high, 2 / len(values))
+    return low, high
+
+
+def draw_heat(
+    frames: Sequence[Frame],
+    maps: ArrayLike,
+    axes: Sequence[str] = ("frame", "height", "width"),
+    *,
+    tile: tuple[int, int] = (128, 64),
+    limits: tuple[float, float] | None = None,
+) -> "Image":
+    """Draw attention within frames as heat over them, side by side. The frames below lose their colours.
 
     Args:
         frames: paths of images, or uint8 arrays `(height, width, 3)`.
-        maps: floats `(frames, h, w)`, the attention within each frame.
+        maps: floats `(frames, h, w)`, or `(frames, stripes)` for stripes from top to bottom.
+        axes: `("frame", "height", "width")`, of which neighbouring values are blended, or `("frame", "stripe")`.
         tile: `(height, width)` of one drawn frame in pixels.
-        limits: the values drawn darkest and lightest; by default the least and the largest of the maps. Give those of
-            a whole tracklet to compare strips.
-        smooth: let the heat of neighbouring positions flow together, or draw each as a field.
+        limits: the values drawn darkest and lightest; by default see `heat_limits`. Give the limits of a whole
+            tracklet to compare strips.
 
     Returns:
         A `PIL.Image.Image`.
 
     Raises:
-        ValueError: if there is not one map for each frame.
+        ValueError: if there is not one map for each frame, or for other axes.
 
     Example:
 
@@ -91,40 +179,80 @@ def draw_heat(frames, maps, *, tile=(128, 64), limits=None, smooth=True):
     """
     from PIL import Image
 
-    maps = np.asarray(maps, np.float32)
-    if maps.ndim != 3 or len(maps) != len(frames):
+    maps, axes = np.asarray(maps, np.float32), tuple(axes)
+    if axes not in (("frame", "height", "width"), ("frame", "stripe")):
         raise ValueError(
-            f"Heat needs one map (h, w) for each of the {len(frames)} frames. Received: maps of shape {maps.shape}"
+            f"Heat over frames needs the axes frame, height, width or frame, stripe. Received: axes={axes!r}"
         )
+    if maps.ndim != len(axes) or len(maps) != len(frames):
+        raise ValueError(
+            f"Heat needs one map ({', '.join(axes[1:])}) for each of the {len(frames)} frames. "
+            f"Received: maps of shape {maps.shape}"
+        )
+    shares = _shares(maps, limits or heat_limits(maps, axes))
+    stripes = axes == ("frame", "stripe")
+    if stripes:
+        shares = shares[:, :, None]
     height, width = tile
-    low, high = (maps.min(), maps.max()) if limits is None else limits
-    maps = (maps - low) / (high - low) if high > low else np.zeros_like(maps)
-    resampling = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
-    grown = [np.asarray(Image.fromarray(one).resize((width, height), resampling)) for one in maps]
+    resampling = Image.Resampling.NEAREST if stripes else Image.Resampling.BILINEAR
+    grown = [np.asarray(Image.fromarray(one).resize((width, height), resampling)) for one in shares]
     grey = draw_frames(frames, tile=tile).convert("L").convert("RGB")
     return Image.blend(Image.fromarray(heat(np.concatenate(grown, axis=1))), grey, _FRAMES_SHARE)
 
 
-def draw_matrix(matrix, *, size=260, limits=None):
-    """Draws a matrix of attention between frames, a field for each pair.
+def draw_matrix(
+    matrix: ArrayLike,
+    axes: Sequence[str] = ("frame", "frame"),
+    *,
+    size: int = 260,
+    limits: tuple[float, float] | None = None,
+) -> "Image":
+    """Draw an attention of two axes as fields of heat.
+
+    Rows are the first axis. Of `("frame", ...)` with another second axis, columns are the frames, so that time runs
+    from left to right as in a strip of frames. Longer sides than `size` are averaged down to it.
 
     Args:
-        matrix: floats `(rows, columns)`.
-        size: of the longer side in pixels, at least; every field is a whole number of pixels.
-        limits: see `draw_heat`.
+        matrix: floats of two axes.
+        axes: names of the axes.
+        size: pixels of the longer side, at least, if every value has a field: each is a whole number of pixels.
+        limits: the values drawn darkest and lightest; by default the smallest and the largest.
 
     Returns:
         A `PIL.Image.Image`.
+
+    Raises:
+        ValueError: for another number of axes.
 
     Example:
 
     >>> kreid.plots.draw_matrix(np.eye(7)).size
     (266, 266)
+    >>> kreid.plots.draw_matrix(np.zeros((4, 2048)), ("frame", "channel")).size
+    (260, 260)
     """
     from PIL import Image
 
     matrix = np.asarray(matrix, np.float32)
-    low, high = (matrix.min(), matrix.max()) if limits is None else limits
-    shares = (matrix - low) / (high - low) if high > low else np.zeros_like(matrix)
-    field = -(-size // max(matrix.shape))
-    return Image.fromarray(np.repeat(np.repeat(heat(shares), field, axis=0), field, axis=1))
+    if matrix.ndim != 2 or len(axes) != 2:
+        raise ValueError(f"A matrix has two axes. Received: axes={tuple(axes)!r}, values of shape {matrix.shape}")
+    shares = _shares(matrix, limits or (float(matrix.min()), float(matrix.max())))
+    if axes[0] == "frame" and axes[1] != "frame":
+        shares = shares.T
+    # Fields are square where both sides have one unit. Channels are many, frames few: each side has its own scale.
+    square = axes[0] == axes[1] or tuple(axes) == ("height", "width")
+    longest = max(shares.shape)
+    rows, columns = (max(1, -(-size // (longest if square else length))) for length in shares.shape)
+    fields = np.repeat(np.repeat(shares, rows, axis=0), columns, axis=1)
+    if longest > size:
+        height, width = (min(length, size) for length in fields.shape)
+        if square:
+            height, width = (max(1, round(length * size / longest)) for length in fields.shape)
+        fields = np.asarray(Image.fromarray(fields).resize((width, height), Image.Resampling.BOX))
+    return Image.fromarray(heat(fields))
+
+
+def _shares(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """Scale values so that the limits become 0 and 1; all 0 if the limits are equal."""
+    low, high = limits
+    return (values - low) / (high - low) if high > low else np.zeros_like(values)

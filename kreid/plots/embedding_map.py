@@ -1,24 +1,35 @@
 """Embeddings of a few persons in the plane."""
 
 import io
+import os
 import pathlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kreid._files import write_atomically
+from kreid.plots.palette import PERSONS
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers, without the yellow that white paper swallows.
-# Colours and markers are walked through together; 7 and 8 have no common divisor, so no pair comes twice in 56.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Colours and markers advance together; 7 and 8 have no common divisor, so no pair repeats within 56.
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 _MOST_PERSONS = 24
 _FORMATS = (".png", ".pdf", ".svg")
 
 
-def draw_embedding_map(embeddings, persons, path, *, chosen=None, title=None, perplexity=30.0, seed=0):
-    """Draws embeddings by t-SNE, a colour and marker for each person, and writes the picture.
+def draw_embedding_map(
+    embeddings: ArrayLike,
+    persons: ArrayLike,
+    path: str | os.PathLike[str],
+    *,
+    chosen: Sequence[int] | None = None,
+    title: str | None = None,
+    perplexity: float = 30.0,
+    seed: int = 0,
+) -> np.ndarray:
+    """Draw embeddings by t-SNE, a colour and marker for each person, and write the picture.
 
-    t-SNE keeps neighbours together. How far apart two groups lie in the picture
+    t-SNE keeps neighbours together. The distance between two groups in the picture
     says little; `kreid.evaluation.cluster_diameters` measures.
 
     Args:
@@ -29,11 +40,11 @@ def draw_embedding_map(embeddings, persons, path, *, chosen=None, title=None, pe
             default all.
         title: optional text above the picture.
         perplexity: about how many neighbours t-SNE keeps together; lowered to a
-            third of the embeddings drawn where these are few.
+            third of the drawn embeddings where these are few.
         seed: int. The same seed gives the same picture.
 
     Returns:
-        float32 array `(drawn, 2)`, the places of the embeddings drawn, in their
+        float32 array `(drawn, 2)`, the places of the drawn embeddings, in their
         order.
 
     Raises:
@@ -42,11 +53,73 @@ def draw_embedding_map(embeddings, persons, path, *, chosen=None, title=None, pe
             chosen person has no embedding, there are too many persons to tell
             apart or fewer than 4 embeddings to draw.
 
-    Usage: `draw_embedding_map(embeddings, persons, "map.png", chosen=[3, 8, 21], title="with min-max loss")`
+    Example:
+
+    >>> import tempfile
+    >>> embeddings, persons = np.random.default_rng(0).normal(size=(12, 8)), np.repeat([3, 8, 21], 4)
+    >>> path = f"{tempfile.mkdtemp()}/map.png"
+    >>> kreid.plots.draw_embedding_map(embeddings, persons, path, title="with min-max loss").shape
+    (12, 2)
 
     Reference: van der Maaten and Hinton, Visualizing Data using t-SNE, 2008; Li
     et al., TACAN, 2020, figure 5.
     """
+    [places] = _draw({title: embeddings}, persons, path, chosen, perplexity, seed)
+    return places
+
+
+def compare_embedding_maps(
+    embeddings: Mapping[str, ArrayLike],
+    persons: ArrayLike,
+    path: str | os.PathLike[str],
+    *,
+    chosen: Sequence[int] | None = None,
+    perplexity: float = 30.0,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """Draw the same tracklets' embeddings by several models side by side, with one legend.
+
+    Every map has its own t-SNE, so only the groups can be compared, not the places.
+
+    Args:
+        embeddings: dict from a title, such as the model's name, to an array `(tracklets, features)`.
+        persons: integers `(tracklets,)`, of the rows of every array.
+        path: see `draw_embedding_map`.
+        chosen: see `draw_embedding_map`.
+        perplexity: see `draw_embedding_map`.
+        seed: see `draw_embedding_map`.
+
+    Returns:
+        A dict from the title to the float32 places `(drawn, 2)`.
+
+    Raises:
+        ImportError: without scikit-learn and Matplotlib.
+        ValueError: see `draw_embedding_map`; also without a model.
+
+    Example:
+
+    >>> import tempfile
+    >>> rng, persons = np.random.default_rng(0), np.repeat([3, 8, 21], 4)
+    >>> models = {"without": rng.normal(size=(12, 8)), "with": rng.normal(size=(12, 16))}
+    >>> list(kreid.plots.compare_embedding_maps(models, persons, f"{tempfile.mkdtemp()}/maps.png"))
+    ['without', 'with']
+
+    Reference: Li et al., TACAN, 2020, figure 5.
+    """
+    if not embeddings:
+        raise ValueError("Give the embeddings of at least one model. Received: embeddings={}")
+    return dict(zip(embeddings, _draw(embeddings, persons, path, chosen, perplexity, seed), strict=True))
+
+
+def _draw(
+    maps: Mapping[str, ArrayLike] | Mapping[str | None, ArrayLike],
+    persons: ArrayLike,
+    path: str | os.PathLike[str],
+    chosen: Sequence[int] | None,
+    perplexity: float,
+    seed: int,
+) -> list[np.ndarray]:
+    """Draw a map for each title and return the places of each."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -57,44 +130,49 @@ def draw_embedding_map(embeddings, persons, path, *, chosen=None, title=None, pe
     path = pathlib.Path(path)
     if path.suffix.lower() not in _FORMATS:
         raise ValueError(f"The picture's name ends in {', '.join(_FORMATS)}. Received: path={str(path)!r}")
-    embeddings, persons, chosen = _drawn(embeddings, persons, chosen)
-    # PCA, the usual start, needs two features and something that differs.
-    start = "pca" if embeddings.shape[1] > 1 and np.ptp(embeddings, axis=0).any() else "random"
-    perplexity = min(perplexity, (len(embeddings) - 1) / 3)
-    places = TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(embeddings)
-
-    figure = Figure(figsize=(7.5, 6), layout="constrained")
+    figure = Figure(figsize=(1.5 + 6 * len(maps), 6), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for number, person in enumerate(chosen):
-        own = places[persons == person]
-        axes.scatter(
-            *own.T,
-            s=42,
-            color=_COLOURS[number % len(_COLOURS)],
-            marker=_MARKERS[number % len(_MARKERS)],
-            alpha=0.8,
-            linewidths=0.5,
-            edgecolors="white",
-            label=f"{person} ({len(own)})",
-        )
-    # The axes of t-SNE have no meaning, but its picture one scale.
-    axes.set(xticks=[], yticks=[])
-    axes.set_aspect("equal", adjustable="datalim")
-    axes.margins(0.06)
-    axes.spines[:].set_color("0.7")
-    if title is not None:
-        axes.set_title(title, wrap=True)
+    drawn = []
+    for number, (title, embeddings) in enumerate(maps.items(), 1):
+        rows, labels, persons_drawn = _drawn(embeddings, persons, chosen)
+        # PCA, the usual start, needs two features and something that differs.
+        start = "pca" if rows.shape[1] > 1 and np.ptp(rows, axis=0).any() else "random"
+        tsne = TSNE(perplexity=min(perplexity, (len(rows) - 1) / 3), init=start, random_state=seed)
+        places = tsne.fit_transform(rows)
+        axes = figure.add_subplot(1, len(maps), number)
+        for place, person in enumerate(persons_drawn):
+            own = places[labels == person]
+            axes.scatter(
+                own[:, 0],
+                own[:, 1],
+                s=42,
+                color=PERSONS[place % len(PERSONS)],
+                marker=_MARKERS[place % len(_MARKERS)],
+                alpha=0.8,
+                linewidths=0.5,
+                edgecolors="white",
+                label=f"{person} ({len(own)})",
+            )
+        # The axes of t-SNE have no meaning, but both have the same scale.
+        axes.set(xticks=[], yticks=[])
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.margins(0.06)
+        axes.spines[:].set_color("0.7")
+        if title is not None:
+            axes.set_title(title, wrap=True)
+        drawn.append(places)
     entries = axes.get_legend_handles_labels()
     figure.legend(*entries, title="person (tracklets)", loc="outside right upper", frameon=False)
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix[1:].lower(), dpi=150)
     write_atomically(path, picture.getvalue())
-    return places
+    return drawn
 
 
-def _drawn(embeddings, persons, chosen):
-    """The chosen persons' embeddings, their labels, and the persons."""
+def _drawn(
+    embeddings: ArrayLike, persons: ArrayLike, chosen: Sequence[int] | None
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Return the chosen persons' embeddings, their labels, and the persons."""
     embeddings, persons = np.asarray(embeddings, np.float32), np.asarray(persons)
     if embeddings.ndim != 2 or persons.shape != embeddings.shape[:1] or persons.dtype.kind not in "iu":
         raise ValueError(
@@ -107,15 +185,15 @@ def _drawn(embeddings, persons, chosen):
         raise ValueError(f"These persons have no embedding. Received: chosen={missing}")
     if len(chosen) > _MOST_PERSONS:
         raise ValueError(
-            f"A picture tells at most {_MOST_PERSONS} persons apart; choose some. Received: {len(chosen)} persons"
+            f"At most {_MOST_PERSONS} persons can be told apart; choose some. Received: {len(chosen)} persons"
         )
-    kept = np.isin(persons, chosen)
-    embeddings, persons = embeddings[kept], persons[kept]
+    rows = np.isin(persons, chosen)
+    embeddings, persons = embeddings[rows], persons[rows]
     if len(embeddings) < 4:
         raise ValueError(f"A map needs at least 4 embeddings. Received: {len(embeddings)} embeddings")
     if not np.isfinite(embeddings).all():
         row = int(np.argmin(np.isfinite(embeddings).all(axis=1)))
         raise ValueError(
-            f"Embeddings must be finite; leave out those that are not. Received: NaN or infinity, person {persons[row]}"
+            f"Embeddings must be finite; leave out the others. Received: NaN or infinity, person {persons[row]}"
         )
     return embeddings, persons, chosen

@@ -1,18 +1,21 @@
 """A query tracklet and its nearest gallery tracklets, as one picture."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from kreid.data.clips import evenly
+from kreid.plots import palette
+from kreid.plots.strips import MISSING, Frame, tile_of
 
-# Colours that stay apart for colour-blind readers; the caption's words say the same.
-COLOURS = {True: (0, 140, 70), False: (200, 50, 30), None: (140, 140, 140)}
-QUERY_COLOUR = (30, 80, 180)
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
 WORDS = {True: "same person", False: "other person", None: ""}
-_INK, _PAPER, _MISSING = (20, 20, 20), (255, 255, 255), (225, 225, 225)
+_COLOURS = {True: palette.SAME_PERSON, False: palette.OTHER_PERSON, None: palette.UNCOUNTED}
+_INK, _PAPER = (20, 20, 20), (255, 255, 255)
 _BORDER, _GAP, _FONT_SIZE = 5, 14, 15
 
 
@@ -23,16 +26,29 @@ class RankedTracklet:
     Args:
         frames: paths of images, or uint8 arrays `(height, width, 3)`.
         caption: lines of text below it.
-        same_person: True frames it green, False red, `None` (not known) grey.
+        same_person: True draws a green border, False red, `None` (not known) grey.
+
+    Example:
+
+    >>> frames = np.zeros((3, 64, 32, 3), "uint8")
+    >>> kreid.plots.RankedTracklet(list(frames), ["camera 2"], same_person=False).caption
+    ['camera 2']
     """
 
-    frames: Sequence
+    frames: Sequence[Frame]
     caption: Sequence[str] = ()
     same_person: bool | None = None
 
 
-def draw_ranked_list(query, matches, *, columns=5, tile=(192, 96), frames_shown=2):
-    """Draws the query on the left and its matches, nearest first, in rows on the right.
+def draw_ranked_list(
+    query: RankedTracklet,
+    matches: Sequence[RankedTracklet],
+    *,
+    columns: int = 5,
+    tile: tuple[int, int] = (192, 96),
+    frames_shown: int = 2,
+) -> "Image":
+    """Draw the query on the left and its matches, nearest first, in rows on the right.
 
     Args:
         query: a `RankedTracklet`.
@@ -77,7 +93,7 @@ def draw_ranked_list(query, matches, *, columns=5, tile=(192, 96), frames_shown=
     )
     draw = ImageDraw.Draw(picture)
 
-    def put(entry, left, top, title, colour):
+    def put(entry: RankedTracklet, left: int, top: int, title: str, colour: str) -> None:
         draw.text((left, top), title, fill=colour, font=font)
         top += line
         frame = (left, top, left + cell_width - 1, top + height + 2 * _BORDER - 1)
@@ -90,37 +106,23 @@ def draw_ranked_list(query, matches, *, columns=5, tile=(192, 96), frames_shown=
             draw.text((left, top), _shortened(text, cell_width, draw, font), fill=_INK, font=font)
             top += line
 
-    put(query, _GAP, _GAP, "query", QUERY_COLOUR)
+    put(query, _GAP, _GAP, "query", palette.QUERY)
     start = cell_width + 3 * _GAP
-    draw.line((start - _GAP, _GAP, start - _GAP, picture.height - _GAP), fill=_MISSING, width=2)
+    draw.line((start - _GAP, _GAP, start - _GAP, picture.height - _GAP), fill=MISSING, width=2)
     for rank, entry in enumerate(matches):
         row, column = divmod(rank, columns)
         left = start + column * (cell_width + _GAP)
-        put(entry, left, _GAP + row * (cell_height + _GAP), f"{rank + 1}", COLOURS[entry.same_person])
+        put(entry, left, _GAP + row * (cell_height + _GAP), f"{rank + 1}", _COLOURS[entry.same_person])
     return picture
 
 
-def _caption(entry):
+def _caption(entry: RankedTracklet) -> list[str]:
     word = WORDS[entry.same_person]
     return [*entry.caption, word] if word else list(entry.caption)
 
 
-def tile_of(frame, size):
-    """Returns a frame, a path or an array, as a `PIL.Image.Image` of `(width, height)`; grey where it is unreadable."""
-    from PIL import Image
-
-    if not isinstance(frame, str | os.PathLike):
-        return Image.fromarray(np.asarray(frame)).resize(size, Image.Resampling.BILINEAR)
-    try:
-        with Image.open(frame) as image:
-            return image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        # Pillow tells of broken files in all these ways.
-        return Image.new("RGB", size, _MISSING)
-
-
-def _shortened(text, width, draw, font):
-    """Cuts the front of a text that is too wide: the ends of file names tell them apart."""
+def _shortened(text: str, width: int, draw: "ImageDraw", font: "ImageFont | FreeTypeFont") -> str:
+    """Cut the front of a text that is too wide: file names differ in their ends."""
     if draw.textlength(text, font=font) <= width:
         return text
     while text and draw.textlength("…" + text, font=font) > width:

@@ -1,45 +1,64 @@
 """Choose the queries that a report shows."""
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from kreid.evaluation.retrieval import RetrievalResult
 
 
-def best_and_worst(result, persons, count=4):
-    """Chooses queries to look at: those of the highest and of the lowest average precision, each of another person.
+def best_and_worst(result: RetrievalResult, persons: ArrayLike, count: int = 4) -> tuple[list[int], list[int]]:
+    """Choose the queries of the highest and of the lowest average precision, each of another person.
 
-    Of equal ones those with the nearer (best) or farther (worst) first match come first, then in their order.
+    Of equal queries the one with the nearer (best) or farther (worst) first match comes first, then the earlier one.
 
     Args:
         result: a `RetrievalResult`.
-        persons: of the queries.
-        count: of each.
+        persons: integers, the person of each query.
+        count: queries in each list.
 
     Returns:
-        Two lists of numbers of queries, best and worst; a query is in one of them.
+        Two lists of numbers of queries, best and worst; a query is in one of them at most.
+
+    Example:
+
+    >>> tracklets = [[0.0], [4.0], [0.1], [1.0], [4.5]]
+    >>> result = kreid.evaluation.evaluate_test(tracklets, [7, 9, 7, 8, 9], [1, 1, 2, 2, 2], [0, 1])["standard"]
+    >>> kreid.report.best_and_worst(result, [7, 9], count=1)
+    ([0], [1])
     """
+    persons = np.asarray(persons)
     valid = np.flatnonzero(result.first_hit)
     order = valid[np.lexsort((valid, result.first_hit[valid], -result.average_precision[valid]))]
     half = len(order) // 2
     return _of_different(order[: len(order) - half], persons, count), _of_different(order[::-1][:half], persons, count)
 
 
-def most_changed(result, other, count=5):
-    """Chooses the queries whose first match moved most between two models.
+def most_changed(result: RetrievalResult, other: RetrievalResult, count: int = 5) -> tuple[list[int], list[int]]:
+    """Choose the queries whose first match moved most between two models.
 
     Args:
         result: a `RetrievalResult`.
-        other: of the other model, of the same queries.
-        count: of each.
+        other: the `RetrievalResult` of another model for the same queries.
+        count: queries in each list.
 
     Returns:
-        Two lists of numbers of queries: those that the other model finds earlier, and those that it finds later.
+        Two lists of numbers of queries: those whose match the other model ranks higher, and those whose
+        match it ranks lower.
+
+    Example:
+
+    >>> one = kreid.evaluation.evaluate_test([[0.0], [0.2], [0.1]], [7, 7, 9], [1, 2, 2], [0])["standard"]
+    >>> other = kreid.evaluation.evaluate_test([[0.0], [0.1], [0.2]], [7, 7, 9], [1, 2, 2], [0])["standard"]
+    >>> kreid.report.most_changed(one, other)
+    ([0], [])
     """
     moved = result.first_hit - other.first_hit
     order = np.argsort(-moved, kind="stable")
     return order[moved[order] > 0][:count].tolist(), order[::-1][moved[order[::-1]] < 0][:count].tolist()
 
 
-def _of_different(order, persons, count):
-    chosen = {}
+def _of_different(order: np.ndarray, persons: np.ndarray, count: int) -> list[int]:
+    chosen: dict[int, int] = {}
     for query in order.tolist():
         chosen.setdefault(int(persons[query]), query)
     return list(chosen.values())[:count]

@@ -2,15 +2,27 @@
 
 import dataclasses
 import functools
+import os
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from kreid.data.tracklet import Tracklet
-from kreid.evaluation.bootstrap import bootstrap_interval, paired_bootstrap, sign_flip_test
+from kreid.data.tracklet import ReidDataset, Tracklet
+from kreid.evaluation.bootstrap import Interval, bootstrap_interval, paired_bootstrap, sign_flip_test
 from kreid.evaluation.cameras import CameraMatrices, evaluate_cameras
+from kreid.evaluation.clusters import cluster_diameters
 from kreid.evaluation.rerank import evaluate_reranked
 from kreid.evaluation.retrieval import RetrievalResult, evaluate_test
-from kreid.evaluation.verification import equal_error_rate, pair_distances, rates_at, roc
+from kreid.evaluation.tables import results_table
+from kreid.evaluation.verification import (
+    PairDistances,
+    VerificationRates,
+    equal_error_rate,
+    pair_distances,
+    rates_at,
+    roc,
+)
 from kreid.gallery.embeddings import TrackletEmbeddings, embed_to_file
 from kreid.runs import FinishedRun
 
@@ -25,9 +37,9 @@ class Measured:
     Args:
         run: the `FinishedRun`.
         embeddings: `TrackletEmbeddings` of the test set.
-        tracklets: those of the embeddings, row by row.
+        tracklets: one for each row of the embeddings.
         protocols: see `evaluate_test`.
-        reranked: see `evaluate_reranked`; empty where nobody asked.
+        reranked: see `evaluate_reranked`; empty if re-ranking was not asked for.
     """
 
     run: FinishedRun
@@ -36,21 +48,26 @@ class Measured:
     protocols: dict[str, RetrievalResult]
     reranked: dict[str, RetrievalResult]
 
+    @property
+    def system(self) -> str:
+        """Name of the system as papers write it, such as `STA`."""
+        return type(self.run.model).__name__
+
     @functools.cached_property
     def cameras(self) -> CameraMatrices:
         """Scores by pair of cameras."""
         return evaluate_cameras(*self.embeddings.test)
 
     @functools.cached_property
-    def pairs(self):
-        """Distances of the genuine and impostor pairs, or `None` where there are none of either."""
+    def pairs(self) -> PairDistances | None:
+        """Distances of the genuine and impostor pairs, or `None` without both kinds."""
         try:
             return pair_distances(*self._labelled)
         except ValueError:
             return None
 
     @functools.cached_property
-    def at_threshold(self):
+    def at_threshold(self) -> VerificationRates | None:
         """The error rates of this test set at the threshold that the run fitted, or `None`."""
         fitted = self.run.results.get("verification")
         if not fitted or self.pairs is None or fitted["metric"] != self.embeddings.metric:
@@ -58,14 +75,42 @@ class Measured:
         embeddings, persons, cameras, metric = self._labelled
         return rates_at(embeddings, persons, cameras, fitted["threshold"], metric)
 
-    @property
-    def _labelled(self):
-        found = self.embeddings
-        return found.embeddings, found.persons, found.cameras, found.metric
+    @functools.cached_property
+    def diameter(self) -> float | None:
+        """Mean cluster diameter of the persons with two tracklets or more, or `None` if there are none.
+
+        Embeddings are scaled to length 1 first, so that models of different scales can be compared.
+        """
+        embeddings, persons = self.embeddings.embeddings, self.embeddings.persons
+        labels, counts = np.unique(persons[persons > 0], return_counts=True)
+        rows = np.isin(persons, labels[counts > 1])
+        if not rows.any():
+            return None
+        chosen = embeddings[rows]
+        unit = chosen / np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1e-12)
+        return float(np.mean(list(cluster_diameters(unit, persons[rows]).values())))
+
+    def diameter_text(self) -> str:
+        """Return the mean cluster diameter as a sentence, as in Table 3 of the TACAN paper."""
+        if self.diameter is None:
+            return "Cluster diameter: no person has two tracklets."
+        return (
+            f"Cluster diameter {self.diameter:.3f}: the largest distance between two embeddings of a person, scaled to "
+            "length 1, as a mean over persons."
+        )
+
+    def summary(self) -> str:
+        """Return the scores, the cluster diameter and the damage as lines for a terminal."""
+        return f"{results_table(self.all_scores)}\n{self.diameter_text()}\n{self.embeddings.damage_report()}"
 
     @property
-    def all_scores(self):
-        """Results by the name of their column: each protocol, plain and, where asked for, re-ranked."""
+    def _labelled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
+        embedded = self.embeddings
+        return embedded.embeddings, embedded.persons, embedded.cameras, embedded.metric
+
+    @property
+    def all_scores(self) -> dict[str, RetrievalResult]:
+        """Results by the name of their column: each protocol, plain and, if asked for, re-ranked."""
         columns = {}
         for name, result in self.protocols.items():
             columns[name] = result
@@ -73,9 +118,9 @@ class Measured:
                 columns[f"{name}, re-ranked"] = self.reranked[name]
         return columns
 
-    def numbers(self):
-        """Plain data for `report.json`."""
-        found = {
+    def numbers(self) -> dict[str, Any]:
+        """Return plain data for `report.json`."""
+        numbers: dict[str, Any] = {
             "system": self.run.config["system"],
             "model": self.embeddings.model,
             "metric": self.embeddings.metric,
@@ -85,17 +130,25 @@ class Measured:
             "damaged_frames": len(self.embeddings.damaged_frames),
         }
         for kind, results in (("protocols", self.protocols), ("reranked", self.reranked)):
-            found[kind] = {
+            numbers[kind] = {
                 name: {score: list(interval) for score, interval in intervals(result).items()}
                 for name, result in results.items()
             }
         if self.pairs is not None:
-            found["equal_error_rate"] = equal_error_rate(self.pairs)
-        return found
+            numbers["equal_error_rate"] = equal_error_rate(self.pairs)
+        if self.diameter is not None:
+            numbers["cluster_diameter"] = self.diameter
+        return numbers
 
 
-def measure(run, dataset, path, rerank=False, progress=True):
-    """Embeds a data set's test tracklets into a file and scores them.
+def measure(
+    run: FinishedRun,
+    dataset: ReidDataset,
+    path: str | os.PathLike[str],
+    rerank: bool = False,
+    progress: bool = True,
+) -> Measured:
+    """Embed a data set's test tracklets into a file and score them.
 
     Args:
         run: a `FinishedRun`.
@@ -125,20 +178,20 @@ def measure(run, dataset, path, rerank=False, progress=True):
     )
 
 
-def by_query(result):
-    """Scores of the single queries by name, NaN for a query without a match; their means are the scores."""
+def by_query(result: RetrievalResult) -> dict[str, np.ndarray]:
+    """Return scores of the single queries by name, NaN for a query without a match; their means are the scores."""
     valid = result.first_hit > 0
-    found = {f"rank-{rank}": np.where(valid, result.first_hit <= rank, np.nan) for rank in result.cmc}
-    return {**found, "mAP": result.average_precision, "mINP": result.inverse_negative_penalty}
+    ranks = {f"rank-{rank}": np.where(valid, result.first_hit <= rank, np.nan) for rank in result.cmc}
+    return {**ranks, "mAP": result.average_precision, "mINP": result.inverse_negative_penalty}
 
 
-def intervals(result):
-    """`Interval` of every score of a `RetrievalResult`, by name."""
+def intervals(result: RetrievalResult) -> dict[str, Interval]:
+    """Return the `Interval` of every score of a `RetrievalResult`, by name."""
     return {name: bootstrap_interval(scores, draws=_DRAWS) for name, scores in by_query(result).items()}
 
 
-def differences(measured, compared, protocol):
-    """Score of `compared` less that of `measured`, its interval's ends and the p-value of no difference, by name."""
+def differences(measured: Measured, compared: Measured, protocol: str) -> dict[str, tuple[float, float, float, float]]:
+    """Return score of `compared` minus score of `measured`, the ends of its interval, and its p-value, by name."""
     one, other = by_query(measured.protocols[protocol]), by_query(compared.protocols[protocol])
     return {
         name: (
@@ -149,13 +202,29 @@ def differences(measured, compared, protocol):
     }
 
 
-def error_curve(pairs, points=200):
-    """The curve of `roc` without its infinite end, thinned for drawing over the threshold or over either rate."""
+def error_curve(pairs: PairDistances, points: int = 200) -> list[np.ndarray]:
+    """Return the curve of `roc` without its infinite end, thinned for drawing over the threshold or either rate."""
     thresholds, false_match, false_non_match = curve = [values[:-1] for values in roc(pairs)]
-    wanted = [
+    evenly_over = [
         (thresholds, np.linspace(0, thresholds[-1], points)),
         (false_match, np.geomspace(1 / pairs.num_impostors, 1, points)),
         (-false_non_match, np.linspace(-1, 0, points)),
     ]
-    kept = [np.searchsorted(values, places).clip(0, len(thresholds) - 1) for values, places in wanted]
-    return [values[np.unique(np.concatenate(kept))] for values in curve]
+    points_of = [np.searchsorted(values, places).clip(0, len(thresholds) - 1) for values, places in evenly_over]
+    drawn = np.unique(np.concatenate(points_of))
+    return [values[drawn] for values in curve]
+
+
+def percent(share: float) -> str:
+    """Return a share in per cent, with one digit after the point."""
+    return f"{100 * share:.1f}"
+
+
+def run_names(runs: Sequence[Measured]) -> list[str]:
+    """Return the shortest names that tell runs apart: their folders' names, with as many parents as needed."""
+    parts = [one.run.path.resolve().parts for one in runs]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(each[-length:]) for each in parts]
+        if len(set(names)) == len(runs):
+            break
+    return names

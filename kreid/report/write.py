@@ -8,99 +8,108 @@ import numpy as np
 
 from kreid._files import write_atomically
 from kreid.gallery.embeddings import TrackletEmbeddings, model_digest
-from kreid.report.measure import differences, measure
+from kreid.report.measure import Measured, differences, measure, run_names
 from kreid.report.page import report_page
 from kreid.runs import FinishedRun
 
 PAGE, NUMBERS, EMBEDDINGS, COMPARED = "index.html", "report.json", "embeddings.npz", "compared.npz"
 
 
-def write_report(run, data=None, rerank=False, compare=None, out=None, progress=True):
-    """Evaluates a run's model and writes a page of what it finds, with nothing outside it.
+def write_report(
+    run: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None = None,
+    rerank: bool = False,
+    compare: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> tuple[pathlib.Path, Measured]:
+    """Evaluate a run's model and write a page of its scores, ranked lists and attention, in one file.
 
-    Beside the page lie its numbers, `report.json`, and the embeddings, `embeddings.npz`, which the next report of the
-    same model on the same data reads instead of making them anew.
+    Next to the page are its numbers, `report.json`, and the embeddings, `embeddings.npz`, which the next report of the
+    same model on the same data reads instead of embedding again.
 
     Args:
         run: a run's folder.
         data: folder of the data set to test on, the run's own if `None`; see `FinishedRun.dataset`.
         rerank: also score by k-reciprocal re-ranking.
-        compare: folder of another run, to be measured on the same data.
+        compare: folder of another run, which is measured on the same data.
         out: the report's folder; by default `report` in the run's.
         progress: show progress bars.
 
     Returns:
-        The path of the page, and the `Measured` of the run.
+        The path of the page, and the run's scores.
 
     Raises:
-        ValueError: if a folder holds no run, the runs are of other data, or `out` holds something else.
-        FileNotFoundError: if the data set is not there.
+        ValueError: if a folder holds no run, the runs are of different data, or `out` holds something else.
+        FileNotFoundError: if the data set does not exist.
+
+    Example: `path, measured = write_report("runs/sta_mars", compare="runs/baseline_mars")`
     """
-    run = FinishedRun(run)
+    finished = FinishedRun(run)
     other = None if compare is None else FinishedRun(compare)
     if other is not None and data is None:
-        _check_same_data(run, other)
-    dataset = run.dataset(data)
-    folder = run.path / "report" if out is None else pathlib.Path(out)
+        _check_same_data(finished, other)
+    dataset = finished.dataset(data)
+    folder = finished.path / "report" if out is None else pathlib.Path(out)
     if out is not None:
-        _check_free(folder, run)
+        _check_free(folder, finished)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(
-            f"The report's folder cannot be made ({error}); choose another --out. Received: out={str(folder)!r}"
+            f"The report's folder cannot be created ({error}); choose another --out. Received: out={str(folder)!r}"
         ) from None
 
-    measured = measure(run, dataset, folder / EMBEDDINGS, rerank, progress)
-    compared = other and measure(other, dataset, folder / COMPARED, rerank, progress)
+    measured = measure(finished, dataset, folder / EMBEDDINGS, rerank, progress)
+    compared = None if other is None else measure(other, dataset, folder / COMPARED, rerank, progress)
     if compared and not np.array_equal(compared.embeddings.ids, measured.embeddings.ids):
         raise ValueError(
-            "The two models could not read the same tracklets, so their queries cannot be paired; mend the damaged "
+            "The two models could not read the same tracklets, so their queries cannot be paired; fix the damaged "
             f"frames. Received: {len(measured.embeddings)} and {len(compared.embeddings)} tracklets"
         )
     name = dataset.name if data is None else str(pathlib.Path(data).resolve().name)
     numbers = {"data": name, **measured.numbers()}
     if compared:
         numbers["compared"] = {
-            "run": other.name,
+            "run": run_names([measured, compared])[1],
             **compared.numbers(),
             "differences": {
-                protocol: {score: list(found) for score, found in differences(measured, compared, protocol).items()}
+                protocol: {score: list(one) for score, one in differences(measured, compared, protocol).items()}
                 for protocol in measured.protocols
             },
         }
-    own = data is None or [os.path.realpath(data)] == [os.path.realpath(one) for one in run.train_folders]
-    text = report_page(measured, compared, name, trained_in=None if own else run.train_folders)
+    own = data is None or [os.path.realpath(data)] == [os.path.realpath(one) for one in finished.train_folders]
+    text = report_page(measured, compared, name, trained_in=None if own else finished.train_folders)
     write_atomically(folder / NUMBERS, json.dumps(numbers, indent=2) + "\n")
     write_atomically(folder / PAGE, text)
     return folder / PAGE, measured
 
 
-def _check_same_data(run, other):
-    one, two = (pathlib.Path(each.config.get("data_dir", "")).resolve() for each in (run, other))
-    if one != two or run.config.get("data") != other.config.get("data"):
+def _check_same_data(run: FinishedRun, other: FinishedRun) -> None:
+    """Raise if the runs were trained on different data or splits."""
+    folder, other_folder = (pathlib.Path(each.config.get("data_dir", "")).resolve() for each in (run, other))
+    if folder != other_folder or run.config.get("data") != other.config.get("data"):
         raise ValueError(
-            f"These runs are of other data, {str(one)!r} and {str(two)!r}; name the set to compare them on with "
-            f"--data. Received: compare={str(other.path)!r}"
+            f"These runs are of different data, {str(folder)!r} and {str(other_folder)!r}; name the set to compare "
+            f"them on with --data. Received: compare={str(other.path)!r}"
         )
     one, two = ([each.config.get(key) for key in ("split", "persons")] for each in (run, other))
     if one != two:
         raise ValueError(
-            f"These runs are of different splits, and one was trained on persons whom the other is tested on; compare "
-            f"runs of one split. Received: split={one[0]} and {two[0]}, persons={one[1]} and {two[1]}"
+            f"These runs are of different splits: one was trained on test persons of the other; compare runs of one "
+            f"split. Received: split={one[0]} and {two[0]}, persons={one[1]} and {two[1]}"
         )
 
 
-def _check_free(folder, run):
-    """Raises where a report of another model, or a page that is no report, would be overwritten."""
+def _check_free(folder: pathlib.Path, run: FinishedRun) -> None:
+    """Raise if a report of another model, or a page that is no report, would be overwritten."""
     file = folder / EMBEDDINGS
     if file.exists() and TrackletEmbeddings.load(file).model != model_digest(run.model):
         raise ValueError(
             f"This folder holds another model's report; choose another --out. Received: out={str(folder)!r}"
         )
     if not file.exists() and folder.exists() and any(folder.iterdir()):
-        started = [entry.name for entry in folder.iterdir() if entry.name != f"{EMBEDDINGS}.partial"]
-        if started:
+        if any(entry.name != f"{EMBEDDINGS}.partial" for entry in folder.iterdir()):
             raise ValueError(
-                f"This folder holds something else than a report; choose another --out. Received: out={str(folder)!r}"
+                f"This folder holds other files and no report; choose another --out. Received: out={str(folder)!r}"
             )

@@ -1,0 +1,64 @@
+"""Section of the comparison with another run: differences of the scores, and the queries that changed most."""
+
+from kreid.report.choice import most_changed
+from kreid.report.html import cell, escape, paragraph, table
+from kreid.report.measure import Measured, differences, intervals, percent, run_names
+from kreid.report.ranked_lists import query_list
+
+
+def comparison_section(measured: Measured, compared: Measured) -> str:
+    """Make the tables of differences, and lists of the queries that changed most.
+
+    Args:
+        measured: the run's scores.
+        compared: the other run's scores on the same tracklets.
+
+    Returns:
+        HTML.
+    """
+    names = run_names([measured, compared])
+    body = "".join(_differences(measured, compared, names, protocol) for protocol in measured.protocols)
+    body += paragraph(
+        f"The difference is {names[1]} minus {names[0]}, query by query: its interval by a paired bootstrap, its "
+        "p-value by flipping signs. It is about other queries for these two trained models, not about other trainings.",
+        quiet=True,
+    )
+    for each, name in zip((measured, compared), names, strict=True):
+        body += paragraph(f"{name}: {each.diameter_text()}", quiet=True)
+    changed = most_changed(measured.protocols["standard"], compared.protocols["standard"])
+    for queries, word in zip(changed, ("earlier", "later"), strict=True):
+        body += f"<h3>Match found {word} by {escape(names[1])}</h3>"
+        body += _changed(measured, compared, names, queries, word) if queries else paragraph("None.")
+    return body
+
+
+def _differences(measured: Measured, compared: Measured, names: list[str], protocol: str) -> str:
+    one, other = (intervals(each.protocols[protocol]) for each in (measured, compared))
+    rows = [
+        [
+            score,
+            *(
+                cell(percent(each.mean), f"{percent(each.low)} to {percent(each.high)}")
+                for each in (one[score], other[score])
+            ),
+            cell(f"{100 * mean:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}"),
+            f"{p_value:.3f}" if p_value >= 0.001 else "< 0.001",
+        ]
+        for score, (mean, low, high, p_value) in differences(measured, compared, protocol).items()
+    ]
+    return table(f"Protocol {protocol}, in per cent", ["", *names, "difference (95%)", "p-value"], rows)
+
+
+def _changed(measured: Measured, compared: Measured, names: list[str], queries: list[int], word: str) -> str:
+    embeddings = measured.embeddings
+    ranks = [each.protocols["standard"].first_hit for each in (measured, compared)]
+    rows = []
+    for query in queries:
+        row = embeddings.query_rows[query]
+        labels = embeddings.ids[row], embeddings.persons[row], embeddings.cameras[row]
+        rows.append([*map(str, labels), *(str(rank[query]) for rank in ranks)])
+    columns = ["query", "person", "camera", *(f"first match, {name}" for name in names)]
+    body = table(f"Queries whose first match moved most, {word}", columns, rows)
+    for each, name in zip((measured, compared), names, strict=True):
+        body += paragraph(f"The first of them, by {name}:", quiet=True) + query_list(each, queries[0])
+    return body
