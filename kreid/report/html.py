@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from kreid._files import printable
 from kreid.plots.palette import css_variables
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def page(title: str, lead: str, sections: Mapping[str, tuple[str, str]]) -> str:
 def escape(text: object) -> str:
     r"""Return text that HTML shows unchanged, in attributes too.
 
-    A file name that is not valid UTF-8 is shown with backslashes, as `kreid.data.DamageLog` writes it.
+    A file name that is not valid UTF-8 is shown with backslashes.
 
     Args:
         text: anything, by its `str`.
@@ -62,7 +63,7 @@ def escape(text: object) -> str:
     >>> print(escape("Jos\udce9 & <i>"))
     Jos\udce9 &amp; &lt;i&gt;
     """
-    return html.escape(str(text).encode(errors="backslashreplace").decode())
+    return html.escape(printable(str(text)))
 
 
 def paragraph(*texts: str, quiet: bool = False) -> str:

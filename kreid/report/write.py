@@ -108,8 +108,7 @@ def _check_free(folder: pathlib.Path, run: FinishedRun) -> None:
         raise ValueError(
             f"This folder holds another model's report; choose another --out. Received: out={str(folder)!r}"
         )
-    if not file.exists() and folder.exists() and any(folder.iterdir()):
-        if any(entry.name != f"{EMBEDDINGS}.partial" for entry in folder.iterdir()):
-            raise ValueError(
-                f"This folder holds other files and no report; choose another --out. Received: out={str(folder)!r}"
-            )
+    if not file.exists() and folder.exists() and {entry.name for entry in folder.iterdir()} - {f"{EMBEDDINGS}.partial"}:
+        raise ValueError(
+            f"This folder holds other files and no report; choose another --out. Received: out={str(folder)!r}"
+        )

@@ -1,11 +1,9 @@
-import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
 
-from kreid.plots import bar_chart, draw_frames, draw_heat, draw_matrix, heat, line_chart
-from kreid.report.html import cell, page, table
+from kreid.plots import attention_parts, draw_bars, draw_heat, draw_matrix, heat, heat_limits
 
 
 def test_heat_rises_in_lightness():
@@ -16,19 +14,35 @@ def test_heat_rises_in_lightness():
 def test_heat_is_where_the_map_is_largest():
     maps = np.zeros((3, 4, 2))
     maps[1, 3, 0] = 1
-    picture = np.asarray(draw_heat(np.full((3, 64, 32, 3), 128, "uint8"), maps, tile=(64, 32), smooth=False))
-    light = picture.sum(axis=-1)
+    picture = np.asarray(draw_heat(np.full((3, 64, 32, 3), 128, "uint8"), maps, tile=(64, 32)))
+    light = picture.astype(int).sum(axis=-1)
+    rows, columns = np.nonzero(light == light.max())
+    assert (rows >= 56).all()
+    assert ((columns >= 32) & (columns < 40)).all()
+
+
+def test_stripes_are_bands_without_blending():
+    stripes = np.zeros((3, 4))
+    stripes[1, 3] = 1
+    picture = np.asarray(draw_heat(np.full((3, 64, 32, 3), 128, "uint8"), stripes, ("frame", "stripe"), tile=(64, 32)))
+    light = picture.astype(int).sum(axis=-1)
     brightest = np.argwhere(light == light.max())
     assert brightest.min(axis=0).tolist() == [48, 32]
-    assert brightest.max(axis=0).tolist() == [63, 47]
+    assert brightest.max(axis=0).tolist() == [63, 63]
+    assert len(brightest) == 16 * 32
 
 
-def test_strips_keep_the_frames_order(tmp_path):
-    frames = np.stack([np.full((8, 4, 3), value, "uint8") for value in (10, 200)])
-    picture = np.asarray(draw_frames([*frames, tmp_path / "missing.jpg"], tile=(8, 4)))
-    assert picture[4, [1, 5, 9], 0].tolist() == [10, 200, 225]
-    with pytest.raises(ValueError, match=r"each of the 2 frames.*shape \(3, 4, 2\)"):
-        draw_heat(frames, np.zeros((3, 4, 2)))
+@pytest.mark.parametrize(
+    ("maps", "axes", "complaint"),
+    [
+        (np.zeros((3, 4, 2)), ("frame", "height", "width"), r"each of the 2 frames.*shape \(3, 4, 2\)"),
+        (np.zeros((2, 4)), ("frame", "height", "width"), r"one map \(height, width\).*shape \(2, 4\)"),
+        (np.zeros((2, 4)), ("frame", "channel"), r"Received: axes=\('frame', 'channel'\)"),
+    ],
+)
+def test_heat_needs_a_map_for_each_frame(maps, axes, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        draw_heat(np.zeros((2, 8, 4, 3), "uint8"), maps, axes)
 
 
 def test_a_matrix_has_a_field_for_each_pair():
@@ -37,35 +51,51 @@ def test_a_matrix_has_a_field_for_each_pair():
     np.testing.assert_array_equal(picture[5, [5, 15, 25]], heat([0.0, 1.0, 0.5]))
 
 
-def test_a_line_goes_through_its_points():
-    text = line_chart({"a": ([0, 5, 10], [0.0, np.nan, 1.0])}, x_label="<x>", y_label="y", description='"a" rises')
-    root = ElementTree.fromstring(text)
-    assert root.get("aria-label") == '"a" rises'
-    assert "<x>" in [part.text for part in root.iter("text")]
-    (first, last) = (
-        [float(value) for value in pair.split(",")] for pair in root.find("polyline").get("points").split()
-    )
-    assert first[0] < last[0]
-    assert first[1] > last[1]
+def test_columns_are_the_frames_of_frames_by_channels():
+    matrix = np.zeros((2, 600))
+    matrix[1] = 1
+    picture = np.asarray(draw_matrix(matrix, ("frame", "channel"), size=200))
+    assert picture.shape == (200, 200, 3)
+    np.testing.assert_array_equal(picture[:, :100], np.broadcast_to(heat(0.0), (200, 100, 3)))
+    np.testing.assert_array_equal(picture[:, 100:], np.broadcast_to(heat(1.0), (200, 100, 3)))
 
 
-def test_bars_are_as_high_and_wide_as_their_weights():
-    root = ElementTree.fromstring(bar_chart([1.0, 2.0, -1.0], description="d", size=(90, 62), edges=[0, 1, 2, 6]))
-    bars = [{key: float(bar.get(key)) for key in ("x", "y", "width", "height")} for bar in root.iter("rect")]
-    assert [bar["height"] for bar in bars] == [20, 40, 20]
-    assert bars[0]["y"] + 20 == bars[1]["y"] + 40 == bars[2]["y"]
-    assert bars[2]["width"] > 3.5 * bars[0]["width"]
+def test_a_longer_matrix_is_averaged():
+    matrix = np.zeros((400, 400))
+    matrix[::2] = 1
+    picture = np.asarray(draw_matrix(matrix, size=200))
+    assert picture.shape == (200, 200, 3)
+    np.testing.assert_array_equal(picture, np.broadcast_to(heat(0.5), (200, 200, 3)))
+    assert draw_matrix(np.zeros((400, 100)), ("height", "width"), size=200).size == (50, 200)
 
 
-def test_a_chart_without_a_point_is_refused():
-    with pytest.raises(ValueError, match="no finite point"):
-        line_chart({"a": ([1], [np.nan])}, x_label="x", y_label="y", description="d")
-    with pytest.raises(ValueError, match=r"1 to 6 series\. Received: 0"):
-        line_chart({}, x_label="x", y_label="y", description="d")
+def test_parts_keep_the_values_and_their_places():
+    values = np.arange(2 * 3 * 4 * 5 * 6).reshape(2, 3, 4, 5, 6)
+    parts = attention_parts(values, ("stage", "head", "frame", "height", "width"))
+    assert [name for name, _, _ in parts[:2]] == ["stage 1, head 1", "stage 1, head 2"]
+    np.testing.assert_array_equal(parts[4][1], values[1, 1])
+    [(name, frames, axes)] = attention_parts(np.arange(6).reshape(2, 3), ("clip", "clip_frame"))
+    assert (name, frames.tolist(), axes) == ("", [0, 1, 2, 3, 4, 5], ("frame",))
+    with pytest.raises(ValueError, match=r"every axis.*axes=\('frame',\), values of shape \(2, 3\)"):
+        attention_parts(np.zeros((2, 3)), ("frame",))
 
 
-def test_no_text_becomes_a_tag():
-    bad = "<td onclick=x>&\"'"
-    text = page(bad, "", {"a": (bad, table(bad, [bad], [[bad, bad, cell(bad, bad)]]))})
-    assert "<td onclick" not in text
-    assert len(re.findall("&lt;td onclick", text)) == 11
+def bars(text):
+    return [float(bar.get("width")) for bar in ElementTree.fromstring(text).iter("rect")]
+
+
+def test_bars_of_clips_are_as_wide_as_their_frames():
+    text = draw_bars([0.3, 0.3, 0.4], ("clip",), description="d", num_frames=9, clip_frames=4, size=(90, 50))
+    np.testing.assert_allclose(bars(text), [38, 38, 8])
+    # Padding has no bar, within clips and after them.
+    assert len(bars(draw_bars(np.ones((3, 4)), ("clip", "clip_frame"), description="d", num_frames=9))) == 9
+    assert len(bars(draw_bars(np.ones(5), ("clip",), description="d", num_frames=9, clip_frames=4))) == 3
+    with pytest.raises(ValueError, match=r"one axis\. Received: axes=\('frame', 'frame'\)"):
+        draw_bars(np.eye(3), ("frame", "frame"), description="d")
+
+
+def test_limits_of_weights_over_frames_include_twice_their_mean():
+    nearly_equal = np.array([[0.26, 0.24], [0.24, 0.26], [0.25, 0.25], [0.25, 0.25]])
+    assert heat_limits(nearly_equal, ("frame", "stripe")) == (0.125, 0.5)
+    assert heat_limits([[0.0], [1.0], [0.0]], ("frame", "stripe")) == (0.0, 1.0)
+    assert heat_limits([[2.0], [5.0]], ("frame", "stripe")) == (2.0, 5.0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kreid.plots import draw_embedding_map, embedding_map
+from kreid.plots import compare_embedding_maps, draw_embedding_map, embedding_map, palette
 
 
 def clusters(persons=3, each=8, features=16, seed=0):
@@ -67,8 +67,20 @@ def test_nothing_runs_over_the_border(tmp_path):
 
 
 def test_no_two_persons_look_alike():
-    colours, markers = embedding_map._COLOURS, embedding_map._MARKERS
+    colours, markers = palette.PERSONS, embedding_map._MARKERS
     assert math.lcm(len(colours), len(markers)) >= embedding_map._MOST_PERSONS
+
+
+def test_two_models_have_a_map_each_and_one_legend(tmp_path):
+    embeddings, persons = clusters(persons=4)
+    other, path = np.random.default_rng(2).normal(size=(len(persons), 6)), tmp_path / "maps.svg"
+    places = compare_embedding_maps({"with": embeddings, "without": other}, persons, path, chosen=[7, 27])
+    assert texts(path) == ["with", "without", "person (tracklets)", "7 (8)", "27 (8)"]
+    alone = draw_embedding_map(embeddings, persons, tmp_path / "map.svg", chosen=[7, 27])
+    np.testing.assert_array_equal(places["with"], alone)
+    assert places["without"].shape == (16, 2)
+    with pytest.raises(ValueError, match="at least one model"):
+        compare_embedding_maps({}, persons, path)
 
 
 @pytest.mark.parametrize(
