@@ -63,7 +63,7 @@ def test_bars_are_as_high_and_wide_as_their_weights():
 
 def test_bars_need_values():
     for values in ([], np.eye(2)):
-        with pytest.raises(ValueError, match="a list of values. Received: values of shape"):
+        with pytest.raises(ValueError, match=r"a list of values\. Received: values of shape"):
             bar_chart(values, description="d")
 
 
