@@ -181,7 +181,7 @@ def _text(x: float, y: float, text: str, anchor: str = "start", more: str = "") 
 
 def _lines(text: str, width: float) -> list[str]:
     """Break a text into lines that fit a width in pixels."""
-    return textwrap.wrap(text, max(8, int(width / _LETTER))) or [""]
+    return textwrap.wrap(text, max(8, int(width / _LETTER)), break_on_hyphens=False) or [""]
 
 
 def _finite(x: ArrayLike, y: ArrayLike, positive: bool) -> tuple[np.ndarray, np.ndarray]:
