@@ -145,9 +145,7 @@ def evenly(length: int, count: int) -> np.ndarray:
     ([1, 3, 6, 8], [0, 1])
     """
     if length < 0 or count < 1:
-        raise ValueError(
-            f"`length` must be 0 or more, and `count` at least 1. Received: length={length}, count={count}"
-        )
+        raise ValueError(f"`length` must be 0 or more, `count` 1 or more. Received: length={length}, count={count}")
     if length <= count:
         return np.arange(length)
     return (2 * np.arange(count) + 1) * length // (2 * count)
