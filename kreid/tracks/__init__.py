@@ -1,13 +1,10 @@
-"""Tracklets from one's own video and what a tracker made of it: cut into folders, or embedded without files.
+"""Tracklets from your own video and a tracker's output: cut into folders, or embedded without files.
 
-`read_tracks` reads MOT Challenge text; `cut_tracklets` writes the folder layout, `embed_tracks` gives embeddings.
-`python -m kreid.tracks VIDEO TRACKS --out DIR` cuts from the command line. Videos are decoded by PyAV, which is
-imported when a video is opened: `pip install "kreid[video]"`.
+`read_tracks` reads MOT Challenge text; `cut_tracklets` writes the folder layout, `embed_tracks` returns embeddings.
+`kreid tracks VIDEO TRACKS --out DIR` cuts from the command line. Videos are decoded by PyAV, which is imported when a
+video is opened: `pip install "kreid[video]"`. A folder of pictures, such as MOT Challenge's `img1`, does without it.
 """
 
-from kreid.tracks.cuts import TrackLimits
-from kreid.tracks.embedding import embed_tracks
-from kreid.tracks.folders import CutTracklets, cut_tracklets
-from kreid.tracks.mot import Tracks, read_tracks
+import lazy_loader
 
-__all__ = ["CutTracklets", "TrackLimits", "Tracks", "cut_tracklets", "embed_tracks", "read_tracks"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,58 +1,88 @@
-"""`python -m kreid.tracks VIDEO TRACKS --out DIR`: cut tracklets out of a video."""
+"""Cut tracklets out of a video into <out>/<split>/<person>/<camera>/<video>-<id>/<frame>.
+
+Several videos may be cut into one folder, one after the other.
+
+Example: kreid tracks hall.mp4 hall.txt --out data/hall --min-confidence 0.5 --stride 5
+"""
 
 import argparse
 import sys
+import warnings
+from collections.abc import Sequence
 
 from kreid.tracks.cuts import TrackLimits
-from kreid.tracks.folders import cut_tracklets
-from kreid.tracks.mot import read_tracks
+
+_LIMITS = ("min_confidence", "stride", "min_inside", "min_size", "min_length", "max_length")
 
 
-def main(argv=None) -> int:
-    """Cuts; returns the exit status: 0, or 2 for what the user can mend."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     limits = TrackLimits()
-    parser = argparse.ArgumentParser(
-        "python -m kreid.tracks",
-        description="Cut tracklets out of a video into <out>/<split>/<person>/<camera>/<video>-<id>/<frame>.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    height, width = limits.min_size
     add = parser.add_argument
-    add("video", help="any video file that FFmpeg decodes")
+    add("video", help="any video file that FFmpeg decodes, or a folder of pictures such as MOT Challenge's img1")
     add("tracks", help="a tracker's output in MOT Challenge text: frame,id,left,top,width,height[,conf[,x,y,z]]")
-    add("--out", required=True, help="folder to make; it must not exist", default=argparse.SUPPRESS)
-    add("--split", choices=("train", "query", "gallery"), default="gallery", help="folder of the persons")
-    add("--person", default="{video}-{id}", help="name of the persons; {video} and {id} are filled in")
-    add("--camera", default="{video}", help="name of the camera; the same")
-    add("--first-frame", type=int, choices=(0, 1), default=1, help="the tracker's number of the first frame")
-    add("--min-confidence", type=float, default=argparse.SUPPRESS, help="least confidence of a box (default: any)")
-    add("--stride", type=int, default=limits.stride, help="cut every so many frames of the video")
-    add("--min-inside", type=float, default=limits.min_inside, help="least share of a box inside the picture")
+    add("--out", required=True, help="folder to make, or to add the video's tracklets to")
+    add("--split", choices=("train", "query", "gallery"), default="gallery", help="folder of the persons (gallery)")
+    add("--person", default="{video}-{id}", help="name of the persons; {video} and {id} are filled in ({video}-{id})")
+    add("--camera", default="{video}", help="name of the camera, filled in the same way ({video})")
+    add("--first-frame", type=int, choices=(0, 1), default=1, help="the tracker's number of the first frame (1)")
+    add("--max-damaged", type=float, default=0.05, help="largest share of wrong lines to skip (0.05)")
+    add("--min-confidence", type=float, help="least confidence of a box (any)")
+    add("--stride", type=int, default=limits.stride, help=f"cut every so many frames of the video ({limits.stride})")
     add(
-        "--min-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), default=limits.min_size, help="least size, pixels"
+        "--min-inside",
+        type=float,
+        default=limits.min_inside,
+        help=f"least share in the picture ({limits.min_inside})",
     )
-    add("--min-length", type=int, default=limits.min_length, help="least frames of a tracklet")
-    add("--max-length", type=int, default=argparse.SUPPRESS, help="thin longer tracklets to so many (default: all)")
-    add("--format", choices=("png", "jpg"), default="png", help="png: the pixels as decoded; jpg: smaller")
-    add("--quiet", action="store_true", help="show no progress bar", default=argparse.SUPPRESS)
-    options = vars(parser.parse_args(argv))
-    names = ("min_confidence", "stride", "min_inside", "min_size", "min_length", "max_length")
+    add(
+        "--min-size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        default=limits.min_size,
+        help=f"least size in pixels ({height} {width})",
+    )
+    add("--min-length", type=int, default=limits.min_length, help=f"least frames of a tracklet ({limits.min_length})")
+    add("--max-length", type=int, help="thin longer tracklets to so many frames (all)")
+    add("--format", choices=("png", "jpg"), default="png", help="png: the pixels as decoded; jpg: smaller (png)")
+    add("--quiet", action="store_true", help="show no progress bar")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Cut and print a summary; return the exit status: 0, or 2 for wrong usage or input."""
+    from kreid.tracks.folders import cut_tracklets
+    from kreid.tracks.mot import read_tracks
+
     try:
-        found = cut_tracklets(
-            options["video"],
-            read_tracks(options["tracks"], first_frame=options["first_frame"]),
-            options["out"],
-            limits=TrackLimits(**{name: options[name] for name in names if name in options}),
-            split=options["split"],
-            person=options["person"],
-            camera=options["camera"],
-            image_format=options["format"],
-            progress=not options.get("quiet", False),
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # The summary names skipped lines.
+            tracks = read_tracks(options.tracks, first_frame=options.first_frame, max_damaged=options.max_damaged)
+        result = cut_tracklets(
+            options.video,
+            tracks,
+            options.out,
+            limits=TrackLimits(**{name: getattr(options, name) for name in _LIMITS}),
+            split=options.split,
+            person=options.person,
+            camera=options.camera,
+            image_format=options.format,
+            progress=not options.quiet,
         )
     except (ValueError, OSError, ImportError) as error:
-        print(f"kreid.tracks: {error}", file=sys.stderr)
+        print(f"kreid tracks: {error}", file=sys.stderr)
         return 2
-    print(found.summary())
+    print(result.summary())
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(
+        "python -m kreid.tracks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,23 @@
 """Crops out of a video, frame by frame, their names, and what damage cost."""
 
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from kreid.data.names import person_key
+from kreid.tracks.cuts import Cuts
+from kreid.tracks.video import FrameSource
 
-def crops(video, cuts, progress):
-    """Goes through a video once and cuts.
+_TRACKLET = "{video}-{id}"
+
+
+def crops(video: FrameSource, cuts: Cuts, progress: bool) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Go through a video once and cut.
 
     Args:
-        video: a `Video`, just opened.
+        video: a `FrameSource`, just opened.
         cuts: a `Cuts`.
         progress: show a progress bar.
 
@@ -37,11 +44,11 @@ def crops(video, cuts, progress):
         )
 
 
-def lasting(video, cuts, min_length):
-    """Which tracklets are long enough in what could be decoded, and which frames were lost.
+def lasting(video: FrameSource, cuts: Cuts, min_length: int) -> tuple[np.ndarray, np.ndarray, str]:
+    """Find which tracklets are long enough in the decoded frames, and which frames were lost.
 
     Args:
-        video: the `Video`, gone through.
+        video: the `FrameSource`, gone through.
         cuts: the `Cuts` that the limits allow.
         min_length: frames that a tracklet must have.
 
@@ -59,17 +66,17 @@ def lasting(video, cuts, min_length):
         damage.append(f"ends after frame {video.decoded}, and the tracks go on to {cuts.last_frame} ({video.missing})")
     if video.corrupt:
         damage.append(f"has {len(video.corrupt)} corrupt frames")
-    said = f"The video {' and '.join(damage)}: {len(numbers)} frames with boxes to cut are lost." if damage else ""
+    report = f"The video {' and '.join(damage)}: {len(numbers)} frames with boxes to cut are lost." if damage else ""
     if not kept.any():
-        raise ValueError(f"{said} No tracklet is left: copy the video again. Received: video={video.path!r}")
-    return kept, numbers, said
+        raise ValueError(f"{report} No tracklet is left: copy the video again. Received: video={video.path!r}")
+    return kept, numbers, report
 
 
-def names_of(video, ids, person, camera):
-    """Names for tracklets.
+def names_of(video: str, ids: np.ndarray, person: str, camera: str) -> list[tuple[str, str, str]]:
+    """Name tracklets.
 
     Args:
-        video: path of the video.
+        video: name of the video, see `FrameSource`.
         ids: the tracker's ids.
         person: name in which `{video}` and `{id}` are filled in.
         camera: the same.
@@ -78,23 +85,35 @@ def names_of(video, ids, person, camera):
         A list of tuples `(person, camera, tracklet)`, one for each id.
 
     Raises:
-        ValueError: if a name cannot be that of a folder.
+        ValueError: if a name cannot be that of a folder, or a person's name filled in means a distractor or junk.
     """
-    templates = {"person": person, "camera": camera, "tracklet": "{video}-{id}"}
-    stem = Path(video).stem
-    return [tuple(_filled(what, text, stem, number) for what, text in templates.items()) for number in ids.tolist()]
+    names = [
+        (
+            _filled("person", person, video, number),
+            _filled("camera", camera, video, number),
+            _filled("tracklet", _TRACKLET, video, number),
+        )
+        for number in ids.tolist()
+    ]
+    for name, *_ in names:
+        if name != person and person_key(name) in (0, -1):
+            raise ValueError(
+                f"A person's folder named {name} is read as a distractor or junk: put a word before the number, such "
+                f"as 'p{{id}}'. Received: person={person!r}"
+            )
+    return names
 
 
-def _filled(what, template, stem, number):
+def _filled(argument: str, template: str, video: str, number: Any) -> str:
     try:
-        name = template.format(video=stem, id=number)
+        name = template.format(video=video, id=number)
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise ValueError(
-            f"{{video}} and {{id}} are filled in in a name, nothing else. Received: {what}={template!r}"
+            f"Only {{video}} and {{id}} are filled in in a name. Received: {argument}={template!r}"
         ) from error
     if not name or name[0] == "." or set(name) & set("/\\\0"):
         raise ValueError(
             "A name is that of a folder: not empty, without slashes, and not hidden by a point in front. "
-            f"Received: {what}={template!r}, which gives {name!r}"
+            f"Received: {argument}={template!r}, which gives {name!r}"
         )
     return name

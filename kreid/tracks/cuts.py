@@ -2,23 +2,25 @@
 
 import dataclasses
 import itertools
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from kreid.data.clips import evenly
+from kreid.tracks.mot import Tracks
 
 
 @dataclasses.dataclass(frozen=True)
 class TrackLimits:
-    """What is cut out of a video. The limits hold in the order given here.
+    """Which boxes are cut out of a video. The limits are applied in the order given here.
 
     Args:
-        min_confidence: a box of less is left out; `None` takes all. Some trackers write -1 for none. In the
-            benchmark's ground truth the confidence is a flag, and 1 leaves out what is not to be counted.
+        min_confidence: a box with less is left out; `None` takes all. Some trackers write -1 for none. In the
+            benchmark's ground truth the confidence is a flag, and 1 leaves out the boxes that do not count.
         stride: of the video's frames, the first, and from there every `stride`-th, is cut; all for 1.
-        min_inside: share of a box's area that must lie inside the picture. What lies outside is cut off.
+        min_inside: share of a box's area that must be inside the picture. The rest is cut off.
         min_size: `(height, width)` in pixels that must remain of a box.
-        min_length: a track with fewer frames, those left by all the above, makes no tracklet.
+        min_length: a track with fewer frames after all the above makes no tracklet.
         max_length: a longer track is thinned to this many frames, evenly spread; `None` keeps all.
 
     Raises:
@@ -37,7 +39,7 @@ class TrackLimits:
     min_length: int = 8
     max_length: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "min_size", tuple(self.min_size))
         if self.min_confidence is not None and not np.isfinite(self.min_confidence):
             raise ValueError(
@@ -59,14 +61,14 @@ class TrackLimits:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cuts:
-    """The boxes to be cut out of a video, by frame.
+    """The boxes to cut out of a video, by frame.
 
     Args:
         ids: the tracker's ids of the tracklets, ascending.
         frames: int `(boxes,)`, ascending.
         owners: int `(boxes,)`, rows of `ids`.
         corners: int `(boxes, 4)`: top, bottom, left and right, within the picture.
-        dropped: how many boxes each limit left out, in words, those of no box left out.
+        dropped: how many boxes each limit left out, by the limit in words; limits that left out none are missing.
         last_frame: the last frame with any box, cut or not.
         source: of the tracks, for messages.
     """
@@ -80,13 +82,13 @@ class Cuts:
     source: str
 
     @property
-    def last_frames(self):
+    def last_frames(self) -> np.ndarray:
         """The last frame of each tracklet, int `(tracklets,)`."""
         _, from_the_end = np.unique(self.owners[::-1], return_index=True)
         return self.frames[::-1][from_the_end]
 
-    def thinned(self, positions):
-        """Keeps of each tracklet the frames that `positions` gives for its length.
+    def thinned(self, positions: Callable[[int], np.ndarray]) -> "Cuts":
+        """Keep of each tracklet the frames that `positions` gives for its length.
 
         Args:
             positions: function from a length to ascending positions.
@@ -101,8 +103,8 @@ class Cuts:
         return dataclasses.replace(self, frames=self.frames[kept], owners=self.owners[kept], corners=self.corners[kept])
 
     @property
-    def most_at_once(self):
-        """Most frames held at any time if each tracklet's are kept until its last has come."""
+    def most_at_once(self) -> int:
+        """The largest number of frames held at any time if each tracklet's are kept until its last has come."""
         count = len(self.owners)
         _, from_the_end = np.unique(self.owners[::-1], return_index=True)
         freed = np.zeros(count, np.int64)
@@ -110,8 +112,8 @@ class Cuts:
         return int((np.arange(1, count + 1) - np.cumsum(freed) + freed).max())
 
 
-def plan_cuts(tracks, size, limits):
-    """Applies limits to a tracker's boxes.
+def plan_cuts(tracks: Tracks, size: tuple[int, int], limits: TrackLimits) -> Cuts:
+    """Apply limits to a tracker's boxes.
 
     Edges are rounded to whole pixels.
 
@@ -132,15 +134,16 @@ def plan_cuts(tracks, size, limits):
             f"Received: min_confidence={limits.min_confidence}, tracks={tracks.source!r}"
         )
     corners, inside = _clipped(tracks.boxes, size)
-    left, dropped = np.ones(len(tracks), bool), {}
+    left = np.ones(len(tracks), bool)
+    dropped: dict[str, int] = {}
 
-    def leave_out(why, refused):
+    def leave_out(reason: str, refused: np.ndarray) -> None:
         nonlocal left
         if (left & refused).any():
-            dropped[why] = int((left & refused).sum())
+            dropped[reason] = int((left & refused).sum())
         left = left & ~refused
 
-    if limits.min_confidence is not None:
+    if limits.min_confidence is not None and tracks.confidences is not None:
         leave_out(f"of confidence below {limits.min_confidence:g}", tracks.confidences < limits.min_confidence)
     leave_out(f"outside the stride of {limits.stride}", (tracks.frames - 1) % limits.stride != 0)
     # A whole box may lack a rounding error of its area.
@@ -153,7 +156,7 @@ def plan_cuts(tracks, size, limits):
     leave_out(f"in tracks of fewer than {limits.min_length} frames", lengths[owners] < limits.min_length)
     if not left.any():
         raise ValueError(
-            f"No tracklet is left after the limits: loosen them, or track another video. {told(dropped)}. "
+            f"No tracklet is left after the limits: loosen them, or track another video. {counts_text(dropped)}. "
             f"Received: {len(tracks)} boxes in tracks={tracks.source!r}"
         )
     rows = np.flatnonzero(left)
@@ -162,19 +165,20 @@ def plan_cuts(tracks, size, limits):
     cuts = Cuts(ids, tracks.frames[rows], owners, corners[rows], dropped, tracks.last_frame, tracks.source)
     if limits.max_length is None:
         return cuts
-    thinned = cuts.thinned(lambda length: evenly(length, limits.max_length))
+    most = limits.max_length
+    thinned = cuts.thinned(lambda length: evenly(length, most))
     over = len(cuts.frames) - len(thinned.frames)
     if over:
         dropped[f"thinned out of tracks of more than {limits.max_length} frames"] = over
     return thinned
 
 
-def told(counts):
-    """Counts of boxes by reason, as text."""
-    return ", ".join(f"{count} {why}" for why, count in counts.items())
+def counts_text(counts: Mapping[str, int]) -> str:
+    """Write counts of boxes by reason as text."""
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items())
 
 
-def _clipped(boxes, size):
+def _clipped(boxes: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Corners in whole pixels inside the picture, and the share of each box's area that is inside."""
     height, width = size
     left, top = boxes[:, 0], boxes[:, 1]

@@ -3,34 +3,43 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kreid.data.names import name_key, person_key
 from kreid.data.tracklet import DISTRACTOR, JUNK
 from kreid.tracks.crops import crops, lasting, names_of
-from kreid.tracks.cuts import TrackLimits, plan_cuts
-from kreid.tracks.video import Video
+from kreid.tracks.cuts import Cuts, TrackLimits, plan_cuts
+from kreid.tracks.mot import Tracks
+from kreid.tracks.source import FrameSource
+from kreid.tracks.video import open_video
+
+if TYPE_CHECKING:
+    from kreid.gallery import TrackletEmbeddings
+    from kreid.models import TrackletModel
 
 
 def embed_tracks(
-    model,
-    video,
-    tracks,
-    path=None,
+    model: "TrackletModel",
+    video: str | os.PathLike[str],
+    tracks: Tracks,
+    path: str | os.PathLike[str] | None = None,
     *,
-    limits=None,
-    person="{video}-{id}",
-    camera="{video}",
-    batch_frames=256,
-    frames_in_memory=8192,
-    progress=True,
-):
-    """Embeds the tracklets of a video as they end, without a file in between.
+    limits: TrackLimits | None = None,
+    person: str = "{video}-{id}",
+    camera: str = "{video}",
+    batch_frames: int = 256,
+    frames_in_memory: int = 8192,
+    progress: bool = True,
+) -> "TrackletEmbeddings":
+    """Embed the tracklets of a video as they end, without a file in between.
 
-    Gives what embedding the folders of `cut_tracklets` would, as PNG, for the same settings: only the frames that the
-    model selects are kept, resized as files are. Of a tracklet that a damaged video breaks off, those of them that came
-    are embedded.
+    The result is that of embedding the folders of `cut_tracklets`, as PNG, for the same settings: only the frames that
+    the model selects are kept, resized as files are. Of a tracklet that a damaged video breaks off, the frames before
+    the damage are embedded.
 
     Args:
         model: a model of `kreid.models`.
@@ -42,8 +51,8 @@ def embed_tracks(
             and `junk` -1.
         camera: see `cut_tracklets`; numbered as persons are.
         batch_frames: see `embed_tracklets`.
-        frames_in_memory: most frames, of the model's image size, that tracklets still going on may have together.
-            What they will need is known, and checked, before anything is decoded.
+        frames_in_memory: largest number of frames, of the model's image size, that unfinished tracklets may hold
+            together. How many they will hold is checked before anything is decoded.
         progress: show a progress bar.
 
     Returns:
@@ -60,48 +69,52 @@ def embed_tracks(
     limits = TrackLimits() if limits is None else limits
     if path is not None and os.path.lexists(path):
         raise FileExistsError(f"Give a new file or remove this one. Received: path={str(path)!r}")
-    with Video(video) as opened:
+    with open_video(video) as opened:
         cuts = plan_cuts(tracks, opened.size, limits)
-        names = names_of(video, cuts.ids, person, camera)
+        names = names_of(opened.name, cuts.ids, person, camera)
         chosen = cuts.thinned(model.selection.positions)
         if chosen.most_at_once > frames_in_memory:
             raise ValueError(
-                f"Tracklets that go on at the same time have {chosen.most_at_once} frames to hold: raise "
+                f"Tracklets that overlap in time hold up to {chosen.most_at_once} frames at once: raise "
                 "`frames_in_memory`, or thin the tracklets by the limits' `max_length` or `stride`. "
                 f"Received: frames_in_memory={frames_in_memory}"
             )
         embeddings, embedded = _embedded(model, crops(opened, chosen, progress), chosen.last_frames, batch_frames)
         kept, lost, _ = lasting(opened, cuts, limits.min_length)
+        digest = _digest(video, opened, ["/".join(name) for name in names], cuts)
     kept &= embedded
     ids = ["/".join(name) for name in names]
-    persons = _numbered(name[0] for name in names) | {"distractor": DISTRACTOR, "junk": JUNK}
-    cameras = _numbered(name[1] for name in names)
+    persons = _numbered((name[0] for name in names), person_key, reserved=(DISTRACTOR, JUNK))
+    cameras = _numbered((name[1] for name in names), name_key)
     rows = np.flatnonzero(kept)
-    found = TrackletEmbeddings(
+    result = TrackletEmbeddings(
         embeddings[rows],
-        [ids[row] for row in rows],
-        [persons[names[row][0]] for row in rows],
-        [cameras[names[row][1]] for row in rows],
+        np.array([ids[row] for row in rows], str),
+        np.array([persons[names[row][0]] for row in rows], np.int64),
+        np.array([cameras[names[row][1]] for row in rows], np.int64),
         metric=model.metric,
         model=model_digest(model),
-        data=_digest(video, ids, cuts),
-        damaged_frames=[f"{Path(video).name}:{number}" for number in lost],
-        unreadable=[ids[row] for row in np.flatnonzero(~kept)],
+        data=digest,
+        damaged_frames=np.array([f"{Path(video).name}:{number}" for number in lost], str),
+        unreadable=np.array([ids[row] for row in np.flatnonzero(~kept)], str),
     )
     if path is not None:
-        found.save(path)
-    return found
+        result.save(path)
+    return result
 
 
-def _embedded(model, found, last_frames, batch_frames):
-    """Embeddings by tracklet, zeros where no frame came, and which have any."""
+def _embedded(
+    model: "TrackletModel", boxes: Iterable[tuple[int, int, np.ndarray]], last_frames: np.ndarray, batch_frames: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings by tracklet, zeros where no frame came, and which tracklets have any."""
     from kreid.data.frames import fit_frame
 
     embeddings = np.zeros((len(last_frames), model.embedding_dim), np.float32)
     embedded = np.zeros(len(last_frames), bool)
-    going_on, ended = {}, {}
+    unfinished: dict[int, list[np.ndarray]] = {}
+    ended: dict[int, list[np.ndarray]] = {}
 
-    def embed_ended():
+    def embed_ended() -> None:
         lengths = np.array([len(frames) for frames in ended.values()], np.int32)
         batch = np.zeros((len(ended), lengths.max(), *model.image_size, 3), np.uint8)
         for row, frames in enumerate(ended.values()):
@@ -110,29 +123,31 @@ def _embedded(model, found, last_frames, batch_frames):
         embedded[list(ended)] = True
         ended.clear()
 
-    def end(owner):
-        frames = going_on.pop(owner)
+    def end(owner: int) -> None:
+        frames = unfinished.pop(owner)
         longest = max(len(frames), *map(len, ended.values())) if ended else 0
         if longest * (len(ended) + 1) > batch_frames:
             embed_ended()
         ended[owner] = frames
 
-    for number, owner, crop in found:
-        going_on.setdefault(owner, []).append(fit_frame(crop, model.image_size).numpy())
+    for number, owner, crop in boxes:
+        unfinished.setdefault(owner, []).append(fit_frame(crop, model.image_size).numpy())
         if number == last_frames[owner]:
             end(owner)
-    for owner in list(going_on):  # Broken off, or without their last frame.
+    for owner in list(unfinished):  # Broken off, or without their last frame.
         end(owner)
     if ended:
         embed_ended()
     return embeddings, embedded
 
 
-def _numbered(names):
-    return {name: number for number, name in enumerate(dict.fromkeys(names), start=1)}
+def _numbered(names: Iterable[str], key: Callable[[str], int | str], reserved: Sequence[int] = ()) -> dict[str, int]:
+    """Number names from 1 in the order given; names that mean the same get the same number."""
+    numbers: dict[int | str, int] = {number: number for number in reserved}
+    return {name: numbers.setdefault(key(name), len(numbers) - len(reserved) + 1) for name in names}
 
 
-def _digest(video, ids, cuts):
-    file = os.stat(video)
-    seen = [str(video), file.st_size, file.st_mtime_ns, ids, cuts.owners.tolist(), cuts.frames.tolist()]
-    return hashlib.sha256(json.dumps([*seen, cuts.corners.tolist()]).encode()).hexdigest()
+def _digest(video: str | os.PathLike[str], opened: FrameSource, ids: Sequence[str], cuts: Cuts) -> str:
+    """Digest what the embeddings depend on besides the model."""
+    parts = [str(video), *opened.stamp(), ids, cuts.owners.tolist(), cuts.frames.tolist(), cuts.corners.tolist()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

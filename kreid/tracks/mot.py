@@ -1,12 +1,42 @@
-"""What a tracker found, as MOT Challenge text."""
+"""A tracker's output as MOT Challenge text."""
 
 import array
 import dataclasses
+import os
+import re
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 _COLUMNS = "frame,id,left,top,width,height[,conf[,x,y,z]]"
+# The words that headers use for each of the first seven columns.
+_HEADER_WORDS = (
+    {"frame", "frames", "frameid", "frameno", "framenumber", "frameidx", "frameindex", "fn", "f", "fr"},
+    {
+        "id",
+        "ids",
+        "trackid",
+        "track",
+        "trackerid",
+        "tid",
+        "identity",
+        "objectid",
+        "objid",
+        "targetid",
+        "personid",
+        "pid",
+    },
+    {"left", "bbleft", "bboxleft", "x", "x1", "xmin", "bbx", "bboxx", "l", "xleft"},
+    {"top", "bbtop", "bboxtop", "y", "y1", "ymin", "bby", "bboxy", "t", "ytop"},
+    {"width", "bbwidth", "bboxwidth", "w", "bbw", "bboxw"},
+    {"height", "bbheight", "bboxheight", "h", "bbh", "bboxh"},
+    {"conf", "confidence", "score", "prob", "c", "s"},
+)
+_OTHER_WORDS = {"right", "bottom", "x2", "y2", "xmax", "ymax", "cx", "cy", "xc", "yc", "xcenter", "ycenter"}
+_LISTED = 20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -19,11 +49,12 @@ class Tracks:
         boxes: float `(boxes, 4)`: left, top, width and height in pixels, the video's top left corner at 0, 0.
         confidences: float `(boxes,)`, `None` where the tracker gives none.
         source: where they come from, for messages.
-        lines: integers `(boxes,)`, the lines of the source they stand in, for messages; `None` counts the rows from 1.
+        lines: integers `(boxes,)`, the lines of the source with the boxes, for messages; `None` counts the rows from 1.
+        skipped: lines of the source that were skipped, each with its reason.
 
     Raises:
         ValueError: if there is no box, sizes do not fit, a number is not finite, a frame is below 1, a width or height
-            is not above 0, or a track has two boxes in a frame.
+            is not above 0, or a track has two boxes in a frame. All such rows are named, the first 20 in full.
 
     Example:
 
@@ -38,8 +69,9 @@ class Tracks:
     confidences: np.ndarray | None = None
     source: str = "tracks"
     lines: np.ndarray | None = None
+    skipped: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         kinds = {"frames": np.int64, "ids": np.int64, "boxes": np.float64}
         kinds |= {"confidences": np.float64} if self.confidences is not None else {}
         for name, kind in kinds.items():
@@ -55,131 +87,275 @@ class Tracks:
             )
         if not count:
             raise ValueError(f"The tracks hold no box: has the tracker run? Received: tracks={self.source!r}")
-        self._check_values()
+        faults = find_faults(self.frames, self.ids, self.boxes, self.confidences, lines)
+        if faults:
+            raise ValueError(_refusal(faults, self.source, count))
 
-    def _check_values(self):
-        numbers = self.boxes if self.confidences is None else np.column_stack([self.boxes, self.confidences])
-        names = ("left", "top", "width", "height", "confidence")
-        for row, column in np.argwhere(~np.isfinite(numbers))[:1]:
-            raise ValueError(
-                f"A box's numbers must be finite: mend or delete it. {self._at(row)}{names[column]}="
-                f"{numbers[row, column]}"
-            )
-        for row in np.flatnonzero(self.frames < 1)[:1]:
-            raise ValueError(f"Frames count from 1: mend or delete the box. {self._at(row)}frame={self.frames[row]}")
-        for row in np.flatnonzero((self.boxes[:, 2:] <= 0).any(axis=1))[:1]:
-            width, height = self.boxes[row, 2:]
-            raise ValueError(
-                "A box has a width and a height above 0, after its left and top: mend or delete it. "
-                f"{self._at(row)}width={width}, height={height}"
-            )
-        order = np.lexsort((self.ids, self.frames))
-        frames, ids = self.frames[order], self.ids[order]
-        for place in np.flatnonzero((frames[1:] == frames[:-1]) & (ids[1:] == ids[:-1]))[:1]:
-            first, second = sorted(order[place : place + 2], key=lambda row: self.lines[row])
-            raise ValueError(
-                "A track has one box in a frame: keep one of the two (a detector's file, all ids -1, has no tracks "
-                f"yet). {self._at(second)}frame={frames[place]}, id={ids[place]}, as in line {self.lines[first]}"
-            )
-
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.frames)
 
     @property
-    def last_frame(self):
+    def last_frame(self) -> int:
         """The last frame with a box, counted from 1."""
         return int(self.frames.max())
 
-    def _at(self, row):
-        return f"Received: tracks={self.source!r}, line {self.lines[row]}: "
+
+class Fault(NamedTuple):
+    """What is wrong with a box.
+
+    Args:
+        row: of the box; for a malformed line -1.
+        line: of the source.
+        reason: in words.
+    """
+
+    row: int
+    line: int
+    reason: str
+
+    def text(self) -> str:
+        """Name the line and the reason."""
+        return f"line {self.line}: {self.reason}"
 
 
-def read_tracks(path, *, first_frame=1):
-    """Reads a tracker's output in MOT Challenge text: `frame,id,left,top,width,height[,conf[,x,y,z]]` in each line.
+def find_faults(
+    frames: np.ndarray, ids: np.ndarray, boxes: np.ndarray, confidences: np.ndarray | None, lines: np.ndarray
+) -> list[Fault]:
+    """List the boxes with impossible numbers, and those that a better one of their track and frame makes superfluous.
 
-    Lines may be in any order; empty ones are passed over. Only the first seven of six to ten columns are read.
-    Whole numbers may be written with a point, as NumPy does. Coordinates are taken as trackers write them, the top
-    left corner at 0, 0; the benchmark's own files count pixels from 1, one pixel off.
+    Of two boxes of a track in a frame the one with the higher confidence is kept, otherwise the first.
+
+    Args:
+        frames: see `Tracks`, like the others.
+        ids: integers `(boxes,)`.
+        boxes: float `(boxes, 4)`.
+        confidences: float `(boxes,)` or `None`.
+        lines: integers `(boxes,)`.
+
+    Returns:
+        A list of `Fault` in order of the lines, at most one for each box.
+    """
+    reasons: dict[int, str] = {}
+    numbers = boxes if confidences is None else np.column_stack([boxes, confidences])
+    names = ("left", "top", "width", "height", "confidence")
+    for row, column in np.argwhere(~np.isfinite(numbers)).tolist():
+        reasons.setdefault(row, f"{names[column]}={numbers[row, column]} is not finite")
+    for row in np.flatnonzero(frames < 1).tolist():
+        reasons.setdefault(row, f"frame={frames[row]}, and frames count from 1")
+    for row in np.flatnonzero((boxes[:, 2:] <= 0).any(axis=1)).tolist():
+        width, height = boxes[row, 2:]
+        reasons.setdefault(row, f"width={width}, height={height} must be above 0, after left and top")
+    good = np.array([row for row in range(len(frames)) if row not in reasons], np.int64)
+    preference = -confidences[good] if confidences is not None else np.zeros(len(good))
+    order = good[np.lexsort((lines[good], preference, ids[good], frames[good]))]
+    again = np.flatnonzero((np.diff(frames[order]) == 0) & (np.diff(ids[order]) == 0)) + 1
+    firsts = order[np.maximum.accumulate(np.where(np.isin(np.arange(len(order)), again), 0, np.arange(len(order))))]
+    for place in again.tolist():
+        row, first = int(order[place]), int(firsts[place])
+        reasons[row] = f"frame={frames[row]}, id={ids[row]} has a box already, in line {lines[first]}"
+    faults = [Fault(row, int(lines[row]), reason) for row, reason in reasons.items()]
+    return sorted(faults, key=lambda fault: fault.line)
+
+
+def read_tracks(path: str | os.PathLike[str], *, first_frame: int = 1, max_damaged: float = 0.05) -> Tracks:
+    """Read a tracker's output in MOT Challenge text: `frame,id,left,top,width,height[,conf[,x,y,z]]` in each line.
+
+    Lines may be in any order. Empty lines, a header and lines that begin with `#` are skipped. Columns are separated by
+    commas, semicolons, tabs or spaces, and a separator at the end of a line counts for nothing; only the first seven
+    columns are read. Whole numbers may be written with a point, as NumPy does. Coordinates are taken as trackers write
+    them, the top left corner at 0, 0; the benchmark's own files count pixels from 1, one pixel off.
+
+    Damage: malformed lines, impossible boxes and second boxes of a track in a frame are skipped as long as they are
+    few; a warning counts them and `skipped` names them. Of two boxes the one with the higher confidence is kept,
+    otherwise the first.
 
     Args:
         path: of the text file.
         first_frame: the number of the video's first frame, 1 by the format. Some trackers count from 0.
+        max_damaged: float in `[0, 1]`, the largest share of lines that may be skipped.
 
     Returns:
         A `Tracks`. Its frames count from 1.
 
     Raises:
         FileNotFoundError: if there is no file.
-        ValueError: if it is not text, a line is malformed (its number is named) or its values are (see `Tracks`), a
-            frame comes before the first, or only some lines have a confidence.
+        ValueError: if it is not text, its header names other columns, frames count from 0 although `first_frame` is 1,
+            it is a detector's output without tracks, or more than `max_damaged` of the lines are wrong (all are
+            counted, the first 20 named).
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no file of tracks. Received: tracks={str(path)!r}")
     if first_frame not in (0, 1):
         raise ValueError(f"Trackers count frames from 0 or 1. Received: first_frame={first_frame!r}")
+    if not 0 <= max_damaged <= 1:
+        raise ValueError(f"`max_damaged` is a share, from 0 to 1. Received: max_damaged={max_damaged!r}")
+    rows, malformed = _read_rows(path)
+    count = len(rows.lines) + len(malformed)
+    if not len(rows.lines):
+        if malformed:
+            raise ValueError(_refusal(malformed, path, count))
+        raise ValueError(f"The tracks hold no box: has the tracker run? Received: tracks={str(path)!r}")
+    if first_frame == 1 and (rows.frames == 0).any():
+        line = rows.lines[np.argmax(rows.frames == 0)]
+        raise ValueError(
+            "Frames count from 1: this tracker counts from 0, so give first_frame=0 (--first-frame 0), which adds 1 to "
+            f"every frame. Received: tracks={str(path)!r}, line {line}: frame=0"
+        )
+    if (rows.ids == -1).all():
+        raise ValueError(
+            "A detector's file, in which all ids are -1, has no tracks yet: run a tracker on it. "
+            f"Received: tracks={str(path)!r}"
+        )
+    frames = rows.frames + 1 - first_frame
+    confidences = None if np.isnan(rows.confidences).all() else rows.confidences
+    if confidences is not None:
+        without = ~rows.given
+        malformed += [
+            Fault(row, int(rows.lines[row]), "no confidence, the seventh column, unlike other lines")
+            for row in np.flatnonzero(without).tolist()
+        ]
+    faults = malformed + [
+        fault
+        for fault in find_faults(frames, rows.ids, rows.boxes, confidences, rows.lines)
+        if fault.row not in {bad.row for bad in malformed}
+    ]
+    faults.sort(key=lambda fault: fault.line)
+    if len(faults) > max_damaged * count:
+        raise ValueError(_refusal(faults, path, count, max_damaged))
+    kept = np.setdiff1d(np.arange(len(frames)), [fault.row for fault in faults])
+    if faults:
+        warnings.warn(
+            f"{len(faults)} of {count} lines of {os.fspath(path)} are skipped: {_listed(faults, 3)}", stacklevel=2
+        )
+    return Tracks(
+        frames[kept],
+        rows.ids[kept],
+        rows.boxes[kept],
+        None if confidences is None else confidences[kept],
+        source=str(path),
+        lines=rows.lines[kept],
+        skipped=tuple(fault.text() for fault in faults),
+    )
+
+
+class _Rows(NamedTuple):
+    """The well-formed lines of a file; `given` says which have a confidence, which may be NaN."""
+
+    frames: np.ndarray
+    ids: np.ndarray
+    boxes: np.ndarray
+    confidences: np.ndarray
+    given: np.ndarray
+    lines: np.ndarray
+
+
+def _read_rows(path: str | os.PathLike[str]) -> tuple[_Rows, list[Fault]]:
     frames, ids, lines = array.array("q"), array.array("q"), array.array("q")
-    boxes, confidences = array.array("d"), array.array("d")
+    boxes, confidences, given = array.array("d"), array.array("d"), array.array("b")
+    malformed: list[Fault] = []
+    header, has_confidence = None, True
     try:
         with open(path, encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
-                if not line.strip():
+                text = line.strip()
+                if not text or text[0] in "#%" or text == header:
                     continue
-                frame, identity, *numbers = _parsed(line, number, path)
-                if frame < first_frame:
-                    raise ValueError(_too_early(path, number, frame, first_frame))
+                cells = _cells(text)
+                if header is None and not lines and not malformed and _is_header(cells):
+                    has_confidence = _check_header(cells, path)
+                    header = text
+                    continue
+                try:
+                    frame, identity, *numbers = _parsed(cells)
+                except (ValueError, OverflowError) as error:
+                    malformed.append(Fault(-1, number, f"{text[:80]!r} is not {_COLUMNS} ({error})"))
+                    continue
                 lines.append(number)
-                frames.append(frame + 1 - first_frame)
-                ids.append(identity)
+                frames.append(int(frame))
+                ids.append(int(identity))
                 boxes.extend(numbers[:4])
-                confidences.extend(numbers[4:])
-                if len(confidences) not in (0, len(frames)):
-                    raise ValueError(
-                        "Either every line has a confidence, its seventh column, or none has. Received: "
-                        f"tracks={str(path)!r}, line {number}: {line.strip()!r}, unlike the lines before"
-                    )
+                given.append(has_confidence and len(numbers) > 4)
+                confidences.append(numbers[4] if given[-1] else np.nan)
     except UnicodeDecodeError as error:
         raise ValueError(
             f"Tracks are lines of text, {_COLUMNS}: is this the video? Received: tracks={str(path)!r}"
         ) from error
-    return Tracks(
+    rows = _Rows(
         np.array(frames, np.int64),
         np.array(ids, np.int64),
         np.array(boxes).reshape(-1, 4),
-        np.array(confidences) if confidences else None,
-        source=str(path),
-        lines=np.array(lines, np.int64),
+        np.array(confidences),
+        np.array(given, bool),
+        np.array(lines, np.int64),
     )
+    return rows, malformed
 
 
-def _parsed(line, number, path):
-    """Frame, id, four numbers of the box and, where there is one, the confidence."""
-    cells = line.split(",")
+def _cells(text: str) -> list[str]:
+    """The columns of a line; what separates them is decided for each line."""
+    separator = next((each for each in ",;\t" if each in text), None)
+    cells = [cell.strip() for cell in text.split(separator)]
+    while cells and not cells[-1]:
+        cells.pop()
+    return cells
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    return bool(cells) and bool(re.search(r"[A-Za-z]", cells[0])) and not _is_number(cells[0])
+
+
+def _is_number(cell: str) -> bool:
     try:
-        if not 6 <= len(cells) <= 10:
-            raise ValueError(f"{len(cells)} columns")
-        return [_whole(cell) for cell in cells[:2]] + [float(cell) for cell in cells[2:7]]
-    except (ValueError, OverflowError) as error:
-        raise ValueError(
-            f"A line of tracks is {_COLUMNS}, frame and id whole numbers, with commas between: mend or delete it "
-            f"({error}). Received: tracks={str(path)!r}, line {number}: {line.strip()[:80]!r}"
-        ) from None
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
-def _whole(cell):
+def _check_header(cells: Sequence[str], path: str | os.PathLike[str]) -> bool:
+    """Refuse a header that names other columns or another order; say whether the seventh column is the confidence."""
+    words = [re.sub(r"[^a-z0-9]", "", cell.lower()) for cell in cells[: len(_HEADER_WORDS)]]
+    known = set().union(*_HEADER_WORDS)
+    for word, allowed in zip(words, _HEADER_WORDS, strict=False):
+        if word not in allowed and (word in known or word in _OTHER_WORDS):
+            raise ValueError(
+                f"The header must name the columns {_COLUMNS}, in this order: convert the file. "
+                f"Received: tracks={str(path)!r}, with {', '.join(cells)}"
+            )
+    return len(words) < len(_HEADER_WORDS) or words[-1] in _HEADER_WORDS[-1]
+
+
+def _parsed(cells: Sequence[str]) -> list[float]:
+    """Frame, id, four numbers of the box and, where there is one, the confidence."""
+    if len(cells) < 6:
+        raise ValueError(f"{len(cells)} columns")
+    confidence = [float(cells[6])] if len(cells) > 6 and cells[6] else []
+    return [_whole(cell) for cell in cells[:2]] + [float(cell) for cell in cells[2:6]] + confidence
+
+
+def _whole(cell: str) -> int:
     try:
         value = int(cell)
     except ValueError:
-        value = float(cell)
-        if value != int(value):
-            raise ValueError(f"{cell.strip()!r} is not whole") from None
-        value = int(value)
+        number = float(cell)
+        if number != int(number):
+            raise ValueError(f"{cell!r} is not whole") from None
+        value = int(number)
     if abs(value) >= 2**62:
-        raise ValueError(f"{cell.strip()!r} is too large")
+        raise ValueError(f"{cell!r} is too large")
     return value
 
 
-def _too_early(path, number, frame, first_frame):
-    mend = "mend or delete the line"
-    if frame == 0:
-        mend = "this tracker counts from 0, so give first_frame=0 (--first-frame 0), which adds 1 to every frame"
-    return f"Frames count from {first_frame}: {mend}. Received: tracks={str(path)!r}, line {number}: frame={frame}"
+def _refusal(
+    faults: Sequence[Fault], source: str | os.PathLike[str], count: int, max_damaged: float | None = None
+) -> str:
+    allowed = "" if max_damaged is None else f", more than the {max_damaged:.1%} allowed by `max_damaged`"
+    return (
+        f"{len(faults)} of {count} lines of the tracks are wrong{allowed}: correct or delete them. "
+        f"{_listed(faults, _LISTED)}. Received: tracks={os.fspath(source)!r}"
+    )
+
+
+def _listed(faults: Sequence[Fault], limit: int) -> str:
+    more = f"; and {len(faults) - limit} more" if len(faults) > limit else ""
+    return "; ".join(fault.text() for fault in faults[:limit]) + more

@@ -1,31 +1,51 @@
 """A video's frames, decoded once and in order."""
 
+import os
+from collections.abc import Iterator, Set
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from kreid.tracks.sequence import ImageSequence
+from kreid.tracks.source import FrameSource
 
 # A container counts its time in these.
 _MICROSECONDS = 1_000_000
 
 
-class Video:
+def open_video(path: str | os.PathLike[str]) -> FrameSource:
+    """Open a video file, or a folder of pictures in its place.
+
+    Args:
+        path: of the file or folder.
+
+    Returns:
+        A `Video` or an `ImageSequence`.
+
+    Raises:
+        FileNotFoundError: if there is neither.
+        ImportError: if a video is given and PyAV is not installed.
+        ValueError: if no frame can be decoded.
+    """
+    return ImageSequence(path) if Path(path).is_dir() else Video(path)
+
+
+class Video(FrameSource):
     """An open video file; a context manager.
 
     Frames come one by one from the first on, upright as players show them, whatever way the camera was held. Only the
     decoder's own few frames are kept in memory.
 
-    Damage: frames end where the decoder first fails, as frames could no longer be counted behind it; `failure` says
-    why. A frame that the decoder calls corrupt costs itself alone.
+    Damage: frames end where the decoder first fails, because later frames could not be counted; `failure` says why. A
+    frame that the decoder calls corrupt costs that frame alone.
 
     Args:
         path: of the file.
 
     Attributes:
-        path: str.
-        size: `(height, width)` of the upright frames in pixels.
-        decoded: frames decoded so far.
-        corrupt: list of the numbers of frames so far that the decoder called corrupt.
-        failure: what the decoder said when it failed, `None` if it did not.
+        failure: the decoder's message when it failed, `None` if it did not.
+        The others are those of `FrameSource`.
 
     Raises:
         FileNotFoundError: if there is no file.
@@ -33,12 +53,12 @@ class Video:
         ValueError: if it is no video, or not a frame of it can be decoded.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         try:
             import av
         except ImportError as error:
             raise ImportError(f'Videos are decoded by PyAV: pip install "kreid[video]" ({error})') from error
-        self.path = str(path)
+        self.path, self.name = str(path), Path(path).stem
         if not Path(path).is_file():
             raise FileNotFoundError(f"There is no video file. Received: video={self.path!r}")
         self._error = av.FFmpegError
@@ -50,9 +70,11 @@ class Video:
                 "The file is no video that FFmpeg can open; an MP4 file that was cut short has lost its index, copy it "
                 f"again ({error.strerror}). Received: video={self.path!r}"
             ) from error
-        self.decoded, self.corrupt, self.failure = 0, [], None
+        self.decoded, self.corrupt = 0, []
+        self.failure: str | None = None
+        self._time: float | None = None
         streams = self._container.streams.video
-        # FFmpeg draws text files as terminal screens: here they are the tracks in the video's place.
+        # FFmpeg draws text files as terminal screens: such a file is the tracks, given in the video's place.
         self._stream = streams[0] if streams and self._container.format.name != "tty" else None
         self._frames = self._decoded()
         self._first = next(self._frames, None)
@@ -65,30 +87,17 @@ class Video:
         sides = self._first.height, self._first.width
         self.size = sides[::-1] if _quarter_turns(self._first) % 2 else sides
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def close(self):
-        """Closes the file."""
+    def close(self) -> None:
+        """Close the file."""
         self._container.close()
 
-    def pictures(self, wanted, last):
-        """Decodes up to a frame, and yields those wanted. A video is gone through once.
+    def stamp(self) -> list[Any]:
+        """Give size and time of the file."""
+        status = os.stat(self.path)
+        return [status.st_size, status.st_mtime_ns]
 
-        Args:
-            wanted: set of frame numbers, counted from 1.
-            last: number of the frame to decode to.
-
-        Yields:
-            A tuple `(number, picture)` for each frame: `picture` is uint8 RGB `(height, width, 3)`, or `None` for a
-            frame that is not wanted or is corrupt.
-
-        Raises:
-            ValueError: if the frame size changes.
-        """
+    def pictures(self, wanted: Set[int], last: int) -> Iterator[tuple[int, np.ndarray | None]]:
+        """Decode up to a frame, and yield the wanted ones; see `FrameSource`."""
         frame, self._first = self._first, None
         while frame is not None:
             self.decoded += 1
@@ -98,19 +107,17 @@ class Video:
                 self.corrupt.append(self.decoded)
             elif self.decoded in wanted:
                 picture = np.rot90(frame.to_ndarray(format="rgb24"), _quarter_turns(frame))
-                if picture.shape[:2] != self.size:
-                    raise ValueError(
-                        f"All frames must have the size of the first, {self.size} (height, width): convert the video. "
-                        f"Received: video={self.path!r}, frame {self.decoded} of size {picture.shape[:2]}"
-                    )
+                self._refuse_size(self.decoded, picture.shape[:2])
             yield self.decoded, picture
             frame = next(self._frames, None) if self.decoded < last else None
 
     @property
-    def missing(self):
-        """Why there is less than a whole video, once the frames have ended: a few words, empty for a whole one."""
+    def missing(self) -> str:
+        """Why there are fewer frames than there should be; see `FrameSource`."""
         if self.failure is not None:
             return self.failure
+        if self._stream is None:
+            return ""
         if self._stream.frames:
             return f"its header announces {self._stream.frames}" if self.decoded < self._stream.frames else ""
         if self._container.duration is None or self._time is None:
@@ -120,7 +127,7 @@ class Video:
         # Sound may end later than the picture.
         return f"its header announces {lacking:.0f} seconds more" if lacking > 1 else ""
 
-    def _decoded(self):
+    def _decoded(self) -> Iterator[Any]:
         if self._stream is None:
             return
         self._stream.thread_type = "AUTO"
@@ -130,6 +137,6 @@ class Video:
             self.failure = error.strerror
 
 
-def _quarter_turns(frame):
-    """Quarter turns, anticlockwise, that put a frame upright."""
+def _quarter_turns(frame: Any) -> int:
+    """Count the quarter turns, anticlockwise, that put a frame upright."""
     return round(frame.rotation / 90) % 4

@@ -1,0 +1,4 @@
+from .cuts import TrackLimits as TrackLimits
+from .embedding import embed_tracks as embed_tracks
+from .folders import CutTracklets as CutTracklets, cut_tracklets as cut_tracklets
+from .mot import Tracks as Tracks, read_tracks as read_tracks
