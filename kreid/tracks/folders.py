@@ -218,17 +218,18 @@ def _drop_short(
 
 def _move_into(folders: Sequence[Path], work: Path, out: Path) -> None:
     """Move folders to their places below the target; if one cannot be moved, remove those that were."""
-    moved: list[Path] = []
+    targets = [out / folder.relative_to(work) for folder in folders]
+    moved = 0
     try:
-        for folder in folders:
-            target = out / folder.relative_to(work)
+        for folder, target in zip(folders, targets, strict=True):
             target.parent.mkdir(parents=True, exist_ok=True)
             os.rename(folder, target)
-            moved.append(target)
+            moved += 1
     except BaseException:
-        for target in moved:
+        for target in targets[:moved]:
             shutil.rmtree(target, ignore_errors=True)
-            for folder in (target.parent, target.parent.parent):
+        for target in targets[: moved + 1]:
+            for folder in list(target.relative_to(out).parents)[:-1]:
                 with contextlib.suppress(OSError):
-                    folder.rmdir()
+                    (out / folder).rmdir()
         raise
