@@ -1,12 +1,12 @@
-"""Walkers rendered on the spot: a MARS tree with nobody's picture in it.
+"""Walkers rendered on the spot: a MARS tree without a picture of a real person.
 
 People have lasting looks (build, hair, clothes with patterns, bags) and are seen by six cameras that differ in colour,
-viewpoint, background and sharpness. `render_mars` writes the tree; `python -m kreid.synthetic ROOT` does the same.
+viewpoint, background and sharpness. `render_mars` writes the tree; `kreid synthetic ROOT` does the same.
 
 A reader goes from `people` (who) to `walker` (how they move), `cameras` (what records them), `scene` (one tracklet) and
 `tree` (the files).
 """
 
-from kreid.synthetic.tree import SyntheticConfig, render_mars
+import lazy_loader
 
-__all__ = ["SyntheticConfig", "render_mars"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,33 +1,55 @@
-"""`python -m kreid.synthetic ROOT [--train-persons 200 ...]`."""
+"""Render walkers as a MARS tree, without a picture of a real person.
+
+Example: kreid synthetic data/synthetic --train-persons 200 --test-persons 100
+"""
 
 import argparse
+import sys
+from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
-from kreid.synthetic import SyntheticConfig, render_mars
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
+    from kreid.synthetic.tree import SyntheticConfig
 
-def main(arguments=None):
-    """Parses the command line and renders."""
-    parser = argparse.ArgumentParser("python -m kreid.synthetic", description="Renders walkers as a MARS tree.")
     parser.add_argument("root", help="folder to make")
     for field in fields(SyntheticConfig):
-        pair = isinstance(field.default, tuple)
+        default: Any = field.default
+        pair = isinstance(default, tuple)
         parser.add_argument(
             "--" + field.name.replace("_", "-"),
             type=int,
             nargs=2 if pair else None,
-            default=field.default,
-            help="default: " + (" ".join(map(str, field.default)) if pair else str(field.default)),
+            default=default,
+            help="default: " + (" ".join(map(str, default)) if pair else str(default)),
         )
     parser.add_argument("--workers", type=int, default=1, help="processes; default: 1")
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")
-    settings = vars(parser.parse_args(arguments))
-    quiet = settings.pop("quiet")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Render; return the exit status: 0, or 2 for wrong usage."""
+    from kreid.synthetic.tree import SyntheticConfig, render_mars
+
+    names = ["root", "workers", *(field.name for field in fields(SyntheticConfig))]
     try:
-        render_mars(**settings, progress=not quiet)
-    except (ValueError, FileExistsError) as error:
-        parser.exit(2, f"{error}\n")
+        render_mars(**{name: getattr(options, name) for name in names}, progress=not options.quiet)
+    except (ValueError, OSError) as error:
+        print(f"kreid synthetic: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(
+        "python -m kreid.synthetic", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

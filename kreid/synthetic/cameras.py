@@ -1,5 +1,6 @@
-"""Where they are seen: six cameras with their own colours, viewpoint, background and sharpness."""
+"""Six cameras, each with its own colours, viewpoint, background and sharpness."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,8 +67,8 @@ _SURFACES = np.array(
 )
 
 
-def colour_response(camera, rng):
-    """Draws what one tracklet's light and the camera do to the colours.
+def colour_response(camera: Camera, rng: np.random.Generator) -> tuple[tuple[float, ...], list[int]]:
+    """Draw how one tracklet's light and the camera change the colours.
 
     Args:
         camera: a `Camera`.
@@ -90,8 +91,8 @@ def colour_response(camera, rng):
     return tuple(float(m) for m in matrix.ravel()), 3 * table.tolist()
 
 
-def panorama(camera, size, seed):
-    """Paints what one camera sees behind the walkers.
+def panorama(camera: Camera, size: tuple[int, int], seed: int | Sequence[int]) -> Image.Image:
+    """Paint what one camera sees behind the walkers.
 
     Args:
         camera: a `Camera`.
@@ -102,7 +103,7 @@ def panorama(camera, size, seed):
         An RGB `PIL.Image.Image`.
     """
     rng = np.random.default_rng(seed)
-    wanted, scale = size, max(1.0, _LEAST_HEIGHT / size[0])
+    target, scale = size, max(1.0, _LEAST_HEIGHT / size[0])
     height, width = size = round(size[0] * scale), round(size[1] * scale)
     ground, behind = (np.array(c, dtype=np.float32) for c in camera.ground)
     horizon = int(camera.horizon * height)
@@ -117,16 +118,16 @@ def panorama(camera, size, seed):
     _SCENERY[camera.scenery](draw, rng, width, height, horizon, behind)
     _paving(draw, width, height, horizon, ground * 0.86, camera)
     image = image.filter(ImageFilter.BoxBlur(height / 320))
-    return image if size == tuple(wanted) else image.resize(wanted[::-1], Image.Resampling.BOX)
+    return image if size == tuple(target) else image.resize(target[::-1], Image.Resampling.BOX)
 
 
-def _clouds(rng, cells, size):
+def _clouds(rng: np.random.Generator, cells: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
     """Smooth random float32 relief `[height, width]` within -128 to 127."""
     coarse = Image.fromarray(rng.integers(0, 256, cells, dtype=np.uint8))
     return np.asarray(coarse.resize(size[::-1], Image.Resampling.BICUBIC), dtype=np.float32) - 128
 
 
-def _surfaces(rng, ground, size):
+def _surfaces(rng: np.random.Generator, ground: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The ground's colours, float32 `[height, width, 3]`: the camera's own between stretches that all cameras share."""
     height, width = size
     colours = np.empty((1, width, 3), dtype=np.float32)
@@ -141,12 +142,16 @@ def _surfaces(rng, ground, size):
     return colours[0, (np.arange(width)[None] + skew) % width]
 
 
-def _shade(rng, colour, low=0.6, high=1.4):
+def _shade(
+    rng: np.random.Generator, colour: np.ndarray | tuple[int, int, int], low: float = 0.6, high: float = 1.4
+) -> tuple[int, ...]:
     return tuple(int(c) for c in np.clip(np.asarray(colour) * rng.uniform(low, high), 0, 255))
 
 
-def _paving(draw, width, height, horizon, colour, camera):
-    colour = tuple(int(c) for c in colour)
+def _paving(
+    draw: ImageDraw.ImageDraw, width: int, height: int, horizon: int, ground: np.ndarray, camera: Camera
+) -> None:
+    colour = tuple(int(c) for c in ground)
     y, step = float(horizon), height * 0.02
     while y < height:
         draw.line([(0, y), (width, y)], fill=colour)
@@ -156,7 +161,9 @@ def _paving(draw, width, height, horizon, colour, camera):
             draw.line([(x, horizon), (x + (x % 7 - 3) * height // 24, height)], fill=colour)
 
 
-def _trees(draw, rng, width, height, horizon, behind):
+def _trees(
+    draw: ImageDraw.ImageDraw, rng: np.random.Generator, width: int, height: int, horizon: int, behind: np.ndarray
+) -> None:
     for x in range(0, width, height // 5):
         draw.rectangle([x, horizon // 3, x + height // 40, horizon + height // 20], fill=_shade(rng, (80, 64, 52)))
         for _ in range(6):
@@ -164,7 +171,9 @@ def _trees(draw, rng, width, height, horizon, behind):
             draw.ellipse([cx - r, cy - r, cx + r, cy + r], fill=_shade(rng, behind))
 
 
-def _wall(draw, rng, width, height, horizon, behind):
+def _wall(
+    draw: ImageDraw.ImageDraw, rng: np.random.Generator, width: int, height: int, horizon: int, behind: np.ndarray
+) -> None:
     brick = height // 20
     for row, y in enumerate(range(0, horizon, brick // 2)):
         for x in range(-(row % 2) * brick // 2, width, brick):
@@ -173,14 +182,18 @@ def _wall(draw, rng, width, height, horizon, behind):
         draw.rectangle([x, 0, x + height // 4, horizon], fill=_shade(rng, (70, 60, 56)))
 
 
-def _glass(draw, rng, width, height, horizon, behind):
+def _glass(
+    draw: ImageDraw.ImageDraw, rng: np.random.Generator, width: int, height: int, horizon: int, behind: np.ndarray
+) -> None:
     pane = height // 6
     for x in range(0, width, pane):
         draw.rectangle([x + 2, 0, x + pane - 2, horizon - 2], fill=_shade(rng, behind, 0.6, 1.9))
         draw.line([(x, horizon), (x + pane, 0)], fill=_shade(rng, behind, 1.2, 1.6), width=2)
 
 
-def _fence(draw, rng, width, height, horizon, behind):
+def _fence(
+    draw: ImageDraw.ImageDraw, rng: np.random.Generator, width: int, height: int, horizon: int, behind: np.ndarray
+) -> None:
     for x in range(0, width, height // 3):
         r = height * rng.uniform(0.05, 0.12)
         draw.ellipse([x, horizon - 2 * r, x + 3 * r, horizon], fill=_shade(rng, (70, 104, 60)))
@@ -191,7 +204,9 @@ def _fence(draw, rng, width, height, horizon, behind):
         draw.line([(0, y), (width, y)], fill=_shade(rng, behind, 0.7, 1.0), width=3)
 
 
-def _shops(draw, rng, width, height, horizon, behind):
+def _shops(
+    draw: ImageDraw.ImageDraw, rng: np.random.Generator, width: int, height: int, horizon: int, behind: np.ndarray
+) -> None:
     for x in range(0, width, height // 3):
         draw.rectangle([x, 0, x + height // 3, horizon], fill=_shade(rng, behind, 0.5, 1.2))
         draw.rectangle([x + 6, height // 12, x + height // 5, horizon], fill=_shade(rng, (60, 64, 72)))
@@ -199,7 +214,9 @@ def _shops(draw, rng, width, height, horizon, behind):
         draw.rectangle([x, height // 40, x + height // 3 - 6, height // 12], fill=sign)
 
 
-def _cars(draw, rng, width, height, horizon, behind):
+def _cars(
+    draw: ImageDraw.ImageDraw, rng: np.random.Generator, width: int, height: int, horizon: int, behind: np.ndarray
+) -> None:
     for x in range(0, width, int(height * 0.55)):
         colour = _shade(rng, ((150, 150, 154), (120, 40, 40), (50, 60, 90), (190, 190, 186))[rng.integers(4)], 0.8, 1.1)
         y, w, h = horizon + height * rng.uniform(-0.04, 0.16), height * 0.46, height * 0.13

@@ -1,12 +1,14 @@
-"""Who walks: one person's lasting appearance, drawn from a palette that many people share."""
+"""One person's lasting appearance, drawn from a palette that many people share."""
 
 from bisect import bisect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
-# Few colours, the dull ones frequent: colour alone must not name a person.
+# Few colours, the dull ones frequent: colour alone must not identify a person.
 FABRICS = np.array(
     [
         (226, 226, 222),  # white
@@ -46,7 +48,7 @@ class Person:
 
     Attributes:
         texture: uint8 `[rows, columns, 3]`, the garments unrolled from the shoulders to the lowest hem of the body
-            piece; column 0 is the middle of the chest and the columns run once round the body.
+            piece; column 0 is the middle of the chest and the columns run once around the body.
         lateral: float `[rows]`, half width of the body piece seen from the front.
         sagittal: float `[rows]`, half width seen from the side.
         body: length of the body piece.
@@ -88,8 +90,8 @@ class Person:
     stoop: float
 
 
-def draw_person(rng):
-    """Draws one person.
+def draw_person(rng: np.random.Generator) -> Person:
+    """Draw one person.
 
     Args:
         rng: `np.random.Generator`; the same state gives the same person.
@@ -185,21 +187,22 @@ def draw_person(rng):
     )
 
 
-def _pick(rng, values, odds):
-    """One of the values, drawn with these percentages: what `rng.choice` does, without its slow checks."""
+def _pick(rng: np.random.Generator, values: Any, odds: Sequence[int]) -> Any:
+    """Draw one of the values with these percentages, as `rng.choice` does but without its slow checks."""
     return values[bisect(tuple(accumulate(odds)), 100 * rng.random())]
 
 
-def _fabric(rng, odds):
+def _fabric(rng: np.random.Generator, odds: Sequence[int]) -> np.ndarray:
     return _pick(rng, FABRICS, odds) + rng.normal(0, 5, 3).astype(np.float32)
 
 
-def _triple(colour):
-    return tuple(min(max(round(c), 0), 255) for c in colour.tolist())
+def _triple(colour: np.ndarray) -> tuple[int, int, int]:
+    red, green, blue = (min(max(round(c), 0), 255) for c in colour.tolist())
+    return red, green, blue
 
 
-def _garment(rng, pattern, first, second):
-    """Returns float32 `[3, rows, columns]`, one pattern of two colours round the whole body."""
+def _garment(rng: np.random.Generator, pattern: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Draw float32 `[3, rows, columns]`, one pattern of two colours around the whole body."""
     v, angle = _DOWN[:, None], _ROUND[None]
     front = (angle + np.pi) % (2 * np.pi) - np.pi
     bands, ribs = int(rng.integers(3, 8)), int(rng.integers(6, 13))
@@ -230,7 +233,7 @@ def _garment(rng, pattern, first, second):
     return (np.where(mask, second[:, None, None], first[:, None, None]) * folds).astype(np.float32)
 
 
-def _logo(texture, rng, colour, centre, body):
+def _logo(texture: np.ndarray, rng: np.random.Generator, colour: np.ndarray, centre: float, body: float) -> None:
     rows, columns = np.ogrid[:TEXTURE_ROWS, :TEXTURE_COLUMNS]
     angle = (columns / TEXTURE_COLUMNS * 2 * np.pi - centre + np.pi) % (2 * np.pi) - np.pi
     x = angle / rng.uniform(0.4, 0.6)
@@ -247,15 +250,15 @@ def _logo(texture, rng, colour, centre, body):
     np.copyto(texture, colour[:, None, None], where=mask)
 
 
-def _paint(texture, rows, angle, width, colour):
+def _paint(texture: np.ndarray, rows: tuple[float, float], angle: float, width: float, colour: np.ndarray) -> None:
     first, last = int(rows[0] * TEXTURE_ROWS), int(rows[1] * TEXTURE_ROWS)
     centre, half = angle / (2 * np.pi) * TEXTURE_COLUMNS, width / (2 * np.pi) * TEXTURE_COLUMNS
     columns = np.arange(int(centre - half), int(centre + half) + 1) % TEXTURE_COLUMNS
     texture[:, first:last, columns] = colour[:, None, None] * 0.9
 
 
-def _strap(texture, side, colour, end):
-    """Paints a strap from the far shoulder across chest and back to the hip on `side`."""
+def _strap(texture: np.ndarray, side: int, colour: np.ndarray, end: float) -> None:
+    """Paint a strap from the far shoulder across chest and back to the hip on `side`."""
     rows = np.arange(TEXTURE_ROWS)[:, None] / TEXTURE_ROWS / end
     angle = np.arange(TEXTURE_COLUMNS)[None] / TEXTURE_COLUMNS * 2 * np.pi
     mask = np.abs(rows - 0.5 - 0.5 * side * np.sin(angle)) < 0.07

@@ -1,11 +1,16 @@
-"""What one camera records of one passage: the crops of a tracklet, with all that spoils them."""
+"""The crops of a tracklet as one camera records one passage, with all that spoils them."""
+
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from kreid.synthetic import cameras as cameras_module, people, walker
 
-# Frames are drawn on a canvas with room round the person, then cut out and shrunk, which smooths the edges.
+_Pen = ImageDraw.ImageDraw
+_Box = tuple[float, float, float, float]
+
+# Frames are drawn on a canvas with room around the person, then cut out and shrunk, which smooths the edges.
 _OVERSAMPLING = 1.6
 _CANVAS = (1.25, 1.4)
 _GROUND, _BODY = 0.90, 0.66
@@ -15,33 +20,36 @@ _KINDS = ("person", "distractor", "junk")
 
 
 class Stage:
-    """Renders tracklets; holds what does not change between them.
+    """Render tracklets; hold what does not change between them.
 
     Args:
         image_size: `(height, width)` of the frames.
         seed: int; paints the cameras' backgrounds.
     """
 
-    def __init__(self, image_size, seed):
+    def __init__(self, image_size: tuple[int, int], seed: int) -> None:
         self.image_size = image_size
         height, width = image_size
         self.height = round(_CANVAS[0] * _OVERSAMPLING * height)
         self.width = round(_CANVAS[1] * _OVERSAMPLING * width)
-        self.panoramas, self.noise = {}, {}
+        self.panoramas: dict[int, Image.Image] = {}
+        self.noise: dict[int, Image.Image] = {}
         for number, camera in cameras_module.CAMERAS.items():
             size = (self.height, 10 * self.width)
             self.panoramas[number] = cameras_module.panorama(camera, size, [seed, 1, number])
             grain = np.random.default_rng([seed, 2, number]).normal(128, camera.noise, (2 * height, 2 * width, 1))
             self.noise[number] = Image.fromarray(np.repeat(np.clip(np.rint(grain), 0, 255).astype(np.uint8), 3, axis=2))
 
-    def tracklet(self, person, number, frames, rng, kind="person"):
-        """Renders one person's passage through one camera.
+    def tracklet(
+        self, person: people.Person, number: int, frames: int, rng: np.random.Generator, kind: str = "person"
+    ) -> Iterator[Image.Image]:
+        """Render one person's passage through one camera.
 
         Args:
             person: a `people.Person`.
             number: the camera, 1 to 6.
             frames: int, how many.
-            rng: `np.random.Generator`, this tracklet's own.
+            rng: `np.random.Generator` of this tracklet alone.
             kind: `"person"`, `"distractor"` (half of them show no person) or `"junk"` (badly cut boxes).
 
         Yields:
@@ -69,7 +77,7 @@ class Stage:
         for other, x, y in others:
             other.place(x, ground + y, boxes)
 
-        def shoot(t):
+        def shoot(t: int) -> Image.Image:
             canvas = background(t)
             pen = ImageDraw.Draw(canvas)
             left, right = boxes[t][0] - reach, boxes[t][2] + reach
@@ -90,14 +98,23 @@ class Stage:
             shots = [shoot(t) for t in range(start, min(start + _TOGETHER, frames))]
             yield from self._develop(shots, blur, matrix, table, self.noise[number], shift[start : start + _TOGETHER])
 
-    def _walk(self, person, camera, frames, rng, size=1.0):
+    def _walk(
+        self,
+        person: people.Person,
+        camera: cameras_module.Camera,
+        frames: int,
+        rng: np.random.Generator,
+        size: float = 1.0,
+    ) -> walker.Walk:
         facing = camera.facing + (np.pi if rng.random() < camera.reversed_odds else 0.0) + rng.normal(0, 0.3)
         turn = np.linspace(0, rng.normal(0, 0.25), frames)
         phase = rng.uniform(0, 2 * np.pi) + np.arange(frames) * rng.uniform(0.5, 0.7) * person.cadence
         elevation = camera.elevation + rng.uniform(-0.05, 0.05)
         return walker.walk(person, facing + turn, phase, elevation, size * _BODY * self.height)
 
-    def _passer(self, camera, frames, rng):
+    def _passer(
+        self, camera: cameras_module.Camera, frames: int, rng: np.random.Generator
+    ) -> tuple[walker.Walk, list[float], float]:
         """Someone else: a walk with its place `(x [frames], y)`; `y` below 0 is behind the person."""
         other = self._walk(people.draw_person(rng), camera, frames, rng, rng.uniform(0.8, 1.1))
         side = rng.choice((-1, 1))
@@ -105,7 +122,7 @@ class Stage:
         x = 0.5 + start - side * np.linspace(0, rng.uniform(-0.3, 1.4), frames)
         return other, (x * self.width).tolist(), float(rng.uniform(-0.12, 0.09) * self.height)
 
-    def _background(self, number, frames, rng):
+    def _background(self, number: int, frames: int, rng: np.random.Generator) -> Callable[[int], Image.Image]:
         panorama = self.panoramas[number]
         room = panorama.width - self.width
         speed = rng.uniform(-0.06, 0.06) * self.width
@@ -113,7 +130,7 @@ class Stage:
         left = np.clip(start + speed * np.arange(frames), 0, room).astype(int).tolist()
         return lambda t: panorama.crop((left[t], 0, left[t] + self.width, self.height))
 
-    def _boxes(self, camera, frames, rng, kind):
+    def _boxes(self, camera: cameras_module.Camera, frames: int, rng: np.random.Generator, kind: str) -> list[_Box]:
         """The detector's boxes on the canvas, `(left, top, right, bottom)` per frame."""
         jitter = camera.jitter * rng.uniform(0.5, 1.5)
         wander = rng.normal(0, 1, (frames, 4))
@@ -138,7 +155,7 @@ class Stage:
         top = np.clip(middle * self.height - high / 2, 0, self.height - high)
         return np.stack([left, top, left + wide, top + high], axis=1).tolist()
 
-    def _obstacle(self, frames, rng):
+    def _obstacle(self, frames: int, rng: np.random.Generator) -> Callable[[_Pen, int], None]:
         kind = rng.integers(5)
         colour = tuple(int(c) for c in rng.integers(40, 190, 3))
         unit = self.width / 10
@@ -148,19 +165,19 @@ class Stage:
         leaves = rng.normal(0, 1, (12, 2)) * (2 * unit, 1.6 * unit) + (0, -1.2 * unit)
         green = (int(rng.integers(30, 80)), int(rng.integers(70, 130)), int(rng.integers(20, 60)))
 
-        def pole(pen, t):
+        def pole(pen: _Pen, t: int) -> None:
             pen.rectangle([x[t] - 0.5 * unit, 0, x[t] + 0.5 * unit, self.height], fill=colour)
 
-        def railing(pen, t):
+        def railing(pen: _Pen, t: int) -> None:
             for y in (0.68, 0.8):
                 pen.rectangle([0, y * floor, self.width, y * floor + 0.35 * unit], fill=colour)
             pen.rectangle([x[t], 0.68 * floor, x[t] + 0.5 * unit, self.height], fill=colour)
 
-        def bush(pen, t):
+        def bush(pen: _Pen, t: int) -> None:
             for a, b in leaves.tolist():
                 pen.ellipse([x[t] + a - unit, floor + b - unit, x[t] + a + unit, floor + b + unit], fill=green)
 
-        def bicycle(pen, t):
+        def bicycle(pen: _Pen, t: int) -> None:
             r = 2.6 * unit
             for wheel in (x[t] - 1.4 * r, x[t] + 1.4 * r):
                 pen.ellipse([wheel - r, floor - 2 * r, wheel + r, floor], outline=(30, 30, 32), width=3)
@@ -168,13 +185,21 @@ class Stage:
             pen.line([*frame, (x[t] + 1.4 * r, floor - r)], fill=colour, width=5)
             pen.line([frame[1], (x[t], floor - r), frame[2]], fill=colour, width=5)
 
-        def car(pen, t):
+        def car(pen: _Pen, t: int) -> None:
             pen.rounded_rectangle([x[t] - 7 * unit, floor - 3.4 * unit, x[t] + 3 * unit, floor], unit, fill=colour)
 
         return (pole, railing, bush, bicycle, car)[kind]
 
-    def _develop(self, shots, blur, matrix, table, noise, shift):
-        """Gives the shots the camera's colours, blur and noise, and the frames' size."""
+    def _develop(
+        self,
+        shots: Sequence[Image.Image],
+        blur: float,
+        matrix: tuple[float, ...],
+        table: Sequence[int],
+        noise: Image.Image,
+        shift: Sequence[Sequence[int]],
+    ) -> Iterator[Image.Image]:
+        """Give the shots the camera's colours, blur and noise, and the frames' size."""
         width, height = shots[0].size
         # All in one picture, one below the other: reading the table costs Pillow more than a frame's pixels.
         strip = Image.new("RGB", (width, len(shots) * height))

@@ -1,33 +1,34 @@
-"""Writes rendered walkers as a MARS tree: frames, name lists, track tables and queries."""
+"""Write rendered walkers as a MARS tree: frames, name lists, track tables and queries."""
 
 import contextlib
 import json
 import os
-import shutil
 import struct
-import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from kreid._files import replacing, write_atomically
 from kreid.synthetic import people, scene
 from kreid.synthetic.cameras import CAMERAS
 
 _STAMP = Path("info", "synthetic.json")
-# Raised whenever the same settings give other pixels, so that an older rendering is not taken for a new one.
+# Higher whenever the same settings give other pixels, so that an older rendering is not taken for a new one.
 _VERSION = 1
 _QUALITY = 90
 _FEWEST_CAMERAS = 2
-_NOBODY = {"distractor": 0, "junk": -1}
+_WITHOUT_IDENTITY = {"distractor": 0, "junk": -1}
 
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """What a rendering is made of; see `render_mars` for the meaning of each field."""
+    """Settings of a rendering; see `render_mars` for the meaning of each field."""
 
     train_persons: int = 200
     test_persons: int = 100
@@ -38,7 +39,7 @@ class SyntheticConfig:
     image_size: tuple[int, int] = (128, 64)
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("tracklets_per_camera", "frames_per_tracklet", "image_size"):
             pair = getattr(self, name)
             if not hasattr(pair, "__len__") or len(pair) != 2:
@@ -65,7 +66,7 @@ class SyntheticConfig:
 
 @dataclass(frozen=True)
 class _Plan:
-    """One tracklet to render: whose, where, and the seeds of its person and of its passage."""
+    """One tracklet to render: person, camera, and the seeds of the person and of the passage."""
 
     split: str
     person: int
@@ -77,36 +78,36 @@ class _Plan:
     seed: tuple[int, ...]
 
     @property
-    def names(self):
+    def names(self) -> list[str]:
         person = "00-1" if self.person == -1 else f"{self.person:04d}"
         return [f"{person}C{self.camera}T{self.number:04d}F{f:03d}.jpg" for f in range(1, self.frames + 1)]
 
 
 def render_mars(
-    root,
+    root: str | os.PathLike[str],
     *,
-    train_persons=200,
-    test_persons=100,
-    distractors=60,
-    junk=30,
-    tracklets_per_camera=(1, 3),
-    frames_per_tracklet=(8, 16),
-    image_size=(128, 64),
-    seed=0,
-    workers=1,
-    progress=True,
-):
-    """Renders walkers seen by six cameras into a folder laid out as MARS.
+    train_persons: int = 200,
+    test_persons: int = 100,
+    distractors: int = 60,
+    junk: int = 30,
+    tracklets_per_camera: tuple[int, int] = (1, 3),
+    frames_per_tracklet: tuple[int, int] = (8, 16),
+    image_size: tuple[int, int] = (128, 64),
+    seed: int = 0,
+    workers: int = 1,
+    progress: bool = True,
+) -> Path:
+    """Render walkers seen by six cameras into a folder laid out as MARS.
 
     Train and test persons differ. Every person is seen by two to six cameras. The same settings give the same files,
-    byte for byte, whatever `workers` is. The tree is written beside `root` and renamed when complete.
+    byte for byte, whatever `workers` is. The tree is written under another name and renamed when complete.
 
     Args:
-        root: folder to make. It may be missing or empty; a complete rendering of the same settings is kept as it is.
+        root: folder to make. It may be missing or empty; a complete rendering of the same settings is kept.
         train_persons: int, persons numbered from 1.
         test_persons: int, persons numbered after those.
-        distractors: int, test tracklets of person 0; half show a stranger, half nobody.
-        junk: int, test tracklets of person -1: badly cut boxes round test persons.
+        distractors: int, test tracklets of person 0; half show a stranger, half no person.
+        junk: int, test tracklets of person -1: badly cut boxes around test persons.
         tracklets_per_camera: `(least, most)` tracklets of a person in each camera that sees them.
         frames_per_tracklet: `(least, most)` frames.
         image_size: `(height, width)` of a frame.
@@ -131,71 +132,65 @@ def render_mars(
     if _already_there(root, stamp):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-    try:
-        work.chmod(0o755)
+    with replacing(root) as work:
+        work.mkdir()
         _write(work, config, stamp, workers, progress)
-        if root.exists():
-            root.rmdir()
-        os.replace(work, root)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
     return root
 
 
-def _already_there(root, stamp):
+def _already_there(root: Path, stamp: Mapping[str, Any]) -> bool:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
-    found = None
+    existing = None
     with contextlib.suppress(OSError, ValueError):
-        found = json.loads((root / _STAMP).read_text())
-    if found == json.loads(json.dumps(stamp)):
+        existing = json.loads((root / _STAMP).read_text(encoding="utf-8"))
+    if existing == json.loads(json.dumps(stamp)):
         return True
-    held = "something else" if found is None else f"a rendering of other settings: {found}"
+    held = "something else" if existing is None else f"a rendering of other settings: {existing}"
     raise FileExistsError(f"Give a new folder or remove this one; it holds {held}. Received: root={root}")
 
 
-def _write(work, config, stamp, workers, progress):
+def _write(work: Path, config: SyntheticConfig, stamp: Mapping[str, Any], workers: int, progress: bool) -> None:
     plans, queries = _plan(config)
     info = work / "info"
     info.mkdir()
     for split in ("train", "test"):
         for person in sorted({p.names[0][:4] for p in plans if p.split == split}):
             (work / f"bbox_{split}" / person).mkdir(parents=True)
-        rows, names = [], []
+        rows: list[tuple[int, ...]] = []
+        names: list[str] = []
         for plan in plans:
             if plan.split == split:
                 rows.append((len(names) + 1, len(names) + plan.frames, plan.person, plan.camera))
                 names += plan.names
-        (info / f"{split}_name.txt").write_text("".join(f"{name}\n" for name in names))
+        write_atomically(info / f"{split}_name.txt", "".join(f"{name}\n" for name in names))
         _save_matrix(info / f"tracks_{split}_info.mat", f"track_{split}_info", np.array(rows, dtype=np.int32))
     _save_matrix(info / "query_IDX.mat", "query_IDX", np.array([queries], dtype=np.int32))
     _render_all(work, config, plans, workers, progress)
-    (work / _STAMP).write_text(json.dumps(stamp, indent=1) + "\n")
+    write_atomically(work / _STAMP, json.dumps(stamp, indent=1) + "\n")
 
 
-def _plan(config):
-    """Returns every tracklet in MARS's order (train by person; test: junk, distractors, persons) and the query rows."""
+def _plan(config: SyntheticConfig) -> tuple[list[_Plan], list[int]]:
+    """Return every tracklet in MARS's order (train by person; test: junk, distractors, persons) and the query rows."""
     train = [p for person in range(config.train_persons) for p in _plan_person(config, "train", 1 + person, 0)]
-    shown = []
+    shown: list[_Plan] = []
     for person in range(config.test_persons):
         shown += _plan_person(config, "test", 1 + config.train_persons + person, 0)
-    nobody = []
+    without_identity: list[_Plan] = []
     for kind, stream, count in (("junk", 2, config.junk), ("distractor", 3, config.distractors)):
         tracklets = []
         for i in range(count):
             rng = np.random.default_rng([config.seed, stream, i])
             camera, frames = int(rng.integers(1, 7)), _between(rng, config.frames_per_tracklet)
-            whose = (config.seed, stream, i, 1)
+            person_seed: tuple[int, ...] = (config.seed, stream, i, 1)
             if kind == "junk":
-                whose = (config.seed, 0, 1 + config.train_persons + int(rng.integers(config.test_persons)))
+                person_seed = (config.seed, 0, 1 + config.train_persons + int(rng.integers(config.test_persons)))
             seed = (config.seed, stream, i, 2)
-            tracklets.append(_Plan("test", _NOBODY[kind], camera, i + 1, frames, kind, whose, seed))
-        nobody += sorted(tracklets, key=lambda p: (p.camera, p.number))
-    test = nobody + shown
+            tracklets.append(_Plan("test", _WITHOUT_IDENTITY[kind], camera, i + 1, frames, kind, person_seed, seed))
+        without_identity += sorted(tracklets, key=lambda p: (p.camera, p.number))
+    test = without_identity + shown
     rng = np.random.default_rng([config.seed, 4])
-    places = {}
+    places: dict[tuple[int, int], list[int]] = {}
     for row, plan in enumerate(test, start=1):
         if plan.person > 0:
             places.setdefault((plan.person, plan.camera), []).append(row)
@@ -203,7 +198,7 @@ def _plan(config):
     return train + test, queries
 
 
-def _plan_person(config, split, person, stream):
+def _plan_person(config: SyntheticConfig, split: str, person: int, stream: int) -> list[_Plan]:
     rng = np.random.default_rng([config.seed, stream, person, 1])
     seen_by = sorted(rng.choice(sorted(CAMERAS), size=rng.integers(_FEWEST_CAMERAS, 7), replace=False).tolist())
     plans = []
@@ -215,11 +210,11 @@ def _plan_person(config, split, person, stream):
     return plans
 
 
-def _between(rng, pair):
+def _between(rng: np.random.Generator, pair: tuple[int, int]) -> int:
     return int(rng.integers(pair[0], pair[1] + 1))
 
 
-def _render_all(work, config, plans, workers, progress):
+def _render_all(work: Path, config: SyntheticConfig, plans: list[_Plan], workers: int, progress: bool) -> None:
     from tqdm import tqdm
 
     total = sum(plan.frames for plan in plans)
@@ -236,18 +231,18 @@ def _render_all(work, config, plans, workers, progress):
                 bar.update(frames)
 
 
-_worker = {}
+_worker: dict[str, Any] = {}
 
 
-def _start_worker(image_size, seed, work):
+def _start_worker(image_size: tuple[int, int], seed: int, work: Path) -> None:
     _worker.update(stage=scene.Stage(image_size, seed), work=work)
 
 
-def _render_in_worker(plan):
+def _render_in_worker(plan: _Plan) -> int:
     return _render(_worker["stage"], _worker["work"], plan)
 
 
-def _render(stage, work, plan):
+def _render(stage: scene.Stage, work: Path, plan: _Plan) -> int:
     person = _person(plan.person_seed)
     images = stage.tracklet(person, plan.camera, plan.frames, np.random.default_rng(plan.seed), plan.kind)
     names = plan.names
@@ -259,12 +254,12 @@ def _render(stage, work, plan):
 
 
 @lru_cache(maxsize=16)
-def _person(seed):
+def _person(seed: tuple[int, ...]) -> people.Person:
     return people.draw_person(np.random.default_rng(seed))
 
 
-def _save_matrix(path, name, values):
-    """Writes one int32 matrix as a MATLAB 5 file, little-endian, uncompressed."""
+def _save_matrix(path: Path, name: str, values: np.ndarray) -> None:
+    """Write one int32 matrix as a MATLAB 5 file, little-endian, uncompressed."""
     header = b"MATLAB 5.0 MAT-file, written by kreid".ljust(116) + bytes(8) + struct.pack("<H2s", 0x0100, b"IM")
     body = (
         struct.pack("<IIII", 6, 8, 12, 0)  # array flags: class 12 is int32
@@ -275,5 +270,5 @@ def _save_matrix(path, name, values):
     path.write_bytes(header + struct.pack("<II", 14, len(body)) + body)
 
 
-def _element(kind, data):
+def _element(kind: int, data: bytes) -> bytes:
     return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)

@@ -1,19 +1,28 @@
-"""How they walk: a person's pose over time, projected into one camera as polygons and a body piece."""
+"""A person's pose over time, projected into one camera as polygons and a body piece."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from numpy.typing import ArrayLike
+from PIL import Image, ImageDraw
+
+from kreid.synthetic.people import Person
+
+_Colour = tuple[int, int, int]
+# A point `(sideways, up, forward)`; each coordinate is a number or `[frames]`.
+_Point = Sequence[Any]
 
 _SHOULDER = 0.80
 _BODY_TOP = 0.83
 _HEAD = 0.915
-# A capsule's outline: five points round each end, as angles from its axis.
+# A capsule's outline: five points around each end, as angles from its axis.
 _ANGLES = np.deg2rad([90, 45, 0, -45, -90, -90, -135, -180, -225, -270])
 _ALONG, _ACROSS = np.cos(_ANGLES).astype(np.float32)[:, None, None], np.sin(_ANGLES).astype(np.float32)[:, None, None]
 _IS_CORNER = (np.abs(np.cos(_ANGLES) * np.sin(_ANGLES)) > 0.1)[:, None]
 _VIEWS_STEP = 0.25
-# Pixels round a box that can colour it: lines are drawn a little wide.
+# Pixels around a box that can colour it: lines are drawn a little wide.
 _MARGIN = 2
 _MOST_PARTS = 40
 
@@ -32,23 +41,23 @@ class Walk:
         polygons: float32 `[frames, parts, points, 2]`, the outlines on the canvas; made by `place`.
     """
 
-    outlines: tuple
-    colours: list
-    order: list
-    views: list
-    view: list
-    corners: np.ndarray
+    outlines: tuple[np.ndarray, np.ndarray]
+    colours: list[_Colour]
+    order: list[list[int]]
+    views: list[tuple[Image.Image, Image.Image]]
+    view: list[int]
+    corners: Any
     polygons: np.ndarray | None = None
 
-    def place(self, x, y, boxes):
-        """Puts the walker on a canvas and forgets the parts that no box shows.
+    def place(self, x: ArrayLike, y: ArrayLike, boxes: ArrayLike) -> None:
+        """Put the walker on a canvas and forget the parts that no box shows.
 
         Args:
             x: pixels, where the walker stands: a number or `[frames]`.
             y: pixels, the ground.
-            boxes: `[frames, 4]`, the left, top, right and bottom of what is seen of the canvas.
+            boxes: `[frames, 4]`, the left, top, right and bottom of the visible part of the canvas.
         """
-        across, down = self.outlines[0] + np.float32(x), self.outlines[1] + np.float32(y)
+        across, down = self.outlines[0] + np.asarray(x, np.float32), self.outlines[1] + np.asarray(y, np.float32)
         self.polygons = np.empty((*across.T.shape, 2), dtype=np.float32)
         self.polygons[..., 0], self.polygons[..., 1] = across.T, down.T
         self.corners = np.rint(self.corners + np.stack(np.broadcast_arrays(x, y), axis=-1)).astype(int).tolist()
@@ -61,14 +70,16 @@ class Walk:
             for parts, shown in zip(self.order, seen.T.tolist(), strict=True)
         ]
 
-    def draw(self, canvas, pen, frame):
-        """Draws one frame.
+    def draw(self, canvas: Image.Image, pen: ImageDraw.ImageDraw, frame: int) -> None:
+        """Draw one frame.
 
         Args:
             canvas: RGB `PIL.Image.Image`, changed in place.
             pen: the `PIL.ImageDraw.ImageDraw` of `canvas`.
             frame: int, which frame of the walk.
         """
+        if self.polygons is None:
+            raise ValueError("Call `place` before `draw`. Received: polygons=None")
         polygons = self.polygons[frame]
         body = len(self.colours)
         for part in self.order[frame]:
@@ -79,8 +90,8 @@ class Walk:
                 pen.polygon(polygons[part], fill=self.colours[part])
 
 
-def walk(person, facing, phase, elevation, height):
-    """Poses a person and projects the pose.
+def walk(person: Person, facing: np.ndarray, phase: np.ndarray, elevation: float, height: float) -> Walk:
+    """Pose a person and project the pose.
 
     Args:
         person: a `people.Person`.
@@ -112,9 +123,9 @@ def walk(person, facing, phase, elevation, height):
 
 
 class _Parts:
-    """Collects capsules in body coordinates (sideways, up, forward; shares of the height) and projects them."""
+    """Collect capsules in body coordinates (sideways, up, forward; shares of the height) and project them."""
 
-    def __init__(self, facing, elevation, height):
+    def __init__(self, facing: np.ndarray, elevation: float, height: float) -> None:
         self.frames = len(facing)
         self.cos, self.sin = np.cos(facing), np.sin(facing)
         self.tilt = elevation
@@ -122,10 +133,21 @@ class _Parts:
         # Filled part by part, the frames last: many small arrays, or short rows, would cost more than the drawing.
         self.points = np.zeros((3, 2, _MOST_PARTS, self.frames), dtype=np.float32)
         self.radii = np.zeros((2, _MOST_PARTS, self.frames), dtype=np.float32)
-        self.colours, self.biases, self.boxes = [], [], []
+        self.colours: list[_Colour] = []
+        self.biases: list[float] = []
+        self.boxes: list[bool] = []
 
-    def add(self, start, end, radius, colour, bias=0.0, end_radius=None, box=False):
-        """Adds a capsule between two points `(sideways, up, forward)`, each number or `[frames]`."""
+    def add(
+        self,
+        start: _Point,
+        end: _Point,
+        radius: Any,
+        colour: _Colour,
+        bias: float = 0.0,
+        end_radius: float | None = None,
+        box: bool = False,
+    ) -> None:
+        """Add a capsule between two points."""
         part = len(self.colours)
         for i in range(3):
             self.points[i, 0, part] = start[i]
@@ -136,28 +158,28 @@ class _Parts:
         self.biases.append(bias)
         self.boxes.append(box)
 
-    def wide(self, sideways, forward):
-        """Half width on the screen of something that is this wide from the front and from the side."""
+    def wide(self, sideways: float, forward: float) -> np.ndarray:
+        """Give the half width on the screen of something that is this wide from the front and from the side."""
         return np.sqrt((sideways * self.cos) ** 2 + (forward * self.sin) ** 2)
 
-    def lowest(self):
-        """Height of the lowest part's end, `[frames]`."""
+    def lowest(self) -> np.ndarray:
+        """Give the height of the lowest part's end, `[frames]`."""
         return self.points[1, 1, : len(self.colours)].min(axis=0)
 
-    def depths(self):
-        """Nearness of each part's middle, with its bias, `[parts, frames]`."""
+    def depths(self) -> np.ndarray:
+        """Give the nearness of each part's middle, with its bias, `[parts, frames]`."""
         sideways, _, forward = self.points[:, :, : len(self.colours)].mean(axis=1)
         return forward * self.cos - sideways * self.sin + np.array(self.biases)[:, None]
 
-    def outlines(self, rise):
-        """The capsules' outlines in pixels: x and y, float32 `[points, parts, frames]` each."""
+    def outlines(self, rise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give the capsules' outlines in pixels: x and y, float32 `[points, parts, frames]` each."""
         parts = len(self.colours)
         x, y = self._project(self.points[:, :, :parts], rise)
         along_x, along_y = x[1] - x[0], y[1] - y[0]
         length = np.maximum(np.sqrt(along_x * along_x + along_y * along_y), 1e-6)
         along_x, along_y = along_x / length, along_y / length
         reach = np.where(np.array(self.boxes) & _IS_CORNER, 1.35, 1.0).astype(np.float32)[..., None]
-        # The first half of the points goes round the end, the second round the start.
+        # The first half of the points goes around the end, the second around the start.
         half = len(_ANGLES) // 2
         radii = np.repeat(self.radii[::-1, :parts] * np.float32(self.scale), half, axis=0)
         x, y = np.repeat(x[::-1], half, axis=0), np.repeat(y[::-1], half, axis=0)
@@ -165,7 +187,7 @@ class _Parts:
         y += (along_y * _ALONG + along_x * _ACROSS) * reach * radii
         return x, y
 
-    def _project(self, points, rise):
+    def _project(self, points: np.ndarray, rise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         sideways, up, forward = points[0], points[1] + rise, points[2]
         x = sideways * self.cos + forward * self.sin
         nearness = forward * self.cos - sideways * self.sin
@@ -173,7 +195,7 @@ class _Parts:
         return (x * self.scale).astype(np.float32), (y * self.scale).astype(np.float32)
 
 
-def _legs(parts, person, phase):
+def _legs(parts: _Parts, person: Person, phase: np.ndarray) -> None:
     thigh, shin = 0.52 * person.legs, 0.48 * person.legs
     thick = 0.05 * person.limb
     cloth = thick * person.lower_width
@@ -205,11 +227,11 @@ def _legs(parts, person, phase):
             parts.add(middle, lower, 0.012 * seen, person.side_stripe, near + 0.05)
 
 
-def _between(start, end, share):
+def _between(start: _Point, end: _Point, share: float) -> tuple[Any, ...]:
     return tuple(s + share * (e - s) for s, e in zip(start, end, strict=True))
 
 
-def _hand(person, phase, side):
+def _hand(person: Person, phase: np.ndarray, side: int) -> tuple[_Point, _Point, _Point]:
     """Shoulder, elbow and hand of one arm; it swings against the leg of its side."""
     upper, lower = 0.47 * person.arm, 0.45 * person.arm
     swing = -person.swing * np.sin(phase + (0 if side > 0 else np.pi))
@@ -221,11 +243,11 @@ def _hand(person, phase, side):
     return shoulder, elbow, hand
 
 
-def _arms(parts, person, phase):
+def _arms(parts: _Parts, person: Person, phase: np.ndarray) -> None:
     thick = 0.034 * person.limb
     for side in (-1, 1):
         shoulder, elbow, hand = _hand(person, phase, side)
-        # At the front and back the arms hang beside the body piece and in front of its edge.
+        # At the front and back the arms hang next to the body piece and in front of its edge.
         near = 0.03
         colour = person.sleeve_colour
         parts.add(hand, hand, thick * 0.75, person.skin, near + 0.002)
@@ -239,7 +261,7 @@ def _arms(parts, person, phase):
             parts.add(shoulder, _between(shoulder, elbow, 0.75), thick * 1.1, colour, near + 0.003, thick * 1.05)
 
 
-def _head(parts, person):
+def _head(parts: _Parts, person: Person) -> None:
     size, lean = person.head, person.stoop
     parts.add((0, 0.8, 0.0), (0, 0.87, lean), 0.028, person.skin, 0.02)
     top, low = (0, _HEAD + 0.018, lean), (0, _HEAD - 0.02, lean + 0.012)
@@ -266,7 +288,7 @@ def _head(parts, person):
         parts.add((0, _HEAD + 0.02, lean - 0.07), (0, _HEAD - 0.1, lean - 0.1), size * 0.3, colour, 0.02, size * 0.2)
 
 
-def _bag(parts, person, phase):
+def _bag(parts: _Parts, person: Person, phase: np.ndarray) -> None:
     size, colour = person.bag_size, person.bag_colour
     if person.bag == "backpack":
         half = parts.wide(0.075 * size, 0.04 * size)
@@ -278,20 +300,22 @@ def _bag(parts, person, phase):
     elif person.bag == "messenger":
         half = parts.wide(0.03, 0.07 * size)
         out = person.bag_side * (person.shoulder + 0.03)
-        low = person.legs + 0.02
-        parts.add((out, low + 0.02, -0.03), (out, low - 0.06 * size, -0.03), half, colour, 0.05, box=True)
+        hem = person.legs + 0.02
+        parts.add((out, hem + 0.02, -0.03), (out, hem - 0.06 * size, -0.03), half, colour, 0.05, box=True)
     elif person.bag == "tote":
         hand = _hand(person, phase, person.bag_side)[2]
         half = parts.wide(0.025, 0.07 * size)
         parts.add(hand, (hand[0], hand[1] - 0.06, hand[2]), 0.008, colour, 0.05)
-        top, low = (hand[0], hand[1] - 0.1, hand[2]), (hand[0], hand[1] - 0.1 - 0.08 * size, hand[2])
-        parts.add(top, low, half, colour, 0.06, box=True)
+        upper, lower = (hand[0], hand[1] - 0.1, hand[2]), (hand[0], hand[1] - 0.1 - 0.08 * size, hand[2])
+        parts.add(upper, lower, half, colour, 0.06, box=True)
         spot = parts.wide(0.002, 0.03 * size)
         parts.add((hand[0], hand[1] - 0.12, hand[2]), (hand[0], hand[1] - 0.13, hand[2]), spot, person.bag_pocket, 0.07)
 
 
-def _body_pieces(person, angles, scale, elevation):
-    """Wraps the unrolled garments round the body as seen at each angle; returns images with their masks."""
+def _body_pieces(
+    person: Person, angles: Sequence[float], scale: float, elevation: float
+) -> list[tuple[Image.Image, Image.Image]]:
+    """Wrap the unrolled garments around the body as seen at each angle; return images with their masks."""
     knots = np.arange(len(person.texture))
     source = np.linspace(0, knots[-1], max(2, round(person.body * scale * np.cos(elevation))))
     lateral, sagittal = np.interp(source, knots, person.lateral), np.interp(source, knots, person.sagittal)

@@ -1,24 +1,16 @@
-"""The rendered MARS tree: its layout, its determinism, what it refuses and that colour alone does not solve it."""
-
 import hashlib
 import json
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+import scipy.io as scipy_io
+from PIL import Image
 
 from kreid.data.readers import read_mars
-from kreid.synthetic import people, render_mars, scene, tree, walker
-from kreid.synthetic.cameras import CAMERAS
-
-scipy_io = pytest.importorskip("scipy.io")
+from kreid.synthetic import render_mars, tree
 
 SMALL = {
     "train_persons": 3,
@@ -131,20 +123,6 @@ def test_an_empty_folder_is_filled(tmp_path):
     assert json.loads((tmp_path / "empty" / "info" / "synthetic.json").read_text())["train_persons"] == 3
 
 
-def test_an_interruption_leaves_nothing(tmp_path):
-    command = [sys.executable, "-m", "kreid.synthetic", str(tmp_path / "mars"), "--quiet"]
-    # Background jobs of a shell ignore SIGINT, and their children inherit that.
-    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL, **heeding) as rendering:
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.glob(".mars.*/bbox_train/*/*.jpg")):
-            assert rendering.poll() is None and time.monotonic() < deadline
-            time.sleep(0.02)
-        rendering.send_signal(signal.SIGINT)
-        assert rendering.wait(60) != 0
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
@@ -171,97 +149,6 @@ def test_matrices_are_read_back(tmp_path):
     assert read.dtype == np.int32 and np.array_equal(read, values)
 
 
-def test_people_keep_their_looks_and_differ():
-    first, again = (people.draw_person(np.random.default_rng([1, 2])) for _ in range(2))
-    assert first.hair_style == again.hair_style and np.array_equal(first.texture, again.texture)
-    crowd = [people.draw_person(np.random.default_rng([1, i])) for i in range(150)]
-    assert {p.pattern for p in crowd} == set(people.PATTERNS)
-    assert {p.lower for p in crowd} == set(people.LOWER)
-    assert {p.bag for p in crowd} == set(people.BAGS)
-    assert {p.hair_style for p in crowd} == set(people.HAIR_STYLES)
-    assert len({p.texture.tobytes() for p in crowd}) == 150
-
-
-def whites(images):
-    """Share of near-white among the pixels of the middle of the frames."""
-    middle = np.stack([np.asarray(i) for i in images])[:, 32:64, 20:44]
-    return (middle.min(axis=-1) > 150).mean()
-
-
-def test_clothes_are_the_same_in_every_camera():
-    stage = scene.Stage((128, 64), seed=0)
-    crowd = [people.draw_person(np.random.default_rng([7, i])) for i in range(200)]
-    plain = [p for p in crowd if p.pattern == "plain" and p.bag == "none"]
-    bright = next(p for p in plain if p.texture[30].min() > 190)
-    dark = next(p for p in plain if p.texture[30].max() < 70)
-    for camera in CAMERAS:
-        shares = []
-        for person in (bright, dark):
-            tracklets = [stage.tracklet(person, camera, 3, np.random.default_rng([9, camera, i])) for i in range(6)]
-            shares.append(np.median([whites(t) for t in tracklets]))
-        assert shares[0] > shares[1] + 0.2
-
-
-def test_bags_show_from_behind_only():
-    crowd = [people.draw_person(np.random.default_rng([7, i])) for i in range(60)]
-    person = next(p for p in crowd if p.bag == "backpack")
-    places = []
-    for facing in (0.0, np.pi):
-        walk = walker.walk(person, np.full(2, facing), np.zeros(2), 0.2, 100.0)
-        bag = max(i for i, c in enumerate(walk.colours) if c == person.bag_colour)
-        order = walk.order[0]
-        places.append(order.index(bag) > order.index(len(walk.colours)))
-    assert places == [False, True]
-
-
-def test_parts_outside_the_box_change_nothing_inside():
-    crowd = [people.draw_person(np.random.default_rng([7, i])) for i in range(20)]
-    box, whole = (30.3, 20.6, 61.2, 90.4), (0, 0, 100, 140)
-    for person in crowd:
-        seen, drawn = [], []
-        for shown in (box, whole):
-            walk = walker.walk(person, np.full(2, 0.7), np.array([0.0, 1.0]), 0.2, 100.0)
-            walk.place([45.0, 80.0], 130.0, [shown] * 2)
-            drawn.append(sum(map(len, walk.order)))
-            canvases = [Image.new("RGB", (100, 140)) for _ in range(2)]
-            for t, canvas in enumerate(canvases):
-                walk.draw(canvas, ImageDraw.Draw(canvas), t)
-            seen.append([np.asarray(c.resize((16, 32), Image.Resampling.BOX, box=box)) for c in canvases])
-        assert np.array_equal(*seen) and drawn[0] < drawn[1]
-
-
-def test_frames_do_not_depend_on_how_many_are_developed_at_once(monkeypatch):
-    stage = scene.Stage((64, 32), seed=0)
-    person = people.draw_person(np.random.default_rng(3))
-    rendered = []
-    for together in (16, 3, 1):
-        monkeypatch.setattr(scene, "_TOGETHER", together)
-        tracklets = [stage.tracklet(person, camera, 7, np.random.default_rng([camera, 4])) for camera in CAMERAS]
-        rendered.append([frame.tobytes() for tracklet in tracklets for frame in tracklet])
-    assert len(rendered[0]) == 42 and rendered[0] == rendered[1] == rendered[2]
-
-
-def test_frames_move_and_cameras_differ():
-    stage = scene.Stage((64, 32), seed=0)
-    person = people.draw_person(np.random.default_rng(3))
-    means = []
-    for camera in CAMERAS:
-        frames = np.stack(
-            [np.asarray(i, dtype=float) for i in stage.tracklet(person, camera, 4, np.random.default_rng(1))]
-        )
-        assert frames.shape == (4, 64, 32, 3)
-        assert np.abs(np.diff(frames, axis=0)).mean(axis=(1, 2, 3)).min() > 4
-        means.append(frames.mean(axis=(0, 1, 2)))
-    gaps = [np.abs(a - b).max() for i, a in enumerate(means) for b in means[:i]]
-    assert min(gaps) > 2
-
-
-def test_an_unknown_kind_is_refused():
-    stage = scene.Stage((32, 16), seed=0)
-    with pytest.raises(ValueError, match="Received: kind='ghost'"):
-        next(stage.tracklet(people.draw_person(np.random.default_rng(0)), 1, 1, np.random.default_rng(0), kind="ghost"))
-
-
 def test_mean_colour_does_not_name_the_person(tmp_path):
     root = render_mars(
         tmp_path / "mars",
@@ -281,19 +168,3 @@ def test_mean_colour_does_not_name_the_person(tmp_path):
         distances = np.where(allowed, np.abs(means - means[query]).sum(axis=1), np.inf)
         hits.append(rows[distances.argmin(), 2] == person)
     assert len(hits) > 100 and np.mean(hits) < 0.4
-
-
-def test_the_command_line(tmp_path):
-    options = "--train-persons 1 --test-persons 2 --distractors 1 --junk 1 --frames-per-tracklet 1 2 --image-size 32 16"
-    command = [sys.executable, "-m", "kreid.synthetic", str(tmp_path / "mars"), *options.split(), "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert done.returncode == 0 and not done.stderr
-    assert json.loads((tmp_path / "mars" / "info" / "synthetic.json").read_text())["image_size"] == [32, 16]
-    refused = subprocess.run([*command, "--seed", "9"], capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert refused.returncode == 2 and "Received: root=" in refused.stderr
-
-
-def test_neither_keras_nor_tensorflow_is_imported():
-    code = "import sys, kreid.synthetic; print([m for m in ('keras', 'tensorflow', 'scipy') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert done.stdout.strip() == "[]", done.stderr

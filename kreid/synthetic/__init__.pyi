@@ -1,0 +1,1 @@
+from .tree import SyntheticConfig as SyntheticConfig, render_mars as render_mars
