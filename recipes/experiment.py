@@ -137,12 +137,12 @@ def run_phase(run, config, benchmark, quiet=False):
     scores = {"verification": verification}
     if dataset.test:
         evaluated = evaluate_model(model, dataset, max_damaged=config.max_damaged)
-        print(results_table(evaluated.protocols), evaluated.damage.report(), sep="\n")
-        run.keep("queries", queries_dict(evaluated))
+        print(results_table(evaluated.protocols), evaluated.embeddings.damage_report(), sep="\n")
+        run.keep("queries", queries_dict(evaluated.protocols, evaluated.embeddings.query_ids))
         scores |= {
             "protocols": results_dict(evaluated.protocols),
-            "damaged_test_frames": evaluated.damage.counts,
-            "unreadable_test_tracklets": evaluated.damage.tracklets,
+            "damaged_test_frames": evaluated.embeddings.damaged_frames.tolist(),
+            "unreadable_test_tracklets": evaluated.embeddings.unreadable.tolist(),
         }
         for frames in config.also_test_frames:
             other = model.with_selection(model.test_selection, frames)

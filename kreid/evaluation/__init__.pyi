@@ -1,4 +1,5 @@
 from .bootstrap import (
+    Interval as Interval,
     bootstrap_interval as bootstrap_interval,
     paired_bootstrap as paired_bootstrap,
     sign_flip_test as sign_flip_test,
@@ -10,7 +11,7 @@ from .cameras import (
 )
 from .clusters import cluster_diameters as cluster_diameters
 from .identification import OpenSetResult as OpenSetResult, identify as identify
-from .model import evaluate_model as evaluate_model
+from .model import Evaluated as Evaluated, evaluate_model as evaluate_model
 from .rerank import (
     RerankingGallery as RerankingGallery,
     evaluate_reranked as evaluate_reranked,
@@ -18,6 +19,7 @@ from .rerank import (
     rerank_distances as rerank_distances,
     rerank_embeddings as rerank_embeddings,
 )
+from .reranking import Reranking as Reranking
 from .retrieval import (
     PROTOCOLS as PROTOCOLS,
     RetrievalResult as RetrievalResult,
@@ -25,8 +27,14 @@ from .retrieval import (
     evaluate_embeddings as evaluate_embeddings,
     evaluate_test as evaluate_test,
 )
-from .spread import spread_over_splits as spread_over_splits
-from .tables import queries_dict as queries_dict, results_dict as results_dict, results_table as results_table
+from .spread import Spread as Spread, spread_over_splits as spread_over_splits
+from .tables import (
+    queries_dict as queries_dict,
+    results_dict as results_dict,
+    results_from_dict as results_from_dict,
+    results_table as results_table,
+    score_intervals as score_intervals,
+)
 from .verification import (
     PairDistances as PairDistances,
     Roc as Roc,

@@ -3,13 +3,15 @@
 from typing import NamedTuple
 
 import numpy as np
+import scipy.stats
+from numpy.typing import ArrayLike
 
 # Numbers drawn at once.
 _STEP = 2**20
 
 
 class Interval(NamedTuple):
-    """A mean and the bootstrap interval it lies in.
+    """A mean and its bootstrap interval.
 
     Args:
         mean: of the scores or of the paired differences.
@@ -22,11 +24,11 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap_interval(scores, *, share=0.95, draws=10_000, seed=0):
-    """The mean of a model's scores of single queries, and how far it would move with other queries.
+def bootstrap_interval(scores: ArrayLike, *, share: float = 0.95, draws: int = 10_000, seed: int = 0) -> Interval:
+    """Return the mean of a model's scores of single queries, and how far it would move with other queries.
 
-    Queries are drawn with replacement. Queries of one person are more alike than those of two, which this does not
-    know: read the interval as the narrowest that is honest.
+    Queries are drawn with replacement, as if they were independent. Queries of one person are not: the true interval
+    is wider.
 
     Args:
         scores: average precisions (or 0 and 1 for rank-1), `(queries,)` or `(runs, queries)`; NaN for a query without
@@ -52,8 +54,10 @@ def bootstrap_interval(scores, *, share=0.95, draws=10_000, seed=0):
     return _interval(_by_query(scores), share, draws, seed)
 
 
-def paired_bootstrap(scores, baseline, *, share=0.95, draws=10_000, seed=0):
-    """Compares two models by their scores of the same queries, pooled over training runs.
+def paired_bootstrap(
+    scores: ArrayLike, baseline: ArrayLike, *, share: float = 0.95, draws: int = 10_000, seed: int = 0
+) -> Interval:
+    """Compare two models by their scores of the same queries, pooled over training runs.
 
     Queries are drawn with replacement, all runs of a query together: runs of one query are no independent
     evidence about other queries. The interval is about other queries for these runs, not about other runs.
@@ -83,8 +87,8 @@ def paired_bootstrap(scores, baseline, *, share=0.95, draws=10_000, seed=0):
     return _interval(_differences(scores, baseline), share, draws, seed)
 
 
-def sign_flip_test(scores, baseline, *, draws=10_000, seed=0):
-    """The two-sided p-value of "the two models are equally good" on the same queries, by a permutation test.
+def sign_flip_test(scores: ArrayLike, baseline: ArrayLike, *, draws: int = 10_000, seed: int = 0) -> float:
+    """Return the two-sided p-value of "the two models are equally good" on the same queries, by a permutation test.
 
     If they were, each query's difference could as well have had the other sign. The p-value is the share of such
     sign changes whose mean is at least as far from 0 as the one seen: of all changes where there are no more than
@@ -129,29 +133,35 @@ def sign_flip_test(scores, baseline, *, draws=10_000, seed=0):
 def _interval(values, share, draws, seed):
     _check_draws(draws)
     if not 0 < share < 1:
-        raise ValueError(f"`share` lies between 0 and 1. Received: share={share}")
-    rng = np.random.default_rng(seed)
-    count = len(values)
-    chances = np.full(count, 1 / count)
-    # A sample with replacement is how often each query comes; a matrix product instead of gathers.
-    means = np.concatenate([rng.multinomial(count, chances, size) @ values / count for size in portions(draws, count)])
-    low, high = np.quantile(means, [(1 - share) / 2, (1 + share) / 2])
-    return Interval(float(values.mean()), float(low), float(high))
+        raise ValueError(f"`share` is between 0 and 1. Received: share={share}")
+    mean = float(values.mean())
+    if len(values) == 1:  # Every draw is this query; SciPy refuses a single value.
+        return Interval(mean, mean, mean)
+    interval = scipy.stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=draws,
+        batch=portions(draws, len(values))[0],
+        confidence_level=share,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(mean, float(interval.low), float(interval.high))
 
 
-def portions(draws, count):
-    """Sizes that add up to `draws`, so that `count` numbers for each draw take bounded memory."""
+def portions(draws: int, count: int) -> list[int]:
+    """Return sizes that add up to `draws`, so that `count` numbers for each draw take bounded memory."""
     step = max(1, _STEP // count)
     return [min(step, draws - start) for start in range(0, draws, step)]
 
 
 def _check_draws(draws):
     if draws < 1:
-        raise ValueError(f"One draw is the least. Received: draws={draws}")
+        raise ValueError(f"`draws` is at least 1. Received: draws={draws}")
 
 
 def _by_query(scores):
-    """Returns the mean over runs of each query with a match."""
+    """Return the mean over runs of each query with a match."""
     scores = np.atleast_2d(np.asarray(scores, "float64"))
     if scores.ndim != 2:
         raise ValueError(f"Scores are (queries,) or (runs, queries). Received: scores of shape {scores.shape}")
@@ -164,7 +174,7 @@ def _by_query(scores):
 
 
 def _differences(scores, baseline):
-    """Returns the mean difference over runs of each query with a match."""
+    """Return the mean difference over runs of each query with a match."""
     scores, baseline = (np.atleast_2d(np.asarray(values, "float64")) for values in (scores, baseline))
     if scores.shape != baseline.shape:
         raise ValueError(

@@ -3,16 +3,19 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from kreid.distances.arrays import check_finite
 from kreid.evaluation.retrieval import (
+    LABELS,
     average_precision_at,
+    blocks_of_test,
     check_distances,
+    check_test,
     checked_labels,
-    distance_blocks,
     ranked_positions,
+    warn_of_unknown,
 )
-from kreid.gallery.embeddings import checked_query_rows
+from kreid.gallery.embeddings import TrackletEmbeddings, checked_query_rows, labelled
 
 
 class CameraMatrices(NamedTuple):
@@ -31,11 +34,14 @@ class CameraMatrices(NamedTuple):
     num_queries: np.ndarray
 
 
-def camera_matrices(distances, persons, cameras, query_rows):
-    """Scores a distance matrix camera by camera.
+def camera_matrices(
+    distances: ArrayLike, persons: ArrayLike, cameras: ArrayLike, query_rows: ArrayLike
+) -> CameraMatrices:
+    """Score a distance matrix camera by camera.
 
-    For a query and a camera the matches are the query's person there, the
-    query itself left out; its tracklets in the other cameras are removed.
+    For a query and a camera the matches are the query's person there, without
+    the query itself; its tracklets in the other cameras are removed. A query
+    that is a distractor (person 0) or junk (-1) has no match.
     Other persons of all cameras stay, and junk too: the authors' code removes
     it from the scores as a whole, but not here. In the query's own camera the
     matches are the person's other tracklets there. Average precision is
@@ -57,32 +63,40 @@ def camera_matrices(distances, persons, cameras, query_rows):
 
     Example:
 
-    >>> found = kreid.evaluation.camera_matrices([[0.0, 0.3, 0.1, 0.2]], [7, 7, 9, 7], [0, 0, 0, 1], [0])
-    >>> found.rank1[0].tolist(), found.map[0].tolist()
+    >>> scores = kreid.evaluation.camera_matrices([[0.0, 0.3, 0.1, 0.2]], [7, 7, 9, 7], [0, 0, 0, 1], [0])
+    >>> scores.rank1[0].tolist(), scores.map[0].tolist()
     ([0.0, 0.0], [0.25, 0.25])
 
     Reference: Zheng et al., MARS, 2016, Figure 7, and its evaluation code.
     """
-    scorer = _CameraScorer(persons, cameras, query_rows)
+    persons, cameras = checked_labels(persons, cameras, "test")
+    scorer = _CameraScorer(persons, cameras, checked_query_rows(query_rows, len(persons)))
     distances = np.asarray(distances)
     if distances.shape != (len(scorer.query_rows), len(scorer.persons)):
         raise ValueError(
             "`distances` needs one row per query and one column per tracklet. Received: "
             f"distances.shape={distances.shape}, {len(scorer.query_rows)} queries, {len(scorer.persons)} tracklets"
         )
-    scorer.score(0, distances)
+    warn_of_unknown(persons[scorer.query_rows])
+    scorer.score(np.arange(len(distances)), distances)
     return scorer.result()
 
 
-def evaluate_cameras(embeddings, persons, cameras, query_rows, metric="euclidean"):
-    """Scores embeddings camera by camera; distances are computed for a few queries at a time.
+def evaluate_cameras(
+    embeddings: TrackletEmbeddings | ArrayLike,
+    persons: ArrayLike | None = None,
+    cameras: ArrayLike | None = None,
+    query_rows: ArrayLike | None = None,
+    metric: str | None = None,
+) -> CameraMatrices:
+    """Score embeddings camera by camera; distances are computed for a few queries at a time.
 
     Args:
-        embeddings: array `(tracklets, features)` of all test tracklets.
-        persons: see `camera_matrices`.
-        cameras: see `camera_matrices`.
-        query_rows: see `camera_matrices`.
-        metric: `"euclidean"` or `"cosine"`.
+        embeddings: a `TrackletEmbeddings`, or an array `(tracklets, features)` of all test tracklets.
+        persons: with an array, see `camera_matrices`.
+        cameras: with an array, see `camera_matrices`.
+        query_rows: with an array, see `camera_matrices`.
+        metric: with an array, `"euclidean"` (the default) or `"cosine"`.
 
     Returns:
         A `CameraMatrices`.
@@ -92,48 +106,44 @@ def evaluate_cameras(embeddings, persons, cameras, query_rows, metric="euclidean
 
     Example:
 
-    >>> found = kreid.evaluation.evaluate_cameras([[0.0], [0.3], [0.1]], [7, 7, 9], [0, 1, 1], [0, 1])
-    >>> found.rank1.tolist()
+    >>> scores = kreid.evaluation.evaluate_cameras([[0.0], [0.3], [0.1]], [7, 7, 9], [0, 1, 1], [0, 1])
+    >>> scores.rank1.tolist()
     [[nan, 0.0], [0.0, nan]]
     """
-    scorer = _CameraScorer(persons, cameras, query_rows)
-    embeddings = np.asarray(embeddings)
-    everybody = (scorer.persons, scorer.cameras)
-    if embeddings.ndim != 2 or len(embeddings) != len(scorer.persons):
-        raise ValueError(
-            "`embeddings` needs one row per tracklet. Received: "
-            f"embeddings.shape={embeddings.shape}, {len(scorer.persons)} persons"
-        )
-    check_finite(embeddings, "embeddings")
-    queries = tuple(values[scorer.query_rows] for values in everybody)
-    for start, block in distance_blocks(embeddings[scorer.query_rows], queries, embeddings, everybody, metric):
-        scorer.score(start, block)
+    test = labelled(embeddings, persons, cameras, query_rows, metric, needed=LABELS)
+    check_test(test)
+    warn_of_unknown(test.persons[test.query_rows])
+    scorer = _CameraScorer(test.persons, test.cameras, test.query_rows)
+    for rows, block in blocks_of_test(test):
+        scorer.score(rows, block)
     return scorer.result()
 
 
 class _CameraScorer:
-    """Takes rows of distances in any portions and adds up the scores of each pair of cameras."""
+    """Takes rows of distances block by block and adds up the scores of each pair of cameras."""
 
     def __init__(self, persons, cameras, query_rows):
-        self.persons, self.cameras = checked_labels(persons, cameras, "test")
-        self.query_rows = checked_query_rows(query_rows, len(self.persons))
-        self.numbers, self.places = np.unique(self.cameras, return_inverse=True)
+        self.persons, self.query_rows = persons, query_rows
+        self.numbers, self.places = np.unique(cameras, return_inverse=True)
         shape = (len(self.numbers), len(self.numbers))
         self.precisions, self.hits, self.counts = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64)
 
-    def score(self, first_query, distances):
-        """Scores the queries from `first_query` on, whose rows of distances these are."""
+    def score(self, queries, distances):
+        """Score the queries of these numbers by their rows of distances."""
         scratch = np.empty(len(self.persons), bool)
-        for offset, found in enumerate(distances):
-            query = self.query_rows[first_query + offset]
-            check_distances(found, first_query + offset, scratch)
+        for number, distances_of_query in zip(queries.tolist(), distances, strict=True):
+            query = self.query_rows[number]
+            check_distances(distances_of_query, number, scratch)
+            if self.persons[query] < 1:
+                continue
             own = np.flatnonzero(self.persons == self.persons[query])
-            row = found.astype(np.result_type(found, np.float32))  # A copy that can hold infinity.
+            # A copy that can hold infinity.
+            row = distances_of_query.astype(np.result_type(distances_of_query, np.float32))
             row[own] = np.inf
             own = own[own != query]
             for camera in np.unique(self.places[own]):
                 matches = own[self.places[own] == camera]
-                row[matches] = found[matches]
+                row[matches] = distances_of_query[matches]
                 positions = ranked_positions(row, matches, "stable", scratch)
                 row[matches] = np.inf
                 cell = self.places[query], camera

@@ -1,25 +1,28 @@
-"""How tightly the embeddings of each person lie together."""
+"""How close together the embeddings of each person are."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kreid.distances import distance_matrix
 from kreid.distances.arrays import check_finite
+from kreid.gallery.embeddings import TrackletEmbeddings, labelled
 
 # Rows of a person's embeddings taken at once, against as many others.
 _BLOCK = 1024
 
 
-def cluster_diameters(embeddings, persons):
-    """The largest Euclidean distance between two embeddings of each person.
+def cluster_diameters(embeddings: TrackletEmbeddings | ArrayLike, persons: ArrayLike | None = None) -> dict[int, float]:
+    """Return the largest Euclidean distance between two embeddings of each person.
 
     Distances are computed block by block, so memory stays bounded however many
     embeddings a person has. Distances grow with the embeddings: compare models
     whose embeddings have the same scale, such as length 1.
 
     Args:
-        embeddings: array `(tracklets, features)`.
-        persons: integers `(tracklets,)`. Leave out distractors and junk, which
-            share a label without being one person.
+        embeddings: a `TrackletEmbeddings`, or an array `(tracklets, features)`.
+        persons: with an array, integers `(tracklets,)`. Distractors (0) and
+            junk (-1), which share a label without being one person, are
+            skipped.
 
     Returns:
         A dict from the person, in rising order, to a float; 0 for a person of
@@ -36,7 +39,7 @@ def cluster_diameters(embeddings, persons):
     Reference: Li et al., TACAN: Temporal Aggregation with Clip-level Attention
     for Video-based Person Re-identification, 2020, equation 10 and Table 3.
     """
-    embeddings, persons = np.asarray(embeddings), np.asarray(persons)
+    embeddings, persons, *_ = labelled(embeddings, persons, needed=("persons",))
     fits = embeddings.ndim == 2 and persons.shape == embeddings.shape[:1]
     if not fits or not (np.issubdtype(persons.dtype, np.integer) or not persons.size):
         raise ValueError(
@@ -44,6 +47,7 @@ def cluster_diameters(embeddings, persons):
             f"embeddings of shape {embeddings.shape}, persons {persons.dtype} of shape {persons.shape}"
         )
     check_finite(embeddings, "embeddings")
+    embeddings, persons = embeddings[persons > 0], persons[persons > 0]
     order = np.argsort(persons, kind="stable")
     labels, counts = np.unique(persons, return_counts=True)
     ends = np.cumsum(counts)
@@ -54,7 +58,7 @@ def cluster_diameters(embeddings, persons):
         for start in range(0, len(rows), _BLOCK):
             block = embeddings[rows[start : start + _BLOCK]]
             for other in range(start, len(rows), _BLOCK):
-                found = distance_matrix(block, embeddings[rows[other : other + _BLOCK]])
-                largest = max(largest, float(found.max()))
+                distances = distance_matrix(block, embeddings[rows[other : other + _BLOCK]])
+                largest = max(largest, float(distances.max()))
         diameters[person] = largest
     return diameters

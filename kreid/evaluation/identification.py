@@ -1,21 +1,23 @@
-"""Who is it, or nobody we know: search with queries of which some have no match in the gallery."""
+"""Open-set identification: search with queries of which some have no match in the gallery."""
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kreid.data.tracklet import JUNK
 from kreid.evaluation.retrieval import check_distances, checked_labels, distance_blocks, ranked_positions
 from kreid.evaluation.verification import check_rate, count_within
+from kreid.gallery.embeddings import TrackletEmbeddings
 
 
 @dataclass(frozen=True, eq=False)
 class OpenSetResult:
-    """What `identify` found.
+    """Distances of queries with and without a match in the gallery, from `identify`.
 
     A query raises an alarm where its nearest gallery entry is nearer than the threshold.
 
-    Attributes:
+    Args:
         nearest: distances of each query's nearest entry, `(queries,)`; infinite where no entry counts.
         match: distances of its nearest match; NaN for a query without one.
         match_rank: int64, position of that match, from 1; 0 for a query without one.
@@ -29,8 +31,8 @@ class OpenSetResult:
     num_matched: int
     num_unmatched: int
 
-    def threshold_at(self, false_positive_rate):
-        """The highest threshold at which no more than this share of the queries without a match raises an alarm.
+    def threshold_at(self, false_positive_rate: float) -> float:
+        """Return the highest threshold at which no more than this share of the queries without a match raises an alarm.
 
         Args:
             false_positive_rate: to allow, above 0 and below 1.
@@ -45,8 +47,8 @@ class OpenSetResult:
         alarms = np.sort(self.nearest[self.match_rank == 0])
         return float(alarms[count_within(false_positive_rate, len(alarms))])
 
-    def rates_at(self, threshold, rank=1):
-        """The false positive identification rate, and the detection and identification rate, at a threshold.
+    def rates_at(self, threshold: float, rank: int = 1) -> tuple[float, float]:
+        """Return the false positive identification rate, and the detection and identification rate, at a threshold.
 
         Args:
             threshold: distances below it are accepted.
@@ -63,33 +65,34 @@ class OpenSetResult:
             raise ValueError(f"`rank` is an integer from 1. Received: rank={rank!r}")
         threshold = np.float64(threshold)
         matched = self.match_rank > 0
-        found = (self.match_rank[matched] <= rank) & (self.match[matched] < threshold)
-        return float(np.mean(self.nearest[~matched] < threshold)), float(found.mean())
+        identified = (self.match_rank[matched] <= rank) & (self.match[matched] < threshold)
+        return float(np.mean(self.nearest[~matched] < threshold)), float(identified.mean())
 
 
 def identify(
-    query_embeddings,
-    query_persons,
-    query_cameras,
-    gallery_embeddings,
-    gallery_persons,
-    gallery_cameras,
-    metric="euclidean",
-):
-    """Searches a gallery that holds some of the queries' persons only.
+    query_embeddings: TrackletEmbeddings | ArrayLike,
+    query_persons: ArrayLike | None = None,
+    query_cameras: ArrayLike | None = None,
+    gallery_embeddings: ArrayLike | None = None,
+    gallery_persons: ArrayLike | None = None,
+    gallery_cameras: ArrayLike | None = None,
+    metric: str | None = None,
+) -> OpenSetResult:
+    """Search a gallery that holds some of the queries' persons only.
 
     Junk in the gallery and the query's own person in the query's own camera are removed, as in `evaluate`. A query has
-    a match where its person, 1 or above, is left; distractors and junk may be queries, and have none. Equal distances
+    a match where its person, 1 or above, remains; distractors and junk may be queries, and have none. Equal distances
     are in the order of the gallery.
 
     Args:
-        query_embeddings: array `(queries, features)`.
-        query_persons: integers `(queries,)`.
-        query_cameras: integers `(queries,)`.
-        gallery_embeddings: array `(gallery, features)`.
-        gallery_persons: integers `(gallery,)`.
-        gallery_cameras: integers `(gallery,)`.
-        metric: `"euclidean"` or `"cosine"`.
+        query_embeddings: a `TrackletEmbeddings`, whose queries are searched among its other rows; or an array
+            `(queries, features)`.
+        query_persons: with an array, integers `(queries,)`.
+        query_cameras: with an array, integers `(queries,)`.
+        gallery_embeddings: with an array, another `(gallery, features)`.
+        gallery_persons: with an array, integers `(gallery,)`.
+        gallery_cameras: with an array, integers `(gallery,)`.
+        metric: with an array, `"euclidean"` (the default) or `"cosine"`.
 
     Returns:
         An `OpenSetResult`.
@@ -101,22 +104,36 @@ def identify(
     Example:
 
     >>> gallery = [[0.0], [1.0]], [7, 8], [0, 0]
-    >>> found = kreid.evaluation.identify([[0.1], [0.8], [0.5]], [7, 8, 9], [1, 1, 1], *gallery)
-    >>> found.rates_at(0.15), found.rates_at(0.3), found.rates_at(0.6)
+    >>> search = kreid.evaluation.identify([[0.1], [0.8], [0.5]], [7, 8, 9], [1, 1, 1], *gallery)
+    >>> search.rates_at(0.15), search.rates_at(0.3), search.rates_at(0.6)
     ((0.0, 0.5), (0.0, 1.0), (1.0, 1.0))
 
     Reference: Grother and Ngan, Face Recognition Vendor Test, NIST IR 8009, 2014: FPIR, and 1 - FNIR for the detection
     and identification rate.
     """
+    if isinstance(query_embeddings, TrackletEmbeddings):
+        given = (query_persons, query_cameras, gallery_embeddings, gallery_persons, gallery_cameras, metric)
+        if any(value is not None for value in given):
+            raise ValueError(
+                "`TrackletEmbeddings` hold queries, gallery and labels; leave the other arguments out. "
+                f"Received: {sum(value is not None for value in given)} more arguments"
+            )
+        test = query_embeddings
+        rest = np.delete(np.arange(len(test)), test.query_rows)
+        query_embeddings, query_persons, query_cameras, gallery_embeddings, gallery_persons, gallery_cameras = (
+            values[rows] for rows in (test.query_rows, rest) for values in (test.embeddings, test.persons, test.cameras)
+        )
+        metric = test.metric
     persons, cameras = queries = checked_labels(query_persons, query_cameras, "query")
     gallery = checked_labels(gallery_persons, gallery_cameras, "gallery")
     if not np.any(gallery[0] != JUNK):
-        raise ValueError(f"The gallery is empty but for junk. Received: {len(gallery[0])} gallery entries")
+        raise ValueError(f"The gallery holds nothing but junk. Received: {len(gallery[0])} gallery entries")
     nearest, match = np.full(len(persons), np.inf), np.full(len(persons), np.nan)
     match_rank = np.zeros(len(persons), np.int64)
     scratch = np.empty(len(gallery[0]), bool)
-    for start, block in distance_blocks(query_embeddings, queries, gallery_embeddings, gallery, metric):
-        for query, row in enumerate(block, start):
+    metric = "euclidean" if metric is None else metric
+    for rows, block in distance_blocks(query_embeddings, queries, gallery_embeddings, gallery, metric):
+        for query, row in zip(rows.tolist(), block, strict=True):
             check_distances(row, query, scratch)
             own = gallery[0] == persons[query]
             row[(gallery[0] == JUNK) | (own & (gallery[1] == cameras[query]))] = np.inf

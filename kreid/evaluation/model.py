@@ -1,35 +1,43 @@
 """Score a model on the test set of a data set."""
 
-import dataclasses
+import typing
+from typing import NamedTuple
 
 import numpy as np
 
-from kreid.data.damage import DamageLog
-from kreid.data.tracklet import JUNK, Tracklet
+from kreid.data.tracklet import JUNK, ReidDataset
 from kreid.evaluation.retrieval import RetrievalResult, evaluate_test
 from kreid.gallery.embed import embed_tracklets
+from kreid.gallery.embeddings import TrackletEmbeddings
+
+if typing.TYPE_CHECKING:
+    from kreid.models import TrackletModel
 
 
-@dataclasses.dataclass(frozen=True)
-class Evaluated:
-    """Scores of a model on a test set.
+class Evaluated(NamedTuple):
+    """Scores of a model on a test set, and the embeddings that were scored.
 
     Args:
-        protocols: a dict from the protocol's name to its `RetrievalResult`, see `evaluate_test`.
-        queries: the queries that could be read, in the order of the results' arrays.
-        damage: what could not be read.
+        protocols: protocol -> `RetrievalResult`, see `evaluate_test`.
+        embeddings: of the test set without junk; its `query_ids` are in the order of the results' arrays.
     """
 
     protocols: dict[str, RetrievalResult]
-    queries: tuple[Tracklet, ...]
-    damage: DamageLog
+    embeddings: TrackletEmbeddings
 
 
-def evaluate_model(model, dataset, *, batch_frames=256, max_damaged=0.05, progress=True):
-    """Embeds the test set and scores it under every protocol.
+def evaluate_model(
+    model: "TrackletModel",
+    dataset: ReidDataset,
+    *,
+    batch_frames: int = 256,
+    max_damaged: float = 0.05,
+    progress: bool = True,
+) -> Evaluated:
+    """Embed the test set and score it under every protocol.
 
-    Junk is never embedded: no protocol lets it change a score. A tracklet without a readable frame is left out, as a
-    query too, and named in `damage`.
+    Junk is never embedded: no protocol lets it change a score. A tracklet without a readable frame is skipped, as a
+    query too, and is named in `unreadable` of the embeddings.
 
     Args:
         model: a model of `kreid.models`; its metric ranks the gallery.
@@ -44,21 +52,14 @@ def evaluate_model(model, dataset, *, batch_frames=256, max_damaged=0.05, progre
     Raises:
         ValueError: if no query has a match, or too much is damaged.
     """
-    real = np.flatnonzero([tracklet.person != JUNK for tracklet in dataset.test])
-    embedded = embed_tracklets(
+    real = np.flatnonzero([tracklet.person != JUNK for tracklet in dataset.test]).tolist()
+    place = {row: number for number, row in enumerate(real)}
+    embeddings = embed_tracklets(
         model,
         [dataset.test[row] for row in real],
+        query_rows=[place[row] for row in dataset.query_rows if row in place],
         batch_frames=batch_frames,
         max_damaged=max_damaged,
         progress=progress,
     )
-    place = {int(row): number for number, row in enumerate(real[embedded.rows])}
-    query_rows = [place[row] for row in dataset.query_rows if row in place]
-    protocols = evaluate_test(
-        embedded.embeddings,
-        [tracklet.person for tracklet in embedded.tracklets],
-        [tracklet.camera for tracklet in embedded.tracklets],
-        query_rows,
-        metric=model.metric,
-    )
-    return Evaluated(protocols, tuple(embedded.tracklets[row] for row in query_rows), embedded.damage)
+    return Evaluated(evaluate_test(embeddings), embeddings)

@@ -13,18 +13,23 @@ rows, queries before the gallery.
 """
 
 import io
+import os
 import zipfile
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from kreid._files import write_atomically
 from kreid.data.tracklet import JUNK
 from kreid.distances.arrays import not_finite
-from kreid.evaluation.retrieval import scorers_of_test
-from kreid.gallery.embeddings import checked_query_rows
+from kreid.evaluation.reranking import Reranking
+from kreid.evaluation.retrieval import LABELS, RetrievalResult, Ties, scorers_of_test, warn_of_unknown
+from kreid.gallery.embeddings import TrackletEmbeddings, labelled
+
+_DEFAULT = Reranking()
 
 # Bytes of one block of float32 distances.
 _BLOCK_BYTES = 2**26
@@ -40,45 +45,28 @@ _TILE = 64
 _HALF_ULP = 2.0**-24
 
 
-class _Settings(NamedTuple):
-    k1: int
-    k2: int
-    lambda_: float
-    power: float
-    block: int | None
+def _half(settings):
+    """Return the neighbours of a candidate for the expansion, itself among them."""
+    return int(np.around(settings.k1 / 2)) + 1
 
-    def checked(self):
-        for name, value in (("k1", self.k1), ("k2", self.k2), ("block", self.block)):
-            if (value is not None or name != "block") and not (isinstance(value, (int, np.integer)) and value >= 1):
-                raise ValueError(f"`{name}` is an integer from 1. Received: {name}={value!r}")
-        if not 0 <= self.lambda_ <= 1:
-            raise ValueError(f"`lambda_` lies between 0 and 1. Received: lambda_={self.lambda_!r}")
-        if not 0 < self.power < np.inf:
-            raise ValueError(f"`power` is positive. Received: power={self.power!r}")
-        return self
 
-    @property
-    def half(self):
-        """Neighbours of a candidate for the expansion, itself among them."""
-        return int(np.around(self.k1 / 2)) + 1
+def _listed_count(settings):
+    return max(settings.k1 + 1, settings.k2)
 
-    def block_rows(self, columns):
-        return self.block or max(1, _BLOCK_BYTES // (4 * max(1, columns)))
+
+def _block_rows(settings, columns):
+    return settings.block or max(1, _BLOCK_BYTES // (4 * max(1, columns)))
 
 
 def rerank_embeddings(
-    query_embeddings,
-    gallery_embeddings,
-    metric="euclidean",
+    query_embeddings: ArrayLike,
+    gallery_embeddings: ArrayLike,
+    metric: str = "euclidean",
+    reranking: Reranking = _DEFAULT,
     *,
-    k1=20,
-    k2=6,
-    lambda_=0.3,
-    power=2,
-    block=None,
-    progress=False,
-):
-    """Re-ranks a gallery for queries, all of them together.
+    progress: bool = False,
+) -> np.ndarray:
+    """Re-rank a gallery for queries, all of them together.
 
     Queries and gallery are one set, in which every tracklet has neighbours: queries help each other. A tracklet that
     is both a query and in the gallery would be its own neighbour twice; for that, use `rerank_blocks`.
@@ -87,12 +75,7 @@ def rerank_embeddings(
         query_embeddings: array `(queries, features)`.
         gallery_embeddings: array `(gallery, features)`.
         metric: `"euclidean"` or `"cosine"` (1 - cos).
-        k1: neighbours, itself not counted, among which two tracklets must be of each other.
-        k2: neighbours, itself counted, whose vectors are averaged; 1 leaves them alone.
-        lambda_: weight of the embeddings' distance, from 0 to 1; the Jaccard distance has the rest.
-        power: to which distances are raised before each row is divided by its maximum. 2 makes Euclidean distances
-            squared, as in the paper. Toolboxes that call squared distances Euclidean do what 4 does here.
-        block: rows of distances at once; by default as many as fit 64 MiB. No effect on the result.
+        reranking: a `Reranking`, the options.
         progress: show a progress bar.
 
     Returns:
@@ -104,15 +87,15 @@ def rerank_embeddings(
 
     Example:
 
+    >>> options = kreid.evaluation.Reranking(k1=2, k2=1)
     >>> gallery = [[0.0, 0.1], [0.3, 0.0], [5.0, 5.0], [5.2, 5.0]]
-    >>> kreid.evaluation.rerank_embeddings([[0.0, 0.0]], gallery, k1=2, k2=1)[0].round(2).tolist()
+    >>> kreid.evaluation.rerank_embeddings([[0.0, 0.0]], gallery, reranking=options)[0].round(2).tolist()
     [0.0, 0.0, 0.99, 1.0]
 
     Reference: Zhong et al., Re-ranking Person Re-identification with k-reciprocal Encoding, 2017. As its authors'
     code does, and the paper does not say: neighbours come on top of the tracklet itself, a candidate needs more than
     (not at least) two thirds of its own set, and a row of distances is divided by its maximum.
     """
-    settings = _Settings(k1, k2, lambda_, power, block).checked()
     queries = _embeddings(query_embeddings, metric, "query_embeddings", may_be_empty=True)
     gallery = _embeddings(gallery_embeddings, metric, "gallery_embeddings")
     if queries.shape[1] != gallery.shape[1]:
@@ -120,24 +103,25 @@ def rerank_embeddings(
             "Queries and gallery need the same number of features. Received: "
             f"query_embeddings.shape={queries.shape}, gallery_embeddings.shape={gallery.shape}"
         )
-    source = _Embedded(np.concatenate([queries, gallery]), metric, power)
-    return _query_gallery(source, len(queries), settings, progress)
+    source = _Embedded(np.concatenate([queries, gallery]), metric, reranking.power)
+    return _query_gallery(source, len(queries), reranking, progress)
 
 
 def rerank_distances(
-    query_gallery, query_query, gallery_gallery, *, k1=20, k2=6, lambda_=0.3, power=2, block=None, progress=False
-):
-    """Re-ranks from distances of any kind. As `rerank_embeddings`, with the three matrices in the caller's memory.
+    query_gallery: ArrayLike,
+    query_query: ArrayLike,
+    gallery_gallery: ArrayLike,
+    reranking: Reranking = _DEFAULT,
+    *,
+    progress: bool = False,
+) -> np.ndarray:
+    """Re-rank from distances of any kind. As `rerank_embeddings`, with the three matrices in the caller's memory.
 
     Args:
         query_gallery: array `(queries, gallery)` of distances; the few below 0, from rounding, count as 0.
         query_query: array `(queries, queries)`.
         gallery_gallery: array `(gallery, gallery)`.
-        k1: see `rerank_embeddings`.
-        k2: see `rerank_embeddings`.
-        lambda_: see `rerank_embeddings`.
-        power: see `rerank_embeddings`; with 2, squared distances are squared again, as in toolboxes that do both.
-        block: see `rerank_embeddings`.
+        reranking: a `Reranking`, the options.
         progress: see `rerank_embeddings`.
 
     Returns:
@@ -149,29 +133,31 @@ def rerank_distances(
 
     Example:
 
+    >>> options = kreid.evaluation.Reranking(k1=2, k2=1)
     >>> gallery = np.array([[0.0, 0.2, 9.0], [0.2, 0.0, 9.0], [9.0, 9.0, 0.0]])
-    >>> kreid.evaluation.rerank_distances([[0.1, 0.1, 9.0]], [[0.0]], gallery, k1=2, k2=1)[0].round(2).tolist()
+    >>> kreid.evaluation.rerank_distances([[0.1, 0.1, 9.0]], [[0.0]], gallery, options)[0].round(2).tolist()
     [0.0, 0.0, 1.0]
     """
-    settings = _Settings(k1, k2, lambda_, power, block).checked()
-    source = _Given(query_gallery, query_query, gallery_gallery, settings)
-    return _query_gallery(source, source.queries, settings, progress)
+    source = _Given(query_gallery, query_query, gallery_gallery, reranking)
+    return _query_gallery(source, source.queries, reranking, progress)
 
 
 def rerank_blocks(
-    embeddings, query_rows, metric="euclidean", *, k1=20, k2=6, lambda_=0.3, power=2, block=None, progress=False
-):
-    """Re-ranks a set for some of its rows, a block of queries at a time; the whole matrix never exists.
+    embeddings: TrackletEmbeddings | ArrayLike,
+    query_rows: ArrayLike | None = None,
+    metric: str | None = None,
+    reranking: Reranking = _DEFAULT,
+    *,
+    progress: bool = False,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Re-rank a set for some of its rows, a block of queries at a time; the whole matrix never exists.
 
     Args:
-        embeddings: array `(tracklets, features)`: queries and gallery, each tracklet once.
-        query_rows: rows of `embeddings` that are queries.
-        metric: see `rerank_embeddings`.
-        k1: see `rerank_embeddings`.
-        k2: see `rerank_embeddings`.
-        lambda_: see `rerank_embeddings`.
-        power: see `rerank_embeddings`.
-        block: see `rerank_embeddings`.
+        embeddings: a `TrackletEmbeddings`, or an array `(tracklets, features)`: queries and gallery, each tracklet
+            once.
+        query_rows: with an array, its rows that are queries.
+        metric: with an array, see `rerank_embeddings`.
+        reranking: a `Reranking`, the options.
         progress: see `rerank_embeddings`.
 
     Returns:
@@ -184,32 +170,31 @@ def rerank_blocks(
     Example:
 
     >>> embeddings = np.array([[0.0, 0.0], [0.0, 0.1], [5.0, 5.0]])
-    >>> [(first, rows.shape) for first, rows in kreid.evaluation.rerank_blocks(embeddings, [0, 2], block=1)]
+    >>> options = kreid.evaluation.Reranking(block=1)
+    >>> blocks = kreid.evaluation.rerank_blocks(embeddings, [0, 2], reranking=options)
+    >>> [(first, rows.shape) for first, rows in blocks]
     [(0, (1, 3)), (1, (1, 3))]
     """
-    settings = _Settings(k1, k2, lambda_, power, block).checked()
+    embeddings, _, _, query_rows, metric = labelled(
+        embeddings, query_rows=query_rows, metric=metric, needed=("query_rows",)
+    )
     embeddings = _embeddings(embeddings, metric, "embeddings")
-    query_rows = checked_query_rows(query_rows, len(embeddings))
-    return _blocks(_Embedded(embeddings, metric, power), query_rows, settings, progress)
+    return _blocks(_Embedded(embeddings, metric, reranking.power), query_rows, reranking, progress)
 
 
 def evaluate_reranked(
-    embeddings,
-    persons,
-    cameras,
-    query_rows,
-    metric="euclidean",
+    embeddings: TrackletEmbeddings | ArrayLike,
+    persons: ArrayLike | None = None,
+    cameras: ArrayLike | None = None,
+    query_rows: ArrayLike | None = None,
+    metric: str | None = None,
+    reranking: Reranking = _DEFAULT,
     *,
-    k1=20,
-    k2=6,
-    lambda_=0.3,
-    power=2,
-    block=None,
-    ties="stable",
-    ranks=(1, 5, 10, 20),
-    progress=False,
-):
-    """Scores the re-ranked embeddings of all test tracklets under every protocol. As `evaluate_test`, re-ranked.
+    ties: Ties = "stable",
+    ranks: Sequence[int] = (1, 5, 10, 20),
+    progress: bool = False,
+) -> dict[str, RetrievalResult]:
+    """Score the re-ranked embeddings of all test tracklets under every protocol. As `evaluate_test`, re-ranked.
 
     Re-ranking sees the same set under every protocol: all test tracklets but junk, each of them once. Without the
     queries in the gallery that is queries and gallery together, as in the common toolboxes. With them, the queries
@@ -220,13 +205,9 @@ def evaluate_reranked(
         embeddings: see `evaluate_test`.
         persons: see `evaluate_test`.
         cameras: see `evaluate_test`.
-        query_rows: see `evaluate_test`; none of them is junk.
-        metric: see `rerank_embeddings`.
-        k1: see `rerank_embeddings`.
-        k2: see `rerank_embeddings`.
-        lambda_: see `rerank_embeddings`.
-        power: see `rerank_embeddings`.
-        block: see `rerank_embeddings`.
+        query_rows: see `evaluate_test`.
+        metric: with an array, see `rerank_embeddings`.
+        reranking: a `Reranking`, the options.
         ties: see `evaluate`.
         ranks: see `evaluate`.
         progress: show a progress bar.
@@ -240,33 +221,30 @@ def evaluate_reranked(
     Example:
 
     >>> embeddings = np.array([[0.0], [0.1], [0.2], [3.0]])
-    >>> results = kreid.evaluation.evaluate_reranked(embeddings, [7, 9, 7, 7], [0, 1, 1, 2], query_rows=[0], k1=1, k2=1)
+    >>> options = kreid.evaluation.Reranking(k1=1, k2=1)
+    >>> labels = [7, 9, 7, 7], [0, 1, 1, 2]
+    >>> results = kreid.evaluation.evaluate_reranked(embeddings, *labels, query_rows=[0], reranking=options)
     >>> round(results["standard"].map, 4), round(results["mars"].map, 4)
     (0.5833, 0.4167)
     """
-    embeddings = np.asarray(embeddings)
-    query_rows, queries, (persons, _), scorers = scorers_of_test(embeddings, persons, cameras, query_rows, ties, ranks)
-    if (queries[0] == JUNK).any():
-        junk = query_rows[queries[0] == JUNK].tolist()
-        raise ValueError(f"Junk is no query; leave its rows out of `query_rows`. Received: query_rows with junk {junk}")
-    # Left out before anything is ranked: junk would be somebody's neighbour.
-    kept = np.flatnonzero(persons != JUNK)
+    test = labelled(embeddings, persons, cameras, query_rows, metric, needed=LABELS)
+    scorers = scorers_of_test(test, ties, ranks)
+    warn_of_unknown(test.persons[test.query_rows])
+    # Removed before anything is ranked: junk would be a neighbour of others.
+    real = np.flatnonzero(test.persons != JUNK)
+    queries = np.flatnonzero(test.persons[test.query_rows] != JUNK)
     blocks = rerank_blocks(
-        embeddings[kept],
-        np.searchsorted(kept, query_rows),
-        metric,
-        k1=k1,
-        k2=k2,
-        lambda_=lambda_,
-        power=power,
-        block=block,
+        test.embeddings[real],
+        np.searchsorted(real, test.query_rows[queries]),
+        test.metric,
+        reranking,
         progress=progress,
     )
     for first, reranked in blocks:
-        distances = np.zeros((len(reranked), len(persons)), reranked.dtype)
-        distances[:, kept] = reranked
+        distances = np.zeros((len(reranked), len(test.persons)), reranked.dtype)
+        distances[:, real] = reranked
         for scorer in scorers.values():
-            scorer.score(first, distances)
+            scorer.score(queries[first : first + len(reranked)], distances)
     return {name: scorer.result() for name, scorer in scorers.items()}
 
 
@@ -282,13 +260,9 @@ class RerankingGallery:
     differ, above all where few entries show a person.
 
     Args:
-        embeddings: array `(gallery, features)`.
-        metric: see `rerank_embeddings`.
-        k1: see `rerank_embeddings`.
-        k2: see `rerank_embeddings`.
-        lambda_: see `rerank_embeddings`.
-        power: see `rerank_embeddings`.
-        block: see `rerank_embeddings`.
+        embeddings: a `TrackletEmbeddings`, or an array `(gallery, features)`.
+        metric: with an array, see `rerank_embeddings`.
+        reranking: a `Reranking`, the options.
         progress: show a progress bar while neighbours are found.
 
     Raises:
@@ -297,7 +271,9 @@ class RerankingGallery:
 
     Example:
 
-    >>> gallery = kreid.evaluation.RerankingGallery([[0.0, 0.1], [0.3, 0.0], [5.0, 5.0], [5.2, 5.0]], k1=2, k2=1)
+    >>> options = kreid.evaluation.Reranking(k1=2, k2=1)
+    >>> rows = [[0.0, 0.1], [0.3, 0.0], [5.0, 5.0], [5.2, 5.0]]
+    >>> gallery = kreid.evaluation.RerankingGallery(rows, reranking=options)
     >>> gallery.rerank([[0.0, 0.0]])[0].argsort().tolist()
     [0, 1, 2, 3]
 
@@ -305,14 +281,19 @@ class RerankingGallery:
     """
 
     def __init__(
-        self, embeddings, metric="euclidean", *, k1=20, k2=6, lambda_=0.3, power=2, block=None, progress=False
+        self,
+        embeddings: TrackletEmbeddings | ArrayLike,
+        metric: str | None = None,
+        reranking: Reranking = _DEFAULT,
+        *,
+        progress: bool = False,
     ):
-        settings = _Settings(k1, k2, lambda_, power, block).checked()
+        embeddings, *_, metric = labelled(embeddings, metric=metric)
         embeddings = _embeddings(embeddings, metric, "embeddings")
-        source = _Embedded(embeddings, metric, power)
+        source = _Embedded(embeddings, metric, reranking.power)
         with tqdm(total=source.size, desc="neighbours", unit=" tracklets", disable=not progress) as bar:
-            lists, _ = source.neighbours(max(k1 + 1, k2), settings.block_rows(source.size), bar)
-        self._take(embeddings, source, lists, settings)
+            lists, _ = source.neighbours(_listed_count(reranking), _block_rows(reranking, source.size), bar)
+        self._take(embeddings, source, lists, reranking)
 
     def _take(self, embeddings, source, lists, settings):
         self.embeddings = embeddings
@@ -321,13 +302,13 @@ class RerankingGallery:
         rows = np.repeat(np.arange(source.size), count)
         self._listed = source.pairs(source.embeddings, rows, lists[:, :count].ravel()).reshape(-1, count)
         ratios = source.ratio(self._listed.copy(), source.farthest[:, None])
-        self._half = lists[:, : settings.half]
+        self._half = lists[:, : _half(settings)]
         self._half_reciprocal = _reciprocal(self._half)
         self._vectors = _vectors(source, lists, ratios, settings)
         self._index = _averaged(self._vectors, lists, settings).tocsc()
 
-    def rerank(self, query_embeddings):
-        """Returns the re-ranked distances of queries to the gallery.
+    def rerank(self, query_embeddings: ArrayLike) -> np.ndarray:
+        """Return the re-ranked distances of queries to the gallery.
 
         Args:
             query_embeddings: array `(queries, features)`.
@@ -347,7 +328,7 @@ class RerankingGallery:
             )
         prepared = _prepared(queries, self._source.metric)
         result = np.empty((len(queries), self._source.size), _kind(queries, self.embeddings))
-        step = self._settings.block_rows(self._source.size)
+        step = _block_rows(self._settings, self._source.size)
         for start in range(0, len(queries), step):
             result[start : start + step] = self._reranked(prepared[start : start + step])
         return result
@@ -387,8 +368,8 @@ class RerankingGallery:
             vectors = (vectors + chosen @ self._vectors) / (1 + others.shape[1])
         return _mixed(vectors, self._index, source.between(queries, farthest), settings)
 
-    def save(self, path):
-        """Writes embeddings, neighbours and settings as plain arrays, whole or not at all.
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write embeddings, neighbours and settings as plain arrays, whole or not at all.
 
         Args:
             path: of the `.npz` file; its folder exists.
@@ -406,8 +387,8 @@ class RerankingGallery:
         write_atomically(path, content.getbuffer())
 
     @classmethod
-    def load(cls, path):
-        """Reads what `save` wrote.
+    def load(cls, path: str | os.PathLike[str]) -> "RerankingGallery":
+        """Read a file that `save` wrote.
 
         Args:
             path: of the file.
@@ -421,10 +402,10 @@ class RerankingGallery:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in _SAVED}
-            settings = _Settings(*(arrays[name].item() for name in _OPTIONS), block=None).checked()
+            settings = Reranking(*(arrays[name].item() for name in _OPTIONS))
             embeddings = _embeddings(arrays["embeddings"], arrays["metric"].item(), "embeddings")
             lists, farthest = arrays["neighbours"], arrays["farthest"]
-            count = min(max(settings.k1 + 1, settings.k2), len(embeddings))
+            count = min(_listed_count(settings), len(embeddings))
             if (
                 lists.shape != (len(embeddings), count)
                 or lists.dtype != np.int32
@@ -458,9 +439,9 @@ def _query_gallery(source, queries, settings, progress):
 
 
 def _blocks(source, query_rows, settings, progress):
-    step = settings.block_rows(source.size)
+    step = _block_rows(settings, source.size)
     with tqdm(total=source.size, desc="neighbours", unit=" tracklets", disable=not progress) as bar:
-        lists, ratios = source.neighbours(max(settings.k1 + 1, settings.k2), step, bar)
+        lists, ratios = source.neighbours(_listed_count(settings), step, bar)
     vectors = _averaged(_vectors(source, lists, ratios, settings), lists, settings)
     index = vectors.tocsc()
     with tqdm(total=len(query_rows), desc="re-ranking", unit=" queries", disable=not progress) as bar:
@@ -503,7 +484,7 @@ class _Embedded:
             yield part, self._centred(self.embeddings[part])
 
     def neighbours(self, count, step, bar):
-        """Returns the nearest rows of each row, itself first, and their ratios; finds the farthest on the way."""
+        """Return the nearest rows of each row, itself first, and their ratios; finds the farthest on the way."""
         count = min(count, self.size)
         lists = np.empty((self.size, count), np.int32)
         ratios = np.empty((self.size, count))
@@ -516,7 +497,7 @@ class _Embedded:
         return lists, ratios
 
     def nearest(self, embeddings, count, own=None):
-        """Returns the `count` nearest rows of each of `embeddings`, their squared distances, and the farthest's.
+        """Return the `count` nearest rows of each of `embeddings`, their squared distances, and the farthest's.
 
         `own` are the rows that `embeddings` are themselves.
         """
@@ -551,7 +532,7 @@ class _Embedded:
         return lists, np.maximum(squares, 0.0), farthest
 
     def pairs(self, embeddings, row, column):
-        """Returns the squared distances between rows of `embeddings` and rows of the set."""
+        """Return the squared distances between rows of `embeddings` and rows of the set."""
         squares = np.empty(len(row))
         step = max(1, _PAIRS // max(1, embeddings.shape[1]))
         for start in range(0, len(row), step):
@@ -561,15 +542,15 @@ class _Embedded:
         return squares
 
     def ratios(self, row, column):
-        """Returns the distances of pairs of rows, raised and divided by the row's largest."""
+        """Return the distances of pairs of rows, raised and divided by the row's largest."""
         return self.ratio(self.pairs(self.embeddings, row, column), self.farthest[row])
 
     def rows(self, rows):
-        """Returns the ratios of some rows to all."""
+        """Return the ratios of some rows to all."""
         return self.between(self.embeddings[rows], self.farthest[rows])
 
     def between(self, embeddings, farthest):
-        """Returns the ratios of other embeddings to all rows, their largest squared distances given."""
+        """Return the ratios of other embeddings to all rows, their largest squared distances given."""
         left = self._centred(embeddings)
         left_squares = np.einsum("nd,nd->n", left, left)[:, None]
         farthest = np.where(farthest > 0, farthest, 1.0)[:, None] * self.scale**2
@@ -583,7 +564,7 @@ class _Embedded:
         return result if self.exponent == 1 else np.power(result, self.exponent, out=result)
 
     def ratio(self, squares, farthest):
-        """Returns squared distances, which it overwrites, divided by the farthest's and raised to the power."""
+        """Return squared distances, which it overwrites, divided by the farthest's and raised to the power."""
         ratio = np.divide(squares, np.where(farthest > 0, farthest, 1.0), out=squares)
         return ratio if self.exponent == 1 else np.power(ratio, self.exponent, out=ratio)
 
@@ -613,7 +594,7 @@ class _Given:
             "query_query": self.query_query,
             "gallery_gallery": self.gallery_gallery,
         }
-        step = settings.block_rows(self.size)
+        step = _block_rows(settings, self.size)
         for name, matrix in parts.items():
             for start in range(0, len(matrix), step):
                 finite = np.isfinite(matrix[start : start + step])
@@ -666,17 +647,17 @@ class _Given:
         return np.maximum(np.concatenate([of_queries, of_gallery]), 0.0, dtype=np.float64)
 
     def ratio(self, distances, farthest):
-        """Returns distances divided by the farthest and raised to the power."""
+        """Return distances divided by the farthest and raised to the power."""
         return (distances / np.where(farthest > 0, farthest, 1.0)) ** self.power
 
 
 def _whole_tiles(rows):
-    """Pads with zeros: a matrix product rounds the rows of a part of a tile differently."""
+    """Pad with zeros: a matrix product rounds the rows of a part of a tile differently."""
     return np.concatenate([rows, np.zeros((-len(rows) % _TILE, rows.shape[1]))])
 
 
 def _within(compare, block, groups, limits, size):
-    """Returns rows and columns of the entries within each row's limit, from the best of each group of columns."""
+    """Return rows and columns of the entries within each row's limit, from the best of each group of columns."""
     row, group = np.nonzero(compare(groups, limits[:, None]))
     at, layer = np.nonzero(compare(block[row, :, group], limits[row, None]))
     row, column = row[at], layer * block.shape[2] + group[at]
@@ -684,7 +665,7 @@ def _within(compare, block, groups, limits, size):
 
 
 def _first(row, column, values, rows, count):
-    """Returns the `count` least entries of every row and their values; equal ones in the order of their columns."""
+    """Return the `count` least entries of every row and their values; equal ones in the order of their columns."""
     order = np.lexsort((column, values, row))
     starts = np.searchsorted(row[order], np.arange(rows))
     chosen = order[starts[:, None] + np.arange(count)]
@@ -692,7 +673,7 @@ def _first(row, column, values, rows, count):
 
 
 def _reciprocal(lists):
-    """Returns True where the row is among the neighbours of its neighbour."""
+    """Return True where the row is among the neighbours of its neighbour."""
     result = np.empty(lists.shape, bool)
     step = max(1, _STEP // max(1, lists.shape[1] ** 2))
     for start in range(0, len(lists), step):
@@ -703,7 +684,7 @@ def _reciprocal(lists):
 
 
 def _expanded(lists, reciprocal, half, half_reciprocal):
-    """Returns rows and members of the k-reciprocal sets, expanded by candidates of which they hold two thirds."""
+    """Return rows and members of the k-reciprocal sets, expanded by candidates of which they hold two thirds."""
     own = np.where(reciprocal, lists, -1)
     row, place = np.nonzero(reciprocal)
     candidate = lists[row, place]
@@ -723,8 +704,8 @@ def _expanded(lists, reciprocal, half, half_reciprocal):
 
 
 def _step_rows(settings, width):
-    """Returns for how many rows the candidates' sets are compared at once."""
-    return max(1, _STEP // (4 * width * max(width, settings.half)))
+    """Return for how many rows the candidates' sets are compared at once."""
+    return max(1, _STEP // (4 * width * max(width, _half(settings))))
 
 
 def _weights(row, ratios, rows):
@@ -733,9 +714,9 @@ def _weights(row, ratios, rows):
 
 
 def _vectors(source, lists, ratios, settings):
-    """Returns the weights of every row over its expanded set, as a sparse matrix."""
+    """Return the weights of every row over its expanded set, as a sparse matrix."""
     lists, ratios = lists[:, : settings.k1 + 1], ratios[:, : settings.k1 + 1]
-    half = lists[:, : settings.half]
+    half = lists[:, : _half(settings)]
     reciprocal, half_reciprocal = _reciprocal(lists), _reciprocal(half)
     step = _step_rows(settings, lists.shape[1])
     columns, data, counts = [], [], []
@@ -762,7 +743,7 @@ def _sparse(data, columns, counts, width):
 
 
 def _averaged(vectors, lists, settings):
-    """Returns the mean of the vectors of every row's nearest rows."""
+    """Return the mean of the vectors of every row's nearest rows."""
     nearest = lists[:, : settings.k2]
     rows, count = nearest.shape
     if count == 1:
@@ -775,7 +756,7 @@ def _averaged(vectors, lists, settings):
 
 
 def _mixed(vectors, index, ratios, settings):
-    """Returns Jaccard distances of the vectors to those in the index, mixed with `ratios`, which it overwrites."""
+    """Return Jaccard distances of the vectors to those in the index, mixed with `ratios`, which it overwrites."""
     size = index.shape[0]
     lengths = np.diff(index.indptr)[vectors.indices]
     ends = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
@@ -809,7 +790,7 @@ def _kind(*arrays):
 
 
 def _embeddings(embeddings, metric, name, may_be_empty=False):
-    """Returns the embeddings as float32 or float64 rows that the metric takes."""
+    """Return the embeddings as float32 or float64 rows that the metric takes."""
     if metric not in ("euclidean", "cosine"):
         raise ValueError(f"`metric` is 'euclidean' or 'cosine'. Received: metric={metric!r}")
     embeddings = np.asarray(embeddings)

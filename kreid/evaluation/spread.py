@@ -1,8 +1,11 @@
 """Results of several splits of one data set, as one."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+
+from kreid.evaluation.retrieval import RetrievalResult
 
 
 class Spread(NamedTuple):
@@ -17,8 +20,8 @@ class Spread(NamedTuple):
     deviation: float
 
 
-def spread_over_splits(results):
-    """Mean and standard deviation of scores over splits, as iLIDS-VID and PRID-2011 are reported over ten.
+def spread_over_splits(results: Iterable[RetrievalResult]) -> dict[str, Spread]:
+    """Return mean and standard deviation of scores over splits, as iLIDS-VID and PRID-2011 are reported over ten.
 
     Args:
         results: one `RetrievalResult` per split, two or more, with the same ranks.
@@ -40,8 +43,7 @@ def spread_over_splits(results):
     if len(results) < 2:
         raise ValueError(f"A deviation needs two splits. Received: {len(results)} results")
     ranks = [list(result.cmc) for result in results]
-    if any(found != ranks[0] for found in ranks):
+    if any(other != ranks[0] for other in ranks):
         raise ValueError(f"All splits need the same ranks. Received: ranks={ranks}")
-    scores = {f"rank-{rank}": [result.cmc[rank] for result in results] for rank in ranks[0]}
-    scores |= {"mAP": [result.map for result in results], "mINP": [result.minp for result in results]}
-    return {name: Spread(float(np.mean(found)), float(np.std(found, ddof=1))) for name, found in scores.items()}
+    scores = {name: [result.scores()[name] for result in results] for name in results[0].scores()}
+    return {name: Spread(float(np.mean(values)), float(np.std(values, ddof=1))) for name, values in scores.items()}

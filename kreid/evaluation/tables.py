@@ -1,17 +1,20 @@
 """Results as text and as plain data."""
 
-import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
-
-from kreid.evaluation.bootstrap import bootstrap_interval
+from kreid.evaluation.bootstrap import Interval, bootstrap_interval
+from kreid.evaluation.retrieval import RetrievalResult
 
 # Enough for the digits that are shown, and a fraction of a second at MARS's size.
 _DRAWS = 2000
 
+# The scores whose intervals tables show.
+_SHOWN = ("rank-1", "mAP")
 
-def results_table(results):
-    """Formats the results of several protocols as a plain-text table, in per cent.
+
+def results_table(results: Mapping[str, RetrievalResult]) -> str:
+    """Format the results of several protocols as a plain-text table, in per cent.
 
     The last columns are the bootstrap intervals over queries that hold 95%.
 
@@ -31,11 +34,9 @@ def results_table(results):
     """
     rows = []
     for name, result in results.items():
-        row = {"protocol": name}
-        row |= {f"rank-{rank}": f"{100 * score:.1f}" for rank, score in result.cmc.items()}
-        row |= {"mAP": f"{100 * result.map:.1f}", "mINP": f"{100 * result.minp:.1f}"}
+        row = {"protocol": name, **{score: f"{100 * value:.1f}" for score, value in result.scores().items()}}
         row |= {"queries": f"{result.num_valid}/{result.num_queries}"}
-        for score, (low, high) in _intervals(result).items():
+        for score, (_, low, high) in score_intervals(result, _SHOWN).items():
             row[f"{score} (95%)"] = f"{100 * low:.1f} to {100 * high:.1f}"
         rows.append(row)
     if not rows:
@@ -50,16 +51,16 @@ def results_table(results):
     )
 
 
-def results_dict(results):
-    """Turns the results of several protocols into data that `json` can write, as fractions.
+def results_dict(results: Mapping[str, RetrievalResult]) -> dict[str, dict[str, Any]]:
+    """Turn the results of several protocols into data that `json` can write, as fractions.
 
     Args:
         results: dict from a protocol's name to its `RetrievalResult`.
 
     Returns:
-        A dict of dicts with `cmc`, `map`, `minp`, `num_queries`, `num_valid`
-        and `intervals_95`, the bootstrap intervals over queries of rank-1 and
-        mAP. The ranks are strings, as JSON has no other keys.
+        A dict of what `RetrievalResult.to_dict` gives, each with
+        `intervals_95`, the bootstrap intervals over queries of rank-1 and mAP.
+        `results_from_dict` reads it back.
 
     Example:
 
@@ -69,39 +70,88 @@ def results_dict(results):
     """
     return {
         name: {
-            "cmc": {str(rank): score for rank, score in result.cmc.items()},
-            "map": result.map,
-            "minp": result.minp,
-            "num_queries": result.num_queries,
-            "num_valid": result.num_valid,
-            "intervals_95": _intervals(result),
+            **result.to_dict(),
+            "intervals_95": {
+                score: [interval.low, interval.high] for score, interval in score_intervals(result, _SHOWN).items()
+            },
         }
         for name, result in results.items()
     }
 
 
-def queries_dict(evaluated):
-    """Turns the scores of the single queries into data that `json` can write, for tests of one model against another.
+def queries_dict(results: Mapping[str, RetrievalResult], query_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Turn the scores of the single queries into data that `json` can write, for tests of one model against another.
 
     Args:
-        evaluated: an `Evaluated`.
+        results: dict from a protocol's name to its `RetrievalResult`.
+        query_ids: of the queries, in the order of the results' arrays.
 
     Returns:
-        A dict from the protocol to `queries` (ids of tracklets), `average_precision` and `first_match` (the rank, from
-        1, of the first right tracklet), each a list; null for a query without a match.
+        A dict of what `RetrievalResult.queries_to_dict` gives, each with `queries`, the ids.
+
+    Raises:
+        ValueError: if there is not one id for each query.
+
+    Example:
+
+    >>> result = kreid.evaluation.evaluate([[0.2, 0.1]], [7], [0], [7, 9], [1, 1])
+    >>> kreid.evaluation.queries_dict({"standard": result}, ["a"])["standard"]["first_match"]
+    [2]
+    """
+    for result in results.values():
+        if len(query_ids) != result.num_queries:
+            raise ValueError(
+                f"Give one id for each of the {result.num_queries} queries. Received: {len(query_ids)} query_ids"
+            )
+    return {name: {"queries": list(query_ids), **result.queries_to_dict()} for name, result in results.items()}
+
+
+def results_from_dict(
+    results: Mapping[str, Mapping[str, Any]], queries: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, RetrievalResult]:
+    """Read back the results of several protocols.
+
+    Args:
+        results: data of `results_dict`.
+        queries: data of `queries_dict`; without it the results have no arrays of single queries.
+
+    Returns:
+        A dict from a protocol's name to its `RetrievalResult`.
+
+    Raises:
+        ValueError: as `RetrievalResult.from_dict` does.
+
+    Example:
+
+    >>> result = kreid.evaluation.evaluate([[0.2, 0.1]], [7], [0], [7, 9], [1, 1])
+    >>> data = kreid.evaluation.results_dict({"standard": result})
+    >>> kreid.evaluation.results_from_dict(data)["standard"].map
+    0.5
     """
     return {
-        name: {
-            "queries": [tracklet.id for tracklet in evaluated.queries],
-            "average_precision": [None if math.isnan(score) else float(score) for score in result.average_precision],
-            "first_match": [int(rank) or None for rank in result.first_hit],
-        }
-        for name, result in evaluated.protocols.items()
+        name: RetrievalResult.from_dict(scores, None if queries is None else queries[name])
+        for name, scores in results.items()
     }
 
 
-def _intervals(result):
-    """Returns the ends of the intervals of rank-1 and mAP."""
-    first = np.where(result.first_hit > 0, result.first_hit == 1, np.nan)
-    scores = {"rank-1": first, "mAP": result.average_precision}
-    return {name: list(bootstrap_interval(values, draws=_DRAWS)[1:]) for name, values in scores.items()}
+def score_intervals(
+    result: RetrievalResult, names: Sequence[str] | None = None, draws: int = _DRAWS
+) -> dict[str, Interval]:
+    """Return the 95% bootstrap interval over queries of each score.
+
+    Args:
+        result: a `RetrievalResult` with its single queries.
+        names: of the scores; by default all that `RetrievalResult.scores` has.
+        draws: see `bootstrap_interval`.
+
+    Raises:
+        ValueError: if the result was read back without its queries.
+
+    Example:
+
+    >>> result = kreid.evaluation.evaluate([[0.2, 0.1]], [7], [0], [7, 9], [1, 1])
+    >>> kreid.evaluation.score_intervals(result)["mAP"]
+    Interval(mean=0.5, low=0.5, high=0.5)
+    """
+    by_query = result.by_query()
+    return {name: bootstrap_interval(by_query[name], draws=draws) for name in names or by_query}

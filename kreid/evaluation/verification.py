@@ -1,24 +1,26 @@
-"""Same person or not, by a threshold on the distance: its errors, and the threshold for a chosen one.
+"""Same person or not, by a threshold on the distance: its error rates, and the threshold for a chosen rate.
 
-Two tracklets are taken for the same person where their distance is *below* the threshold. Genuine pairs are of one
-person in two cameras; pairs of one person in one camera count nothing, as in retrieval. Impostor pairs are of two
-persons, in any cameras. Distractors are nobody's match, but two of them may be one person: pairs of distractors count
-nothing. Junk counts nothing.
+Two tracklets are accepted as the same person where their distance is *below* the threshold. Genuine pairs are of one
+person in two cameras; pairs of one person in one camera are not counted, as in retrieval. Impostor pairs are of two
+persons, in any cameras. A distractor has no match, but two distractors may be one person: pairs of distractors are not
+counted. Junk is not counted.
 """
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kreid.data.tracklet import DISTRACTOR, JUNK
 from kreid.distances import distance_matrix
 from kreid.distances.arrays import check_finite
 from kreid.evaluation.bootstrap import Interval, portions
 from kreid.evaluation.retrieval import checked_labels
+from kreid.gallery.embeddings import TrackletEmbeddings, labelled
 
-# Bytes of the distances held at once. Each block reads the embeddings after it anew.
+# Bytes of the distances held at once. Each block reads the embeddings after it again.
 _BLOCK_BYTES = 2**26
 
 # Rows of one person taken at once.
@@ -27,9 +29,9 @@ _ROWS = 1024
 
 @dataclass(frozen=True, eq=False)
 class PairDistances:
-    """What is kept of the distances of all pairs: enough for exact error rates, little enough for any gallery.
+    """Distances of genuine pairs and of the nearest impostor pairs: enough for exact error rates in little memory.
 
-    Attributes:
+    Args:
         genuine: distances of the genuine pairs, rising.
         nearer: int64, impostor pairs nearer than each of them.
         as_near: int64, impostor pairs nearer or equally near.
@@ -76,14 +78,21 @@ class VerificationRates(NamedTuple):
     num_persons: int
 
 
-def pair_distances(embeddings, persons, cameras, metric="euclidean", *, tail=0.01):
-    """Measures all pairs of tracklets, block by block.
+def pair_distances(
+    embeddings: TrackletEmbeddings | ArrayLike,
+    persons: ArrayLike | None = None,
+    cameras: ArrayLike | None = None,
+    metric: str | None = None,
+    *,
+    tail: float = 0.01,
+) -> PairDistances:
+    """Measure all pairs of tracklets, block by block.
 
     Args:
-        embeddings: array `(tracklets, features)`.
-        persons: integers `(tracklets,)`; 0 is a distractor, -1 junk.
-        cameras: integers `(tracklets,)`.
-        metric: `"euclidean"` or `"cosine"` (a row of zeros is 1 from everything).
+        embeddings: a `TrackletEmbeddings`, or an array `(tracklets, features)`.
+        persons: with an array, integers `(tracklets,)`; 0 is a distractor, -1 junk.
+        cameras: with an array, integers `(tracklets,)`.
+        metric: with an array, `"euclidean"` (the default) or `"cosine"` (a row of zeros is 1 from everything).
         tail: share of the impostor pairs, the nearest ones, whose distances are kept: the highest false-match rate
             that `threshold_at` can be asked for.
 
@@ -101,22 +110,22 @@ def pair_distances(embeddings, persons, cameras, metric="euclidean", *, tail=0.0
     """
     if not 0 < tail <= 1:
         raise ValueError(f"`tail` is a share above 0. Received: tail={tail!r}")
-    embeddings, persons, cameras = _checked(embeddings, persons, cameras)
-    genuine = np.sort(np.concatenate([found for _, found in _genuine(embeddings, persons, cameras, metric)]))
+    embeddings, persons, cameras, metric = _checked(embeddings, persons, cameras, metric)
+    genuine = np.sort(np.concatenate([distances for _, distances in _genuine(embeddings, persons, cameras, metric)]))
     count = _num_impostors(persons)
-    kept = count_within(tail, count) + 1
+    num_nearest = count_within(tail, count) + 1
     nearer, as_near = np.zeros((2, len(genuine)), np.int64)
     nearest = np.empty(0, genuine.dtype)
     for distances, impostors, _ in _impostor_blocks(embeddings, persons, metric):
-        found = np.sort(distances[impostors])
-        nearer += np.searchsorted(found, genuine, side="left")
-        as_near += np.searchsorted(found, genuine, side="right")
-        nearest = np.sort(np.concatenate([nearest, found[:kept]]))[:kept]
+        ordered = np.sort(distances[impostors])
+        nearer += np.searchsorted(ordered, genuine, side="left")
+        as_near += np.searchsorted(ordered, genuine, side="right")
+        nearest = np.sort(np.concatenate([nearest, ordered[:num_nearest]]))[:num_nearest]
     return PairDistances(genuine, nearer, as_near, nearest, count)
 
 
-def roc(pairs):
-    """The receiver operating characteristic, exact: every genuine distance is a threshold, before and after it.
+def roc(pairs: PairDistances) -> Roc:
+    """Return the receiver operating characteristic, exact: every genuine distance is a threshold, before and after it.
 
     Between two genuine distances only the false-match rate changes.
 
@@ -144,8 +153,8 @@ def roc(pairs):
     )
 
 
-def equal_error_rate(pairs):
-    """The error rate where false matches are as frequent as false non-matches, on the curve of `roc`.
+def equal_error_rate(pairs: PairDistances) -> float:
+    """Return the error rate where false matches are as frequent as false non-matches, on the curve of `roc`.
 
     Args:
         pairs: a `PairDistances`.
@@ -167,11 +176,11 @@ def equal_error_rate(pairs):
     return float(false_match[before] + way * (false_match[after] - false_match[before]))
 
 
-def threshold_at(pairs, false_match_rate):
-    """The highest threshold at which no more than this share of the impostor pairs is accepted.
+def threshold_at(pairs: PairDistances, false_match_rate: float) -> float:
+    """Return the highest threshold at which no more than this share of the impostor pairs is accepted.
 
-    It is the distance of the first impostor pair that must not be. Take the pairs of persons that the model was not
-    trained on, and report its errors on others again.
+    It is the distance of the nearest impostor pair that must be refused. Take the pairs of persons that the model was
+    not trained on, and report its errors on others again.
 
     Args:
         pairs: a `PairDistances`.
@@ -199,8 +208,18 @@ def threshold_at(pairs, false_match_rate):
     return float(pairs.nearest_impostors[accepted])
 
 
-def rates_at(embeddings, persons, cameras, threshold, metric="euclidean", *, share=0.95, draws=1000, seed=0):
-    """The error rates at a threshold, and how far they would move with other persons.
+def rates_at(
+    embeddings: TrackletEmbeddings | ArrayLike,
+    persons: ArrayLike | None = None,
+    cameras: ArrayLike | None = None,
+    metric: str | None = None,
+    *,
+    threshold: float,
+    share: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> VerificationRates:
+    """Return the error rates at a threshold, and how far they would move with other persons.
 
     Pairs that share a person are not independent, so persons are drawn with replacement, and a pair counts as often as
     its two persons together. Where no or hardly any error is seen, the upper end is that of as many independent pairs
@@ -210,8 +229,8 @@ def rates_at(embeddings, persons, cameras, threshold, metric="euclidean", *, sha
         embeddings: see `pair_distances`.
         persons: see `pair_distances`.
         cameras: see `pair_distances`.
-        threshold: distances below it are accepted.
         metric: see `pair_distances`.
+        threshold: distances below it are accepted.
         share: of the bootstrap rates that the intervals hold.
         draws: bootstrap samples.
         seed: of the draws.
@@ -234,17 +253,15 @@ def rates_at(embeddings, persons, cameras, threshold, metric="euclidean", *, sha
     if not isinstance(threshold, (int, float, np.number)) or math.isnan(threshold):
         raise ValueError(f"A threshold is a distance. Received: threshold={threshold!r}")
     if not 0 < share < 1 or draws < 1:
-        raise ValueError(
-            f"`share` lies between 0 and 1, and one draw is the least. Received: share={share}, draws={draws}"
-        )
-    threshold = np.float64(threshold)  # Compared as it is, not rounded to the distances' precision.
-    embeddings, persons, cameras = _checked(embeddings, persons, cameras)
+        raise ValueError(f"`share` is between 0 and 1, and `draws` at least 1. Received: share={share}, draws={draws}")
+    threshold = np.float64(threshold)  # Not rounded to the distances' precision.
+    embeddings, persons, cameras, metric = _checked(embeddings, persons, cameras, metric)
     groups, known = _groups(persons)
     sizes = np.bincount(groups)
     genuine, missed = np.zeros((2, len(sizes)))
-    for rows, found in _genuine(embeddings, persons, cameras, metric):
-        genuine[groups[rows[0]]] += len(found)
-        missed[groups[rows[0]]] += np.count_nonzero(found >= threshold)
+    for rows, distances in _genuine(embeddings, persons, cameras, metric):
+        genuine[groups[rows[0]]] += len(distances)
+        missed[groups[rows[0]]] += np.count_nonzero(distances >= threshold)
 
     # Accepted impostor pairs, added up by their two persons.
     keys, times = np.empty(0, np.int64), np.empty(0, np.int64)
@@ -281,8 +298,16 @@ def rates_at(embeddings, persons, cameras, threshold, metric="euclidean", *, sha
     return VerificationRates(false_match, false_non_match, counts[1], counts[0], len(sizes))
 
 
-def fit_verification(embeddings, persons, cameras, metric="euclidean", *, false_match_rate=0.001, fitted_on):
-    """Fits the threshold for a chosen false-match rate; what a model keeps to say "same person" or "nobody we know".
+def fit_verification(
+    embeddings: TrackletEmbeddings | ArrayLike,
+    persons: ArrayLike | None = None,
+    cameras: ArrayLike | None = None,
+    metric: str | None = None,
+    *,
+    false_match_rate: float = 0.001,
+    fitted_on: str,
+) -> dict[str, Any]:
+    """Fit the threshold for a chosen false-match rate, by which a model says "same person" or "unknown person".
 
     Args:
         embeddings: see `pair_distances`; of persons that the model was not trained on.
@@ -290,7 +315,7 @@ def fit_verification(embeddings, persons, cameras, metric="euclidean", *, false_
         cameras: see `pair_distances`.
         metric: see `pair_distances`.
         false_match_rate: share of the impostor pairs that may be accepted.
-        fitted_on: in words, whom the embeddings show.
+        fitted_on: description of the persons that the embeddings show.
 
     Returns:
         A dict that `json` can write, for `kreid.serving.export_model`: `metric`, `threshold`, `false_match_rate` as
@@ -307,11 +332,12 @@ def fit_verification(embeddings, persons, cameras, metric="euclidean", *, false_
     >>> round(fitted["threshold"], 2), fitted["false_non_match_rate"], fitted["fitted_on"]["impostor_pairs"]
     (0.3, 0.0, 2)
     """
-    pairs = pair_distances(embeddings, persons, cameras, metric, tail=false_match_rate)
+    labels = embeddings, persons, cameras, metric
+    pairs = pair_distances(*labels, tail=false_match_rate)
     threshold = threshold_at(pairs, false_match_rate)
-    rates = rates_at(embeddings, persons, cameras, threshold, metric)
+    rates = rates_at(*labels, threshold=threshold)
     return {
-        "metric": metric,
+        "metric": labelled(*labels[:3], metric=metric).metric,
         "threshold": threshold,
         "false_match_rate": false_match_rate,
         "false_match_interval": [rates.false_match.low, rates.false_match.high],
@@ -327,10 +353,12 @@ def fit_verification(embeddings, persons, cameras, metric="euclidean", *, false_
     }
 
 
-def _checked(embeddings, persons, cameras):
-    """Returns arrays without junk, once they are found in order."""
-    persons, cameras = checked_labels(persons, cameras, "tracklets'")
-    embeddings = np.asarray(embeddings)
+def _checked(embeddings, persons, cameras, metric):
+    """Check the embeddings and their labels and return them without junk, and the metric."""
+    embeddings, persons, cameras, _, metric = labelled(
+        embeddings, persons, cameras, metric=metric, needed=("persons", "cameras")
+    )
+    checked_labels(persons, cameras, "tracklets'")
     if embeddings.ndim != 2 or len(embeddings) != len(persons):
         raise ValueError(
             "`embeddings` needs one row per tracklet. Received: "
@@ -348,11 +376,11 @@ def _checked(embeddings, persons, cameras):
         raise ValueError(
             f"Genuine pairs need a person in two cameras. Received: {len(seen)} persons, each in one camera"
         )
-    return embeddings, persons, cameras
+    return embeddings, persons, cameras, metric
 
 
 def _genuine(embeddings, persons, cameras, metric):
-    """Yields the rows of a person and distances of genuine pairs among them."""
+    """Yield the rows of a person and distances of genuine pairs among them."""
     order = np.argsort(persons, kind="stable")
     labels, starts = np.unique(persons[order], return_index=True)
     for person, rows in zip(labels, np.split(order, starts[1:]), strict=True):
@@ -366,7 +394,7 @@ def _genuine(embeddings, persons, cameras, metric):
 
 
 def _impostor_blocks(embeddings, persons, metric):
-    """Yields distances of some rows to all from the first of them on, where they are impostor pairs, and that row."""
+    """Yield distances of some rows to all from the first of them on, a mask of impostor pairs, and the first row."""
     step = max(1, _BLOCK_BYTES // (embeddings.itemsize * len(embeddings)))
     for start in range(0, len(embeddings), step):
         rows = slice(start, start + step)
@@ -375,7 +403,7 @@ def _impostor_blocks(embeddings, persons, metric):
 
 
 def _groups(persons):
-    """Returns the number, from 0, of each tracklet's person, each distractor a person, and which are no distractors."""
+    """Return the number, from 0, of each tracklet's person, each distractor a person, and which are no distractors."""
     labels = persons.astype(np.int64)
     distractors = np.flatnonzero(labels == DISTRACTOR)
     labels[distractors] = -1 - np.arange(len(distractors))
@@ -389,21 +417,21 @@ def _num_impostors(persons):
 
 
 def _pairs_between(sizes):
-    """Returns the pairs across groups of these sizes, row by row."""
+    """Return the pairs across groups of these sizes, row by row."""
     return (sizes.sum(axis=1) ** 2 - (sizes**2).sum(axis=1)) / 2
 
 
-def count_within(share, count):
-    """Returns how many of `count` things a share allows; 0.29 of 100 are 29, whatever the product's last digit."""
+def count_within(share: float, count: int) -> int:
+    """Return how many of `count` things a share allows; 0.29 of 100 are 29, whatever the product's last digit."""
     return math.floor(share * count * (1 + 1e-12))
 
 
-def check_rate(rate, count, what, name):
-    """Raises for a rate that is none, or that `count` things are too few to show."""
+def check_rate(rate: float, count: int, things: str, name: str) -> None:
+    """Raise for a rate that is not between 0 and 1, or that `count` things are too few to show."""
     if not 0 < rate < 1:
         raise ValueError(f"`{name}` is above 0 and below 1. Received: {name}={rate!r}")
     if not count_within(rate, count):
         raise ValueError(
-            f"A rate of {rate} takes {math.ceil(1 / rate)} {what} to see one, but there are {count}; choose "
+            f"A rate of {rate} takes {math.ceil(1 / rate)} {things} to see one, but there are {count}; choose "
             f"{name}={1 / count:.2g} or more, or give more persons. Received: {name}={rate!r}"
         )

@@ -1,7 +1,3 @@
-from .embed import embed_tracklets as embed_tracklets
-from .embeddings import (
-    TrackletEmbeddings as TrackletEmbeddings,
-    embed_to_file as embed_to_file,
-    model_digest as model_digest,
-)
+from .embed import embed_to_file as embed_to_file, embed_tracklets as embed_tracklets, model_digest as model_digest
+from .embeddings import TrackletEmbeddings as TrackletEmbeddings
 from .search import Ranked as Ranked, ranked_list as ranked_list

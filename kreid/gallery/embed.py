@@ -1,55 +1,171 @@
-"""Embed the tracklets of a data set."""
+"""Embed the tracklets of a data set, in memory or part by part into a file."""
 
-import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import typing
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
 from kreid.data.damage import DamageLog
 from kreid.data.tracklet import Tracklet
+from kreid.gallery.embeddings import BROKEN, TrackletEmbeddings, check_ids, read_arrays, write_arrays
+
+if typing.TYPE_CHECKING:
+    from kreid.models import TrackletModel
+
+# Frames of a part: what an interruption costs at most.
+_PART_FRAMES = 4096
 
 
-@dataclasses.dataclass(frozen=True)
-class Embedded:
-    """Embeddings of tracklets, row by row.
+def embed_tracklets(
+    model: "TrackletModel",
+    tracklets: Sequence[Tracklet],
+    *,
+    query_rows: Sequence[int] = (),
+    batch_frames: int = 256,
+    max_damaged: float = 0.05,
+    progress: bool = True,
+) -> TrackletEmbeddings:
+    """Embed tracklets with a trained model.
 
-    Args:
-        tracklets: those that were embedded, in the order given.
-        rows: int, their positions in what was given.
-        embeddings: float32 `(tracklets, D)`.
-        damage: what could not be read.
-    """
-
-    tracklets: tuple[Tracklet, ...]
-    rows: np.ndarray
-    embeddings: np.ndarray
-    damage: DamageLog
-
-
-def embed_tracklets(model, tracklets, *, batch_frames=256, max_damaged=0.05, progress=True):
-    """Embeds tracklets with a trained model.
-
-    Only the frames that the model selects are read. Unreadable frames are taken out and the rest move up; a tracklet
-    without a readable frame is left out and named in `damage`.
+    Only the frames that the model selects are read. Unreadable frames are removed and the rest move up. A tracklet
+    without a readable frame has no row in the result and is named in `unreadable`.
 
     Args:
         model: a model of `kreid.models`.
         tracklets: sequence of `Tracklet`.
+        query_rows: the tracklets that are queries, by number.
         batch_frames: frames at once, padding included; bounds the memory, for tracklets longer than that too where the
             system aggregates vectors (see `TrackletModel.embed_batch`).
         max_damaged: share of unreadable frames above which the run stops.
         progress: show a progress bar.
 
     Returns:
-        An `Embedded`.
+        A `TrackletEmbeddings`, rows in the order of `tracklets`.
 
     Raises:
-        ValueError: if there is nothing to embed, or too much of it is damaged.
+        ValueError: if there is nothing to embed, two tracklets have one id, or too much is damaged.
     """
+    tracklets = _checked(tracklets)
+    embeddings, done, damage = _embedded(model, tracklets, batch_frames, max_damaged, progress)
+    return _record(model.metric, tracklets, query_rows, embeddings, done, damage)
+
+
+def embed_to_file(
+    model: "TrackletModel",
+    tracklets: Sequence[Tracklet],
+    path: str | os.PathLike[str],
+    *,
+    query_rows: Sequence[int] = (),
+    batch_frames: int = 256,
+    max_damaged: float = 0.05,
+    progress: bool = True,
+) -> TrackletEmbeddings:
+    """Embed tracklets into a file, or read the file if the same model embedded the same tracklets into it.
+
+    The work is done in parts, which are kept next to the file, in `PATH.partial`, until all are there: the same call
+    continues after an interruption, and gives the embeddings of an uninterrupted one. The same tracklets are those of
+    the same ids, persons, cameras and frame files; of each one's first file, size and date must be the same too.
+
+    Args:
+        model: a model of `kreid.models`.
+        tracklets: sequence of `Tracklet`.
+        path: of the `.npz` file; its folder exists.
+        query_rows: the tracklets that are queries, by number.
+        batch_frames: see `embed_tracklets`.
+        max_damaged: see `embed_tracklets`.
+        progress: show a progress bar.
+
+    Returns:
+        A `TrackletEmbeddings`, see `embed_tracklets`.
+
+    Raises:
+        ValueError: if there is nothing to embed, two tracklets have one id, too much is damaged, or the file holds
+            something else.
+    """
+    tracklets, path = _checked(tracklets), pathlib.Path(path)
+    digests = {"model": model_digest(model), "data": _data_digest(tracklets, query_rows)}
+    if path.exists():
+        saved = TrackletEmbeddings.load(path)
+        if (saved.model, saved.data) == tuple(digests.values()):
+            return saved
+
+    partial = path.with_name(f"{path.name}.partial")
+    partial.mkdir(exist_ok=True)
+    mark = hashlib.sha256(f"{digests['model']} {digests['data']} {batch_frames}".encode()).hexdigest()[:16]
+    for file in partial.iterdir():
+        if not file.name.startswith(mark):
+            file.unlink()  # Of another model, or other data.
+
+    lengths = [len(model.selection.positions(len(tracklet))) for tracklet in tracklets]
+    embeddings = np.zeros((len(tracklets), model.embedding_dim), np.float32)
+    done = np.zeros(len(tracklets), bool)
+    damage, tried = DamageLog(max_damaged), sum(lengths)
+    with tqdm(total=len(tracklets), desc="embedding", unit=" tracklets", disable=not progress) as bar:
+        for number, rows in enumerate(_parts(lengths)):
+            file = partial / f"{mark}_{number:05}.npz"
+            part = _saved_part(file)
+            if part is None:
+                # The share that may be damaged is one of the whole.
+                vectors, readable, part_damage = _embedded(
+                    model, [tracklets[row] for row in rows], batch_frames, max_damaged=1.0, progress=False
+                )
+                part = {
+                    "rows": rows[readable],
+                    "embeddings": vectors[readable],
+                    "damaged_frames": np.array(list(part_damage.counts), np.str_),
+                    "unreadable": np.array(part_damage.tracklets, np.str_),
+                    # A tracklet with damage is read whole, beyond the selected frames.
+                    "beyond": np.int64(max(0, part_damage.tried - sum(lengths[row] for row in rows))),
+                }
+                write_arrays(file, part)
+            embeddings[part["rows"]] = part["embeddings"]
+            done[part["rows"]] = True
+            tried += int(part["beyond"])
+            damage.add(part["damaged_frames"].tolist(), part["unreadable"].tolist(), tried)
+            damage.check()
+            bar.update(len(rows))
+
+    result = _record(model.metric, tracklets, query_rows, embeddings, done, damage, **digests)
+    result.save(path)
+    shutil.rmtree(partial)
+    return result
+
+
+def model_digest(model: "TrackletModel") -> str:
+    """Return a digest of a model's class, settings and weights, which tells it from every other model.
+
+    Args:
+        model: a model of `kreid.models`.
+
+    Returns:
+        A str of 64 hexadecimal digits.
+    """
+    settings = json.dumps([type(model).__name__, model.get_config()], sort_keys=True, default=str)
+    digest = hashlib.sha256(settings.encode())
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()
+
+
+def _checked(tracklets):
+    tracklets = tuple(tracklets)
+    if not tracklets:
+        raise ValueError("There is nothing to embed. Received: tracklets=()")
+    check_ids([tracklet.id for tracklet in tracklets])
+    return tracklets
+
+
+def _embedded(model, tracklets, batch_frames, max_damaged, progress):
+    """Return a row for every tracklet, which of them are embedded, and the `DamageLog`."""
     # TensorFlow reads the files; scoring embeddings does without it.
     from kreid.data.pipeline import EvaluationPipeline
 
-    tracklets = tuple(tracklets)
     pipeline = EvaluationPipeline(
         tracklets,
         model.image_size,
@@ -57,7 +173,7 @@ def embed_tracklets(model, tracklets, *, batch_frames=256, max_damaged=0.05, pro
         select=model.selection.positions,
         max_damaged=max_damaged,
     )
-    embeddings = np.zeros((len(tracklets), model.embedding_dim), "float32")
+    embeddings = np.zeros((len(tracklets), model.embedding_dim), np.float32)
     done = np.zeros(len(tracklets), bool)
     with (
         pipeline.damage.plainly(),
@@ -68,5 +184,50 @@ def embed_tracklets(model, tracklets, *, batch_frames=256, max_damaged=0.05, pro
             embeddings[rows] = model.embed_batch(inputs, batch_frames)
             done[rows] = True
             bar.update(len(rows))
-    kept = np.flatnonzero(done)
-    return Embedded(tuple(tracklets[row] for row in kept), kept, embeddings[kept], pipeline.damage)
+    return embeddings, done, pipeline.damage
+
+
+def _record(metric, tracklets, query_rows, embeddings, done, damage, **digests):
+    """Return the record of the tracklets that are embedded."""
+    readable = np.flatnonzero(done).tolist()
+    place = {row: number for number, row in enumerate(readable)}
+    return TrackletEmbeddings(
+        embeddings[readable],
+        [tracklets[row].id for row in readable],
+        [tracklets[row].person for row in readable],
+        [tracklets[row].camera for row in readable],
+        [place[row] for row in query_rows if row in place],
+        metric,
+        damaged_frames=sorted(damage.counts),
+        unreadable=damage.tracklets,
+        **digests,
+    )
+
+
+def _data_digest(tracklets, query_rows):
+    digest = hashlib.sha256(json.dumps([int(row) for row in query_rows]).encode())
+    for tracklet in tracklets:
+        identity = [tracklet.id, tracklet.person, tracklet.camera, *tracklet.frames]
+        try:
+            status = os.stat(tracklet.frames[0])
+            identity += [status.st_size, status.st_mtime_ns]
+        except OSError:
+            identity.append("unreadable")
+        digest.update(json.dumps(identity).encode())
+    return digest.hexdigest()
+
+
+def _parts(lengths: Sequence[int]) -> Iterator[np.ndarray]:
+    """Yield the rows of each part; tracklets of similar length together, the longest first, as in batches."""
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    parts = np.cumsum(np.asarray(lengths)[order]) // _PART_FRAMES
+    yield from np.split(order, np.flatnonzero(np.diff(parts)) + 1)
+
+
+def _saved_part(file):
+    if not file.exists():
+        return None
+    try:
+        return read_arrays(file)
+    except BROKEN:  # Cut short with the machine.
+        return None

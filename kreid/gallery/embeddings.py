@@ -1,49 +1,45 @@
-"""Embeddings of a data set in one file, made once, part by part, and read by whatever scores, searches or reports."""
+"""The record of embedded tracklets: plain NumPy arrays, in memory or in one file."""
 
 import dataclasses
-import hashlib
 import io
-import json
 import os
 import pathlib
-import shutil
 import zipfile
+from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
+from numpy.typing import ArrayLike
 
 from kreid._files import write_atomically
 from kreid.data.damage import DamageLog
 
-# Frames of a part: what an interruption costs at most.
-_PART_FRAMES = 4096
-
-_BROKEN = (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile)
+# What reading a file that is cut short, or is no `.npz` file, can raise.
+BROKEN = (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrackletEmbeddings:
-    """Embeddings of tracklets with what is needed to search among them. Plain arrays, in a `.npz` file.
+    """Embeddings of tracklets and the labels that scores need. `embed_tracklets` makes it, every score accepts it.
 
     Args:
         embeddings: float32 `(tracklets, features)`.
-        ids: str `(tracklets,)`, no two the same.
+        ids: str `(tracklets,)`, each once.
         persons: int64 `(tracklets,)`; 0 is a distractor, -1 junk.
         cameras: int64 `(tracklets,)`.
         query_rows: int64, the rows that are queries, each once.
-        metric: `"euclidean"` or `"cosine"`.
-        model: digest of the model, see `model_digest`; the empty string if it is not known.
-        data: digest of the list of tracklets that was embedded.
+        metric: `"euclidean"` or `"cosine"`, the distance that the embeddings are compared by.
+        model: digest of the model, see `model_digest`; empty if unknown.
+        data: digest of the list of tracklets that was embedded; empty if unknown.
         damaged_frames: str, frames that could not be read.
-        unreadable: str, ids of the tracklets left out, of which no frame could be read.
+        unreadable: str, ids of the tracklets without a readable frame; they have no row.
 
     Raises:
         ValueError: if sizes do not fit, an id or a query occurs twice, or the metric is unknown.
 
     Example:
 
-    >>> found = TrackletEmbeddings([[0.0], [0.1], [0.2]], ["a", "b", "c"], [7, 9, 7], [1, 2, 2], query_rows=[0])
-    >>> len(found), kreid.evaluation.evaluate_test(*found.test)["standard"].cmc[5]
+    >>> walks = TrackletEmbeddings([[0.0], [0.1], [0.2]], ["a", "b", "c"], [7, 9, 7], [1, 2, 2], query_rows=[0])
+    >>> len(walks), kreid.evaluation.evaluate_test(walks)["standard"].cmc[5]
     (3, 1.0)
     """
 
@@ -70,151 +66,127 @@ class TrackletEmbeddings:
                 f"embeddings.shape={self.embeddings.shape}, {len(self.ids)} ids, {len(self.persons)} persons, "
                 f"{len(self.cameras)} cameras"
             )
-        _check_ids(self.ids)
+        check_ids(self.ids)
         checked_query_rows(self.query_rows, count)
         if self.metric not in ("euclidean", "cosine"):
             raise ValueError(f"The metric is 'euclidean' or 'cosine'. Received: metric={self.metric!r}")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.embeddings)
 
     @property
-    def test(self):
-        """The arguments of `evaluate_test` and `evaluate_reranked`, in their order."""
-        return self.embeddings, self.persons, self.cameras, self.query_rows, self.metric
+    def query_ids(self) -> list[str]:
+        """Ids of the queries, in the order of `query_rows` and of the results' arrays."""
+        return self.ids[self.query_rows].tolist()
 
-    def save(self, path):
-        """Writes the file, whole or not at all.
+    def take(self, rows: ArrayLike) -> "TrackletEmbeddings":
+        """Return the record of some tracklets. Queries among them stay queries.
 
         Args:
-            path: of the `.npz` file; its folder exists.
+            rows: numbers of rows, each at most once, or a boolean mask of all rows.
         """
-        _write(path, {field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+        rows = np.arange(len(self))[np.asarray(rows)]
+        place = {row: number for number, row in enumerate(rows.tolist())}
+        return dataclasses.replace(
+            self,
+            **{name: getattr(self, name)[rows] for name in ("embeddings", "ids", "persons", "cameras")},
+            query_rows=[place[row] for row in self.query_rows.tolist() if row in place],
+        )
 
-    def damage_report(self):
-        """What could not be read, as `DamageLog.report` says it."""
+    def damage_report(self) -> str:
+        """Return the text about frames and tracklets that could not be read, see `DamageLog.report`."""
         damage = DamageLog()
         damage.add(self.damaged_frames.tolist(), self.unreadable.tolist())
         return damage.report()
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a `.npz` file of plain arrays, whole or not at all.
+
+        Args:
+            path: of the file; its folder exists.
+        """
+        write_arrays(path, {field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+
     @classmethod
-    def load(cls, path):
-        """Reads what `save` wrote.
+    def load(cls, path: str | os.PathLike[str]) -> "TrackletEmbeddings":
+        """Read a file that `save` wrote.
 
         Args:
             path: of the file.
 
-        Returns:
-            A `TrackletEmbeddings`.
-
         Raises:
             FileNotFoundError: if there is no file.
-            ValueError: if it is no such file.
+            ValueError: if `save` did not write it.
         """
         if not pathlib.Path(path).is_file():
             raise FileNotFoundError(f"There is no file of embeddings. Received: path={str(path)!r}")
         try:
-            arrays = _read(path)
+            arrays = read_arrays(path)
             texts = {name: arrays.pop(name).item() for name in ("metric", "model", "data")}
             return cls(**arrays, **texts)
-        except _BROKEN as error:
+        except BROKEN as error:
             raise ValueError(
                 f"The file holds no embeddings that `TrackletEmbeddings.save` wrote: {error}. "
                 f"Received: path={str(path)!r}"
             ) from error
 
 
-def embed_to_file(model, tracklets, path, *, query_rows=(), batch_frames=256, max_damaged=0.05, progress=True):
-    """Embeds tracklets into a file. One that is there already, by the same model of the same tracklets, is read.
+class Labelled(NamedTuple):
+    """Embeddings and their labels, from a `TrackletEmbeddings` or from bare arrays; see `labelled`."""
 
-    The work is done in parts, which are kept beside the file, in `PATH.partial`, until all are there: the same call
-    continues after an interruption, and gives what an uninterrupted one would have. The same tracklets are those of
-    the same ids, persons, cameras and frame files; of each one's first file, size and date must be the same too.
+    embeddings: np.ndarray
+    persons: np.ndarray
+    cameras: np.ndarray
+    query_rows: np.ndarray
+    metric: str
+
+
+def labelled(
+    embeddings: "TrackletEmbeddings | ArrayLike",
+    persons: ArrayLike | None = None,
+    cameras: ArrayLike | None = None,
+    query_rows: ArrayLike | None = None,
+    metric: str | None = None,
+    needed: tuple[str, ...] = (),
+) -> Labelled:
+    """Return the arrays of a `TrackletEmbeddings`, or bare arrays as they were given.
 
     Args:
-        model: a model of `kreid.models`.
-        tracklets: sequence of `Tracklet`.
-        path: of the `.npz` file; its folder exists.
-        query_rows: the tracklets that are queries, by number.
-        batch_frames: see `embed_tracklets`.
-        max_damaged: see `embed_tracklets`.
-        progress: show a progress bar.
-
-    Returns:
-        A `TrackletEmbeddings`. A tracklet without a readable frame is left out.
+        embeddings: the record, which then is the only argument, or an array.
+        persons: with an array.
+        cameras: with an array.
+        query_rows: with an array.
+        metric: with an array; `"euclidean"` by default.
+        needed: names of the labels that an array must come with.
 
     Raises:
-        ValueError: if there is nothing to embed, two tracklets have one id, too much is damaged, or the file is
-            something else.
+        ValueError: if labels are given twice, or are missing.
     """
-    from kreid.gallery.embed import embed_tracklets
-
-    tracklets, path = tuple(tracklets), pathlib.Path(path)
-    if not tracklets:
-        raise ValueError("There is nothing to embed. Received: tracklets=()")
-    _check_ids([tracklet.id for tracklet in tracklets])
-    made_by, made_of = model_digest(model), _data_digest(tracklets, query_rows)
-    if path.exists():
-        found = TrackletEmbeddings.load(path)
-        if (found.model, found.data) == (made_by, made_of):
-            return found
-
-    partial = path.with_name(f"{path.name}.partial")
-    partial.mkdir(exist_ok=True)
-    mark = hashlib.sha256(f"{made_by} {made_of} {batch_frames}".encode()).hexdigest()[:16]
-    for file in partial.iterdir():
-        if not file.name.startswith(mark):
-            file.unlink()  # Of another model, or other data.
-
-    lengths = [len(model.selection.positions(len(tracklet))) for tracklet in tracklets]
-    embeddings = np.zeros((len(tracklets), model.embedding_dim), np.float32)
-    done = np.zeros(len(tracklets), bool)
-    damage, tried = DamageLog(max_damaged), sum(lengths)
-    with tqdm(total=len(tracklets), desc="embedding", unit=" tracklets", disable=not progress) as bar:
-        for number, rows in enumerate(_parts(lengths)):
-            file = partial / f"{mark}_{number:05}.npz"
-            part = _kept_part(file)
-            if part is None:
-                chosen = [tracklets[row] for row in rows]
-                # The share that may be damaged is one of the whole.
-                embedded = embed_tracklets(model, chosen, batch_frames=batch_frames, max_damaged=1.0, progress=False)
-                part = {
-                    "rows": rows[embedded.rows],
-                    "embeddings": embedded.embeddings,
-                    "damaged_frames": np.array(list(embedded.damage.counts), np.str_),
-                    "unreadable": np.array(embedded.damage.tracklets, np.str_),
-                    # A tracklet with damage is read whole, beyond what was selected.
-                    "beyond": np.int64(max(0, embedded.damage.tried - sum(lengths[row] for row in rows))),
-                }
-                _write(file, part)
-            embeddings[part["rows"]] = part["embeddings"]
-            done[part["rows"]] = True
-            tried += int(part["beyond"])
-            damage.add(part["damaged_frames"].tolist(), part["unreadable"].tolist(), tried)
-            damage.check()
-            bar.update(len(rows))
-
-    kept = np.flatnonzero(done)
-    place = {int(row): number for number, row in enumerate(kept)}
-    found = TrackletEmbeddings(
-        embeddings[kept],
-        [tracklets[row].id for row in kept],
-        [tracklets[row].person for row in kept],
-        [tracklets[row].camera for row in kept],
-        [place[row] for row in query_rows if row in place],
-        model.metric,
-        made_by,
-        made_of,
-        sorted(damage.counts),
-        damage.tracklets,
+    given = {"persons": persons, "cameras": cameras, "query_rows": query_rows, "metric": metric}
+    if isinstance(embeddings, TrackletEmbeddings):
+        twice = [name for name, value in given.items() if value is not None]
+        if twice:
+            raise ValueError(
+                f"`TrackletEmbeddings` have their own {twice[0]}; leave the argument out. "
+                f"Received: {twice[0]}={given[twice[0]]!r}"
+            )
+        return Labelled(*(getattr(embeddings, name) for name in Labelled._fields))
+    missing = [name for name in needed if given[name] is None]
+    if missing:
+        raise ValueError(
+            f"Embeddings in a bare array need {' and '.join(f'`{name}`' for name in missing)}; give them, or a "
+            f"`TrackletEmbeddings`. Received: {missing[0]}=None"
+        )
+    embeddings = np.asarray(embeddings)
+    persons, cameras = (np.asarray(() if labels is None else labels) for labels in (persons, cameras))
+    query_rows = checked_query_rows(
+        () if query_rows is None else query_rows, embeddings.shape[0] if embeddings.ndim else 0
     )
-    found.save(path)
-    shutil.rmtree(partial)
-    return found
+    return Labelled(embeddings, persons, cameras, query_rows, "euclidean" if metric is None else metric)
 
 
-def checked_query_rows(query_rows, count):
-    """Returns int64 numbers of queries among `count` tracklets, once they are found in order."""
+def checked_query_rows(query_rows: ArrayLike, count: int) -> np.ndarray:
+    """Check the rows that are queries among `count` tracklets and return them as int64."""
     query_rows = np.asarray(query_rows)
     in_range = np.isin(query_rows, np.arange(count)).all()
     if query_rows.ndim != 1 or query_rows.dtype == bool or not in_range:
@@ -226,65 +198,23 @@ def checked_query_rows(query_rows, count):
     return query_rows
 
 
-def _check_ids(ids):
+def check_ids(ids: ArrayLike) -> None:
+    """Raise if an id occurs more than once."""
     ids, times = np.unique(ids, return_counts=True)
     if (times > 1).any():
         raise ValueError(
-            f"Each tracklet needs an id of its own. Received: {ids[times > 1].tolist()[:5]} more than once"
+            f"Each tracklet needs its own id; rename one. Received: {ids[times > 1].tolist()[:5]} more than once"
         )
 
 
-def model_digest(model):
-    """What tells a model from every other: a digest of its class, settings and weights.
-
-    Args:
-        model: a model of `kreid.models`.
-
-    Returns:
-        A str of 64 hexadecimal digits.
-    """
-    settings = json.dumps([type(model).__name__, model.get_config()], sort_keys=True, default=str)
-    digest = hashlib.sha256(settings.encode())
-    for weight in model.get_weights():
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()
-
-
-def _data_digest(tracklets, query_rows):
-    digest = hashlib.sha256(json.dumps([int(row) for row in query_rows]).encode())
-    for tracklet in tracklets:
-        seen = [tracklet.id, tracklet.person, tracklet.camera, *tracklet.frames]
-        try:
-            found = os.stat(tracklet.frames[0])
-            seen += [found.st_size, found.st_mtime_ns]
-        except OSError:
-            seen.append("unreadable")
-        digest.update(json.dumps(seen).encode())
-    return digest.hexdigest()
-
-
-def _parts(lengths):
-    """Yields the rows of each part; tracklets of similar length together, the longest first, as batches are."""
-    order = np.argsort(-np.asarray(lengths), kind="stable")
-    parts = np.cumsum(np.asarray(lengths)[order]) // _PART_FRAMES
-    yield from np.split(order, np.flatnonzero(np.diff(parts)) + 1)
-
-
-def _kept_part(file):
-    if not file.exists():
-        return None
-    try:
-        return _read(file)
-    except _BROKEN:  # Cut short with the machine.
-        return None
-
-
-def _write(path, arrays):
+def write_arrays(path: str | os.PathLike[str], arrays: dict[str, ArrayLike]) -> None:
+    """Write a `.npz` file, whole or not at all."""
     content = io.BytesIO()
     np.savez(content, **arrays)
     write_atomically(path, content.getbuffer())
 
 
-def _read(path):
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read all arrays of a `.npz` file."""
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}

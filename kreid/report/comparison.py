@@ -1,8 +1,9 @@
 """Section of the comparison with another run: differences of the scores, and the queries that changed most."""
 
+from kreid.evaluation.tables import score_intervals
 from kreid.report.choice import most_changed
 from kreid.report.html import cell, escape, paragraph, table
-from kreid.report.measure import Measured, differences, intervals, percent, run_names
+from kreid.report.measure import Measured, differences, percent, run_names
 from kreid.report.ranked_lists import query_list
 
 
@@ -33,7 +34,7 @@ def comparison_section(measured: Measured, compared: Measured) -> str:
 
 
 def _differences(measured: Measured, compared: Measured, names: list[str], protocol: str) -> str:
-    one, other = (intervals(each.protocols[protocol]) for each in (measured, compared))
+    one, other = (score_intervals(each.protocols[protocol]) for each in (measured, compared))
     rows = [
         [
             score,

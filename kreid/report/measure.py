@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from kreid.data.tracklet import ReidDataset, Tracklet
-from kreid.evaluation.bootstrap import Interval, bootstrap_interval, paired_bootstrap, sign_flip_test
+from kreid.evaluation.bootstrap import paired_bootstrap, sign_flip_test
 from kreid.evaluation.cameras import CameraMatrices, evaluate_cameras
 from kreid.evaluation.clusters import cluster_diameters
 from kreid.evaluation.rerank import evaluate_reranked
 from kreid.evaluation.retrieval import RetrievalResult, evaluate_test
-from kreid.evaluation.tables import results_table
+from kreid.evaluation.tables import results_table, score_intervals
 from kreid.evaluation.verification import (
     PairDistances,
     VerificationRates,
@@ -23,7 +23,7 @@ from kreid.evaluation.verification import (
     rates_at,
     roc,
 )
-from kreid.gallery.embeddings import TrackletEmbeddings, embed_to_file
+from kreid.gallery import TrackletEmbeddings, embed_to_file
 from kreid.runs import FinishedRun
 
 # Enough for the digits that are shown.
@@ -56,13 +56,13 @@ class Measured:
     @functools.cached_property
     def cameras(self) -> CameraMatrices:
         """Scores by pair of cameras."""
-        return evaluate_cameras(*self.embeddings.test)
+        return evaluate_cameras(self.embeddings)
 
     @functools.cached_property
     def pairs(self) -> PairDistances | None:
         """Distances of the genuine and impostor pairs, or `None` without both kinds."""
         try:
-            return pair_distances(*self._labelled)
+            return pair_distances(self.embeddings)
         except ValueError:
             return None
 
@@ -72,8 +72,7 @@ class Measured:
         fitted = self.run.results.get("verification")
         if not fitted or self.pairs is None or fitted["metric"] != self.embeddings.metric:
             return None
-        embeddings, persons, cameras, metric = self._labelled
-        return rates_at(embeddings, persons, cameras, fitted["threshold"], metric)
+        return rates_at(self.embeddings, threshold=fitted["threshold"])
 
     @functools.cached_property
     def diameter(self) -> float | None:
@@ -104,11 +103,6 @@ class Measured:
         return f"{results_table(self.all_scores)}\n{self.diameter_text()}\n{self.embeddings.damage_report()}"
 
     @property
-    def _labelled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
-        embedded = self.embeddings
-        return embedded.embeddings, embedded.persons, embedded.cameras, embedded.metric
-
-    @property
     def all_scores(self) -> dict[str, RetrievalResult]:
         """Results by the name of their column: each protocol, plain and, if asked for, re-ranked."""
         columns = {}
@@ -131,7 +125,7 @@ class Measured:
         }
         for kind, results in (("protocols", self.protocols), ("reranked", self.reranked)):
             numbers[kind] = {
-                name: {score: list(interval) for score, interval in intervals(result).items()}
+                name: {score: list(interval) for score, interval in score_intervals(result).items()}
                 for name, result in results.items()
             }
         if self.pairs is not None:
@@ -173,26 +167,14 @@ def measure(
         run,
         embeddings,
         tuple(by_id[name] for name in embeddings.ids.tolist()),
-        evaluate_test(*embeddings.test),
-        evaluate_reranked(*embeddings.test, progress=progress) if rerank else {},
+        evaluate_test(embeddings),
+        evaluate_reranked(embeddings, progress=progress) if rerank else {},
     )
-
-
-def by_query(result: RetrievalResult) -> dict[str, np.ndarray]:
-    """Return scores of the single queries by name, NaN for a query without a match; their means are the scores."""
-    valid = result.first_hit > 0
-    ranks = {f"rank-{rank}": np.where(valid, result.first_hit <= rank, np.nan) for rank in result.cmc}
-    return {**ranks, "mAP": result.average_precision, "mINP": result.inverse_negative_penalty}
-
-
-def intervals(result: RetrievalResult) -> dict[str, Interval]:
-    """Return the `Interval` of every score of a `RetrievalResult`, by name."""
-    return {name: bootstrap_interval(scores, draws=_DRAWS) for name, scores in by_query(result).items()}
 
 
 def differences(measured: Measured, compared: Measured, protocol: str) -> dict[str, tuple[float, float, float, float]]:
     """Return score of `compared` minus score of `measured`, the ends of its interval, and its p-value, by name."""
-    one, other = by_query(measured.protocols[protocol]), by_query(compared.protocols[protocol])
+    one, other = (each.protocols[protocol].by_query() for each in (measured, compared))
     return {
         name: (
             *paired_bootstrap(other[name], one[name], draws=_DRAWS),

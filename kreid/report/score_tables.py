@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kreid.evaluation.tables import score_intervals
 from kreid.plots.charts import line_chart
 from kreid.report.html import cell, paragraph, table
-from kreid.report.measure import Measured, intervals, percent, run_names
+from kreid.report.measure import Measured, percent, run_names
 
 _RANKS_DRAWN = 50
 _PROTOCOLS = {
@@ -25,7 +26,7 @@ def score_section(measured: Measured, own_data: bool) -> str:
     Returns:
         HTML.
     """
-    columns = {name: intervals(result) for name, result in measured.all_scores.items()}
+    columns = {name: score_intervals(result) for name, result in measured.all_scores.items()}
     scores = list(next(iter(columns.values())))
     rows: list[list[str]] = [
         [

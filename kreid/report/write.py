@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from kreid._files import write_atomically
-from kreid.gallery.embeddings import TrackletEmbeddings, model_digest
+from kreid.gallery import TrackletEmbeddings, model_digest
 from kreid.report.measure import Measured, differences, measure, run_names
 from kreid.report.page import report_page
 from kreid.runs import FinishedRun

@@ -64,7 +64,7 @@ def embed_tracks(
         FileExistsError: if there is a file at `path`.
         ValueError: as `cut_tracklets`, or if more frames than `frames_in_memory` would be held.
     """
-    from kreid.gallery.embeddings import TrackletEmbeddings, model_digest
+    from kreid.gallery import TrackletEmbeddings, model_digest
 
     limits = TrackLimits() if limits is None else limits
     if path is not None and os.path.lexists(path):

@@ -35,11 +35,11 @@ class HoldoutEvaluation(keras.callbacks.Callback):
             return
         logs["holdout_rank1"] = logs["holdout_map"] = float("nan")
         if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
-            from kreid.gallery.embed import evaluate_model
+            from kreid.evaluation import evaluate_model
 
-            evaluated = evaluate_model(self.model, self.dataset, max_damaged=self.max_damaged, progress=False)
-            result = evaluated.protocols["standard"]
-            logs["holdout_rank1"], logs["holdout_map"] = float(result.cmc[1]), float(result.map)
+            protocols, _ = evaluate_model(self.model, self.dataset, max_damaged=self.max_damaged, progress=False)
+            scores = protocols["standard"].scores()
+            logs["holdout_rank1"], logs["holdout_map"] = scores["rank-1"], scores["mAP"]
 
 
 class EpochLog(keras.callbacks.Callback):

@@ -4,11 +4,10 @@ import json
 import pathlib
 import re
 
-import numpy as np
 import yaml
 
 from kreid._files import write_atomically
-from kreid.evaluation.retrieval import RetrievalResult
+from kreid.evaluation import results_from_dict
 from kreid.evaluation.spread import spread_over_splits
 
 SUMMARY = "splits.json"
@@ -73,22 +72,22 @@ def keep_splits(folder):
         for number, run in _runs(folder).items()
         if (run / "results.json").exists()
     }
-    results = {number: found for number, found in results.items() if "protocols" in found}
+    results = {number: values for number, values in results.items() if "protocols" in values}
+    scored = {number: results_from_dict(values["protocols"]) for number, values in results.items()}
     if len(results) < 2:
         return f"Complete: {len(results)} split. A mean over splits needs two."
     protocols = {
-        name: spread_over_splits(_result(found["protocols"][name]) for found in results.values())
-        for name in next(iter(results.values()))["protocols"]
+        name: spread_over_splits(split[name] for split in scored.values()) for name in next(iter(scored.values()))
     }
     summary = {
         "splits": list(results),
-        "origins": {number: found["split"] for number, found in results.items()},
+        "origins": {number: values["split"] for number, values in results.items()},
         "protocols": {
             name: {score: spread._asdict() for score, spread in scores.items()} for name, scores in protocols.items()
         },
     }
     write_atomically(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
-    return f"{_table(results, protocols)}\nMean over {len(results)} splits: {folder / SUMMARY}"
+    return f"{_table(scored, protocols)}\nMean over {len(results)} splits: {folder / SUMMARY}"
 
 
 def _runs(folder):
@@ -101,24 +100,14 @@ def _runs(folder):
     return dict(sorted(found.items()))
 
 
-def _result(scores):
-    """What `results_dict` made of a `RetrievalResult`, without the single queries."""
-    cmc = {int(rank): score for rank, score in scores["cmc"].items()}
-    nothing = np.zeros(0)
-    return RetrievalResult(
-        cmc, scores["map"], scores["minp"], nothing, nothing, nothing, scores["num_queries"], scores["num_valid"]
-    )
-
-
 def _table(results, protocols):
     """Rank-1 and mAP of each split, then mean and deviation of all scores, by protocol, in per cent."""
     lines = []
     for name, scores in protocols.items():
         columns = [score for score in scores if score != "mINP"]
         lines.append(f"{name:<10}" + "".join(f"{score:>16}" for score in columns))
-        for number, found in results.items():
-            one = _result(found["protocols"][name])
-            values = [one.map if score == "mAP" else one.cmc[int(score.removeprefix("rank-"))] for score in columns]
+        for number, split in results.items():
+            values = [split[name].scores()[score] for score in columns]
             lines.append(f"split {number:<4}" + "".join(f"{100 * value:>16.1f}" for value in values))
         lines.append(
             f"{'mean':<10}"

@@ -112,7 +112,7 @@ def test_p_values_of_many_queries_are_those_of_the_t_test():
 def test_spread_over_ten_splits_by_hand():
     splits = []
     for _ in range(10):
-        labels = RNG.integers(0, 5, 20), RNG.integers(0, 2, 20), RNG.integers(0, 5, 40), RNG.integers(0, 2, 40)
+        labels = RNG.integers(1, 6, 20), RNG.integers(0, 2, 20), RNG.integers(0, 6, 40), RNG.integers(0, 2, 40)
         splits.append(evaluate(RNG.random((20, 40)), *labels))
     spread = spread_over_splits(splits)
     assert list(spread) == ["rank-1", "rank-5", "rank-10", "rank-20", "mAP", "mINP"]

@@ -7,6 +7,7 @@ import pytest
 
 from kreid.evaluation import (
     PROTOCOLS,
+    Reranking,
     RerankingGallery,
     evaluate,
     evaluate_reranked,
@@ -109,7 +110,7 @@ def test_equals_sets_and_dense_vectors(queries, gallery, k1, k2, metric):
     rows[1::7] = rows[0]  # Equal tracklets, more of them than neighbours.
     expected = oracle(distances_between(rows, rows, metric), queries, k1, k2)
     for block in (None, 7):
-        result = rerank_embeddings(rows[:queries], rows[queries:], metric, k1=k1, k2=k2, block=block)
+        result = rerank_embeddings(rows[:queries], rows[queries:], metric, Reranking(k1, k2, block=block))
         np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12)
 
 
@@ -118,16 +119,16 @@ def test_many_equal_distances_keep_their_order(queries, gallery, k1, k2):
     rows = np.round(2 * clusters(gallery, queries + gallery, features=3)[0])  # Distances on a grid are exact.
     distances = distances_between(rows, rows)
     expected = oracle(distances, queries, k1, k2)
-    options = {"k1": k1, "k2": k2, "block": 5}
-    result = rerank_embeddings(rows[:queries], rows[queries:], **options)
+    reranking = Reranking(k1, k2, block=5)
+    result = rerank_embeddings(rows[:queries], rows[queries:], reranking=reranking)
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12)
     parts = (distances[:queries, queries:], distances[:queries, :queries], distances[queries:, queries:])
-    np.testing.assert_allclose(rerank_distances(*parts, **options), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(rerank_distances(*parts, reranking), expected, rtol=0, atol=1e-12)
 
 
 def test_equal_tracklets_are_their_own_nearest_then_come_in_order():
     # With one neighbour each, all have the query, the first row; the query has the first of the gallery.
-    result = rerank_embeddings(np.ones((1, 2)), np.ones((4, 2)), k1=1, k2=1, lambda_=0)
+    result = rerank_embeddings(np.ones((1, 2)), np.ones((4, 2)), reranking=Reranking(1, 1, lambda_=0))
     np.testing.assert_allclose(result, [[0, 1, 1, 1]], atol=1e-15)
 
 
@@ -136,10 +137,11 @@ def test_mixture_and_power(lambda_, power):
     rows, _ = clusters()
     distances = distances_between(rows, rows)
     expected = oracle(distances, 20, lambda_=lambda_, power=power)
-    options = {"lambda_": lambda_, "power": power}
-    np.testing.assert_allclose(rerank_embeddings(rows[:20], rows[20:], **options), expected, atol=1e-12)
+    reranking = Reranking(lambda_=lambda_, power=power)
+    result = rerank_embeddings(rows[:20], rows[20:], reranking=reranking)
+    np.testing.assert_allclose(result, expected, atol=1e-12)
     parts = (distances[:20, 20:], distances[:20, :20], distances[20:, 20:])
-    np.testing.assert_allclose(rerank_distances(*parts, **options), expected, atol=1e-12)
+    np.testing.assert_allclose(rerank_distances(*parts, reranking), expected, atol=1e-12)
 
 
 def test_neighbours_closer_than_a_float32_product_can_tell():
@@ -157,7 +159,7 @@ def test_agrees_with_the_common_implementation(golden):
     matrices = (reference["q_g_dist"], reference["q_q_dist"], reference["g_g_dist"])
     np.testing.assert_allclose(rerank_distances(*matrices), reference["reranked"], rtol=0, atol=1e-6)
     # It was given squared distances, and squared them.
-    result = rerank_embeddings(reference["q_feat"], reference["g_feat"], power=4)
+    result = rerank_embeddings(reference["q_feat"], reference["g_feat"], reranking=Reranking(power=4))
     np.testing.assert_allclose(result, reference["reranked"], rtol=0, atol=1e-6)
 
 
@@ -169,7 +171,9 @@ def test_no_block_changes_a_bit(monkeypatch, dtype):
     assert expected.dtype == dtype and expected.shape == (80, 150)
     monkeypatch.setattr(rerank, "_STEP", 3000)
     for block in (1, 13, 64, 79):
-        np.testing.assert_array_equal(rerank_embeddings(rows[:80], rows[80:], block=block), expected)
+        np.testing.assert_array_equal(
+            rerank_embeddings(rows[:80], rows[80:], reranking=Reranking(block=block)), expected
+        )
 
 
 def test_blocks_of_any_rows():
@@ -177,7 +181,7 @@ def test_blocks_of_any_rows():
     chosen = np.array([140, 3, 77, 12, 60])
     order = np.concatenate([chosen, np.setdiff1d(np.arange(150), chosen)])
     expected = rerank_embeddings(rows[chosen], rows[order[5:]])
-    found = list(rerank_blocks(rows, chosen, block=2))
+    found = list(rerank_blocks(rows, chosen, reranking=Reranking(block=2)))
     assert [first for first, _ in found] == [0, 2, 4]
     together = np.concatenate([distances for _, distances in found])
     np.testing.assert_allclose(together[:, order[5:]], expected, atol=1e-12)
@@ -208,6 +212,7 @@ def test_memory_is_linear(monkeypatch):
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_both_protocols(metric):
     rows, persons = clusters(tracklets=150, persons=12, spread=0.9)
+    persons += 1
     cameras = np.random.default_rng(1).integers(0, 3, 150)
     query_rows = np.arange(5, 150, 9)
     vectors, ranking = vectors_of(distances_between(rows, rows, metric), 20)
@@ -216,12 +221,12 @@ def test_both_protocols(metric):
     distances = (0.7 * jaccard(vectors[query_rows], vectors) + 0.3 * ratios[query_rows]).round(12)
     gallery = np.setdiff1d(np.arange(150), query_rows)
     labels = (persons[query_rows], cameras[query_rows])
-    results = evaluate_reranked(rows, persons, cameras, query_rows, metric, block=11)
+    results = evaluate_reranked(rows, persons, cameras, query_rows, metric, Reranking(block=11))
     assert list(results) == list(PROTOCOLS)
     standard = evaluate(distances[:, gallery], *labels, persons[gallery], cameras[gallery])
     mars = evaluate(distances, *labels, persons, cameras, average_precision="trapezoidal")
-    for name, wanted in (("standard", standard), ("mars", mars)):
-        np.testing.assert_allclose(results[name].average_precision, wanted.average_precision, rtol=1e-12)
+    for name, expected in (("standard", standard), ("mars", mars)):
+        np.testing.assert_allclose(results[name].average_precision, expected.average_precision, rtol=1e-12)
     assert results["standard"].map > evaluate_test(rows, persons, cameras, query_rows, metric)["standard"].map + 0.02
 
 
@@ -235,8 +240,20 @@ def test_junk_changes_no_score():
     with_junk = evaluate_reranked(rows, persons, cameras, [3, 50, 130])
     for name, result in clean.items():
         np.testing.assert_array_equal(with_junk[name].average_precision, result.average_precision)
-    with pytest.raises(ValueError, match=r"Junk is no query.*Received: query_rows with junk \[60\]"):
-        evaluate_reranked(rows, persons, cameras, [3, 60])
+
+
+def test_junk_and_distractors_as_queries_are_not_scored():
+    rows, persons = clusters(tracklets=150)
+    persons += 1
+    cameras = np.random.default_rng(1).integers(0, 3, 150)
+    queries = [3, 50, 100]
+    persons[[3, 20, 21]], persons[50] = 0, -1
+    for score in (evaluate_test, evaluate_reranked):
+        with pytest.warns(UserWarning, match="2 of 3 queries are distractors"):
+            results = score(rows, persons, cameras, queries)
+        alone = score(rows, persons, cameras, [100])
+        assert (results["mars"].num_valid, results["mars"].num_queries) == (1, 3)
+        np.testing.assert_array_equal(results["mars"].first_hit, [0, 0, alone["mars"].first_hit[0]])
 
 
 @pytest.mark.parametrize(
@@ -245,7 +262,7 @@ def test_junk_changes_no_score():
 def test_a_gallery_that_queries_do_not_change(queries, size, k1, k2):
     rows, _ = clusters(tracklets=queries + size)
     rows[1::6] = rows[0]
-    gallery = RerankingGallery(rows[queries:], k1=k1, k2=k2, block=3)
+    gallery = RerankingGallery(rows[queries:], reranking=Reranking(k1, k2, block=3))
     result = gallery.rerank(rows[:queries])
     np.testing.assert_allclose(result, fixed_oracle(rows[:queries], rows[queries:], k1, k2), rtol=0, atol=1e-12)
     for query in range(queries):
@@ -262,7 +279,7 @@ def test_a_query_that_is_nobodys_neighbour_is_ranked_as_together():
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_a_gallery_kept_in_a_file(tmp_path, metric):
     rows, _ = clusters(dtype="float32")
-    gallery = RerankingGallery(rows[20:], metric, k1=9, k2=3, lambda_=0.25, power=3)
+    gallery = RerankingGallery(rows[20:], metric, Reranking(9, 3, 0.25, 3))
     gallery.save(tmp_path / "gallery.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["gallery.npz"]
     again = RerankingGallery.load(tmp_path / "gallery.npz")
@@ -328,17 +345,21 @@ def test_neither_keras_nor_tensorflow_is_imported():
         ({"lambda_": np.nan}, "Received: lambda_=nan"),
         ({"power": 0}, "Received: power=0"),
         ({"block": 0}, "Received: block=0"),
-        ({"metric": "manhattan"}, "Received: metric='manhattan'"),
     ],
 )
 def test_options_out_of_range_are_named(option, message):
+    with pytest.raises(ValueError, match=message):
+        Reranking(**option)
+
+
+def test_an_unknown_metric_is_named():
     rows, _ = clusters()
     for call in (
-        lambda: rerank_embeddings(rows[:20], rows[20:], **option),
-        lambda: rerank_blocks(rows, [0], **option),
-        lambda: RerankingGallery(rows, **option),
+        lambda: rerank_embeddings(rows[:20], rows[20:], "manhattan"),
+        lambda: rerank_blocks(rows, [0], "manhattan"),
+        lambda: RerankingGallery(rows, "manhattan"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match="Received: metric='manhattan'"):
             call()
 
 
@@ -383,7 +404,7 @@ def test_values_that_are_not_finite_are_named(bad):
     distances = np.ones((4, 4))
     distances[2, 1] = bad
     with pytest.raises(ValueError, match=rf"Distances must be finite.*Received: query_query\[2, 1\]={bad}"):
-        rerank_distances(np.ones((4, 4)), distances, np.ones((4, 4)), block=1)
+        rerank_distances(np.ones((4, 4)), distances, np.ones((4, 4)), Reranking(block=1))
 
 
 def test_zeros_have_no_direction():

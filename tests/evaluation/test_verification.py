@@ -101,7 +101,7 @@ def test_threshold_is_the_highest_that_keeps_the_rate():
     for rate in (1 / len(impostors), 0.001, 0.01, 0.1, 0.29):
         threshold = threshold_at(pairs, rate)
         assert np.mean(impostors < threshold) <= rate < np.mean(impostors <= threshold)
-        found = rates_at(embeddings, persons, cameras, threshold, draws=20)
+        found = rates_at(embeddings, persons, cameras, threshold=threshold, draws=20)
         assert found.false_match.mean == pytest.approx(np.mean(impostors < threshold), rel=1e-12)
         assert found.false_non_match.mean == pytest.approx(np.mean(genuine >= threshold), rel=1e-12)
         assert (found.num_genuine, found.num_impostors) == (len(genuine), len(impostors))
@@ -131,7 +131,7 @@ def test_intervals_from_the_pairs_of_drawn_persons(monkeypatch, block_bytes):
                 elif persons[a] and cameras[a] != cameras[b]:
                     sums[1] += weight[labels[a]] * np.array([not near, 1])
         drawn.append(sums[:, 0] / sums[:, 1])
-    found = rates_at(embeddings, persons, cameras, 3.5, draws=50)
+    found = rates_at(embeddings, persons, cameras, threshold=3.5, draws=50)
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     np.testing.assert_allclose([found.false_match.low, found.false_non_match.low], low, rtol=1e-9)
     np.testing.assert_allclose([found.false_match.high, found.false_non_match.high], high, rtol=1e-9)
@@ -140,7 +140,7 @@ def test_intervals_from_the_pairs_of_drawn_persons(monkeypatch, block_bytes):
 
 def test_no_error_seen_is_not_an_error_rate_of_nothing():
     embeddings = np.array([[0.0], [0.1], [5.0], [5.1], [9.0], [9.1]])
-    found = rates_at(embeddings, [1, 1, 2, 2, 3, 3], [0, 1, 0, 1, 0, 1], 1.0)
+    found = rates_at(embeddings, [1, 1, 2, 2, 3, 3], [0, 1, 0, 1, 0, 1], threshold=1.0)
     assert found.false_match[:2] == found.false_non_match[:2] == (0.0, 0.0)
     assert found.false_match.high == pytest.approx(3.0 / 12, rel=0.01)
     assert found.false_non_match.high == pytest.approx(3.0 / 3, rel=0.01)
@@ -189,9 +189,9 @@ def test_refusals():
     with pytest.raises(ValueError, match=r"Impostor pairs need two persons. Received: 90 tracklets of 1"):
         pair_distances(embeddings, np.ones_like(persons), cameras)
     with pytest.raises(ValueError, match="Received: threshold=nan"):
-        rates_at(embeddings, persons, cameras, np.nan)
+        rates_at(embeddings, persons, cameras, threshold=np.nan)
     with pytest.raises(ValueError, match="Received: share=1"):
-        rates_at(embeddings, persons, cameras, 1.0, share=1)
+        rates_at(embeddings, persons, cameras, threshold=1.0, share=1)
     for bad in (np.nan, np.inf):
         embeddings[7, 1] = bad
         with pytest.raises(ValueError, match=r"must be finite.*Received: embeddings\[7, "):
@@ -244,7 +244,7 @@ def test_open_set_refusals():
     with pytest.raises(ValueError, match="Received: rank=0"):
         result.rates_at(1.0, rank=0)
     nobody = [values[:0] for values in arguments[3:]]
-    with pytest.raises(ValueError, match=r"The gallery is empty but for junk. Received: 0"):
+    with pytest.raises(ValueError, match=r"The gallery holds nothing but junk. Received: 0"):
         identify(*arguments[:3], *nobody)
     with pytest.raises(ValueError, match="Received: 0 with, 1 without"):
         identify([[0.0] * 3], [9], [0], *arguments[3:])

@@ -1,105 +1,8 @@
-import dataclasses
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from kreid.backbones import build
-from kreid.data.readers import read_mars
-from kreid.gallery import TrackletEmbeddings, embed, embed_to_file, embed_tracklets, embeddings
-from kreid.models import Baseline
-from kreid.synthetic import render_mars
-
-
-@pytest.fixture(scope="module")
-def model():
-    return Baseline(build("resnet_tiny", image_size=(64, 32)), num_identities=4)
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data") / "mars"
-    size = {"tracklets_per_camera": (1, 2), "frames_per_tracklet": (2, 5), "image_size": (64, 32)}
-    return read_mars(render_mars(root, train_persons=2, test_persons=3, distractors=1, junk=1, progress=False, **size))
-
-
-def test_an_interrupted_embedding_continues_and_gives_the_same(model, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(embeddings, "_PART_FRAMES", 14)
-    some, rows = dataset.test[:12], [0, 2]
-    whole = embed_to_file(model, some, tmp_path / "whole.npz", query_rows=rows, progress=False)
-    reference = embed_tracklets(model, some, progress=False)
-    np.testing.assert_allclose(whole.embeddings, reference.embeddings, rtol=1e-4, atol=1e-5)
-
-    calls = []
-    method = embed.embed_tracklets
-
-    def counted(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return method(*args, **kwargs)
-
-    monkeypatch.setattr(embed, "embed_tracklets", counted)
-    path = tmp_path / "resumed.npz"
-    with pytest.raises(KeyboardInterrupt):
-        embed_to_file(model, some, path, query_rows=rows, progress=False)
-    parts = sorted((tmp_path / "resumed.npz.partial").iterdir())
-    assert len(parts) == 2
-    assert not path.exists()
-    parts[1].write_bytes(parts[1].read_bytes()[:100])  # As a machine that went down would leave it.
-    resumed = embed_to_file(model, some, path, query_rows=rows, progress=False)
-    total = len(list(embeddings._parts([len(tracklet) for tracklet in some])))
-    assert len(calls) == 3 + total - 1
-    np.testing.assert_array_equal(resumed.embeddings, whole.embeddings)
-    assert resumed.ids.tolist() == whole.ids.tolist() == [tracklet.id for tracklet in some]
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["resumed.npz", "whole.npz"]
-
-
-def test_two_tracklets_of_one_id_are_refused_before_any_work(model, dataset, tmp_path):
-    some = (*dataset.test[:3], dataset.test[1])
-    with pytest.raises(ValueError, match=f"an id of its own.*{dataset.test[1].id}"):
-        embed_to_file(model, some, tmp_path / "file.npz", progress=False)
-    assert not list(tmp_path.iterdir())
-
-
-def test_damage_is_named_and_its_share_is_that_of_one_call(model, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(embeddings, "_PART_FRAMES", 8)
-    model = model.with_selection("evenly", 2)
-    row = max(range(10), key=lambda number: len(dataset.test[number]))
-    bad = [tmp_path / Path(frame).name for frame in dataset.test[row].frames]
-    for path in bad:
-        path.write_bytes(b"")
-    some = list(dataset.test[:10])
-    some[row] = dataclasses.replace(some[row], frames=tuple(map(str, bad)))
-    # Two frames of each are selected; the damaged tracklet is read whole.
-    share = len(bad) / (2 * 9 + len(bad))
-    for embed_all in (
-        lambda limit: embed_tracklets(model, some, max_damaged=limit, progress=False),
-        lambda limit: embed_to_file(model, some, tmp_path / "some.npz", max_damaged=limit, progress=False),
-    ):
-        with pytest.raises(ValueError, match=f"{len(bad)} of {2 * 9 + len(bad)} frames cannot be read"):
-            embed_all(share - 1e-6)
-        found = embed_all(share)
-    assert len(found) == 9
-    assert found.unreadable.tolist() == [some[row].id]
-    assert found.damaged_frames.tolist() == sorted(map(str, bad))
-    report = found.damage_report().splitlines()
-    assert report[0] == f"{len(bad)} damaged frames:"
-    assert report[-1] == f"tracklets without a readable frame: {some[row].id}"
-    assert found.ids.tolist() == [tracklet.id for number, tracklet in enumerate(some) if number != row]
-
-
-def test_a_file_is_read_for_the_same_model_and_data_alone(model, dataset, tmp_path, monkeypatch):
-    path = tmp_path / "embeddings.npz"
-    some = dataset.test[:6]
-    first = embed_to_file(model, some, path, progress=False)
-    written = path.stat().st_mtime_ns
-    np.testing.assert_array_equal(embed_to_file(model, some, path, progress=False).embeddings, first.embeddings)
-    assert path.stat().st_mtime_ns == written
-    fewer = embed_to_file(model, some[:5], path, progress=False)
-    assert len(fewer) == 5
-    twin = Baseline.from_config(model.get_config())  # Other weights.
-    assert embed_to_file(twin, some[:5], path, progress=False).model != fewer.model
+from kreid import evaluation
+from kreid.gallery import TrackletEmbeddings
 
 
 def test_a_saved_file_has_plain_arrays_and_all_fields(tmp_path):
@@ -118,7 +21,7 @@ def test_a_saved_file_has_plain_arrays_and_all_fields(tmp_path):
     ("changes", "complaint"),
     [
         ({"ids": ["a"]}, "1 ids"),
-        ({"ids": ["a", "a"]}, r"an id of its own\. Received: \['a'\] more than once"),
+        ({"ids": ["a", "a"]}, r"its own id; rename one\. Received: \['a'\] more than once"),
         ({"query_rows": [2]}, r"row numbers from 0 to 1\. Received: query_rows=\[2\]"),
         ({"query_rows": [1, 1]}, r"query_rows with \[1\] repeated"),
         ({"metric": "hamming"}, "metric='hamming'"),
@@ -140,3 +43,70 @@ def test_files_that_are_no_embeddings(tmp_path):
     for name in ("text.npz", "other.npz"):
         with pytest.raises(ValueError, match="holds no embeddings"):
             TrackletEmbeddings.load(tmp_path / name)
+
+
+def walks(**changes):
+    fields = {
+        "embeddings": np.arange(4.0)[:, None],
+        "ids": list("abcd"),
+        "persons": [7, 9, 7, -1],
+        "cameras": [1, 1, 2, 2],
+        "query_rows": [0, 2],
+    }
+    return TrackletEmbeddings(**{**fields, **changes})
+
+
+@pytest.mark.parametrize("rows", [[2, 1], [False, True, True, False]])
+def test_some_rows_keep_their_labels_and_queries(rows):
+    some = walks(metric="cosine", unreadable=["gone"]).take(rows)
+    order = [2, 1] if rows == [2, 1] else [1, 2]
+    assert some.embeddings[:, 0].tolist() == order
+    assert some.ids.tolist() == ["abcd"[row] for row in order]
+    assert some.query_ids == ["c"]
+    assert (some.metric, some.unreadable.tolist()) == ("cosine", ["gone"])
+
+
+def test_every_score_takes_the_record_or_its_arrays():
+    random = np.random.default_rng(0)
+    record = walks(
+        embeddings=random.normal(size=(12, 3)).astype("float32"),
+        ids=[str(row) for row in range(12)],
+        persons=[1, 1, 1, 2, 2, 2, 3, 3, 0, 0, -1, 4],
+        cameras=[1, 2, 3] * 4,
+        query_rows=[0, 3, 6, 11],
+        metric="cosine",
+    )
+    labels = record.persons, record.cameras
+    arrays = record.embeddings, *labels, record.query_rows, "cosine"
+    for score in (evaluation.evaluate_test, evaluation.evaluate_reranked):
+        for name, result in score(record).items():
+            np.testing.assert_array_equal(result.average_precision, score(*arrays)[name].average_precision)
+    for mine, theirs in zip(evaluation.evaluate_cameras(record), evaluation.evaluate_cameras(*arrays), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    pairs, expected = evaluation.pair_distances(record), evaluation.pair_distances(record.embeddings, *labels, "cosine")
+    np.testing.assert_array_equal(pairs.genuine, expected.genuine)
+    assert evaluation.rates_at(record, threshold=0.7) == evaluation.rates_at(
+        record.embeddings, *labels, "cosine", threshold=0.7
+    )
+    assert evaluation.fit_verification(record, false_match_rate=0.1, fitted_on="us") == evaluation.fit_verification(
+        record.embeddings, *labels, "cosine", false_match_rate=0.1, fitted_on="us"
+    )
+    assert evaluation.cluster_diameters(record) == evaluation.cluster_diameters(record.embeddings, record.persons)
+    gallery = np.delete(np.arange(12), record.query_rows)
+    parts = [values[rows] for rows in (record.query_rows, gallery) for values in (record.embeddings, *labels)]
+    search = evaluation.identify(record)
+    np.testing.assert_array_equal(search.nearest, evaluation.identify(*parts, "cosine").nearest)
+    assert (search.num_matched, search.num_unmatched) == (3, 1)
+    (_, one), (_, other) = (next(evaluation.rerank_blocks(*given)) for given in ((record,), (*arrays[:1], *arrays[3:])))
+    np.testing.assert_array_equal(one, other)
+    one, other = (evaluation.RerankingGallery(*given) for given in ((record,), (record.embeddings, "cosine")))
+    np.testing.assert_array_equal(one.rerank(record.embeddings), other.rerank(record.embeddings))
+
+
+def test_labels_come_once():
+    with pytest.raises(ValueError, match=r"have their own metric; leave.*Received: metric='cosine'"):
+        evaluation.evaluate_test(walks(), metric="cosine")
+    with pytest.raises(ValueError, match=r"need `cameras` and `query_rows`.*Received: cameras=None"):
+        evaluation.evaluate_test(np.eye(2), [1, 1])
+    with pytest.raises(ValueError, match=r"leave the other arguments out. Received: 2 more"):
+        evaluation.identify(walks(), [1, 1], [1, 1])

@@ -74,7 +74,7 @@ def test_the_cluster_diameter_is_in_page_and_numbers(report):
 
 
 def test_lists_are_in_the_ranks_of_the_evaluation(report, evaluated):
-    ids = [tracklet.id for tracklet in evaluated.queries]
+    ids = evaluated.embeddings.query_ids
     standard = evaluated.protocols["standard"]
     page = Page(report / "index.html")
     # The comparison also lists the other run's.

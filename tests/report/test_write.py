@@ -20,7 +20,7 @@ def write(run, **options):
 def test_a_second_report_embeds_nothing_again(report, runs, monkeypatch):
     import kreid.gallery.embed
 
-    monkeypatch.setattr(kreid.gallery.embed, "embed_tracklets", None)  # Calling it fails.
+    monkeypatch.setattr(kreid.gallery.embed, "_embedded", None)  # Calling it fails.
     before = (report / "report.json").read_text(encoding="utf-8")
     write(runs[0], rerank=True, compare=runs[1])
     assert (report / "report.json").read_text(encoding="utf-8") == before

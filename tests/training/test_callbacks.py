@@ -205,7 +205,7 @@ class TestHoldout:
             self.scores(HoldoutEvaluation(dataset), model, epochs=1)
         assert self.scores(HoldoutEvaluation(dataset, max_damaged=0.5), model, epochs=1)[0][1] > 0
         _, words = fit_on_holdout(model, dataset, 0.1, max_damaged=0.5)
-        assert f"\nOf the persons held out: 1 damaged frames:\n  {path} (1 times)" in words
+        assert f"\nOf the held-out persons: 1 damaged frames:\n  {path} (1 times)" in words
 
     @pytest.mark.parametrize("every", [0, -1])
     def test_epochs_between(self, every):
