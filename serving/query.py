@@ -1,4 +1,4 @@
-"""Finds a tracklet's person in a gallery through a running server; see `python serving/query.py --help`."""
+"""Find a tracklet's person in a gallery through a running server; see `python serving/query.py --help`."""
 
 import sys
 

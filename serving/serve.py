@@ -1,4 +1,4 @@
-"""Serves an export over gRPC: python serving/serve.py EXPORT_DIR [--host 127.0.0.1 --port 8500 --name kreid]."""
+"""Serve an export over gRPC; see `python serving/serve.py --help`."""
 
 import sys
 

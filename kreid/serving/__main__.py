@@ -1,40 +1,42 @@
-"""`python -m kreid.serving EXPORT_DIR`: serve an export over gRPC."""
+"""Serve an export over gRPC until SIGTERM or SIGINT.
+
+    python -m kreid.serving runs/sta_mars/export --port 8500
+
+The highest version in the folder is served. The line "serving kreid version 1 on 127.0.0.1:8500" says that the server
+is ready. There is no authentication: other addresses than loopback need a proxy in front.
+
+Exit status: 0 after a signal, 2 if the server cannot start.
+"""
 
 import argparse
 import logging
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 
 from kreid._quiet import import_tensorflow
 
 
-def main(argv=None) -> int:
-    """Serves until SIGTERM or SIGINT.
-
-    Args:
-        argv: command line without the program, `sys.argv[1:]` when `None`.
-
-    Returns:
-        Exit status: 0 after a signal, 2 if it cannot start.
-    """
-    parser = argparse.ArgumentParser(prog="serve.py", description="Serve a kreid export over gRPC.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     parser.add_argument("export_dir", help="base path whose sub-folders are versions; the highest is served")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (no authentication!)")
-    parser.add_argument("--port", type=int, default=8500, help="0 chooses a free one")
-    parser.add_argument("--name", default="kreid", help="model name that requests give")
-    parser.add_argument("--max-message-mib", type=int, default=64, help="largest request and answer")
-    parser.add_argument("--workers", type=int, default=8, help="requests that run at once")
-    options = parser.parse_args(argv)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8500, help="0 chooses a free one (default: %(default)s)")
+    parser.add_argument("--name", default="kreid", help="model name that requests give (default: %(default)s)")
+    parser.add_argument(
+        "--max-message-mib", type=int, default=64, help="largest request and answer (default: %(default)s)"
+    )
+    parser.add_argument("--workers", type=int, default=8, help="requests that run at once (default: %(default)s)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT and return the exit status."""
+    from kreid.serving.server import EmbeddingServer
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    import_tensorflow()
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-
-    from kreid.serving.server import EmbeddingServer
-
     try:
         server = EmbeddingServer(
             options.export_dir,
@@ -43,14 +45,24 @@ def main(argv=None) -> int:
             port=options.port,
             max_message_bytes=options.max_message_mib * 1024 * 1024,
             workers=options.workers,
-        ).start()
+        )
+        import_tensorflow()
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        server.start()
     except (ValueError, OSError, ImportError) as error:
-        print(f"serve.py: {error}", file=sys.stderr)
+        print(f"serve: {error}", file=sys.stderr)
         return 2
     print(f"serving {server.name} version {server.version} on {server.target}", flush=True)
     stop.wait()
     server.stop()
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv`, or the program's, and return the exit status."""
+    parser = argparse.ArgumentParser("serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
 
 
 if __name__ == "__main__":

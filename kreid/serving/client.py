@@ -1,42 +1,57 @@
-"""The client: tracklets in, embeddings out, without TensorFlow on this side."""
+"""The client: tracklets in, embeddings out, without TensorFlow on the client's side."""
+
+from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator, Sized
+from types import TracebackType
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kreid.serving import wire
 
 _STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
 _DTYPE_NAMES = {1: "float32", 2: "float64", 3: "int32", 4: "uint8", 7: "string", 9: "int64", 10: "bool"}
-_MENDS = {
+_HINTS = {
     "UNAVAILABLE": "start the server (python serving/serve.py EXPORT_DIR) or correct the target",
     "DEADLINE_EXCEEDED": "give the client a longer timeout or send fewer tracklets at once",
     "NOT_FOUND": "correct the model name or version; the server's start line says both",
     "INVALID_ARGUMENT": "compare the request with metadata() and with the limits in card()",
     "FAILED_PRECONDITION": "this model has other signatures; metadata() lists them",
     "RESOURCE_EXHAUSTED": "send fewer tracklets at once, or raise max_message_bytes here and on the server",
-    "UNIMPLEMENTED": "the target is no TensorFlow Serving or kreid server; correct it",
+    "UNIMPLEMENTED": "the target is neither TensorFlow Serving nor a kreid server; correct it",
 }
+# Part of a message -> the hint that fits it better than its code's.
+_HINTS_BY_MESSAGE = {
+    "at most": "thin the tracklet to the frame_limit in card(), or export with a larger frame_limit",
+    "Concurrent RPC limit exceeded": "the server is busy: ask again later, or from fewer clients",
+    "errors resolving": "correct the target's host name",
+    "DNS resolution": "correct the target's host name",
+}
+
+_Part = TypeVar("_Part", bound=Sized)
 
 
 class ServingError(RuntimeError):
-    """What went wrong at the server, and what to do about it.
+    """A request that the server refused, or that did not reach it.
 
     Args:
         code: name of the gRPC status code.
         message: the server's words.
-        mend: what to change.
+        hint: how to fix it.
     """
 
-    def __init__(self, code, message, mend):
-        super().__init__(f"{code}: {message}; {mend}")
+    def __init__(self, code: str, message: str, hint: str) -> None:
+        super().__init__(f"{code}: {message}; {hint}")
         self.code = code
         self.message = message
-        self.mend = mend
+        self.hint = hint
 
 
 class EmbeddingClient:
-    """Asks a kreid server or TensorFlow Serving for embeddings.
+    """Ask a kreid server or TensorFlow Serving for embeddings.
 
     Needs `grpcio`, `protobuf` and NumPy; neither TensorFlow, Keras nor
     `tensorflow-serving-api`. Long lists are sent in several requests, each within
@@ -45,12 +60,12 @@ class EmbeddingClient:
     Args:
         target: `host:port`.
         model: name under which the server holds the model.
-        timeout: seconds for each request.
+        timeout: seconds for each request; `None` waits without limit.
         version: a version's number, or `None` for the server's latest.
         max_message_bytes: largest request and answer; the server has its own limit.
-        frames_at_once: frames (padding included) that tracklets sharing a request may
-            add up to, so that one stays within the timeout on a slow server. A longer
-            tracklet goes alone.
+        frames_at_once: largest number of frames (padding included) of the tracklets
+            that share a request, so that one stays within the timeout on a slow
+            server. A longer tracklet goes alone.
 
     Raises:
         ImportError: without `grpcio`.
@@ -63,14 +78,15 @@ class EmbeddingClient:
 
     def __init__(
         self,
-        target="127.0.0.1:8500",
-        model="kreid",
-        timeout=30,
-        version=None,
-        max_message_bytes=wire.DEFAULT_MESSAGE_BYTES,
-        frames_at_once=128,
-    ):
+        target: str = "127.0.0.1:8500",
+        model: str = "kreid",
+        timeout: float | None = 30,
+        version: int | None = None,
+        max_message_bytes: int = wire.DEFAULT_MESSAGE_BYTES,
+        frames_at_once: int = 128,
+    ) -> None:
         try:
+            import google.protobuf  # noqa: F401 - the messages are built on first use
             import grpc
         except ImportError as error:
             raise ImportError(
@@ -90,10 +106,10 @@ class EmbeddingClient:
                 ("grpc.max_send_message_length", max_message_bytes),
             ],
         )
-        self._card = None
+        self._card: dict[str, Any] | None = None
 
-    def embed_frames(self, tracklets) -> np.ndarray:
-        """Embeds tracklets of decoded frames.
+    def embed_frames(self, tracklets: Iterable[ArrayLike]) -> np.ndarray:
+        """Embed tracklets of decoded frames.
 
         Args:
             tracklets: list of uint8 arrays `(frames, height, width, 3)` of the
@@ -103,12 +119,12 @@ class EmbeddingClient:
             float32 `(tracklets, features)`.
 
         Raises:
-            ValueError: for an array that is no tracklet of that size.
+            ValueError: for an array that is not a tracklet of that size.
             ServingError: if the server refuses or cannot be reached.
         """
-        tracklets = [np.asarray(frames) for frames in tracklets]
+        arrays = [np.asarray(frames) for frames in tracklets]
         size = tuple(self.card()["image_size"])
-        for row, frames in enumerate(tracklets):
+        for row, frames in enumerate(arrays):
             if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (*size, 3) or not len(frames):
                 raise ValueError(
                     f"Tracklet {row} must be uint8 (frames, {size[0]}, {size[1]}, 3) with at least one frame; resize "
@@ -116,7 +132,7 @@ class EmbeddingClient:
                 )
         parts = [np.zeros((0, self.card()["embedding_dim"]), np.float32)]
         frame_bytes = size[0] * size[1] * 3
-        for group in self._groups(tracklets, lambda group: len(group) * max(map(len, group)) * frame_bytes):
+        for group in self._groups(arrays, lambda group: len(group) * max(map(len, group)) * frame_bytes):
             lengths = np.array([len(frames) for frames in group], np.int32)
             batch = np.zeros((len(group), lengths.max(), *size, 3), np.uint8)
             for row, frames in enumerate(group):
@@ -124,12 +140,12 @@ class EmbeddingClient:
             parts.append(self._predict("embed_padded", {"frames": batch, "lengths": lengths})["embedding"])
         return np.concatenate(parts)
 
-    def embed_images(self, tracklets) -> tuple[np.ndarray, np.ndarray]:
-        """Embeds tracklets of encoded images of any size.
+    def embed_images(self, tracklets: Iterable[Iterable[bytes]]) -> tuple[np.ndarray, np.ndarray]:
+        """Embed tracklets of encoded images of any size.
 
         Args:
-            tracklets: list of lists of bytes, each a JPEG or PNG file. Unreadable
-                ones are left out by the server.
+            tracklets: list of lists of bytes, each a JPEG or PNG file. The server
+                skips those that it cannot read.
 
         Returns:
             float32 `(tracklets, features)` and int32 `(tracklets,)`, the number of
@@ -138,32 +154,33 @@ class EmbeddingClient:
         Raises:
             ServingError: if the server refuses or cannot be reached.
         """
-        tracklets = [list(images) for images in tracklets]
+        contents = [list(images) for images in tracklets]
         embeddings = [np.zeros((0, self.card()["embedding_dim"]), np.float32)]
         valid = [np.zeros(0, np.int32)]
-        for group in self._groups(tracklets, lambda group: sum(len(image) + 8 for images in group for image in images)):
+        for group in self._groups(contents, lambda group: sum(len(image) + 8 for images in group for image in images)):
             lengths = np.array([len(images) for images in group], np.int32)
             batch = np.full((len(group), max(1, lengths.max())), b"", object)
             for row, images in enumerate(group):
                 batch[row, : len(images)] = images
-            answer = self._predict("embed_jpeg", {"images": batch, "lengths": lengths})
-            embeddings.append(answer["embedding"])
-            valid.append(answer["valid_frames"])
+            outputs = self._predict("embed_jpeg", {"images": batch, "lengths": lengths})
+            embeddings.append(outputs["embedding"])
+            valid.append(outputs["valid_frames"])
         return np.concatenate(embeddings), np.concatenate(valid)
 
-    def card(self) -> dict:
-        """Asks for the model card, once.
+    def card(self) -> dict[str, Any]:
+        """Ask for the model card, once.
 
         Returns:
             dict with `metric`, `image_size`, `embedding_dim`, `frame_limit` and more.
         """
         if self._card is None:
-            answer = self._predict("describe", {"rows": np.zeros(1, np.int32)})
-            self._card = json.loads(answer["card"][0])
+            outputs = self._predict("describe", {"rows": np.zeros(1, np.int32)})
+            self._card = json.loads(outputs["card"][0])
+        assert self._card is not None
         return self._card
 
-    def status(self) -> list[dict]:
-        """Asks which versions the server holds.
+    def status(self) -> list[dict[str, Any]]:
+        """Ask which versions the server holds.
 
         Returns:
             List of dict `version`, `state`, `error`, highest version first.
@@ -180,8 +197,8 @@ class EmbeddingClient:
             for item in response.model_version_status
         ]
 
-    def metadata(self) -> dict:
-        """Asks for the signatures.
+    def metadata(self) -> dict[str, dict[str, dict[str, tuple[str, tuple[int, ...]]]]]:
+        """Ask for the signatures.
 
         Returns:
             dict of signature name to `{"inputs": {name: (dtype, shape)}, "outputs": ...}`; -1 is any size.
@@ -192,7 +209,7 @@ class EmbeddingClient:
         response = self._call(wire.GET_MODEL_METADATA, request, types["MetadataResponse"])
         signatures = types["SignatureMap"].FromString(response.metadata["signature_def"].value).signature_def
 
-        def describe(tensors):
+        def describe(tensors: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
             return {
                 name: (_DTYPE_NAMES.get(info.dtype, str(info.dtype)), tuple(d.size for d in info.tensor_shape.dim))
                 for name, info in sorted(tensors.items())
@@ -205,20 +222,22 @@ class EmbeddingClient:
         }
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         self._channel.close()
 
-    def __enter__(self):
+    def __enter__(self) -> EmbeddingClient:
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
-    def _groups(self, tracklets, size_of):
-        """Yields runs of tracklets that fit one request; one that fits none goes alone, for the server to judge."""
+    def _groups(self, tracklets: Iterable[_Part], size_of: Callable[[list[_Part]], int]) -> Iterator[list[_Part]]:
+        """Yield the tracklets of one request after the other; one too large for any goes alone to the server."""
         frame_limit = min(self.card()["frame_limit"], self.frames_at_once)
         room = self.max_message_bytes - 64 * 1024
-        group = []
+        group: list[_Part] = []
         for tracklet in tracklets:
             longer = [*group, tracklet]
             if group and (len(longer) * max(map(len, longer)) > frame_limit or size_of(longer) > room):
@@ -228,7 +247,7 @@ class EmbeddingClient:
         if group:
             yield group
 
-    def _request(self, kind, signature=""):
+    def _request(self, kind: Callable[[], Any], signature: str = "") -> Any:
         request = kind()
         request.model_spec.name = self.model
         if signature:
@@ -237,7 +256,7 @@ class EmbeddingClient:
             request.model_spec.version.value = self.version
         return request
 
-    def _predict(self, signature, inputs):
+    def _predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         types = wire.messages()
         request = self._request(types["PredictRequest"], signature)
         for name, value in inputs.items():
@@ -245,15 +264,20 @@ class EmbeddingClient:
         response = self._call(wire.PREDICT, request, types["PredictResponse"])
         return {name: wire.read_tensor(tensor) for name, tensor in response.outputs.items()}
 
-    def _call(self, method, request, response_type):
+    def _call(self, method: str, request: Any, response_type: Any) -> Any:
         call = self._channel.unary_unary(
             method, request_serializer=type(request).SerializeToString, response_deserializer=response_type.FromString
         )
         try:
             return call(request, timeout=self.timeout)
         except self._grpc.RpcError as error:
-            code = error.code().name
-            mend = _MENDS.get(code, "look at the server's log")
-            raise ServingError(
-                code, error.details(), f"{mend}. Received: target={self.target}, model={self.model}"
-            ) from error
+            code, message = error.code().name, error.details()
+            hint = f"{_hint(code, message)}. Received: target={self.target}, model={self.model}"
+            raise ServingError(code, message, hint) from error
+
+
+def _hint(code: str, message: str) -> str:
+    for part, hint in _HINTS_BY_MESSAGE.items():
+        if part in message:
+            return hint
+    return _HINTS.get(code, "look at the server's log")

@@ -1,19 +1,42 @@
 """One call from a trained model to a SavedModel that TensorFlow Serving can load."""
 
-import contextlib
 import json
 import os
-import shutil
-import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
+from kreid._files import replacing
 from kreid.serving.warmup import warmup_inputs, write_warmup
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 CARD_FILE = "assets.extra/kreid.json"
 
 
-def export_model(model, directory, version=1, warmup=True, frame_limit=1024, verification=None) -> Path:
-    """Writes `directory/<version>/`, a SavedModel with named signatures.
+class Exportable(Protocol):
+    """The part of a `kreid.models` model that an export needs."""
+
+    @property
+    def embedder(self) -> Any: ...
+    @property
+    def image_size(self) -> Any: ...
+    @property
+    def metric(self) -> Any: ...
+    @property
+    def embedding_dim(self) -> Any: ...
+
+
+def export_model(
+    model: Exportable,
+    directory: str | os.PathLike[str],
+    version: int = 1,
+    warmup: bool = True,
+    frame_limit: int = 1024,
+    verification: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write `directory/<version>/`, a SavedModel with named signatures.
 
     | signature | inputs | outputs |
     |---|---|---|
@@ -22,13 +45,13 @@ def export_model(model, directory, version=1, warmup=True, frame_limit=1024, ver
     | `embed_jpeg` | `images` string `[B,T]`, `lengths` int32 `[B]` | `embedding`, `valid_frames` int32 `[B]` |
     | `describe` | `rows` int32 `[B]` | `card` string `[B]`, the model card once per row |
 
-    Padding: frames at or after a tracklet's length count for nothing. Lengths
+    Padding: frames at or after a tracklet's length do not change its embedding. Lengths
     outside `0..T` are clipped, since a server cannot raise for one tracklet of a
-    batch. An image that cannot be read is dropped and the rest move up; a
-    tracklet with none gives a finite embedding and `valid_frames` 0.
+    batch. An image that cannot be read is skipped and the rest move up; a
+    tracklet without a readable image gives a finite embedding and `valid_frames` 0.
 
-    `describe` takes a row per answer, and not nothing, because a batching server
-    refuses signatures without an input.
+    `describe` takes a row per answer because a batching server refuses signatures
+    without an input.
 
     The folder appears under its name only when complete: servers poll for it.
 
@@ -38,17 +61,16 @@ def export_model(model, directory, version=1, warmup=True, frame_limit=1024, ver
         directory: base path, the folder of all versions.
         version: positive int.
         warmup: whether to write warm-up requests.
-        frame_limit: most frames (`B * T`) in one request. Without it a small
-            message of empty images could ask for any amount of memory.
-        verification: the threshold below which two embeddings are taken for one
-            person, as `kreid.evaluation.fit_verification` gives it; kept in the
-            card.
+        frame_limit: largest number of frames (`B * T`) in one request. Without it
+            a small message of empty images could take any amount of memory.
+        verification: the threshold below which two embeddings count as one
+            person, from `kreid.evaluation.fit_verification`; it goes into the card.
 
     Returns:
         Path of the version's folder.
 
     Raises:
-        ValueError: for a version that is no positive integer or exists already,
+        ValueError: for a version that is not a positive integer or exists already,
             and for a threshold of another metric than the model's.
         RuntimeError: under a Keras backend other than TensorFlow.
 
@@ -56,6 +78,7 @@ def export_model(model, directory, version=1, warmup=True, frame_limit=1024, ver
 
     >>> backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32))
     >>> model = kreid.models.Baseline(backbone, num_identities=2)
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     read_card(export_model(model, folder, warmup=False))["embedding_dim"]
     128
@@ -75,7 +98,7 @@ def export_model(model, directory, version=1, warmup=True, frame_limit=1024, ver
         raise ValueError(f"At least one frame must be allowed. Received: frame_limit={frame_limit}")
     if verification is not None and verification["metric"] != str(model.metric):
         raise ValueError(
-            f"The threshold must be of the model's metric, {model.metric}; fit it anew. "
+            f"The threshold must be of the model's metric, {model.metric}; fit it again. "
             f"Received: verification of metric={verification['metric']!r}"
         )
     final = directory / str(version)
@@ -88,25 +111,19 @@ def export_model(model, directory, version=1, warmup=True, frame_limit=1024, ver
 
     card = _model_card(model, frame_limit, verification)
     module, signatures = _signatures(model, json.dumps(card), frame_limit)
-    # mkdtemp names never parse as an integer, so that a polling server does not see the folder.
-    temporary = Path(tempfile.mkdtemp(prefix=f"writing-{version}-", dir=directory))
-    try:
+    # A polling server looks for names that are integers, so it does not see the temporary folder.
+    with replacing(final) as temporary:
         tf.saved_model.save(module, str(temporary), signatures=signatures)
         card_path = temporary / CARD_FILE
         card_path.parent.mkdir(exist_ok=True)
         card_path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         if warmup:
             write_warmup(temporary, warmup_inputs(card["image_size"], frames=min(8, frame_limit)))
-        os.chmod(temporary, 0o755)  # mkdtemp's 0700 would keep a server under another user out
-        os.rename(temporary, final)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return final
 
 
-def next_version(directory) -> int:
-    """Returns the version after the highest one in a base path.
+def next_version(directory: str | os.PathLike[str]) -> int:
+    """Return the version after the highest one in a base path.
 
     Args:
         directory: base path; may not exist yet.
@@ -117,23 +134,24 @@ def next_version(directory) -> int:
     return max(versions(directory), default=0) + 1
 
 
-def versions(directory) -> list[int]:
-    """Lists the versions in a base path, ascending.
+def versions(directory: str | os.PathLike[str]) -> list[int]:
+    """List the versions in a base path, ascending.
 
     Args:
-        directory: base path. Sub-folders whose names are no integers are left out.
+        directory: base path. Sub-folders whose names are not integers are skipped.
 
     Returns:
         List of int.
     """
-    found = []
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        found = [int(e.name) for e in os.scandir(directory) if e.name.isascii() and e.name.isdigit() and e.is_dir()]
-    return sorted(found)
+    try:
+        entries = list(os.scandir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(int(e.name) for e in entries if e.name.isascii() and e.name.isdigit() and e.is_dir())
 
 
-def read_card(export_dir) -> dict:
-    """Reads the model card of one exported version.
+def read_card(export_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the model card of one exported version.
 
     Args:
         export_dir: folder of the version.
@@ -141,12 +159,12 @@ def read_card(export_dir) -> dict:
     Returns:
         dict with `system`, `embedding_dim`, `image_size`, `metric`,
         `frame_limit`, `verification` (`None` without a fitted threshold),
-        `signatures` and the versions it was written with.
+        `signatures` and the versions of the packages that wrote it.
     """
     return json.loads((Path(export_dir) / CARD_FILE).read_text(encoding="utf-8"))
 
 
-def _model_card(model, frame_limit, verification) -> dict:
+def _model_card(model: Exportable, frame_limit: int, verification: Mapping[str, Any] | None) -> dict[str, Any]:
     import keras
     import tensorflow as tf
 
@@ -159,7 +177,7 @@ def _model_card(model, frame_limit, verification) -> dict:
         "image_size": [height, width],
         "metric": str(model.metric),
         "frame_limit": int(frame_limit),
-        "verification": verification,
+        "verification": None if verification is None else dict(verification),
         "kreid": _kreid_version(),
         "keras": keras.__version__,
         "tensorflow": tf.__version__,
@@ -187,8 +205,10 @@ def _kreid_version() -> str:
         return "source checkout"
 
 
-def _signatures(model, card, frame_limit):
-    """Returns a `tf.Module` that holds the weights, and the signatures by name."""
+def _signatures(
+    model: Exportable, card: str, frame_limit: int
+) -> tuple["tf.Module", dict[str, Callable[..., dict[str, "tf.Tensor"]]]]:
+    """Return a `tf.Module` that holds the weights, and the signatures by name."""
     import tensorflow as tf
 
     from kreid.data.frames import decode_frames
@@ -201,7 +221,7 @@ def _signatures(model, card, frame_limit):
     rows_spec = tf.TensorSpec([None], tf.int32, "rows")
 
     def check(inputs, shape, lengths=None):
-        """Returns the inputs and clipped lengths behind checks, which must fail before anything is computed."""
+        """Return the inputs and clipped lengths, which depend on checks so that these run first."""
         # C++ servers do not compare a request with the signature's shape, so the graph does.
         inputs = tf.ensure_shape(inputs, shape)
         batch, length = tf.shape(inputs)[0], tf.shape(inputs)[1]
@@ -234,11 +254,11 @@ def _signatures(model, card, frame_limit):
     def embed_jpeg(images, lengths):
         images, lengths = check(images, images_spec.shape, lengths)
         batch, length = tf.shape(images)[0], tf.shape(images)[1]
-        # All real images of the batch are decoded in one call, then sent back to their tracklets: `places` are
-        # their (row, column), `rows` those of the readable ones, `slots` count these from 0 within each tracklet.
+        # Decode all real images of the batch in one call, then send them back to their tracklets: `places` are the
+        # (row, column) of each, `rows` the rows of the readable ones, `slots` count these from 0 in each tracklet.
         places = tf.where(tf.sequence_mask(lengths, length))
-        decoded, kept = decode_frames(tf.gather_nd(images, places), (height, width), parallelism=8)
-        rows = tf.cast(tf.gather(places[:, 0], kept), tf.int32)
+        decoded, readable = decode_frames(tf.gather_nd(images, places), (height, width), parallelism=8)
+        rows = tf.cast(tf.gather(places[:, 0], readable), tf.int32)
         valid = tf.math.unsorted_segment_sum(tf.ones_like(rows), rows, batch)
         slots = tf.range(tf.size(rows)) - tf.gather(tf.cumsum(valid, exclusive=True), rows)
         shape = tf.stack([batch, length, height, width, 3])
@@ -250,7 +270,7 @@ def _signatures(model, card, frame_limit):
         return {"card": tf.fill([tf.shape(rows)[0]], tf.constant(card))}
 
     module = tf.Module(name="kreid")
-    # The weights alone: tracking the Keras model as well would write its whole object graph and every call of it.
+    # Track the weights alone: the Keras model would add its whole object graph and every traced call.
     module.weights = [variable.value for variable in embedder.variables]
     return module, {
         "serving_default": serving_default,

@@ -1,4 +1,4 @@
-"""Finds a tracklet's person in a gallery, through a running server.
+"""Find a tracklet's person in a gallery, through a running server.
 
     python serving/query.py TRACKLET_FOLDER --gallery GALLERY_FOLDER --server 127.0.0.1:8500 --picture ranked.png
 
@@ -8,163 +8,301 @@ The query is a folder of frame images. The gallery is one of
 - a MARS root, whose gallery is taken.
 
 The metric comes from the served model. Works with serve.py and with TensorFlow Serving.
+
+Exit status: 0 good, 1 the server refused or is not there, 2 wrong usage or input, 130 interrupted.
 """
 
+from __future__ import annotations
+
 import argparse
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from kreid._files import printable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kreid.data.readers import FolderTracklet
+    from kreid.serving.client import EmbeddingClient
 
 TRACKLETS_AT_ONCE = 16
 
 
-def read_gallery(root):
-    """Reads a gallery of any of the three layouts as a list of `FolderTracklet`, all of them with frames."""
-    from kreid.data.readers import FolderTracklet, read_mars, read_tracklet_folders
+class Match(NamedTuple):
+    """One gallery tracklet of a ranked list.
 
+    Args:
+        tracklet: from the gallery.
+        distance: to the query, in the model's metric.
+        same_person: whether it shows the query's person, where that person is known.
+    """
+
+    tracklet: FolderTracklet
+    distance: float
+    same_person: bool | None
+
+
+class Ranking(NamedTuple):
+    """A ranked list.
+
+    Args:
+        matches: nearest first.
+        metric: of the distances.
+        unreadable: gallery tracklets that are not ranked because the server could read none of their frames.
+    """
+
+    matches: list[Match]
+    metric: str
+    unreadable: list[FolderTracklet]
+
+
+def read_query(folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    """List the frames of the query.
+
+    Args:
+        folder: of JPEG or PNG images.
+
+    Returns:
+        Their paths in natural order.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    from kreid.data.readers import image_files
+
+    frames = image_files(folder) if os.path.isdir(folder) else ()
+    if not frames:
+        raise ValueError(f"The query must be a folder of JPEG or PNG frames. Received: tracklet={folder}")
+    return frames
+
+
+def read_gallery(
+    folder: str | os.PathLike[str], person: str | None = None, camera: str | None = None
+) -> list[FolderTracklet]:
+    """Read a gallery of any of the three layouts.
+
+    Args:
+        folder: the gallery.
+        person: the query's person, if known.
+        camera: the query's camera, if known. Where both are given, that person's tracklets in that camera are
+            skipped, as in the evaluation.
+
+    Returns:
+        The tracklets that have frames.
+
+    Raises:
+        ValueError: if the gallery is not a folder or no tracklet remains.
+        FileNotFoundError: if it holds no image.
+    """
+    from kreid.data.names import name_key, person_key
+    from kreid.data.readers import FolderTracklet, read_mars, read_tracklet_folders
+    from kreid.data.readers.folder import find_splits
+    from kreid.data.readers.mars import find_index
+
+    root = Path(folder)
     if not root.is_dir():
-        raise ValueError(f"The gallery must be a folder. Received: --gallery={root}")
-    if any((place / "tracks_test_info.mat").is_file() for place in (root / "info", root)):
-        return [
+        raise ValueError(f"The gallery must be a folder. Received: --gallery={folder}")
+    if find_index(root) is not None:
+        tracklets = [
             FolderTracklet(t.id, str(t.person) if t.person > 0 else "distractor", str(t.camera), t.frames)
             for t in read_mars(root).gallery()
         ]
-    if (root / "gallery").is_dir():
-        root = root / "gallery"
-    return [shot for shot in read_tracklet_folders(root) if shot.frames]
+    else:
+        tracklets = read_tracklet_folders((find_splits(root) or {}).get("gallery", root))
+    tracklets = [tracklet for tracklet in tracklets if tracklet.frames]
+    if person is None or camera is None:
+        return tracklets
+    shown = person_key(person), name_key(camera)
+    others = [t for t in tracklets if (person_key(t.person), name_key(t.camera)) != shown]
+    if not others:
+        raise ValueError(
+            "The gallery holds only this person in this camera, and these tracklets are skipped: give a larger "
+            f"gallery, or no --query-camera. Received: --query-person={person}, --query-camera={camera}"
+        )
+    return others
 
 
-def thinned(frames, limit):
-    """At most `limit` frames, evenly spread."""
-    from kreid.data.clips import evenly
+def embed_files(
+    client: EmbeddingClient, tracklets: Sequence[Sequence[str]], label: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embed tracklets of image files, a few at a time, with a progress bar on a terminal.
 
-    return [frames[place] for place in evenly(len(frames), limit)]
+    Args:
+        client: connected to the server.
+        tracklets: paths of the frames of each; more than the server's frame limit are thinned evenly.
+        label: of the progress bar.
 
-
-def embed(client, tracklets, label):
-    """Embeds tracklets of paths a few at a time, behind a progress bar."""
+    Returns:
+        float32 `(tracklets, features)` and int32 `(tracklets,)`, the number of frames that could be read.
+    """
     import numpy as np
     from tqdm import tqdm
 
+    from kreid.data.clips import evenly
+
     limit = client.card()["frame_limit"]
     embeddings, valid = [], []
-    with tqdm(total=len(tracklets), desc=label, unit="tracklet") as bar:
+    with tqdm(total=len(tracklets), desc=label, unit="tracklet", disable=None) as bar:
         for start in range(0, len(tracklets), TRACKLETS_AT_ONCE):
             part = tracklets[start : start + TRACKLETS_AT_ONCE]
-            contents = [[Path(frame).read_bytes() for frame in thinned(frames, limit)] for frames in part]
-            answer = client.embed_images(contents)
-            embeddings.append(answer[0])
-            valid.append(answer[1])
+            contents = [[Path(paths[at]).read_bytes() for at in evenly(len(paths), limit)] for paths in part]
+            rows, readable = client.embed_images(contents)
+            embeddings.append(rows)
+            valid.append(readable)
             bar.update(len(part))
     return np.concatenate(embeddings), np.concatenate(valid)
 
 
-def same(name, other):
-    """Whether two names of a person or camera mean the same: `2` and `0002` do."""
-    if name.isdigit() and other.isdigit():
-        return int(name) == int(other)
-    return name == other
+def rank(
+    client: EmbeddingClient, query: Sequence[str], gallery: Sequence[FolderTracklet], person: str | None = None
+) -> Ranking:
+    """Rank the gallery by its distance to the query.
 
+    Args:
+        client: connected to the server.
+        query: paths of the query's frames.
+        gallery: tracklets with frames.
+        person: the query's person, if known.
 
-def search(client, query_frames, shots, options):
-    """Returns [(distance, shot, same person or None)], nearest first, and the metric."""
+    Returns:
+        A `Ranking`.
+
+    Raises:
+        ValueError: if the server can read no frame of the query or of the gallery.
+        ServingError: if the server refuses or cannot be reached.
+    """
     import numpy as np
 
+    from kreid.data.names import person_key
     from kreid.distances import distance_matrix
 
-    query, readable = embed(client, [query_frames], "query")
+    query_embedding, readable = embed_files(client, [query], "query")
     if not readable[0]:
-        raise ValueError(f"No frame of the query could be read by the server. Received: tracklet={options.tracklet}")
-    gallery, readable = embed(client, [shot.frames for shot in shots], "gallery")
-    for shot, count in zip(shots, readable, strict=True):
-        if not count:
-            print(f"left out, no readable frame: {shot.name}", file=sys.stderr)
-    keep = np.flatnonzero(readable)
-    if not keep.size:
-        raise ValueError(f"No frame of the gallery could be read by the server. Received: --gallery={options.gallery}")
+        raise ValueError(
+            f"The server could read no frame of the query; give JPEG or PNG files. Received: {printable(query[0])}"
+        )
+    embeddings, readable = embed_files(client, [tracklet.frames for tracklet in gallery], "gallery")
+    rows = np.flatnonzero(readable)
+    if not rows.size:
+        raise ValueError(
+            "The server could read no frame of the gallery; give JPEG or PNG files. "
+            f"Received: {printable(gallery[0].frames[0])}"
+        )
     metric = client.card()["metric"]
-    distances = distance_matrix(query, gallery[keep], metric)[0]
-    order = np.argsort(distances, kind="stable")
-    person = options.query_person
-    return [
-        (float(distances[row]), shots[keep[row]], None if person is None else same(shots[keep[row]].person, person))
-        for row in order
-    ], metric
+    distances = distance_matrix(query_embedding, embeddings[rows], metric)[0]
+    matches = []
+    for place in np.argsort(distances, kind="stable"):
+        tracklet = gallery[rows[place]]
+        same = None if person is None else person_key(tracklet.person) == person_key(person)
+        matches.append(Match(tracklet, float(distances[place]), same))
+    return Ranking(matches, metric, [tracklet for tracklet, count in zip(gallery, readable, strict=True) if not count])
 
 
-def same_shot(shot, options):
-    """Whether a gallery tracklet is of the query's person in the query's own camera, as no evaluation counts it."""
-    if options.query_person is None or options.query_camera is None:
-        return False
-    return same(shot.person, options.query_person) and same(shot.camera, options.query_camera)
+def ranked_table(ranking: Ranking, top: int) -> str:
+    """Write the ranked list as a table.
+
+    Args:
+        ranking: as `rank` returns it.
+        top: number of rows.
+
+    Returns:
+        Lines of text.
+    """
+    width = max([8, *(len(printable(match.tracklet.name)) for match in ranking.matches[:top])])
+    lines = [
+        f"{len(ranking.matches)} gallery tracklets, {ranking.metric} distance",
+        f"{'rank':>4}  {'person':<12}{'camera':<10}{'tracklet':<{width}}  {'distance':>10}",
+    ]
+    for place, (tracklet, distance, same) in enumerate(ranking.matches[:top], start=1):
+        person, camera, name = (printable(text) for text in (tracklet.person, tracklet.camera, tracklet.name))
+        mark = "same person" if same else ""
+        lines.append(f"{place:>4}  {person:<12}{camera:<10}{name:<{width}}  {distance:>10.4f}  {mark}".rstrip())
+    return "\n".join(lines)
 
 
-def print_list(ranked, metric, count):
-    """Prints the ranked list as a table."""
-    words = {True: "same person", False: "", None: ""}
-    width = max([8, *(len(shot.name) for _, shot, _ in ranked)])
-    print(f"{count} gallery tracklets, {metric} distance")
-    print(f"{'rank':>4}  {'person':<12}{'camera':<10}{'tracklet':<{width}}  {'distance':>10}")
-    for rank, (distance, shot, match) in enumerate(ranked, start=1):
-        line = f"{rank:>4}  {shot.person:<12}{shot.camera:<10}{shot.name:<{width}}  {distance:>10.4f}  {words[match]}"
-        print(line.rstrip())
+def draw_ranking(
+    query: Sequence[str],
+    ranking: Ranking,
+    top: int,
+    path: str | os.PathLike[str],
+    person: str | None = None,
+    camera: str | None = None,
+) -> None:
+    """Write the ranked list as a picture.
 
-
-def write_picture(path, query_frames, ranked, options):
-    """Writes the ranked list as a picture."""
+    Args:
+        query: paths of the query's frames.
+        ranking: as `rank` returns it.
+        top: number of matches drawn.
+        path: of the picture; its ending says the format.
+        person: the query's person, if known.
+        camera: the query's camera, if known.
+    """
     from kreid.plots import RankedTracklet, draw_ranked_list
 
-    known = [f"person {options.query_person}"] if options.query_person else []
-    known += [f"camera {options.query_camera}"] if options.query_camera else []
-    query = RankedTracklet(query_frames, [*known, f"{len(query_frames)} frames"])
+    known = [f"{word} {value}" for word, value in (("person", person), ("camera", camera)) if value]
     matches = [
-        RankedTracklet(shot.frames, [f"person {shot.person}", f"camera {shot.camera}", f"{distance:.4f}"], match)
-        for distance, shot, match in ranked
+        RankedTracklet(
+            tracklet.frames,
+            [f"person {printable(tracklet.person)}", f"camera {printable(tracklet.camera)}", f"{distance:.4f}"],
+            same,
+        )
+        for tracklet, distance, same in ranking.matches[:top]
     ]
-    draw_ranked_list(query, matches).save(path)
+    draw_ranked_list(RankedTracklet(query, [*known, f"{len(query)} frames"]), matches).save(path)
 
 
-def main(argv=None) -> int:
-    """Runs one query; returns the exit status: 0, 1 for the server's errors, 2 for what the user can mend."""
-    parser = argparse.ArgumentParser(prog="query.py", description="Find a tracklet's person in a gallery.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     parser.add_argument("tracklet", type=Path, help="folder of the query's frame images")
-    parser.add_argument("--gallery", type=Path, required=True, help="gallery folder; layouts are in this file's head")
-    parser.add_argument("--server", default="127.0.0.1:8500", help="host:port")
-    parser.add_argument("--model", default="kreid", help="model name at the server")
-    parser.add_argument("--timeout", type=float, default=300, help="seconds per request")
-    parser.add_argument("--top", type=int, default=10, help="how many gallery tracklets are listed")
+    parser.add_argument("--gallery", type=Path, required=True, help="gallery folder; see above for its layouts")
+    parser.add_argument("--server", default="127.0.0.1:8500", help="host:port (default: %(default)s)")
+    parser.add_argument("--model", default="kreid", help="model name at the server (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=300, help="seconds per request (default: %(default)s)")
+    parser.add_argument("--top", type=int, default=10, help="number of tracklets listed (default: %(default)s)")
     parser.add_argument("--picture", type=Path, help="where to write the ranked list as a picture, such as out.png")
-    parser.add_argument("--query-person", help="who the query is, if known: matches are marked")
-    parser.add_argument("--query-camera", help="with --query-person: this person in this camera is left out")
-    options = parser.parse_args(argv)
-    if options.top < 1:
-        parser.error(f"--top must be at least 1. Received: --top={options.top}")
+    parser.add_argument("--query-person", help="the query's person, if known: matches are marked")
+    parser.add_argument("--query-camera", help="with --query-person: skip this person's tracklets in this camera")
 
-    from kreid.data.readers import image_files
-    from kreid.serving import EmbeddingClient, ServingError
+
+def run(options: argparse.Namespace) -> int:
+    """Rank the gallery, print the list and return the exit status."""
+    from kreid.serving.client import EmbeddingClient, ServingError
 
     try:
-        if not options.tracklet.is_dir() or not (query_frames := image_files(options.tracklet)):
-            raise ValueError(f"The query must be a folder of JPEG or PNG frames. Received: tracklet={options.tracklet}")
-        shots = [shot for shot in read_gallery(options.gallery) if not same_shot(shot, options)]
-        if not shots:
-            raise ValueError(
-                "The gallery holds nothing but this person in this camera, which is left out: give a larger gallery, "
-                f"or no --query-camera. Received: --query-person={options.query_person}, "
-                f"--query-camera={options.query_camera}"
-            )
+        if options.top < 1:
+            raise ValueError(f"List at least one tracklet. Received: --top={options.top}")
+        query = read_query(options.tracklet)
+        gallery = read_gallery(options.gallery, options.query_person, options.query_camera)
         with EmbeddingClient(options.server, options.model, options.timeout) as client:
-            ranked, metric = search(client, query_frames, shots, options)
-        print_list(ranked[: options.top], metric, len(ranked))
+            ranking = rank(client, query, gallery, options.query_person)
+        for tracklet in ranking.unreadable:
+            print(f"skipped, no readable frame: {printable(tracklet.name)}", file=sys.stderr)
+        print(ranked_table(ranking, options.top))
         if options.picture is not None:
-            write_picture(options.picture, query_frames, ranked[: options.top], options)
-            print(f"picture: {options.picture}")
+            known = options.query_person, options.query_camera
+            draw_ranking(query, ranking, options.top, options.picture, *known)
+            print(f"picture: {printable(str(options.picture))}")
     except (ValueError, OSError, ImportError) as error:
-        print(f"query.py: {error}", file=sys.stderr)
+        print(f"query: {printable(str(error))}", file=sys.stderr)
         return 2
     except ServingError as error:
-        print(f"query.py: {error}", file=sys.stderr)
+        print(f"query: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv`, or the program's, and return the exit status."""
+    parser = argparse.ArgumentParser("query", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -1,22 +1,33 @@
 """The embedded gRPC server: TensorFlow Serving's protocol, from pip alone.
 
-It loads an export the way TensorFlow Serving's own loader does (a graph and a
-session, not Python functions), so that what works here is what works there.
+It loads an export as TensorFlow Serving does (a graph and a session, not Python
+functions), so that an export that works here works there.
 """
+
+from __future__ import annotations
 
 import concurrent.futures
 import contextlib
 import ipaddress
+import os
 import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any
 
 from kreid.serving import wire
 from kreid.serving.export import versions
 from kreid.serving.warmup import read_warmup
 
+if TYPE_CHECKING:
+    import numpy as np
+    import tensorflow as tf
+
 DEFAULT_SIGNATURE = "serving_default"
 MAX_ERROR_CHARACTERS = 1024
-MAX_CALLS = 64  # running and waiting; more are refused, so that waiting messages cannot fill the memory
+MAX_CALLS = 64  # running and waiting; further ones are refused, so that waiting messages cannot fill the memory
+MAX_MESSAGE_BYTES = 2**31 - 1  # protobuf's limit
 
 _PREDICT_METHOD = "tensorflow/serving/predict"
 _LONGEST_RUN_S = 24 * 3600
@@ -24,23 +35,22 @@ _CPP_NAMES = {"float32": "float", "float64": "double", "float16": "half"}
 
 
 class EmbeddingServer:
-    """Serves one model's highest version over gRPC.
+    """Serve one model's highest version over gRPC.
 
     Answers `PredictionService` (Predict, GetModelMetadata) and `ModelService`
-    (GetModelStatus) with TensorFlow Serving's codes and messages. Nobody is
-    asked who they are and nothing is encrypted, so it listens on loopback unless
-    told otherwise.
+    (GetModelStatus) with TensorFlow Serving's codes and messages. There is no
+    authentication and no encryption, so the default address is loopback.
 
     Args:
         base_path: folder of version folders, as `export_model` writes it.
         name: model name that requests must give.
-        host: address to listen on; anything but loopback warns.
-        port: 0 lets the system choose.
+        host: address to listen on; any but loopback warns.
+        port: 0 to 65535; 0 chooses a free one.
         max_message_bytes: largest request and answer.
         workers: calls that run at once.
 
     Raises:
-        ValueError: if `base_path` holds no version.
+        ValueError: if `base_path` holds no version, or an argument is out of its range.
         ImportError: without `grpcio` and `tensorflow-serving-api`.
 
     Usage:
@@ -51,31 +61,40 @@ class EmbeddingServer:
 
     def __init__(
         self,
-        base_path,
+        base_path: str | os.PathLike[str],
         *,
-        name="kreid",
-        host="127.0.0.1",
-        port=8500,
-        max_message_bytes=wire.DEFAULT_MESSAGE_BYTES,
-        workers=8,
-    ):
-        found = versions(base_path)
-        if not found:
+        name: str = "kreid",
+        host: str = "127.0.0.1",
+        port: int = 8500,
+        max_message_bytes: int = wire.DEFAULT_MESSAGE_BYTES,
+        workers: int = 8,
+    ) -> None:
+        if not name:
+            raise ValueError(f"A model needs a name. Received: name={name!r}")
+        if not 0 <= port <= 65535:
+            raise ValueError(f"A port is 0 (any free one) to 65535. Received: port={port}")
+        if not 1 <= max_message_bytes <= MAX_MESSAGE_BYTES:
+            raise ValueError(
+                "The largest message must be from 1 byte to 2 GiB less one byte (2047 MiB), the limit of protobuf. "
+                f"Received: max_message_bytes={max_message_bytes}"
+            )
+        if workers < 1:
+            raise ValueError(f"At least one worker must run requests. Received: workers={workers}")
+        existing = versions(base_path)
+        if not existing:
             raise ValueError(
                 "The folder holds no version: give the base path whose sub-folders are named 1, 2, ... as "
                 f"export_model writes them. Received: base_path={base_path}"
             )
-        if not name:
-            raise ValueError(f"A model needs a name. Received: name={name!r}")
         self.base_path = Path(base_path)
         self.name = name
         self.host = host
         self.port = port
-        self.version = found[-1]
+        self.version = existing[-1]
         self.max_message_bytes = max_message_bytes
         self.workers = workers
-        self._models = {}
-        self._server = None
+        self._models: dict[int, _LoadedModel] = {}
+        self._server: Any = None
 
     @property
     def target(self) -> str:
@@ -83,8 +102,8 @@ class EmbeddingServer:
         host = f"[{self.host}]" if ":" in self.host and not self.host.startswith("[") else self.host
         return f"{host}:{self.port}"
 
-    def start(self):
-        """Loads the version, replays its warm-up requests, then listens.
+    def start(self) -> EmbeddingServer:
+        """Load the version, replay its warm-up requests, then listen.
 
         Returns:
             The server itself.
@@ -104,7 +123,7 @@ class EmbeddingServer:
                 options=[
                     ("grpc.max_receive_message_length", size),
                     ("grpc.max_send_message_length", size),
-                    ("grpc.so_reuseport", 0),  # else two servers share a port without a word
+                    ("grpc.so_reuseport", 0),  # otherwise two servers share a port silently
                 ],
                 maximum_concurrent_rpcs=MAX_CALLS,
             )
@@ -113,7 +132,7 @@ class EmbeddingServer:
                 port = server.add_insecure_port(self.target)
             except RuntimeError as error:
                 raise OSError(
-                    "Cannot listen there; another program may hold the port, and 0 chooses a free one. "
+                    "Cannot listen on this address; another program may use the port, and port 0 chooses a free one. "
                     f"Received: target={self.target}"
                 ) from error
         except BaseException:
@@ -124,11 +143,11 @@ class EmbeddingServer:
         server.start()
         return self
 
-    def stop(self, grace=5.0) -> None:
-        """Refuses new calls, lets running ones finish, and frees the model.
+    def stop(self, grace: float = 5.0) -> None:
+        """Refuse new calls, let running ones finish, and free the model.
 
         Args:
-            grace: seconds that running calls get.
+            grace: seconds until running calls are stopped.
         """
         if self._server is not None:
             self._server.stop(grace).wait()
@@ -137,14 +156,16 @@ class EmbeddingServer:
             model.close()
         self._models = {}
 
-    def __enter__(self):
+    def __enter__(self) -> EmbeddingServer:
         return self.start()
 
-    def __exit__(self, *exception):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
-    def predict(self, request, seconds_left=None):
-        """Answers one PredictRequest.
+    def predict(self, request: Any, seconds_left: float | None = None) -> Any:
+        """Answer one PredictRequest.
 
         Args:
             request: a PredictRequest.
@@ -154,7 +175,7 @@ class EmbeddingServer:
             A PredictResponse.
 
         Raises:
-            RequestRefused: with the status that the client is to see.
+            RequestRefused: with the status for the client.
         """
         from tensorflow_serving.apis import predict_pb2
 
@@ -169,8 +190,8 @@ class EmbeddingServer:
             response.outputs[alias].CopyFrom(tensor)
         return response
 
-    def metadata(self, request):
-        """Answers one GetModelMetadataRequest with all signatures.
+    def metadata(self, request: Any) -> Any:
+        """Answer one GetModelMetadataRequest with all signatures.
 
         Args:
             request: a GetModelMetadataRequest.
@@ -179,7 +200,7 @@ class EmbeddingServer:
             A GetModelMetadataResponse.
 
         Raises:
-            RequestRefused: with the status that the client is to see.
+            RequestRefused: with the status for the client.
         """
         from tensorflow_serving.apis import get_model_metadata_pb2
 
@@ -200,8 +221,8 @@ class EmbeddingServer:
         response.metadata["signature_def"].Pack(signatures)
         return response
 
-    def status(self, request):
-        """Answers one GetModelStatusRequest, highest version first.
+    def status(self, request: Any) -> Any:
+        """Answer one GetModelStatusRequest, highest version first.
 
         Args:
             request: a GetModelStatusRequest.
@@ -210,28 +231,27 @@ class EmbeddingServer:
             A GetModelStatusResponse.
 
         Raises:
-            RequestRefused: with the status that the client is to see.
+            RequestRefused: with the status for the client.
         """
         from tensorflow_serving.apis import get_model_status_pb2
 
         if not request.HasField("model_spec"):
             raise RequestRefused("INVALID_ARGUMENT", "Missing ModelSpec")
         spec = request.model_spec
-        known = self._models if spec.name == self.name else {}
-        wanted = sorted(known, reverse=True)
+        numbers = sorted(self._models, reverse=True) if spec.name == self.name else []
         if spec.HasField("version"):
-            wanted = [version for version in wanted if version == spec.version.value]
-            if not wanted:
+            numbers = [version for version in numbers if version == spec.version.value]
+            if not numbers:
                 raise RequestRefused("NOT_FOUND", f"Could not find version {spec.version.value} of model {spec.name}")
-        if not wanted:
+        if not numbers:
             raise RequestRefused("NOT_FOUND", f"Could not find any versions of model {spec.name}")
         response = get_model_status_pb2.GetModelStatusResponse()
-        for version in wanted:
+        for version in numbers:
             response.model_version_status.add(version=version, state=get_model_status_pb2.ModelVersionStatus.AVAILABLE)
         return response
 
-    def _find(self, request):
-        """Returns (version, loaded model), checking in TensorFlow Serving's order."""
+    def _find(self, request: Any) -> tuple[int, _LoadedModel]:
+        """Return the version and its model; check in TensorFlow Serving's order."""
         if not request.HasField("model_spec"):
             raise RequestRefused("INVALID_ARGUMENT", "Missing ModelSpec")
         spec = request.model_spec
@@ -243,8 +263,8 @@ class EmbeddingServer:
         models = self._models if spec.name == self.name else {}
         version = spec.version.value if choice == "version" else max(models, default=None)
         if version not in models:
-            wanted = f"Specific({spec.name}, {version})" if choice == "version" else f"Latest({spec.name})"
-            raise RequestRefused("NOT_FOUND", f"Servable not found for request: {wanted}")
+            asked = f"Specific({spec.name}, {version})" if choice == "version" else f"Latest({spec.name})"
+            raise RequestRefused("NOT_FOUND", f"Servable not found for request: {asked}")
         return version, models[version]
 
 
@@ -253,10 +273,10 @@ class RequestRefused(Exception):
 
     Args:
         code: name of a gRPC status code.
-        message: text for the client, cut at 1024 characters as TensorFlow Serving does.
+        message: text for the client, cut at 1024 characters as by TensorFlow Serving.
     """
 
-    def __init__(self, code, message):
+    def __init__(self, code: str, message: str) -> None:
         if len(message) > MAX_ERROR_CHARACTERS:
             message = message[:MAX_ERROR_CHARACTERS] + "...TRUNCATED"
         super().__init__(message)
@@ -267,7 +287,7 @@ class RequestRefused(Exception):
 class _LoadedModel:
     """One version in memory."""
 
-    def __init__(self, export_dir):
+    def __init__(self, export_dir: Path) -> None:
         import tensorflow as tf
 
         self._session = tf.compat.v1.Session(graph=tf.Graph())
@@ -288,11 +308,18 @@ class _LoadedModel:
                 f"Received: export_dir={export_dir}"
             ) from error
 
-    def close(self):
+    def close(self) -> None:
         self._session.close()
 
-    def run(self, name, inputs, output_filter, seconds_left, max_tensor_bytes):
-        """Returns the outputs of a signature as dict of alias to TensorProto."""
+    def run(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        output_filter: Sequence[str],
+        seconds_left: float | None,
+        max_tensor_bytes: int | None,
+    ) -> dict[str, Any]:
+        """Return the outputs of a signature as dict of alias to TensorProto."""
         import tensorflow as tf
 
         signature = self._signature(name)
@@ -314,7 +341,7 @@ class _LoadedModel:
             raise RequestRefused("INTERNAL", f"{type(error).__name__}: {error}") from error
         return {alias: tf.make_tensor_proto(value) for alias, value in zip(aliases, values, strict=True)}
 
-    def _signature(self, name):
+    def _signature(self, name: str) -> Any:
         if name not in self.signatures:
             raise RequestRefused("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
         signature = self.signatures[name]
@@ -326,30 +353,30 @@ class _LoadedModel:
             )
         return signature
 
-    def _feeds(self, signature, inputs, max_tensor_bytes):
-        wanted, sent = set(signature.inputs), set(inputs)
-        if len(wanted) != len(sent):
+    def _feeds(self, signature: Any, inputs: Mapping[str, Any], max_tensor_bytes: int | None) -> dict[str, np.ndarray]:
+        required, sent = set(signature.inputs), set(inputs)
+        if len(required) != len(sent):
             raise RequestRefused(
                 "INVALID_ARGUMENT",
-                f"input size does not match signature: {len(sent)}!={len(wanted)} len({_names(sent)}) != "
-                f"len({_names(wanted)}). Sent extra: {_names(sent - wanted)}. "
-                f"Missing but required: {_names(wanted - sent)}.",
+                f"input size does not match signature: {len(sent)}!={len(required)} len({_names(sent)}) != "
+                f"len({_names(required)}). Sent extra: {_names(sent - required)}. "
+                f"Missing but required: {_names(required - sent)}.",
             )
         feeds = {}
-        for alias in sorted(wanted):
+        for alias in sorted(required):
             feed = signature.inputs[alias].name
             if alias not in sent:
                 raise RequestRefused(
                     "INVALID_ARGUMENT",
                     f"Signature input alias: {alias}(feed name: {feed}) not found in request and no default value "
-                    f"provided. Inputs expected to be in the set {_names(wanted)}.",
+                    f"provided. Inputs expected to be in the set {_names(required)}.",
                 )
             feeds[feed] = _read_tensor(alias, inputs[alias], max_tensor_bytes)
         return feeds
 
 
-def _read_tensor(alias, tensor, max_bytes):
-    """Returns the array of a TensorProto, or refuses one that is inconsistent or unfolds to too much."""
+def _read_tensor(alias: str, tensor: Any, max_bytes: int | None) -> np.ndarray:
+    """Return the array of a TensorProto; refuse one that is inconsistent or unfolds to too many bytes."""
     import tensorflow as tf
 
     unreadable = RequestRefused("INVALID_ARGUMENT", f"tensor parsing error: {alias}")
@@ -369,7 +396,7 @@ def _read_tensor(alias, tensor, max_bytes):
         raise unreadable from error
 
 
-def _check_tensor(position, alias, info, array):
+def _check_tensor(position: int, alias: str, info: Any, array: np.ndarray) -> None:
     import tensorflow as tf
 
     expected = tf.as_dtype(info.dtype)
@@ -382,17 +409,18 @@ def _check_tensor(position, alias, info, array):
         )
     shape = [dim.size for dim in info.tensor_shape.dim]
     fits = info.tensor_shape.unknown_rank or (
-        len(shape) == array.ndim and all(want in (-1, got) for want, got in zip(shape, array.shape, strict=True))
+        len(shape) == array.ndim and all(size in (-1, sent) for size, sent in zip(shape, array.shape, strict=True))
     )
     if not fits:
-        wanted = ",".join("?" if size == -1 else str(size) for size in shape)
-        got = ",".join(map(str, array.shape))
+        expected_shape = ",".join("?" if size == -1 else str(size) for size in shape)
+        sent_shape = ",".join(map(str, array.shape))
         raise RequestRefused(
-            "INVALID_ARGUMENT", f"Shape of input {alias} [{got}] is not compatible with expected shape [{wanted}]."
+            "INVALID_ARGUMENT",
+            f"Shape of input {alias} [{sent_shape}] is not compatible with expected shape [{expected_shape}].",
         )
 
 
-def _chosen_outputs(signature, output_filter):
+def _chosen_outputs(signature: Any, output_filter: Sequence[str]) -> Sequence[str]:
     for position, alias in enumerate(output_filter):
         if alias not in signature.outputs:
             raise RequestRefused(
@@ -405,43 +433,43 @@ def _chosen_outputs(signature, output_filter):
     return output_filter or sorted(signature.outputs)
 
 
-def _names(names) -> str:
+def _names(names: Iterable[str]) -> str:
     return "{" + ",".join(sorted(names)) + "}"
 
 
-def _cpp_name(dtype) -> str:
+def _cpp_name(dtype: tf.DType) -> str:
     return _CPP_NAMES.get(dtype.name, dtype.name)
 
 
-def _code_name(number) -> str:
+def _code_name(number: int) -> str:
     import grpc
 
     # TensorFlow's error codes are gRPC's.
     return {code.value[0]: code.name for code in grpc.StatusCode}.get(number, "UNKNOWN")
 
 
-def _graph_message(error) -> str:
-    """Keeps what the kernel said; drops Python's stack, which tells paths of the training machine."""
+def _graph_message(error: tf.errors.OpError) -> str:
+    """Keep the kernel's message; drop Python's stack, which shows paths of the training machine."""
     message = error.message.removeprefix("Graph execution error:").strip()
     for end in ("\n\t [[", "\n\nOriginal stack trace", "\nDetected at node"):
         message = message.split(end, 1)[0]
     return message.strip() or type(error).__name__
 
 
-def _warn_beyond_loopback(host):
+def _warn_beyond_loopback(host: str) -> None:
     loopback = host == "localhost"
     with contextlib.suppress(ValueError):
         loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
     if not loopback:
         warnings.warn(
-            f"Listening beyond this machine without authentication or encryption: put a proxy that has both in "
+            f"Listening beyond this machine without authentication or encryption: put a proxy with both in "
             f"front. Received: host={host}",
             stacklevel=3,
         )
 
 
-def _import_services():
-    """Returns grpc and a function that adds both services of an EmbeddingServer to a gRPC server."""
+def _import_services() -> tuple[ModuleType, Callable[[EmbeddingServer, Any], None]]:
+    """Return grpc and a function that adds both services of an EmbeddingServer to a gRPC server."""
     try:
         import grpc
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
@@ -450,13 +478,13 @@ def _import_services():
             f'The server needs grpcio and tensorflow-serving-api: pip install "kreid[serving]". Received: {error}'
         ) from error
 
-    def answer(context, call, *arguments):
+    def answer(context: Any, call: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return call(*arguments)
         except RequestRefused as refused:
             return context.abort(grpc.StatusCode[refused.code], refused.message)
 
-    def add_services(server, grpc_server):
+    def add_services(server: EmbeddingServer, grpc_server: Any) -> None:
         class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             def Predict(self, request, context):
                 return answer(context, server.predict, request, context.time_remaining())

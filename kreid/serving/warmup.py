@@ -1,12 +1,15 @@
-"""Warm-up requests: what TensorFlow Serving replays before a version answers.
+"""Warm-up requests, which TensorFlow Serving replays before a version answers.
 
 The first call of a graph is slow: memory is laid out, kernels are chosen. A
 server that replays one request per signature before it answers hides that.
 """
 
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kreid.serving import wire
 
@@ -14,8 +17,10 @@ WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MAX_RECORDS = 1000  # TensorFlow Serving refuses to load a version with more
 
 
-def warmup_inputs(image_size, frames=8, batches=(1,), seed=0) -> list[tuple[str, dict]]:
-    """Makes one synthetic request per signature and batch size.
+def warmup_inputs(
+    image_size: Sequence[int], frames: int = 8, batches: Iterable[int] = (1,), seed: int = 0
+) -> list[tuple[str, dict[str, np.ndarray]]]:
+    """Make one synthetic request per signature and batch size.
 
     Noise needs no data set, and encodes to JPEGs larger than real crops, so the
     buffers that it warms are large enough.
@@ -37,7 +42,7 @@ def warmup_inputs(image_size, frames=8, batches=(1,), seed=0) -> list[tuple[str,
     import tensorflow as tf
 
     generator = np.random.default_rng(seed)
-    requests = []
+    requests: list[tuple[str, dict[str, np.ndarray]]] = []
     for batch in batches:
         noise = generator.integers(0, 256, (batch, frames, *image_size, 3), dtype=np.uint8)
         lengths = np.full(batch, frames, np.int32)
@@ -54,13 +59,17 @@ def warmup_inputs(image_size, frames=8, batches=(1,), seed=0) -> list[tuple[str,
     return requests
 
 
-def write_warmup(export_dir, requests, model_name="kreid") -> Path:
-    """Writes requests as the PredictionLog records that TensorFlow Serving replays.
+def write_warmup(
+    export_dir: str | os.PathLike[str],
+    requests: Sequence[tuple[str, Mapping[str, ArrayLike]]],
+    model_name: str = "kreid",
+) -> Path:
+    """Write requests as the PredictionLog records that TensorFlow Serving replays.
 
     Args:
         export_dir: folder of one version of a SavedModel.
         requests: list of (signature name, inputs by name), at most 1000.
-        model_name: name put into the requests; servers replay whatever it says.
+        model_name: name put into the requests; servers do not compare it.
 
     Returns:
         Path of the file.
@@ -89,8 +98,8 @@ def write_warmup(export_dir, requests, model_name="kreid") -> Path:
     return path
 
 
-def read_warmup(export_dir) -> list[tuple[str, dict]]:
-    """Reads the warm-up requests of one version.
+def read_warmup(export_dir: str | os.PathLike[str]) -> list[tuple[str, dict[str, np.ndarray]]]:
+    """Read the warm-up requests of one version.
 
     Args:
         export_dir: folder of one version of a SavedModel.

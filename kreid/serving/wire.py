@@ -2,15 +2,17 @@
 
 The pip package `tensorflow-serving-api` brings all of TensorFlow. A client needs
 a dozen messages; they are declared here as a table of field numbers and built by
-protobuf at run time, in a pool of their own, so that they never meet TensorFlow's
-own copies in one process. Package names are not on the wire, so both sides agree.
+protobuf at run time, in a separate pool, so that they never meet TensorFlow's
+copies in one process. Package names are not on the wire, so both sides agree.
 
 Needs `grpcio` to call and `protobuf` to build messages; NumPy for arrays.
 """
 
 import functools
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 GET_MODEL_METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
@@ -19,7 +21,7 @@ GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 DEFAULT_MESSAGE_BYTES = 64 * 1024 * 1024
 
 # message -> field -> (number, type). "*" repeats; "<name" is a map from string to that type.
-_MESSAGES = {
+_MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "Dim": {"size": (1, "int64"), "name": (2, "string")},
     "TensorShape": {"dim": (2, "*Dim"), "unknown_rank": (3, "bool")},
     "Tensor": {
@@ -58,7 +60,7 @@ _MESSAGES = {
 }
 
 # TensorFlow's DataType numbers -> (NumPy dtype, the field that holds values not sent as raw bytes).
-_DTYPES = {
+_DTYPES: dict[int, tuple[np.dtype[Any], str]] = {
     1: (np.dtype("float32"), "float_val"),
     2: (np.dtype("float64"), "double_val"),
     3: (np.dtype("int32"), "int_val"),
@@ -73,8 +75,8 @@ _NUMBERS = {dtype: number for number, (dtype, _) in _DTYPES.items()}
 
 
 @functools.cache
-def messages() -> dict:
-    r"""Builds the message classes, once.
+def messages() -> dict[str, Any]:
+    r"""Build the message classes, once.
 
     Returns:
         dict of message name (as in this file's table) to protobuf class.
@@ -91,7 +93,7 @@ def messages() -> dict:
     field_type = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="kreid_serving_wire.proto", package="kreid.wire", syntax="proto3")
 
-    def add_field(message, name, number, kind):
+    def add_field(message: Any, name: str, number: int, kind: str) -> None:
         repeated = kind.startswith(("*", "<"))
         field = message.field.add(
             name=name, number=number, label=field_type.LABEL_REPEATED if repeated else field_type.LABEL_OPTIONAL
@@ -118,17 +120,17 @@ def messages() -> dict:
     }
 
 
-def fill_tensor(tensor, array) -> None:
-    """Writes an array into a Tensor message.
+def fill_tensor(tensor: Any, values: ArrayLike) -> None:
+    """Write an array into a Tensor message.
 
     Args:
         tensor: message with TensorProto's fields, changed in place.
-        array: numbers, or an object array of bytes.
+        values: numbers, or an object array of bytes.
 
     Raises:
         TypeError: for a dtype that the protocol of kreid's signatures does not use.
     """
-    array = np.asarray(array)
+    array = np.asarray(values)
     if array.dtype not in _NUMBERS:
         raise TypeError(
             f"Cannot send this dtype; use one of {sorted(str(d) for d in _NUMBERS)}. Received: dtype={array.dtype}"
@@ -142,8 +144,8 @@ def fill_tensor(tensor, array) -> None:
         tensor.tensor_content = np.ascontiguousarray(array).tobytes()
 
 
-def read_tensor(tensor) -> np.ndarray:
-    """Reads a Tensor message, whichever of its two forms the server chose.
+def read_tensor(tensor: Any) -> np.ndarray:
+    """Read a Tensor message in either of its two forms: raw bytes or a list of values.
 
     Args:
         tensor: message with TensorProto's fields.

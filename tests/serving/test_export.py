@@ -8,7 +8,7 @@ from tensorflow.core.protobuf import config_pb2
 
 from kreid.data.frames import decode_frames
 from kreid.evaluation import fit_verification
-from kreid.serving import export_model, read_card, read_warmup, wire, write_warmup
+from kreid.serving import export_model, read_card, read_warmup
 from kreid.serving.export import next_version, versions
 
 SIGNATURES = {
@@ -58,12 +58,12 @@ def padded(tracklets):
 
 def test_signatures_have_the_promised_names_types_and_shapes(session):
     for name, (inputs, outputs) in SIGNATURES.items():
-        found = session.signatures[name]
+        signature = session.signatures[name]
         assert {
             alias: (tf.as_dtype(info.dtype).name, [dim.size for dim in info.tensor_shape.dim])
-            for alias, info in found.inputs.items()
+            for alias, info in signature.inputs.items()
         } == inputs
-        assert set(found.outputs) == outputs
+        assert set(signature.outputs) == outputs
 
 
 def test_serving_default_equals_embed(session, model):
@@ -79,16 +79,16 @@ def test_embed_padded_equals_embed_and_ignores_padding(session, model):
     noisy = frames.copy()
     noisy[1, 2:] = random_tracklet(9, 2)
     for content in (frames, noisy):
-        got = session.run("embed_padded", frames=content, lengths=lengths)["embedding"]
-        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+        embeddings = session.run("embed_padded", frames=content, lengths=lengths)["embedding"]
+        np.testing.assert_allclose(embeddings, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_lengths_out_of_range_are_clipped(session, model):
     frames, _ = padded([random_tracklet(0, 3), random_tracklet(1, 3)])
-    got = session.run("embed_padded", frames=frames, lengths=np.array([99, -4], np.int32))["embedding"]
+    embeddings = session.run("embed_padded", frames=frames, lengths=np.array([99, -4], np.int32))["embedding"]
     expected = model.embed(frames, np.array([3, 0], np.int32))
-    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
-    assert np.isfinite(got).all()
+    np.testing.assert_allclose(embeddings, expected, rtol=1e-4, atol=1e-5)
+    assert np.isfinite(embeddings).all()
 
 
 def test_embed_jpeg_leaves_out_damaged_images_without_touching_neighbours(session, model):
@@ -190,53 +190,6 @@ def test_warmup_is_what_tensorflow_serving_reads(session, base_path):
         answer = session.run(signature, **arrays)
         if "valid_frames" in answer:
             assert answer["valid_frames"].tolist() == [8]
-
-
-def write_records(folder, records):
-    path = folder / "assets.extra" / "tf_serving_warmup_requests"
-    path.parent.mkdir(parents=True)
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for record in records:
-            writer.write(record)
-    return path
-
-
-def warmup_record(dtype, shape, content=b""):
-    record = wire.messages()["PredictionLog"]()
-    tensor = record.predict_log.request.inputs["frames"]
-    tensor.dtype, tensor.tensor_content = dtype, content
-    for size in shape:
-        tensor.tensor_shape.dim.add(size=size)
-    return record.SerializeToString()
-
-
-@pytest.mark.parametrize(
-    "record",
-    [
-        b"\xff\xff\xff",
-        warmup_record(99, [1]),
-        warmup_record(4, [2, 3], b"12345"),
-        warmup_record(4, [-1]),
-        warmup_record(4, [1 << 50]),
-    ],
-    ids=["no message", "unknown dtype", "too short", "negative size", "petabyte"],
-)
-def test_a_damaged_warmup_record_is_named(tmp_path, record):
-    path = write_records(tmp_path, [warmup_record(4, [3], b"123"), record])
-    with pytest.raises(ValueError, match=f"record 2 cannot be read; export .* Received: path='{path}'"):
-        read_warmup(tmp_path)
-
-
-def test_a_cut_warmup_file_is_named(tmp_path):
-    path = write_records(tmp_path, [warmup_record(4, [3], b"123")] * 2)
-    path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(ValueError, match="record 2 cannot be read"):
-        read_warmup(tmp_path)
-
-
-def test_more_warmup_records_than_tensorflow_serving_takes(tmp_path):
-    with pytest.raises(ValueError, match=r"Received: len\(requests\)=1001"):
-        write_warmup(tmp_path, [("describe", {})] * 1001)
 
 
 def test_versions_are_never_overwritten(model, base_path):
