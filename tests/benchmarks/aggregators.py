@@ -1,10 +1,10 @@
-"""Inference of tracklets by each system, beside average pooling on a backbone of the same shape: ResNet-50, 8 frames.
+"""Compare each system's inference with average pooling on a backbone of the same shape: ResNet-50, 8 frames.
 
     python tests/benchmarks/aggregators.py [--runs 20] [--frames 8] [--tracklets 1]
 
-Image size and last stride are those of the system's recipe. All embedders have random weights and a backbone of their
-own; a system and its average pooling get the same frames and take turns. Prints medians, and the median of the ratios.
-To reach: 1.03.
+Image size and last stride are those of the system's recipe. Each embedder has random weights and a separate backbone; a
+system and its average pooling get the same frames and take turns. Prints medians, and the median of the ratios.
+Target: 1.03.
 """
 
 import argparse
@@ -27,7 +27,7 @@ SYSTEMS = {
 
 
 def embed(system, arguments, frames, last_stride):
-    """A function that embeds the frames, compiled for them."""
+    """Return a function that embeds the frames, compiled for them."""
     backbone = backbones.build("resnet50", image_size=frames.shape[2:4], last_stride=last_stride)
     if "test_frames" in arguments:
         arguments = {**arguments, "test_frames": frames.shape[1]}
@@ -39,18 +39,18 @@ def embed(system, arguments, frames, last_stride):
 
 
 def timed(function):
-    """Seconds of one call."""
+    """Return the seconds of one call."""
     started = time.perf_counter()
     function().numpy()
     return time.perf_counter() - started
 
 
 def main(argv=None):
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--frames", type=int, default=8)
-    parser.add_argument("--tracklets", type=int, default=1, help="tracklets of a batch")
+    parser.add_argument("--tracklets", type=int, default=1, help="tracklets in a batch")
     options = parser.parse_args(argv)
     for name, (system, arguments, image_size, last_stride) in SYSTEMS.items():
         keras.utils.set_random_seed(0)
@@ -61,7 +61,7 @@ def main(argv=None):
         seconds = np.array([(timed(one), timed(other)) for _ in range(options.runs)])
         ratio = np.median(seconds[:, 0] / seconds[:, 1])
         medians = ", ".join(f"{value:.4f} s" for value in np.median(seconds, axis=0))
-        print(f"{name:16s}{medians} for average pooling: ratio {ratio:.3f} (to reach: {TARGET})", flush=True)
+        print(f"{name:16s}{medians} for average pooling: ratio {ratio:.3f} (target: {TARGET})", flush=True)
         keras.backend.clear_session()
 
 

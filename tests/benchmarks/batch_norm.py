@@ -1,4 +1,4 @@
-"""A training step and an inference of a residual network with the fused batch normalisation and with Keras's own.
+"""Compare a residual network's training step and inference with fused and with Keras's batch normalisation.
 
     python tests/benchmarks/batch_norm.py [--runs 5]
 
@@ -19,7 +19,7 @@ FRAMES, SIZE = 128, (128, 64)
 
 
 def steps():
-    """A training step and an inference of one network, compiled."""
+    """Return a training step and an inference of one network, compiled."""
     backbone = backbones.build("resnet18", image_size=SIZE, width=32)
     frames = tf.constant(np.random.default_rng(0).normal(size=(FRAMES, *SIZE, 3)), "float32")
 
@@ -37,19 +37,19 @@ def steps():
 
 
 def keras_call(self, inputs, training=None, branch=0):
-    """What Keras does, for the one branch there is."""
+    """Call Keras's batch normalisation; there is only one branch."""
     return keras.layers.BatchNormalization.call(self, inputs, training=training)
 
 
 def timed(function):
-    """Seconds of one call."""
+    """Return the seconds of one call."""
     started = time.perf_counter()
     tf.nest.map_structure(lambda x: x.numpy(), function())
     return time.perf_counter() - started
 
 
 def main(argv=None):
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
     runs = parser.parse_args(argv).runs

@@ -1,8 +1,8 @@
-"""Frames per second of the JPEG decoder's two ways to the pixels, and how far their pixels lie apart.
+"""Measure frames per second of the JPEG decoder's two methods, and how far their pixels differ.
 
     python tests/benchmarks/decoding.py [--root FOLDER] [--runs 5]
 
-`--root` is a folder of MARS's layout; without it frames of the synthetic renderer's are decoded.
+`--root` is a folder of MARS's layout; without it, frames of the synthetic renderer are decoded.
 """
 
 import argparse
@@ -20,7 +20,7 @@ WAYS = ("INTEGER_FAST", "INTEGER_ACCURATE")
 
 
 def seconds(dataset):
-    """Returns the seconds of one pass."""
+    """Return the seconds of one pass."""
     started = time.perf_counter()
     for _ in dataset:
         pass
@@ -28,7 +28,7 @@ def seconds(dataset):
 
 
 def main():
-    """Prints both rates, their ratio, and the difference in grey levels of 255."""
+    """Print both rates, their ratio, and the difference in grey levels of 255."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", help="folder of MARS's layout")
     parser.add_argument("--frames", type=int, default=4000)
@@ -58,9 +58,9 @@ def main():
     for way in WAYS:
         print(f"{way}: {len(paths) / statistics.median(taken[way]):,.0f} frames/s")
     ratio = statistics.median(slow / fast for fast, slow in zip(*taken.values(), strict=True))
-    print(f"the fast way is {ratio:.2f} times as fast")
+    print(f"the fast method is {ratio:.2f} times as fast")
     print(
-        f"values apart by {apart.mean():.2f} of 255 on average, {apart.max()} at most, {(apart > 0).mean():.0%} differ"
+        f"values differ by {apart.mean():.2f} of 255 on average, {apart.max()} at most, {(apart > 0).mean():.0%} differ"
     )
 
 

@@ -1,8 +1,8 @@
-"""What feeding costs a training step: ResNet-50 fed by the training pipeline, beside the same batch over and over.
+"""Measure what feeding costs a training step of ResNet-50: batches of the training pipeline against one batch repeated.
 
     python tests/benchmarks/feeding.py [--image-size 256 128] [--tracklets 8] [--frames 4] [--steps 4] [--runs 5]
 
-JPEG frames of 256 x 128 are drawn into a temporary folder. To reach: under 5% of the step.
+JPEG frames of 256 x 128 are drawn into a temporary folder. Target: under 5% of the step.
 """
 
 import argparse
@@ -18,7 +18,7 @@ TARGET = 0.05
 
 
 def main():
-    """Prints the median step of each side and the share that feeding takes."""
+    """Print the median step of each side and the share that feeding takes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image-size", type=int, nargs=2, default=(256, 128))
     parser.add_argument("--tracklets", type=int, default=8, help="tracklets of a batch")
@@ -67,7 +67,7 @@ def main():
             f"step on {'the same batch' if side == 'same' else 'batches of the pipeline'}: "
             f"{statistics.median(seconds):.2f} s"
         )
-    print(f"feeding takes {share:.1%} of the step (to reach: under {TARGET:.0%})")
+    print(f"feeding takes {share:.1%} of the step (target: under {TARGET:.0%})")
 
 
 if __name__ == "__main__":

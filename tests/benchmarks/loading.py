@@ -1,14 +1,14 @@
-"""Frames per second of the training pipeline beside a pool of processes with Pillow that does the same work.
+"""Compare the training pipeline's frames per second with a pool of processes that do the same work with Pillow.
 
-Both sides read the same clips of the same plan, resize, flip and crop them and stack `uint8` batches. The pool stands
-in for the usual toolboxes' loaders: worker processes that fill whole batches in shared memory, some batches ahead.
+Both sides read the same clips of the same plan, resize, flip and crop them and stack `uint8` batches. The pool works
+as the usual toolboxes' loaders: worker processes fill whole batches in shared memory, some batches ahead.
 Where PyTorch is installed its DataLoader is measured too, on the same clips, with the toolboxes' transforms: flip,
-crop, normalisation to float tensors. A bare tf.data chain (read, decode, resize, stack; no augmentation, no care for
-damaged files) is printed for scale, and so is kreid's pipeline with its frames kept decoded in memory.
+crop, normalisation to float tensors. A bare tf.data chain (read, decode, resize, stack; no augmentation, no check for
+damaged files) is printed for scale, and kreid's pipeline with its decoded frames cached in memory.
 
     python tests/benchmarks/loading.py [--root FOLDER] [--image-size 256 128] [--frames 4] [--runs 5]
 
-`--root` is a folder of MARS's layout; without it JPEG frames of 256 x 128 are drawn into a temporary one. To reach: 3
+`--root` is a folder of MARS's layout; without it JPEG frames of 256 x 128 are drawn into a temporary one. Target: 3
 times the torch loader, or the pool, with 2 workers.
 """
 
@@ -32,7 +32,7 @@ TARGET = 3.0
 
 
 def drawn_tracklets(folder, persons=50, tracklets=4, frames=16, size=(256, 128)):
-    """Smooth random pictures, which take about as many bytes as a real crop."""
+    """Write smooth random pictures, which take about as many bytes as a real crop."""
     height, width = size
     rng = np.random.default_rng(0)
     made = []
@@ -49,14 +49,14 @@ def drawn_tracklets(folder, persons=50, tracklets=4, frames=16, size=(256, 128))
 
 
 def attach(name, shape):
-    """Starts a worker: batches are written where the parent reads them."""
+    """Start a worker, which writes batches to the memory that the parent reads."""
     global _memory, _slots
     _memory = SharedMemory(name)
     _slots = np.ndarray(shape, np.uint8, _memory.buf)
 
 
 def frame_by_pillow(path, image_size, flip, top, left):
-    """Makes one frame: what the graph does, with Pillow and NumPy."""
+    """Make one frame as the graph does, with Pillow and NumPy."""
     height, width = image_size
     with Image.open(path) as opened:
         image = opened.convert("RGB")
@@ -69,7 +69,7 @@ def frame_by_pillow(path, image_size, flip, top, left):
 
 
 def fill(slot, clips, numbers):
-    """Makes one batch in a worker."""
+    """Make one batch in a worker."""
     for row, (paths, drawn) in enumerate(zip(clips, numbers, strict=True)):
         for column, path in enumerate(paths):
             _slots[slot, row, column] = frame_by_pillow(path, _slots.shape[3:5], *drawn)
@@ -77,7 +77,7 @@ def fill(slot, clips, numbers):
 
 
 def planned(pipeline, paths, steps):
-    """Yields the paths of the clips and the flip and crop of every batch, as the pipeline will show them."""
+    """Yield the paths of the clips and the flip and crop of every batch, as the pipeline uses them."""
     frames, numbers = [], []
     for epoch in range(-(-steps // pipeline.steps_per_epoch)):
         _, clips, drawn = pipeline.plan(epoch)
@@ -90,7 +90,7 @@ def planned(pipeline, paths, steps):
 
 
 def pool_seconds(pool, slots, batches):
-    """Returns the seconds of the pool, with as many batches under way as there are slots."""
+    """Return the seconds of the pool, with as many batches under way as there are slots."""
     started, free, pending = time.perf_counter(), list(range(len(slots))), deque()
     for clips, numbers in batches:
         if not free:
@@ -103,7 +103,7 @@ def pool_seconds(pool, slots, batches):
 
 
 def dataset_seconds(dataset):
-    """Returns the seconds of one pass, without the making of its iterator."""
+    """Return the seconds of one pass, without the creation of its iterator."""
     iterator = iter(dataset)
     started = time.perf_counter()
     for _ in iterator:
@@ -132,7 +132,7 @@ class Clips:
 
 
 def torch_loader(batches, pipeline, workers):
-    """PyTorch's DataLoader, or `None` where it is not installed."""
+    """Return PyTorch's DataLoader, or `None` where it is not installed."""
     try:
         from torch.utils.data import DataLoader
     except ImportError:
@@ -144,7 +144,7 @@ def torch_loader(batches, pipeline, workers):
 
 
 def bare(batches, pipeline):
-    """Read, decode, resize and stack: the least that tf.data must do."""
+    """Return a tf.data chain that reads, decodes, resizes and stacks only."""
     import tensorflow as tf
 
     def load(path):
@@ -157,7 +157,7 @@ def bare(batches, pipeline):
 
 
 def main():
-    """Prints the median rate of each side and their ratio."""
+    """Print the median rate of each side and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", help="folder of MARS's layout")
     parser.add_argument("--image-size", type=int, nargs=2, default=(256, 128))
@@ -180,19 +180,19 @@ def main():
             augmentation=Augmentation(flip=0.5, crop_padding=PADDING),
         )
         pipeline = TrainingPipeline(tracklets, **settings)
-        kept = TrainingPipeline(tracklets, cache="memory", **settings)
+        cached = TrainingPipeline(tracklets, cache="memory", **settings)
         paths = [path for tracklet in tracklets for path in tracklet.frames]
         batches = list(planned(pipeline, paths, options.steps))
         shape = (2 * options.workers, pipeline.batch_size, options.frames, *pipeline.image_size, 3)
         memory = SharedMemory(create=True, size=int(np.prod(shape)))
         slots = np.ndarray(shape, np.uint8, memory.buf)
         loader = torch_loader(batches, pipeline, options.workers)
-        sides = {"kreid": [], "kept": [], "pool": [], "bare": []} | ({"torch": []} if loader else {})
+        sides = {"kreid": [], "cached": [], "pool": [], "bare": []} | ({"torch": []} if loader else {})
         with get_context("spawn").Pool(options.workers, attach, (memory.name, shape)) as pool:
             for run in range(options.runs + 1):
                 seconds = {
                     "kreid": dataset_seconds(pipeline.dataset().take(options.steps)),
-                    "kept": dataset_seconds(kept.dataset().take(options.steps)),
+                    "cached": dataset_seconds(cached.dataset().take(options.steps)),
                     "pool": pool_seconds(pool, slots, batches),
                     "bare": dataset_seconds(bare(batches, pipeline)),
                 }
@@ -206,12 +206,12 @@ def main():
         memory.unlink()
     rates = {side: statistics.median(values) for side, values in sides.items()}
     print(f"kreid's pipeline: {rates['kreid']:,.0f} frames/s")
-    print(f"the same, frames kept in memory: {rates['kept']:,.0f} frames/s")
+    print(f"the same, frames cached in memory: {rates['cached']:,.0f} frames/s")
     print(f"bare tf.data chain: {rates['bare']:,.0f} frames/s")
     rivals = {"pool": f"pool of {options.workers} processes with Pillow", "torch": "torch DataLoader"}
     for side in rivals.keys() & sides.keys():
         ratio = statistics.median(one / other for one, other in zip(sides["kreid"], sides[side], strict=True))
-        print(f"{rivals[side]}: {rates[side]:,.0f} frames/s; kreid's to it: {ratio:.2f} (to reach: {TARGET})")
+        print(f"{rivals[side]}: {rates[side]:,.0f} frames/s; kreid's to it: {ratio:.2f} (target: {TARGET})")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Frames per second of the synthetic renderer on one core, drawing, JPEG and writing included.
+"""Measure the synthetic renderer's frames per second on one core, with drawing, JPEG and writing.
 
 The process is pinned to one core and renders a small tree several times; the median is compared with 1,000 frames/s.
-Time is wall time; the CPU's own time is printed beside it, for a machine that is shared. The trees are removed at the
+Time is wall time; CPU time is printed next to it, for a shared machine. The trees are removed at the
 end only: ext4 is slow (0.5 ms a file) to make files for minutes after many were deleted. For the same reason run it
 in a quiet folder: `TMPDIR=/dev/shm` leaves the disk out.
 
@@ -21,7 +21,7 @@ TARGET = 1000
 
 
 def main():
-    """Prints the rate of every run and their median."""
+    """Print the rate of every run and their median."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--persons", type=int, default=60, help="train persons of one run")

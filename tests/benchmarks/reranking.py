@@ -1,14 +1,14 @@
-"""k-reciprocal re-ranking at MARS's size beside the usual dense form, each in a process of its own.
+"""Compare k-reciprocal re-ranking at MARS's size with the usual dense form, each in a separate process.
 
     python tests/benchmarks/reranking.py [--rounds 3]
     python tests/benchmarks/reranking.py --large
 
-To reach: 8 times faster than the dense form in less than a quarter of its memory, equal to 1e-5. The large run has
+Target: 8 times faster than the dense form in less than a quarter of its memory, equal to 1e-5. The large run has
 MSMT17's size, 11,659 queries and 82,161 gallery entries of 512 features, embedded at random around 3,060 persons, and
 is scored under every protocol: in less than 4 GiB and 5 minutes.
 
-The dense form ranks distances of float32. Where two neighbours are equally far but for its rounding, they may change
-places, and the distances that hang on them differ; the share of those is printed too.
+The dense form ranks distances of float32. Where the distances of two neighbours differ by its rounding alone, they may
+change places, and the distances that depend on them differ; the share of these is printed too.
 """
 
 import argparse
@@ -28,7 +28,7 @@ LARGE_QUERIES, LARGE_GALLERY, LARGE_FEATURES, LARGE_PERSONS, LARGE_CAMERAS = 116
 
 
 def embedded(tracklets, features, persons, seed=0):
-    """Returns embeddings around a centre for each person, and the persons."""
+    """Return embeddings around a centre for each person, and the persons."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, persons, tracklets)
     centres = random.standard_normal((persons, features), dtype=np.float32)
@@ -37,7 +37,7 @@ def embedded(tracklets, features, persons, seed=0):
 
 
 def dense(queries, gallery, k1=20, k2=6, lambda_=0.3):
-    """Re-ranks with whole matrices: all distances, their argsort, and a row of weights per tracklet, in float32."""
+    """Re-rank with whole matrices: all distances, their argsort, and a row of weights per tracklet, in float32."""
     rows = np.concatenate([queries, gallery])
     squares = np.einsum("nd,nd->n", rows, rows)
     distances = np.maximum(squares[:, None] + squares - 2 * rows @ rows.T, 0)
@@ -78,17 +78,17 @@ def dense(queries, gallery, k1=20, k2=6, lambda_=0.3):
 
 
 def measure(form, rounds, path):
-    """Prints seconds and the process's peak of memory as JSON; keeps what was found."""
+    """Print seconds and the process's peak of memory as JSON; save the distances."""
     from kreid.evaluation import evaluate_reranked, rerank_embeddings
 
-    found = {}
+    measured = {}
     if form == "large":
         rows, persons = embedded(LARGE_QUERIES + LARGE_GALLERY, LARGE_FEATURES, LARGE_PERSONS)
         cameras = np.random.default_rng(1).integers(0, LARGE_CAMERAS, len(rows))
         start = time.perf_counter()
         scores = evaluate_reranked(rows, persons, cameras, np.arange(LARGE_QUERIES), progress=True)
         times, processor = [time.perf_counter() - start], [time.process_time()]
-        found["map"] = {name: result.map for name, result in scores.items()}
+        measured["map"] = {name: result.map for name, result in scores.items()}
     else:
         rows, _ = embedded(QUERIES + GALLERY, FEATURES, PERSONS)
         function = {"dense": dense, "kreid": rerank_embeddings}[form]
@@ -102,18 +102,18 @@ def measure(form, rounds, path):
             processor.append(time.process_time() - used)
         np.save(path, result)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    found |= {"seconds": statistics.median(times), "processor": statistics.median(processor), "peak": peak}
-    print(json.dumps(found))
+    measured |= {"seconds": statistics.median(times), "processor": statistics.median(processor), "peak": peak}
+    print(json.dumps(measured))
 
 
-def in_its_own_process(form, rounds=1, path=""):
-    """Returns what `measure` prints."""
+def in_a_process(form, rounds=1, path=""):
+    """Run `measure` in a separate process and return what it prints."""
     command = [sys.executable, __file__, "--measure", form, "--rounds", str(rounds), "--keep", str(path)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def main():
-    """Prints both sides, the ratios and the largest difference."""
+    """Print both sides, the ratios and the largest difference."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--large", action="store_true")
@@ -124,23 +124,23 @@ def main():
         measure(options.measure, options.rounds, options.keep)
         return
     if options.large:
-        found = in_its_own_process("large")
-        scores = ", ".join(f"{name} mAP {100 * value:.1f}" for name, value in found["map"].items())
+        large = in_a_process("large")
+        scores = ", ".join(f"{name} mAP {100 * value:.1f}" for name, value in large["map"].items())
         print(f"{LARGE_QUERIES + LARGE_GALLERY} x {LARGE_FEATURES}, scored by blocks: {scores}")
-        print(f"{found['seconds']:.0f} s, peak {found['peak'] / 2**30:.2f} GiB (to reach 300 and 4)")
+        print(f"{large['seconds']:.0f} s, peak {large['peak'] / 2**30:.2f} GiB (target: 300 and 4)")
         return
     with tempfile.TemporaryDirectory() as folder:
         sides = {form: Path(folder) / f"{form}.npy" for form in ("dense", "kreid")}
-        measured = {form: in_its_own_process(form, options.rounds, path) for form, path in sides.items()}
+        measured = {form: in_a_process(form, options.rounds, path) for form, path in sides.items()}
         difference = np.abs(np.load(sides["dense"]) - np.load(sides["kreid"]))
-    for form, found in measured.items():
-        seconds = f"{found['seconds']:7.2f} s   of processors {found['processor']:7.2f} s"
-        print(f"{form:6s} {seconds}   peak {found['peak'] / 2**20:6.0f} MiB")
+    for form, figures in measured.items():
+        seconds = f"{figures['seconds']:7.2f} s   of processors {figures['processor']:7.2f} s"
+        print(f"{form:6s} {seconds}   peak {figures['peak'] / 2**20:6.0f} MiB")
     time_ratio, processor_ratio, memory_ratio = (
         measured["dense"][key] / measured["kreid"][key] for key in ("seconds", "processor", "peak")
     )
     print(f"ratio  {time_ratio:7.2f}     of processors {processor_ratio:7.2f}     memory {memory_ratio:.2f}")
-    print("to reach: 8 in time, 4 in memory")
+    print("target: 8 in time, 4 in memory")
     print(f"largest difference {difference.max():.1e}; beyond 1e-5: {np.mean(difference > 1e-5):.1e} of the distances")
 
 

@@ -1,12 +1,12 @@
-"""CMC and mAP beside the least that they could take: a sort of the matrix, and the product of the embeddings.
+"""Compare CMC and mAP with a lower bound on their time: a sort of the matrix, and the product of the embeddings.
 
     python tests/benchmarks/retrieval.py [--rounds 5]
     python tests/benchmarks/retrieval.py --embeddings [--rounds 1] [--queries 3000] [--gallery 100000]
 
-The first scores a matrix of MARS's size beside `np.argsort` of the same matrix. To reach: at most 0.6 of its time, and
+The first scores a matrix of MARS's size and runs `np.argsort` on the same matrix. Target: at most 0.6 of its time, and
 less than 64 MiB beyond the matrix.
 
-The second scores embeddings of 512 values beside their float32 product, block by block. To reach: at most 5 times its
+The second scores embeddings of 512 values and takes their float32 product block by block. Target: at most 5 times its
 time, and less than 1 GiB, the embeddings not counted.
 """
 
@@ -24,7 +24,7 @@ FEATURES = 512
 
 
 def matrix(seed=0):
-    """Returns distances and labels with MARS's counts; matches are nearer than the rest, but not all."""
+    """Return distances and labels with MARS's counts; matches are nearer than the rest, but not all."""
     random = np.random.default_rng(seed)
     gallery_persons = np.concatenate(
         [np.zeros(DISTRACTORS, int), random.integers(1, PERSONS + 1, GALLERY - DISTRACTORS)]
@@ -40,35 +40,35 @@ def matrix(seed=0):
 
 
 def embeddings(queries, gallery, seed=0):
-    """Returns the arguments of `evaluate_embeddings`: some 25 matches per query, of which some are far."""
+    """Return the arguments of `evaluate_embeddings`: some 25 matches per query, of which some are far."""
     random = np.random.default_rng(seed)
     count = max(1, gallery // 30)
     centres = random.standard_normal((count, FEATURES), dtype=np.float32)
     arguments = []
     for rows in (queries, gallery):
         persons = random.integers(1, count + 1, rows)
-        found = random.standard_normal((rows, FEATURES), dtype=np.float32)
-        found *= random.uniform(0.5, 4, (rows, 1)).astype(np.float32)
-        found += centres[persons - 1]
-        arguments += [found, persons, random.integers(0, CAMERAS, rows)]
+        vectors = random.standard_normal((rows, FEATURES), dtype=np.float32)
+        vectors *= random.uniform(0.5, 4, (rows, 1)).astype(np.float32)
+        vectors += centres[persons - 1]
+        arguments += [vectors, persons, random.integers(0, CAMERAS, rows)]
     return arguments
 
 
 def product(queries, gallery, rows=256):
-    """The product alone, in portions whose results are thrown away."""
+    """Take the product alone, in portions whose results are dropped."""
     for start in range(0, len(queries), rows):
         queries[start : start + rows] @ gallery.T
 
 
 def seconds(function):
-    """Returns the seconds that one call takes."""
+    """Return the seconds that one call takes."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 def compare(sides, rounds):
-    """Prints the median time of each function and its ratio to the first."""
+    """Print the median time of each function and its ratio to the first."""
     times = {name: [] for name in sides}
     for round_number in range(rounds + 1):
         for name, function in sides.items():
@@ -81,7 +81,7 @@ def compare(sides, rounds):
 
 
 def peak(function):
-    """Returns the MiB that one call takes at most, beyond its arguments."""
+    """Return the peak of memory of one call in MiB, without its arguments."""
     tracemalloc.start()
     function()
     most = tracemalloc.get_traced_memory()[1]
@@ -90,7 +90,7 @@ def peak(function):
 
 
 def main():
-    """Prints both sides, the ratio and the peak of memory."""
+    """Print both sides, the ratio and the peak of memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--embeddings", action="store_true")

@@ -1,11 +1,11 @@
-"""What the wire costs: the embedded server over gRPC against calls of the same SavedModel in this process.
+"""Measure what the wire costs: the embedded server over gRPC against the same SavedModel in this process.
 
     python tests/benchmarks/serving.py [--export EXPORT_DIR] [--calls 40] [--rounds 5]
 
 Each call embeds one tracklet of 8 JPEG frames (`embed_jpeg`), with 1 and with 8 clients at a time. Rounds of both sides
 alternate; printed are the medians over rounds and their ratio. Without --export an untrained Baseline on
 `resnet_tiny` at 256 x 128 is exported first: the smaller the model, the more the wire shows. The server runs in a
-process of its own on the same cores.
+separate process on the same cores.
 """
 
 import argparse
@@ -31,6 +31,7 @@ FRAMES = 8
 
 
 def make_export(folder):
+    """Export an untrained model."""
     from kreid import backbones, models
 
     export_model(models.Baseline(backbones.build("resnet_tiny", image_size=(256, 128)), num_identities=2), folder)
@@ -38,6 +39,7 @@ def make_export(folder):
 
 
 def make_tracklet():
+    """Return JPEG files of one tracklet."""
     generator = np.random.default_rng(0)
     blurred = tf.image.resize(generator.integers(0, 256, (FRAMES, 32, 16, 3)), (256, 128), method="bicubic")
     frames = tf.cast(tf.clip_by_value(blurred, 0, 255), tf.uint8)
@@ -45,7 +47,7 @@ def make_tracklet():
 
 
 def measure(call, clients, calls):
-    """Returns calls per second, and the median milliseconds of one."""
+    """Return calls per second, and the median milliseconds of one."""
 
     def timed():
         started = time.perf_counter()
@@ -59,7 +61,8 @@ def measure(call, clients, calls):
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    """Print the medians of both sides and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--export", type=Path)
     parser.add_argument("--calls", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,4 +1,4 @@
-"""How far colours alone get on the synthetic test set, beside a trained model.
+"""Measure how far colours alone get on the synthetic test set, next to a trained model.
 
 Renders the default set (or takes ROOT) and prints rank-1 and mAP of a colour histogram and of the mean colour
 under the cross-camera protocol; both must stay under 40% rank-1. `--model PATH.keras` adds a trained model.
@@ -21,7 +21,7 @@ LIMIT = 0.40
 
 
 def main(arguments=None):
-    """Prints one line per matcher; exits 1 when colour alone passes the limit."""
+    """Print one line per matcher; exit 1 when colour alone passes the limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", nargs="?", help="a MARS tree; default: render the default test set")
     parser.add_argument("--model", help="a trained model, as saved by model.save")
@@ -51,7 +51,7 @@ def main(arguments=None):
 
 
 def describe(frames):
-    """Histogram of 8 x 8 x 8 colours of the upper and of the lower half, and the mean colour, over the frames."""
+    """Return the histogram of 8 x 8 x 8 colours of the upper and lower half, and the mean colour, over the frames."""
     histogram, mean = np.zeros((2, 512)), np.zeros(3)
     for path in frames:
         with Image.open(path) as image:
@@ -64,18 +64,18 @@ def describe(frames):
 
 
 def chi_square(vectors, queries):
-    """Chi-square distances `[queries, gallery]`."""
+    """Return chi-square distances `[queries, gallery]`."""
     gallery = vectors[queries:]
     return np.stack([((q - gallery) ** 2 / (q + gallery + 1e-12)).sum(axis=1) for q in vectors[:queries]])
 
 
 def manhattan(vectors, queries):
-    """L1 distances `[queries, gallery]`."""
+    """Return L1 distances `[queries, gallery]`."""
     return np.stack([np.abs(q - vectors[queries:]).sum(axis=1) for q in vectors[:queries]])
 
 
 def model_distances(path, queries, gallery):
-    """Distances of a trained model's embeddings, in its own metric."""
+    """Return distances of a trained model's embeddings, in its metric."""
     import keras
 
     import kreid.models  # noqa: F401 - registers the classes of the saved model
@@ -88,7 +88,7 @@ def model_distances(path, queries, gallery):
 
 
 def report(name, distances, queries, gallery):
-    """Prints and returns rank-1 under the cross-camera protocol."""
+    """Print and return rank-1 under the cross-camera protocol."""
     result = evaluate(
         distances,
         np.array([t.person for t in queries]),
