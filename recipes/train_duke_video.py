@@ -1,28 +1,22 @@
-"""Trains a system on DukeMTMC-VideoReID, evaluates it and exports it.
+"""Train a system on DukeMTMC-VideoReID, evaluate it and export it.
 
     python recipes/train_duke_video.py --system sta --data DIR
-    python recipes/train_duke_video.py --system sta --overlay recipes/overlays/small.yaml --synthetic
+    python recipes/train_duke_video.py --system sta --synthetic
 
-DukeMTMC was withdrawn by its makers and is not to be newly used; this is for those who hold a copy and the right to use
-it. The same command continues an interrupted run. What is run stands in recipes/experiment.py.
+DukeMTMC was withdrawn by its makers and is not to be newly used; this script is for those who hold a copy and the right
+to use it. The same command continues an interrupted run. `recipes/train_mars.py` shows the experiment step by step.
 """
 
-import experiment
+import sys
+from collections.abc import Sequence
 
-from kreid.data.readers import read_duke_video
-
-DUKE_VIDEO = experiment.Benchmark(
-    layout="duke_video",
-    folder="data/duke_video",
-    expected="DukeMTMC-VideoReID, which was withdrawn by its makers (train/, query/, gallery/),",
-    read=lambda config: read_duke_video(config.data_dir),
-)
+from kreid.training import command
 
 
-def main(argv=None):
-    """Reads the command line and runs the experiment."""
-    experiment.main(argv, __doc__, DUKE_VIDEO)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line and run the experiment."""
+    return command.main(argv, __doc__, "duke_video")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,29 +1,23 @@
-"""Trains a system on one's own tracklets, evaluates it and exports it.
+"""Train a system on your own tracklets, evaluate it and export it.
 
     python recipes/train_folder.py --system sta --data DIR
-    python recipes/train_folder.py --system sta --overlay recipes/overlays/small.yaml --synthetic
+    python recipes/train_folder.py --system sta --synthetic
 
-DIR holds `train/`, and, to be tested on, `query/` and `gallery/`; in each, <person>/<camera>/<frame>, or a folder more
-where a camera saw a person several times. The same command continues an interrupted run. What is run stands in
-recipes/experiment.py.
+DIR holds `train/` and, to test on, `query/` and `gallery/`; in each, <person>/<camera>/<frame>, with one more folder
+where a camera saw a person several times. The same command continues an interrupted run. `recipes/train_mars.py` shows
+the experiment step by step.
 """
 
-import experiment
+import sys
+from collections.abc import Sequence
 
-from kreid.data.readers import read_folder
-
-FOLDER = experiment.Benchmark(
-    layout="folder",
-    folder="data/folder",
-    expected="A folder of tracklets (train/<person>/<camera>/<frame>)",
-    read=lambda config: read_folder(config.data_dir),
-)
+from kreid.training import command
 
 
-def main(argv=None):
-    """Reads the command line and runs the experiment."""
-    experiment.main(argv, __doc__, FOLDER)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line and run the experiment."""
+    return command.main(argv, __doc__, "folder")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,28 +1,22 @@
-"""Trains a system on LS-VID, evaluates it and exports it.
+"""Train a system on LS-VID, evaluate it and export it.
 
     python recipes/train_ls_vid.py --system gltr --data DIR
-    python recipes/train_ls_vid.py --system gltr --overlay recipes/overlays/small.yaml --synthetic
+    python recipes/train_ls_vid.py --system gltr --synthetic
 
-Where the folder has LS-VID's validation set, choices are made on that, and all train persons are trained on. The same
-command continues an interrupted run. What is run stands in recipes/experiment.py.
+Where the folder has LS-VID's validation set, choices are made on it, and all train persons are trained on. The same
+command continues an interrupted run. `recipes/train_mars.py` shows the experiment step by step.
 """
 
-import experiment
+import sys
+from collections.abc import Sequence
 
-from kreid.data.readers import read_ls_vid
-
-LS_VID = experiment.Benchmark(
-    layout="ls_vid",
-    folder="data/ls_vid",
-    expected="LS-VID (list_sequence/, test/data/ and the folders of frames)",
-    read=lambda config: read_ls_vid(config.data_dir),
-)
+from kreid.training import command
 
 
-def main(argv=None):
-    """Reads the command line and runs the experiment."""
-    experiment.main(argv, __doc__, LS_VID)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line and run the experiment."""
+    return command.main(argv, __doc__, "ls_vid")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

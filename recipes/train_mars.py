@@ -1,27 +1,105 @@
-"""Trains a system on MARS, or on any set in MARS's layout, evaluates it and exports it.
+"""Train a system on MARS, or on any set in MARS's layout, evaluate it and export it.
 
     python recipes/train_mars.py --system sta --data DIR
-    python recipes/train_mars.py --system sta --overlay recipes/overlays/small.yaml --synthetic
+    python recipes/train_mars.py --system sta --overlay small --synthetic
     python recipes/train_mars.py --system sta --set num_stripes=8 --set epochs=70 --run runs/sta_8_stripes
 
-The same command continues an interrupted run. What is run stands in recipes/experiment.py.
+The same command continues an interrupted run. Copy this script and change it: `run_experiment` is the experiment, step
+by step.
 """
 
-import experiment
+from collections.abc import Sequence
 
-from kreid.data.readers import read_mars
-
-MARS = experiment.Benchmark(
-    layout="mars",
-    folder="data/mars",
-    expected="MARS (bbox_train/, bbox_test/, info/)",
-    read=lambda config: read_mars(config.data_dir),
-)
+from kreid import evaluation, training
 
 
-def main(argv=None):
-    """Reads the command line and runs the experiment."""
-    experiment.main(argv, __doc__, MARS)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the command line and run each phase of the recipe."""
+    options = training.command_line(argv, __doc__, "mars")
+    with training.plain_errors():
+        for run in training.plan_runs(options).runs:
+            run_experiment(run, options.quiet)
+
+
+def run_experiment(run: training.RunFolder, quiet: bool = False) -> None:
+    """Train, evaluate and export one run: a phase of a recipe, with the settings `run.config`."""
+    import keras  # here, so that --help need not wait for it
+
+    config = run.config
+    print(f"\n{run.path}", flush=True)
+
+    # Data
+    dataset = training.load_dataset(config)
+    print(dataset.summary())
+    train, holdout = training.train_and_holdout(dataset, config.holdout, config.seed)
+
+    # Model
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(config.seed)
+    xla = training.set_precision(config.precision)
+    pipeline = training.build_pipeline(config, train)
+    model = run.restored_model()
+    if model is None:
+        model = training.build_model(config, pipeline.num_identities)
+        if config.init:
+            fresh = training.start_from(model, config.init, config.init_layers)
+            print(f"Starting from {config.init}; new are {', '.join(fresh) or 'none of the weights'}")
+        optimizer = training.build_optimizer(config, pipeline.steps_per_epoch)
+        model.compile(optimizer, loss=training.build_losses(config), jit_compile=xla)
+        run.begin()
+        if config.evaluate_untrained and dataset.test:
+            untrained = evaluation.evaluate_model(model, dataset, max_damaged=config.max_damaged)
+            run.keep("untrained", evaluation.results_dict(untrained.protocols))
+
+    # Fit
+    with pipeline.damage.plainly():
+        model.fit(
+            pipeline.dataset(first_epoch=run.epochs_done),
+            epochs=config.epochs,
+            initial_epoch=run.epochs_done,
+            steps_per_epoch=pipeline.steps_per_epoch,
+            shuffle=False,  # the pipeline chooses the order
+            callbacks=run.callbacks(holdout, config),
+            verbose=training.fit_verbosity(quiet),
+        )
+    print(pipeline.damage.report())
+    epoch, model = run.selected_model(config.select)
+    run.keep_model(model)
+
+    # Evaluate
+    verification, threshold = training.fit_on_holdout(model, holdout, config.false_match_rate, config.max_damaged)
+    scores = {"verification": verification}
+    if dataset.test:
+        evaluated = evaluation.evaluate_model(model, dataset, max_damaged=config.max_damaged)
+        print(evaluation.results_table(evaluated.protocols), evaluated.embeddings.damage_report(), sep="\n")
+        run.keep("queries", evaluation.queries_dict(evaluated.protocols, evaluated.embeddings.query_ids))
+        scores |= {
+            "protocols": evaluation.results_dict(evaluated.protocols),
+            "damaged_test_frames": evaluated.embeddings.damaged_frames.tolist(),
+            "unreadable_test_tracklets": evaluated.embeddings.unreadable.tolist(),
+        }
+        for frames in config.also_test_frames:
+            other = model.with_selection(model.test_selection, frames)
+            other = evaluation.evaluate_model(other, dataset, max_damaged=config.max_damaged)
+            print(f"With {frames} test frames:\n{evaluation.results_table(other.protocols)}")
+            scores.setdefault("with_test_frames", {})[frames] = evaluation.results_dict(other.protocols)
+
+    # Export
+    exported = run.keep_export(model, verification)
+    run.finish(
+        {
+            "system": config.system,
+            "data": config.data,
+            "split": dataset.split,
+            "precision": model.policy_name,
+            "selected": config.select,
+            "epoch": epoch,
+            "missing_frames": len(dataset.missing),
+            "damaged_frames": pipeline.damage.counts,  # since training was last started
+            **scores,
+        }
+    )
+    print(f"{threshold}\nResults: {run.results}\nExported model: {exported}")
 
 
 if __name__ == "__main__":

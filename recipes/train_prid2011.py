@@ -1,31 +1,25 @@
-"""Trains a system on each of PRID2011's ten splits, evaluates and exports each, and averages them.
+"""Train a system on each of PRID2011's ten splits, evaluate and export each, and average them.
 
     python recipes/train_prid2011.py --system mg_rafa --data DIR
-    python recipes/train_prid2011.py --system mg_rafa --data DIR --splits 1,2,3
-    python recipes/train_prid2011.py --system sta --overlay recipes/overlays/small.yaml --synthetic
+    python recipes/train_prid2011.py --system tacan --data DIR --set persons=200 --splits 1,2,3
+    python recipes/train_prid2011.py --system sta --synthetic
 
-Each split has a run folder in the run's; the mean over those that are complete is in splits.json beside them. The same
-command continues where it was interrupted. A rendered set (--synthetic) has no splits: it is run once. `--set
-persons=200` takes all persons whom both cameras saw. What is run stands in recipes/experiment.py.
+Each split has its own folder inside the run's; the mean over those that are complete is in splits.json. The same
+command continues an interrupted run. A rendered set (--synthetic) has no splits: it is run once. The
+default, persons=178, takes those with 27 frames or more in both cameras; persons=200 takes all, as TACAN's paper does.
+`recipes/train_mars.py` shows the experiment step by step.
 """
 
-import experiment
+import sys
+from collections.abc import Sequence
 
-from kreid.data.readers import read_prid2011
-
-PRID2011 = experiment.Benchmark(
-    layout="prid2011",
-    folder="data/prid2011",
-    expected="PRID2011 (multi_shot/cam_a/, multi_shot/cam_b/, and splits_prid2011.json where you have it)",
-    read=lambda config: read_prid2011(config.data_dir, config.split, config.persons),
-    num_splits=10,
-)
+from kreid.training import command
 
 
-def main(argv=None):
-    """Reads the command line and runs the experiment of each split."""
-    experiment.main(argv, __doc__, PRID2011)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line and run the experiment."""
+    return command.main(argv, __doc__, "prid2011")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

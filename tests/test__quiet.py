@@ -1,27 +1,31 @@
-"""What programs that talk to people hold back, and what is heard after all."""
+"""What programs hold back of native libraries, and how they show progress."""
 
+import io
 import subprocess
 import sys
 
+from kreid import _quiet
+from kreid._quiet import progress_bar
+
 
 def errors_of(code):
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     return ran.stderr
 
 
 def test_logs_set_up_while_tensorflow_is_imported_are_heard_later():
-    said = errors_of(
+    errors = errors_of(
         "from kreid._quiet import import_tensorflow\n"
         "import_tensorflow()\n"
         "import tensorflow\n"
         "tensorflow.get_logger().warning('heard')"
     )
-    assert said == "WARNING:tensorflow:heard\n"
+    assert errors == "WARNING:tensorflow:heard\n"
 
 
 def test_native_errors_alone_are_held_back():
-    said = errors_of(
+    errors = errors_of(
         "import os, sys\n"
         "from kreid._quiet import native_errors_held_back\n"
         "with native_errors_held_back():\n"
@@ -29,4 +33,49 @@ def test_native_errors_alone_are_held_back():
         "    print('ours', file=sys.stderr)\n"
         "os.write(2, b'native after')"
     )
-    assert said == "ours\nnative after"
+    assert errors == "ours\nnative after"
+
+
+def test_tensorflow_does_not_look_for_a_gpu_where_there_is_none():
+    code = (
+        "import os, kreid._quiet as quiet\n"
+        "os.environ.pop('CUDA_VISIBLE_DEVICES', None)\n"
+        "quiet._GPU_DEVICES = {devices}\n"
+        "quiet.import_tensorflow()\n"
+        "assert os.environ.get('CUDA_VISIBLE_DEVICES') == {visible}\n"
+    )
+    errors_of(code.format(devices=("/dev/null",), visible=None))
+    devices = ("/dev/no-such-gpu",)
+    looks = "import tensorflow\ntensorflow.config.list_physical_devices()\ntensorflow.zeros(1)"
+    assert errors_of(code.format(devices=devices, visible="'-1'") + looks) == ""
+
+
+class TestProgress:
+    def test_plain_lines_without_a_terminal(self, capsys, monkeypatch):
+        times = iter(range(0, 100_000, 10))
+        monkeypatch.setattr(_quiet.time, "monotonic", lambda: next(times))
+        with progress_bar(total=3000, desc="embedding", unit=" tracklets") as bar:
+            for _ in range(7):
+                bar.update(2)
+        lines = capsys.readouterr().err.splitlines()
+        assert lines[0] == "embedding: 6 of 3000 tracklets, 40 s"
+        assert lines[-1].startswith("embedding: 14 of 3000 tracklets, ")
+        assert len(lines) == 3
+
+    def test_a_short_job_is_one_line(self, capsys):
+        assert list(progress_bar(range(500), desc="cutting", unit=" frames")) == list(range(500))
+        assert capsys.readouterr().err == "cutting: 500 of 500 frames, 0 s\n"
+
+    def test_disabled(self, capsys):
+        assert list(progress_bar(range(3), desc="cutting", disable=True)) == [0, 1, 2]
+        assert capsys.readouterr().err == ""
+
+    def test_a_bar_on_a_terminal(self, monkeypatch):
+        class Terminal(io.StringIO):
+            def isatty(self):
+                return True
+
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        assert list(progress_bar(range(3), desc="cutting")) == [0, 1, 2]
+        assert "\r" in sys.stderr.getvalue()
+        assert "3/3" in sys.stderr.getvalue()

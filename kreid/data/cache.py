@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
+from kreid._quiet import progress_bar
 from kreid.data.frames import read_frames
 
 _PART = 64  # frames decoded and written at once
@@ -161,7 +161,7 @@ class FrameCache:
             lambda paths: (tf.size(paths), *read_frames(paths, self.image_size)), num_parallel_calls=tf.data.AUTOTUNE
         )
         start = 0
-        with tqdm(total=len(self._paths), desc="decoding", unit=" frames", disable=not progress) as bar:
+        with progress_bar(total=len(self._paths), desc="decoding", unit=" frames", disable=not progress) as bar:
             for count, frames, kept in parts.prefetch(2):
                 yield start + kept.numpy(), frames
                 start += int(count)

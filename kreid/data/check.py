@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from kreid._files import printable, write_atomically
-from kreid._quiet import import_tensorflow, native_errors_held_back
+from kreid._quiet import import_tensorflow, native_errors_held_back, progress_bar
 from kreid.data.readers import layout_of, read_dataset
 from kreid.data.readers.listing import IMAGES, is_system_name
 from kreid.data.tracklet import Tracklet
@@ -226,7 +225,7 @@ def _look_through(paths: Sequence[str], workers: int, progress: bool) -> _Seen:
     # An image of too many pixels is reported, by name; Pillow need not warn.
     with (
         warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
-        tqdm(total=len(paths), desc="checking", unit=" frames", disable=not progress) as bar,
+        progress_bar(total=len(paths), desc="checking", unit=" frames", disable=not progress) as bar,
     ):
         try:
             for block, (headers, readable) in zip(blocks, pool.map(_look_at, blocks), strict=True):

@@ -20,9 +20,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike
-from tqdm import tqdm
 
 from kreid._files import write_atomically
+from kreid._quiet import progress_bar
 from kreid.data.tracklet import JUNK
 from kreid.distances.arrays import not_finite
 from kreid.evaluation.reranking import Reranking
@@ -291,7 +291,7 @@ class RerankingGallery:
         embeddings, *_, metric = labelled(embeddings, metric=metric)
         embeddings = _embeddings(embeddings, metric, "embeddings")
         source = _Embedded(embeddings, metric, reranking.power)
-        with tqdm(total=source.size, desc="neighbours", unit=" tracklets", disable=not progress) as bar:
+        with progress_bar(total=source.size, desc="neighbours", unit=" tracklets", disable=not progress) as bar:
             lists, _ = source.neighbours(_listed_count(reranking), _block_rows(reranking, source.size), bar)
         self._take(embeddings, source, lists, reranking)
 
@@ -440,11 +440,11 @@ def _query_gallery(source, queries, settings, progress):
 
 def _blocks(source, query_rows, settings, progress):
     step = _block_rows(settings, source.size)
-    with tqdm(total=source.size, desc="neighbours", unit=" tracklets", disable=not progress) as bar:
+    with progress_bar(total=source.size, desc="neighbours", unit=" tracklets", disable=not progress) as bar:
         lists, ratios = source.neighbours(_listed_count(settings), step, bar)
     vectors = _averaged(_vectors(source, lists, ratios, settings), lists, settings)
     index = vectors.tocsc()
-    with tqdm(total=len(query_rows), desc="re-ranking", unit=" queries", disable=not progress) as bar:
+    with progress_bar(total=len(query_rows), desc="re-ranking", unit=" queries", disable=not progress) as bar:
         for first in range(0, len(query_rows), step):
             rows = query_rows[first : first + step]
             yield first, _mixed(vectors[rows], index, source.rows(rows), settings).astype(source.dtype)

@@ -9,8 +9,8 @@ import typing
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
+from kreid._quiet import progress_bar
 from kreid.data.damage import DamageLog
 from kreid.data.tracklet import Tracklet
 from kreid.gallery.embeddings import BROKEN, TrackletEmbeddings, check_ids, read_arrays, write_arrays
@@ -106,7 +106,7 @@ def embed_to_file(
     embeddings = np.zeros((len(tracklets), model.embedding_dim), np.float32)
     done = np.zeros(len(tracklets), bool)
     damage, tried = DamageLog(max_damaged), sum(lengths)
-    with tqdm(total=len(tracklets), desc="embedding", unit=" tracklets", disable=not progress) as bar:
+    with progress_bar(total=len(tracklets), desc="embedding", unit=" tracklets", disable=not progress) as bar:
         for number, rows in enumerate(_parts(lengths)):
             file = partial / f"{mark}_{number:05}.npz"
             part = _saved_part(file)
@@ -177,7 +177,7 @@ def _embedded(model, tracklets, batch_frames, max_damaged, progress):
     done = np.zeros(len(tracklets), bool)
     with (
         pipeline.damage.plainly(),
-        tqdm(total=len(tracklets), desc="embedding", unit=" tracklets", disable=not progress) as bar,
+        progress_bar(total=len(tracklets), desc="embedding", unit=" tracklets", disable=not progress) as bar,
     ):
         for inputs, rows in pipeline.dataset():
             rows = rows.numpy()

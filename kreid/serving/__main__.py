@@ -1,6 +1,6 @@
 """Serve an export over gRPC until SIGTERM or SIGINT.
 
-    python -m kreid.serving runs/sta_mars/export --port 8500
+    kreid serve runs/sta_mars/export --port 8500
 
 The highest version in the folder is served. The line "serving kreid version 1 on 127.0.0.1:8500" says that the server
 is ready. There is no authentication: other addresses than loopback need a proxy in front.

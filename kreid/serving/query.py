@@ -1,6 +1,6 @@
 """Find a tracklet's person in a gallery, through a running server.
 
-    python serving/query.py TRACKLET_FOLDER --gallery GALLERY_FOLDER --server 127.0.0.1:8500 --picture ranked.png
+    kreid query TRACKLET_FOLDER --gallery GALLERY_FOLDER --server 127.0.0.1:8500 --picture ranked.png
 
 The query is a folder of frame images. The gallery is one of
 - `<person>/<camera>/<frames>`, or with one more level, one folder per tracklet;
@@ -140,13 +140,13 @@ def embed_files(
         float32 `(tracklets, features)` and int32 `(tracklets,)`, the number of frames that could be read.
     """
     import numpy as np
-    from tqdm import tqdm
 
+    from kreid._quiet import progress_bar
     from kreid.data.clips import evenly
 
     limit = client.card()["frame_limit"]
     embeddings, valid = [], []
-    with tqdm(total=len(tracklets), desc=label, unit="tracklet", disable=None) as bar:
+    with progress_bar(total=len(tracklets), desc=label, unit="tracklet", disable=None) as bar:
         for start in range(0, len(tracklets), TRACKLETS_AT_ONCE):
             part = tracklets[start : start + TRACKLETS_AT_ONCE]
             contents = [[Path(paths[at]).read_bytes() for at in evenly(len(paths), limit)] for paths in part]

@@ -215,10 +215,10 @@ def _between(rng: np.random.Generator, pair: tuple[int, int]) -> int:
 
 
 def _render_all(work: Path, config: SyntheticConfig, plans: list[_Plan], workers: int, progress: bool) -> None:
-    from tqdm import tqdm
+    from kreid._quiet import progress_bar
 
     total = sum(plan.frames for plan in plans)
-    with tqdm(total=total, unit="frame", desc="rendering", disable=not progress) as bar:
+    with progress_bar(total=total, unit="frame", desc="rendering", disable=not progress) as bar:
         if workers == 1:
             stage = scene.Stage(config.image_size, config.seed)
             for plan in plans:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from kreid._quiet import progress_bar
 from kreid.data.names import person_key
 from kreid.tracks.cuts import Cuts
 from kreid.tracks.video import FrameSource
@@ -30,7 +30,9 @@ def crops(video: FrameSource, cuts: Cuts, progress: bool) -> Iterator[tuple[int,
     """
     starts = np.searchsorted(cuts.frames, np.arange(1, cuts.last_frame + 2))
     pictures = video.pictures(set(cuts.frames.tolist()), cuts.last_frame)
-    for number, picture in tqdm(pictures, total=cuts.last_frame, desc="cutting", unit=" frames", disable=not progress):
+    for number, picture in progress_bar(
+        pictures, total=cuts.last_frame, desc="cutting", unit=" frames", disable=not progress
+    ):
         if picture is None:
             continue
         for row in range(starts[number - 1], starts[number]):

@@ -1,14 +1,23 @@
 from .callbacks import Checkpoint as Checkpoint, EpochLog as EpochLog, HoldoutEvaluation as HoldoutEvaluation
 from .command import (
     command_line as command_line,
+    fit_verbosity as fit_verbosity,
     plain_errors as plain_errors,
+)
+from .config import Config as Config, load_config as load_config, load_phases as load_phases
+from .dataset import load_dataset as load_dataset
+from .experiment import run_experiment as run_experiment, train as train
+from .folder import recipe_file as recipe_file, recipe_folder as recipe_folder
+from .holdout import split_holdout as split_holdout, train_and_holdout as train_and_holdout
+from .optimizers import L2SGD as L2SGD, L2Adam as L2Adam, build_optimizer as build_optimizer
+from .phases import (
+    Plan as Plan,
+    phase_folders as phase_folders,
+    phases_to_run as phases_to_run,
+    plan_runs as plan_runs,
     require_data as require_data,
     use_synthetic as use_synthetic,
 )
-from .config import Config as Config, load_config as load_config, load_phases as load_phases
-from .holdout import split_holdout as split_holdout, train_and_holdout as train_and_holdout
-from .optimizers import L2SGD as L2SGD, L2Adam as L2Adam, build_optimizer as build_optimizer
-from .phases import phase_folders as phase_folders, phases_to_run as phases_to_run
 from .recipe import (
     build_losses as build_losses,
     build_model as build_model,

@@ -1,104 +1,130 @@
-"""The command line that recipes share."""
+"""Train a system on a data set, evaluate it and export it.
+
+    kreid train --system sta --data data/mars
+    kreid train --system sta --synthetic
+    kreid train --system tacan --data data/prid2011 --splits 1,2,3
+    kreid train --system mine.yaml --import my_module --data data/mars
+
+--data takes any layout that kreid reads; its settings are those of the data set's file, such as recipes/data/mars.yaml.
+The same command continues an interrupted run. Exit status: 0 trained, 2 wrong usage or data, 130 interrupted.
+"""
 
 import argparse
 import contextlib
-import dataclasses
-import os
 import pathlib
 import sys
 import traceback
+from collections.abc import Iterator, Sequence
 
-from kreid._quiet import import_tensorflow
+from kreid._quiet import import_tensorflow, on_a_terminal
 
 
-def command_line(argv, description, system, data_dir, num_splits=0):
-    """Parses a recipe's arguments.
+def add_arguments(parser: argparse.ArgumentParser, benchmark: str | None = None) -> None:
+    """Add the arguments of `kreid train`, or of the script of one data set.
 
     Args:
-        argv: arguments, `None` for the program's own.
-        description: the recipe's docstring.
-        system: name of the default system.
-        data_dir: where the data is looked for by default, for the help text.
-        num_splits: splits that the data set has, for recipes that run several.
-
-    Returns:
-        A namespace of `system`, `data`, `synthetic`, `overlay`, `set`, `phase`, `run`, `quiet`, and with `num_splits`
-        also `splits`, a list of numbers from 1.
+        parser: to add to.
+        benchmark: name of `kreid.data.readers.LAYOUTS`; `None` for an argument that chooses it.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--system", default=system, help="a file in recipes/systems (default: %(default)s)")
+    from kreid.data.readers import LAYOUTS
+
+    names = [name for name in LAYOUTS if name != "images"]
+    splits = LAYOUTS[benchmark].splits if benchmark else max(LAYOUTS[name].splits for name in names)
+    parser.add_argument("--system", default="sta", help="a file in recipes/systems, or a path (default: %(default)s)")
+    if benchmark is None:
+        parser.add_argument(
+            "--benchmark",
+            choices=names,
+            metavar="NAME",
+            help=f"the data set: {', '.join(names)} (default: the layout of --data, or mars)",
+        )
+    else:
+        parser.set_defaults(benchmark=benchmark)
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--data", metavar="DIR", help=f"the data set's folder (default: {data_dir})")
-    source.add_argument("--synthetic", action="store_true", help="render a synthetic set in data/synthetic, use that")
-    parser.add_argument("--overlay", action="append", default=[], metavar="FILE", help="further settings (YAML)")
+    source.add_argument("--data", metavar="DIR", help=f"the data set's folder (default: data/{benchmark or 'mars'})")
+    source.add_argument(
+        "--synthetic",
+        action="store_true",
+        help="render a synthetic set into data/synthetic and use it, with --overlay small where none is given",
+    )
+    parser.add_argument(
+        "--overlay",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="further settings: a name, such as small, or a path",
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, over all files")
-    parser.add_argument("--phase", metavar="NAME", help="run this phase alone, from the setting `init`")
+    parser.add_argument("--phase", metavar="NAME", help="run only this phase, from the setting `init`")
     parser.add_argument("--run", metavar="DIR", help="the run's folder (default: runs/SYSTEM_DATA)")
     parser.add_argument("--quiet", action="store_true", help="one line per epoch instead of a progress bar")
-    if num_splits:
+    parser.set_defaults(program=parser.prog, splits=[])
+    if splits:
         parser.add_argument(
             "--splits",
-            type=lambda text: _split_numbers(text, num_splits),
-            default=list(range(1, num_splits + 1)),
+            type=lambda text: _split_numbers(text, splits),
+            default=list(range(1, splits + 1)),
             metavar="1,2,...",
-            help="run these splits (default: all); the mean is over all that are complete",
+            help="of a data set with splits, run these (default: all); the mean is over all that are complete",
         )
+
+
+def command_line(argv: Sequence[str] | None, description: str | None, benchmark: str) -> argparse.Namespace:
+    """Parse the arguments of a data set's script.
+
+    Args:
+        argv: arguments, `None` for the program's.
+        description: the script's docstring.
+        benchmark: name of `kreid.data.readers.LAYOUTS`.
+
+    Returns:
+        A namespace of `system`, `benchmark`, `data`, `synthetic`, `overlay`, `set`, `phase`, `run`, `quiet`, `splits`
+        (numbers from 1, empty for data sets without splits) and `program`, the command for messages.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser, benchmark)
+    parser.set_defaults(program=f"{pathlib.Path(sys.executable).name} {sys.argv[0]}")
     return parser.parse_args(argv)
 
 
-def use_synthetic(config, root="data/synthetic"):
-    """Renders the default synthetic set, or finds it rendered, and points a `Config` at it.
+def run(options: argparse.Namespace) -> int:
+    """Train what the command line names; return the exit status."""
+    with plain_errors():
+        from kreid.data.readers import LAYOUTS, layout_of
+        from kreid.training.experiment import train
 
-    Args:
-        config: a `kreid.training.Config`.
-        root: folder to render into.
-
-    Returns:
-        The `Config` with another `data` and `data_dir`.
-    """
-    from kreid.synthetic import render_mars
-
-    root = render_mars(root, workers=os.cpu_count() or 1)
-    return dataclasses.replace(config, data="synthetic", data_dir=str(root))
-
-
-def _split_numbers(text, count):
-    numbers = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
-    if not all(1 <= number <= count for number in numbers):
-        raise argparse.ArgumentTypeError(f"give numbers from 1 to {count}, as in 1,2,3; received {text!r}")
-    return sorted(set(numbers))
+        if options.benchmark is None:
+            options.benchmark = layout_of(options.data) if options.data else "mars"
+        if not LAYOUTS[options.benchmark].splits:
+            options.splits = []
+        if options.benchmark == "images":
+            raise ValueError(
+                "Single images train the image phases of a system; name their folders by --set 'image_dirs=[DIR]' and "
+                f"the tracklets' folder by --data. Received: data={options.data!r}"
+            )
+        train(options)
+    return 0
 
 
-def require_data(config, layout, expected, recipes):
-    """Stops with one sentence if the data set is not there.
+def main(argv: Sequence[str] | None = None, description: str | None = __doc__, benchmark: str | None = None) -> int:
+    """Run the command line, for `kreid train` or for the script of one data set; return the exit status."""
+    if benchmark is not None:
+        return run(command_line(argv, description, benchmark))
+    parser = argparse.ArgumentParser(
+        "python -m kreid train", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
 
-    Args:
-        config: a `kreid.training.Config`.
-        layout: what the folder must hold, as `kreid.data.readers.layout_of` names it.
-        expected: what is expected, for the sentence.
-        recipes: the folder of the recipes, for the command.
 
-    Raises:
-        FileNotFoundError: naming the folder and a command that works without it.
-    """
-    from kreid.data.readers import layout_of
-
-    try:
-        found = layout_of(config.data_dir)
-    except FileNotFoundError:
-        found = None
-    if found != layout:
-        overlay = os.path.relpath(pathlib.Path(recipes) / "overlays" / "small.yaml")
-        raise FileNotFoundError(
-            f"{expected} is expected in {config.data_dir} (or in --data DIR) and is not there; to start without it: "
-            f"{pathlib.Path(sys.executable).name} {sys.argv[0]} --system {config.system} --overlay {overlay} "
-            f"--synthetic Received: data_dir={config.data_dir!r}"
-        )
+def fit_verbosity(quiet: bool = False) -> int:
+    """Return Keras's `verbose`: 1, a progress bar, on a terminal; else 2, a line per epoch, as for `quiet`."""
+    return 1 if on_a_terminal(sys.stdout) and not quiet else 2
 
 
 @contextlib.contextmanager
-def plain_errors():
-    """Turns kreid's own refusals into one sentence and exit status 2, and an interruption into 130.
+def plain_errors() -> Iterator[None]:
+    """Turn kreid's own refusals into one sentence and exit status 2, and an interruption into 130.
 
     Errors from anywhere else keep their traceback.
     """
@@ -115,6 +141,13 @@ def plain_errors():
         sys.exit(_print_error("interrupted; the same command continues after the last whole epoch or part", 130))
 
 
-def _print_error(text, status):
+def _split_numbers(text: str, count: int) -> list[int]:
+    numbers = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
+    if not all(1 <= number <= count for number in numbers):
+        raise argparse.ArgumentTypeError(f"give numbers from 1 to {count}, as in 1,2,3; received {text!r}")
+    return sorted(set(numbers))
+
+
+def _print_error(text: str, status: int) -> int:
     sys.stderr.write(f"{text}\n")
     return status

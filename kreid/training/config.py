@@ -4,11 +4,15 @@ import dataclasses
 import difflib
 import inspect
 import math
+import os
 import pathlib
 import types
 import typing
+from collections.abc import Iterable, Mapping
 
 import yaml
+
+from kreid.training.folder import recipe_file
 
 CHOICES = {
     "clips": ("random", "chunks", "adjacent", "adjacent_clips"),
@@ -148,7 +152,7 @@ class Config:
     image_dirs: list[str] = dataclasses.field(default_factory=list)
     model: dict = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"Training takes at least one epoch. Received: epochs={self.epochs!r}")
         if not 0 < self.learning_rate < math.inf:
@@ -171,38 +175,56 @@ class Config:
                 f"Received: select={self.select!r}, holdout={self.holdout!r}"
             )
 
-    def to_yaml(self):
-        """The resolved settings as flat YAML text."""
+    def to_yaml(self) -> str:
+        """Return the resolved settings as flat YAML text."""
         flat = dataclasses.asdict(self)
         flat.update(flat.pop("model"))
         return yaml.safe_dump(flat, sort_keys=False)
 
 
-def load_config(system, folder, data=None, overlays=(), settings=()):
-    """Resolves a recipe's settings: those of its last phase, where it has several.
+def load_config(
+    system: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | None = None,
+    data: str | None = None,
+    overlays: Iterable[str | os.PathLike[str]] = (),
+    settings: Iterable[str] = (),
+) -> Config:
+    """Resolve a recipe's settings: those of its last phase, where it has several.
 
     Takes what `load_phases` takes.
 
     Returns:
         A `Config`.
 
-    Usage: `load_config("sta", "recipes", data="mars", settings=["epochs=10", "num_stripes=2"])`
+    Example:
+
+    >>> config = kreid.training.load_config("sta", data="mars", settings=["epochs=10", "num_stripes=2"])
+    >>> config.epochs, config.model["num_stripes"]
+    (10, 2)
     """
     return list(load_phases(system, folder, data, overlays, settings).values())[-1]
 
 
-def load_phases(system, folder, data=None, overlays=(), settings=()):
-    """Resolves a recipe's settings, phase by phase.
+def load_phases(
+    system: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | None = None,
+    data: str | None = None,
+    overlays: Iterable[str | os.PathLike[str]] = (),
+    settings: Iterable[str] = (),
+) -> dict[str, Config]:
+    """Resolve a recipe's settings, phase by phase.
 
     A system's file may hold `phases`: names in their order, each with the settings in which it differs; other files and
-    `--set NAME.key=value` may change those. What stands outside `phases` holds for all of them, and what a phase says
-    of itself wins over it. A system without phases has one, named `main`.
+    `--set NAME.key=value` may change those. What is set outside `phases` holds for all of them, and a phase's own
+    settings win over it. A system without phases has one, named `main`.
 
     Args:
-        system: name of a file in `folder/systems`, such as `"sta"`.
-        folder: the folder of the recipes.
+        system: name of a file in `folder/systems`, such as `"sta"`; a path that ends in `.yaml`, whose key `system`
+            names one of `kreid.models.SYSTEMS`; or one of `kreid.models.SYSTEMS` that has no file, which takes the
+            defaults of `Config`.
+        folder: the folder of the recipes, `None` for kreid's own (`kreid.training.recipe_folder()`).
         data: name of a file in `folder/data`, such as `"mars"`, or `None`.
-        overlays: further YAML files, later ones win.
+        overlays: further settings, later ones win: names of files in `folder/overlays`, such as `"small"`, or paths.
         settings: `"key=value"` texts, which win over all files. Values are YAML.
 
     Returns:
@@ -211,24 +233,28 @@ def load_phases(system, folder, data=None, overlays=(), settings=()):
     Raises:
         ValueError: for an unknown system, key or phase (naming the nearest known one), or a value of the wrong kind.
 
-    Usage: `load_phases("rtf", "recipes", data="mars", settings=["target_images.epochs=5"])`
+    Example:
+
+    >>> list(kreid.training.load_phases("rtf", data="mars", settings=["target_images.epochs=5"]))
+    ['images', 'target_images', 'video']
     """
-    folder = pathlib.Path(folder)
-    files = [_known_file(folder / "systems", "system", system)]
-    if data is not None:
-        files.append(_known_file(folder / "data", "data", data))
-    layers = [(str(file), _read(file)) for file in [*files, *map(pathlib.Path, overlays)]]
+    system, first = _system_layer(str(system), folder)
+    layers = [first]
+    files = [] if data is None else [recipe_file("data", data, folder)]
+    files += [recipe_file("overlays", overlay, folder) for overlay in overlays]
+    layers += [(str(file), _read(file)) for file in files]
     layers += [(f"--set {text}", _parse_setting(text)) for text in settings]
     known = {**_common_keys(), **_model_keys(system)}
-    shared, phases = {}, {}
-    for origin, values in layers:
+    shared: dict[str, object] = {}
+    phases: dict[str, dict[str, object]] = {}
+    for number, (origin, values) in enumerate(layers):
         values = dict(values)
         own = values.pop("phases", {})
         _merge(shared, values, origin, known)
         if not isinstance(own, dict) or not all(isinstance(block or {}, dict) for block in own.values()):
             raise ValueError(f"`phases` in {origin} holds names with settings below each. Received: phases={own!r}")
         for name, block in own.items():
-            if origin == str(files[0]):
+            if number == 0:
                 phases[name] = {}
             elif name not in phases:
                 raise ValueError(f"Unknown phase in {origin}.{_hint(name, phases)} Received: phase={name!r}")
@@ -236,19 +262,39 @@ def load_phases(system, folder, data=None, overlays=(), settings=()):
     return {name: _config(system, {**shared, **block}) for name, block in (phases or {"main": {}}).items()}
 
 
-def _merge(merged, values, origin, known):
+def _system_layer(system: str, folder: str | os.PathLike[str] | None) -> tuple[str, tuple[str, dict]]:
+    """The system's name, and the origin and values of its file."""
+    from kreid.models import SYSTEMS
+
+    if system.endswith((".yaml", ".yml")):
+        values = _read(pathlib.Path(system))
+        if "system" not in values:
+            raise ValueError(
+                f"A system's file names its system, as in `system: {next(iter(SYSTEMS))}`. Received: system={system!r}"
+            )
+        return str(values["system"]), (system, values)
+    try:
+        file = recipe_file("systems", system, folder)
+    except ValueError:
+        if system not in SYSTEMS:
+            raise
+        return system, (f"no file of {system}", {})
+    return system, (str(file), _read(file))
+
+
+def _merge(merged: dict, values: Mapping, origin: str, known: Mapping) -> None:
     for key, value in values.items():
         if key not in known:
             raise ValueError(f"Unknown setting in {origin}.{_hint(key, known)} Received: {key}={value!r}")
         merged[key] = _checked(origin, key, value, known[key])
 
 
-def _hint(name, known):
+def _hint(name: object, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(name), known, n=1)
     return f" Did you mean {near[0]!r}?" if near else f" The known ones are {', '.join(sorted(known)) or 'none'}."
 
 
-def _config(system, merged):
+def _config(system: str, merged: Mapping) -> Config:
     if merged.get("system", system) != system:
         raise ValueError(
             f"The settings are of another system than --system {system}. Received: system={merged['system']!r}"
@@ -258,16 +304,7 @@ def _config(system, merged):
     return Config(**{**common, "system": system}, model=model)
 
 
-def _known_file(folder, what, name):
-    names = sorted(path.stem for path in folder.glob("*.yaml"))
-    if name not in names:
-        near = difflib.get_close_matches(str(name), names, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"Unknown {what}; {folder} has {', '.join(names) or 'none'}.{hint} Received: {what}={name!r}")
-    return folder / f"{name}.yaml"
-
-
-def _read(path):
+def _read(path: pathlib.Path) -> dict:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -281,7 +318,7 @@ def _read(path):
     return values
 
 
-def _parse_setting(text):
+def _parse_setting(text: str) -> dict:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ValueError(f"Settings are written key=value. Received: --set {text!r}")
@@ -293,17 +330,22 @@ def _parse_setting(text):
     return {"phases": {phase: {own_key: value}}} if dot else {key.strip(): value}
 
 
-def _common_keys():
+def _common_keys() -> dict[str, typing.Any]:
     kinds = typing.get_type_hints(Config)
     return {field.name: kinds[field.name] for field in dataclasses.fields(Config) if field.name != "model"}
 
 
-def _model_keys(system):
+def _model_keys(system: str) -> dict[str, typing.Any]:
     from kreid.models import SYSTEMS, TrackletModel
 
     if system not in SYSTEMS:
-        raise ValueError(f"Unknown system; kreid has {', '.join(SYSTEMS)}. Received: system={system!r}")
-    defaults = {}
+        near = difflib.get_close_matches(system, SYSTEMS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"Unknown system; kreid has {', '.join(SYSTEMS)}, and `register_system` adds your own.{hint} "
+            f"Received: system={system!r}"
+        )
+    defaults: dict[str, set] = {}
     for cls in (TrackletModel, SYSTEMS[system]):
         for name, parameter in inspect.signature(cls.__init__).parameters.items():
             if parameter.kind is parameter.KEYWORD_ONLY and name not in ("dtype", "name", *_common_keys()):
@@ -311,7 +353,7 @@ def _model_keys(system):
     return {name: _kind_of(values) for name, values in defaults.items()}
 
 
-def _kind_of(defaults):
+def _kind_of(defaults: set) -> typing.Any:
     """The kind of an argument by its defaults in base and system: `None` in either lets it be null."""
     kinds = {type(default) for default in defaults if default is not None}
     if not kinds:
@@ -320,8 +362,8 @@ def _kind_of(defaults):
     return kind | None if None in defaults else kind
 
 
-def _checked(origin, key, value, kind):
-    """The value, as the kind its key needs; `kind` None takes anything, for the model to judge."""
+def _checked(origin: str, key: str, value: typing.Any, kind: typing.Any) -> typing.Any:
+    """Return the value as the kind its key needs; the model itself checks values whose `kind` is `None`."""
     if key in CHOICES and value not in CHOICES[key]:
         raise ValueError(f"{key} in {origin} must be one of {', '.join(CHOICES[key])}. Received: {key}={value!r}")
     if kind is None:

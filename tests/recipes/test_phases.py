@@ -11,6 +11,7 @@ import yaml
 from recipe_samples import load_recipe
 
 from kreid import training
+from kreid.training import ablation
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -202,7 +203,7 @@ class TestTable:
     @classmethod
     def trained(cls, table, tree, recipe, tmp_path_factory):
         folder = tmp_path_factory.mktemp("rows")
-        recipe("ablate").main([str(table), "--data", str(tree), "--run", str(folder)])
+        ablation.main([str(table), "--data", str(tree), "--run", str(folder)])
         return folder
 
     def test_rows_start_from_their_seeds_image_model(self, trained):
@@ -212,9 +213,9 @@ class TestTable:
                 found = settings(trained / f"seed_{seed}" / row)
                 assert (found["init"], found["seed"], found["epochs"]) == (str(start), seed, 1)
 
-    def test_the_table(self, trained, table, tree, recipe, capsys):
+    def test_the_table(self, trained, table, tree, capsys):
         before = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()}
-        recipe("ablate").main([str(table), "--data", str(tree), "--run", str(trained)])
+        ablation.main([str(table), "--data", str(tree), "--run", str(trained)])
         lines = capsys.readouterr().out.splitlines()
         assert {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()} == before
         maps = {}
@@ -227,13 +228,13 @@ class TestTable:
             assert f"{maps[name]:.1f} (sd" in line
         assert f"{maps['STA, 2 stripes'] - maps['mean']:+.1f} (" in lines[2]
 
-    def test_refusals(self, table, recipe, tmp_path, capsys):
+    def test_refusals(self, table, tmp_path, capsys):
         for line, complaint in (
             ([str(tmp_path / "gone.yaml")], "no table of rows"),
             ([str(RECIPES / "overlays" / "small.yaml")], "A table holds seeds, overlays, "),
             ([str(table), "--row", "STA"], "rows are mean, STA, 2 stripes. Received: row='STA'"),
         ):
             with pytest.raises(SystemExit):
-                recipe("ablate").main([*line, "--run", str(tmp_path / "run")])
+                ablation.main([*line, "--run", str(tmp_path / "run")])
             assert complaint in capsys.readouterr().err
         assert not (tmp_path / "run").exists()

@@ -219,7 +219,7 @@ class TestResuming:
             while callbacks.read_state(run / "checkpoints")["epoch"] < epochs and process.poll() is None:
                 time.sleep(0.02)
             process.send_signal(kill)
-            error = process.communicate(timeout=120)[1]
+            error = process.communicate()[1]
             # It may just have finished.
             assert process.returncode in (0, -9 if kill == signal.SIGKILL else 130), error
             assert "Traceback" not in error
@@ -392,16 +392,12 @@ class TestRefusals:
             raise ValueError("elsewhere")
 
     def test_a_bare_run_without_data(self, tmp_path):
-        done = subprocess.run(
-            [sys.executable, str(RECIPE)], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
-        )
+        done = subprocess.run([sys.executable, str(RECIPE)], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert done.stdout == ""
         assert "Traceback" not in done.stderr
         sentence = done.stderr.splitlines()[-1]
         assert sentence.startswith("error: MARS")
         assert "data/mars" in sentence
-        assert f"{Path(sys.executable).name} {RECIPE} --system sta" in sentence
-        command = re.search(r"--system sta --overlay (\S+) --synthetic", sentence)
-        assert (tmp_path / command.group(1)).samefile(ROOT / "recipes" / "overlays" / "small.yaml")
+        assert f"{Path(sys.executable).name} {RECIPE} --system sta --synthetic " in sentence
         assert not list(tmp_path.iterdir())

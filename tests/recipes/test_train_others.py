@@ -166,8 +166,7 @@ def test_without_data_one_sentence_names_a_command_that_works(recipe, tmp_path, 
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1
     assert f"is expected in data/{recipe.removeprefix('train_')} (or in --data DIR) and is not there" in error
-    assert "--system sta --overlay" in error
-    assert "--synthetic Received:" in error
+    assert "--system sta --synthetic Received:" in error
     assert not list(tmp_path.iterdir())
 
 
@@ -197,8 +196,6 @@ def test_numbers_of_splits(capsys):
 def test_help_is_a_script_s(tmp_path):
     """Run as people run it, a recipe finds what it shares with the others."""
     script = ROOT / "recipes" / "train_ilids_vid.py"
-    done = subprocess.run(
-        [sys.executable, str(script), "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, str(script), "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "--splits 1,2,..." in done.stdout

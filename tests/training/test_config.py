@@ -170,7 +170,7 @@ def test_every_file_begins_with_what_it_is_for(path):
     assert lines[0].startswith("# ")
     if path.parent.name != "data":
         heading = " ".join(line for line in lines if line.startswith("#"))
-        assert "ommand: python recipes/" in heading or "make " in heading
+        assert "ommand: python recipes/" in heading or "ommand: kreid " in heading or "make " in heading
 
 
 def test_sta_has_the_papers_hyperparameters():

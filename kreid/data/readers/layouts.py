@@ -12,6 +12,7 @@ from kreid.data.readers.images import read_images
 from kreid.data.readers.listing import contents_of, find_below, inside, list_folder, subfolders
 from kreid.data.readers.ls_vid import find_lists, read_ls_vid
 from kreid.data.readers.mars import find_index, read_mars
+from kreid.data.readers.person_splits import SPLITS
 from kreid.data.readers.prid2011 import find_multi_shot, read_prid2011
 from kreid.data.tracklet import ReidDataset
 
@@ -25,6 +26,7 @@ class Layout(NamedTuple):
         read: its reader.
         options: names of the reader's own arguments that choose within the data set.
         find: function from a folder to something true if it is laid out so.
+        splits: number of splits into train and test persons over which results are averaged, 0 for a fixed split.
     """
 
     title: str
@@ -32,6 +34,7 @@ class Layout(NamedTuple):
     read: Callable[..., ReidDataset]
     options: tuple[str, ...]
     find: Callable[[Path], object]
+    splits: int = 0
 
 
 def layout_of(root: str | os.PathLike[str]) -> str:
@@ -109,6 +112,7 @@ LAYOUTS = {
         read_prid2011,
         ("split", "persons"),
         find_multi_shot,
+        SPLITS,
     ),
     "ilids_vid": Layout(
         "iLIDS-VID",
@@ -116,6 +120,7 @@ LAYOUTS = {
         read_ilids_vid,
         ("split",),
         find_sequences,
+        SPLITS,
     ),
     "ls_vid": Layout("LS-VID", "list_sequence/, test/data/ and the frames' folders", read_ls_vid, (), find_lists),
     "duke_video": Layout(

@@ -1,21 +1,22 @@
-"""Counts what each variant of a system multiplies to embed one tracklet, at its paper's size.
+"""Count what each variant of a system multiplies to embed one tracklet, at its paper's size.
 
-    python recipes/cost.py [--system NAME] [--frames N]
+    kreid cost
+    kreid cost --system mg_rafa --frames 8
 
 GMAC: convolutions and matrix products of the embedder, see `kreid.models.count_macs`. `added` is what the variant
-has beyond its backbone on the same frames; `paper` is what its paper prints for that, where it does. Frames that a
-paper selects at test time are all there are, but for MG-RAFA, which always embeds 8; what its paper prints agrees with
-its equations in MG-RAFA's share of SG-RAFA, not in size.
+has beyond its backbone on the same frames; `paper` is the figure that its paper prints for that, if any. All frames
+are embedded, except by MG-RAFA, which always embeds 8; its paper's figures agree with its equations in MG-RAFA's share
+of SG-RAFA, not in size.
 """
 
 import argparse
 import json
-import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from kreid import training
 
-RECIPES = pathlib.Path(__file__).resolve().parent
-VARIANTS = {
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "baseline": {"average pooling": {}},
     "gltr": {
         "average pooling": {"pyramid": "none", "self_attention": False},
@@ -82,8 +83,8 @@ VARIANTS = {
         "SENet50 + TA + CA": {"backbone": "se_resnet50"},
     },
 }
-# What papers print, in GFLOPs that are multiplications: MG-RAFA's Tables 2 and 3.
-PAPERS = {
+# The papers' figures, in GFLOPs that are multiplications: MG-RAFA's Tables 2 and 3.
+PAPERS: dict[str, dict[str, float]] = {
     "mg_rafa": {
         "MG-AFA (N=4)": 0.095,
         "SG-RAFA (S=1) = Ours (16x8x1)": 2.301,
@@ -101,21 +102,40 @@ PAPERS = {
 }
 
 
-def main(argv=None):
-    """Reads the command line and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
     parser.add_argument("--system", choices=VARIANTS, action="append", help="count this system only")
     parser.add_argument("--frames", type=int, default=8, help="of the tracklet (default: %(default)s)")
-    options = parser.parse_args(argv)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the table; return the exit status."""
     with training.plain_errors():
         print(f"{'system':<10}{'variant':<40}{'input':>9}{'GMAC':>9}{'added':>9}{'added %':>9}{'paper':>9}")
         for system in options.system or VARIANTS:
             for variant, settings in VARIANTS[system].items():
-                print(row(system, variant, settings, options.frames), flush=True)
+                print(cost_line(system, variant, settings, options.frames), flush=True)
+    return 0
 
 
-def row(system, variant, settings, frames):
-    """One variant's line."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(
+        "python -m kreid cost", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
+
+
+def cost_line(system: str, variant: str, settings: Mapping[str, Any], frames: int) -> str:
+    """Return one variant's line.
+
+    Args:
+        system: one of `VARIANTS`.
+        variant: its name in the table.
+        settings: in which it differs from the system's recipe.
+        frames: of the tracklet.
+    """
     import keras
 
     from kreid.models import Baseline, count_macs
@@ -123,7 +143,7 @@ def row(system, variant, settings, frames):
     settings = {**settings, "weights": None}
     if system == "sta":
         settings["test_frames"] = frames
-    config = training.load_config(system, RECIPES, settings=[f"{k}={json.dumps(v)}" for k, v in settings.items()])
+    config = training.load_config(system, settings=[f"{k}={json.dumps(v)}" for k, v in settings.items()])
     model = training.build_model(config, num_identities=2)
     total = count_macs(model, frames)
     # Average pooling on the same backbone adds no product.
@@ -133,7 +153,3 @@ def row(system, variant, settings, frames):
     size = "x".join(map(str, config.image_size))
     counted = f"{total / 1e9:>9.3f}{added / 1e9:>9.4f}{100 * added / total:>9.3f}"
     return f"{system:<10}{variant:<40}{size:>9}{counted}{printed:>9}"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,50 @@
+"""Evaluate a run's model again and write a report to look at: numbers, ranked lists, attention.
+
+    kreid evaluate runs/sta_mars
+    kreid evaluate runs/sta_mars --rerank --compare runs/baseline_mars
+    kreid evaluate runs/sta_mars --data data/other --out reports/sta_on_other
+
+The report is one file, RUN/report/index.html, that needs no network. It shows people: keep it as you would keep the
+photographs. Exit status: 0 written, 2 wrong usage or input, 130 interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from kreid.training.command import plain_errors
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
+    parser.add_argument("run", metavar="RUN", help="a run's folder, which training wrote")
+    parser.add_argument("--data", metavar="DIR", help="the data set to test on (default: the run's)")
+    parser.add_argument("--rerank", action="store_true", help="also score by k-reciprocal re-ranking")
+    parser.add_argument("--compare", metavar="RUN2", help="another run, measured on the same data")
+    parser.add_argument("--out", metavar="DIR", help="the report's folder (default: RUN/report)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Evaluate and write the report; return the exit status."""
+    with plain_errors():
+        from kreid.report import write_report
+
+        path, measured = write_report(
+            options.run, options.data, options.rerank, options.compare, options.out, progress=not options.quiet
+        )
+        print(f"{measured.summary()}\nReport: {path}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(
+        "python -m kreid evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

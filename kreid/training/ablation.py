@@ -1,0 +1,90 @@
+"""Train the rows of a table from shared image models, over several seeds, and compare them query by query.
+
+    kreid ablate small --data data/mars
+    kreid ablate small --synthetic --row "average pooling" --row STA
+    kreid ablate recipes/tables/small.yaml --run runs/small --only-table
+
+A table's file names seeds, an image phase, fine-tuning settings, and rows of `system` and `settings`: see
+recipes/tables/small.yaml. The same command continues where it was interrupted, and trains rows that were added. Exit
+status: 0 trained, 2 wrong usage or data, 130 interrupted.
+"""
+
+import argparse
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kreid import training
+from kreid.training.command import add_arguments as add_train_arguments, plain_errors
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
+    parser.add_argument("table", help="name of a file in recipes/tables, such as small, or a path")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--data", metavar="DIR", help="the data set's folder, in MARS's layout (default: data/mars)")
+    source.add_argument("--synthetic", action="store_true", help="render a synthetic set into data/synthetic, use it")
+    parser.add_argument("--run", type=pathlib.Path, metavar="DIR", help="folder of the runs (default: runs/TABLE)")
+    parser.add_argument("--row", action="append", help="train only this row, and print those that are trained")
+    parser.add_argument("--only-table", action="store_true", help="train nothing")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train what is missing and print the table; return the exit status."""
+    with plain_errors():
+        path = training.recipe_file("tables", options.table)
+        table = training.load_table(path, options.row)
+        # Paths are relative to the table's file; names are not paths.
+        table["overlays"] = [str(path.parent / file) if "." in file else file for file in table["overlays"]]
+        folder = options.run or pathlib.Path("runs") / path.stem
+        if not options.only_table:
+            train_rows(table, folder, options)
+        print(training.table_text(table, folder))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(
+        "python -m kreid ablate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
+
+
+def train_rows(table: Mapping[str, Any], folder: pathlib.Path, options: argparse.Namespace) -> None:
+    """Train each seed's image model, then its rows.
+
+    Args:
+        table: of `load_table`.
+        folder: of the runs.
+        options: `data` and `synthetic` of the command line.
+    """
+    for seed in table["seeds"]:
+        image = table["image_phase"]
+        start = folder / f"seed_{seed}" / "image_phase"
+        _train(image["system"], {**table["settings"], **image["settings"], "seed": seed}, start, table, options)
+        for name in table["chosen"]:
+            row = table["rows"][name]
+            settings = {**table["settings"], **table["fine_tuning"], **row["settings"], "seed": seed}
+            settings["init"] = str(start / "model.keras")
+            _train(row["system"], settings, training.row_folder(folder, seed, name), table, options)
+
+
+def _train(
+    system: str, settings: Mapping[str, Any], run: pathlib.Path, table: Mapping[str, Any], options: argparse.Namespace
+) -> None:
+    if (run / "results.json").exists():
+        return
+    line = ["--system", system, "--run", str(run), "--quiet"]
+    line += [part for overlay in table["overlays"] for part in ("--overlay", overlay)]
+    line += [part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+    line += ["--synthetic"] if options.synthetic else ["--data", options.data] if options.data else []
+    parser = argparse.ArgumentParser()
+    add_train_arguments(parser, "mars")
+    command = parser.parse_args(line)
+    # A recipe's earlier phases would start from nothing: the image model replaces them.
+    phases = training.load_phases(system, data="mars", overlays=command.overlay, settings=command.set)
+    command.phase = list(phases)[-1]
+    training.train(command)

@@ -1,0 +1,102 @@
+"""The experiment that a command line asks for.
+
+`recipes/train_mars.py` holds `run_experiment` once more, as the script to copy and change; a test keeps the two equal.
+"""
+
+import argparse
+
+from kreid import evaluation, training
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train, evaluate and export each run of a command line, and average a data set's splits.
+
+    Args:
+        options: of `kreid.training.command_line`.
+    """
+    plan = training.plan_runs(options)
+    for run in plan.runs:
+        run_experiment(run, options.quiet)
+    if plan.splits:
+        print(training.keep_splits(plan.folder))
+
+
+def run_experiment(run: training.RunFolder, quiet: bool = False) -> None:
+    """Train, evaluate and export one run: a phase of a recipe, with the settings `run.config`."""
+    import keras  # here, so that --help need not wait for it
+
+    config = run.config
+    print(f"\n{run.path}", flush=True)
+
+    # Data
+    dataset = training.load_dataset(config)
+    print(dataset.summary())
+    train, holdout = training.train_and_holdout(dataset, config.holdout, config.seed)
+
+    # Model
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(config.seed)
+    xla = training.set_precision(config.precision)
+    pipeline = training.build_pipeline(config, train)
+    model = run.restored_model()
+    if model is None:
+        model = training.build_model(config, pipeline.num_identities)
+        if config.init:
+            fresh = training.start_from(model, config.init, config.init_layers)
+            print(f"Starting from {config.init}; new are {', '.join(fresh) or 'none of the weights'}")
+        optimizer = training.build_optimizer(config, pipeline.steps_per_epoch)
+        model.compile(optimizer, loss=training.build_losses(config), jit_compile=xla)
+        run.begin()
+        if config.evaluate_untrained and dataset.test:
+            untrained = evaluation.evaluate_model(model, dataset, max_damaged=config.max_damaged)
+            run.keep("untrained", evaluation.results_dict(untrained.protocols))
+
+    # Fit
+    with pipeline.damage.plainly():
+        model.fit(
+            pipeline.dataset(first_epoch=run.epochs_done),
+            epochs=config.epochs,
+            initial_epoch=run.epochs_done,
+            steps_per_epoch=pipeline.steps_per_epoch,
+            shuffle=False,  # the pipeline chooses the order
+            callbacks=run.callbacks(holdout, config),
+            verbose=training.fit_verbosity(quiet),
+        )
+    print(pipeline.damage.report())
+    epoch, model = run.selected_model(config.select)
+    run.keep_model(model)
+
+    # Evaluate
+    verification, threshold = training.fit_on_holdout(model, holdout, config.false_match_rate, config.max_damaged)
+    scores = {"verification": verification}
+    if dataset.test:
+        evaluated = evaluation.evaluate_model(model, dataset, max_damaged=config.max_damaged)
+        print(evaluation.results_table(evaluated.protocols), evaluated.embeddings.damage_report(), sep="\n")
+        run.keep("queries", evaluation.queries_dict(evaluated.protocols, evaluated.embeddings.query_ids))
+        scores |= {
+            "protocols": evaluation.results_dict(evaluated.protocols),
+            "damaged_test_frames": evaluated.embeddings.damaged_frames.tolist(),
+            "unreadable_test_tracklets": evaluated.embeddings.unreadable.tolist(),
+        }
+        for frames in config.also_test_frames:
+            other = model.with_selection(model.test_selection, frames)
+            other = evaluation.evaluate_model(other, dataset, max_damaged=config.max_damaged)
+            print(f"With {frames} test frames:\n{evaluation.results_table(other.protocols)}")
+            scores.setdefault("with_test_frames", {})[frames] = evaluation.results_dict(other.protocols)
+
+    # Export
+    exported = run.keep_export(model, verification)
+    run.finish(
+        {
+            "system": config.system,
+            "data": config.data,
+            "split": dataset.split,
+            "precision": model.policy_name,
+            "selected": config.select,
+            "epoch": epoch,
+            "missing_frames": len(dataset.missing),
+            "damaged_frames": pipeline.damage.counts,  # since training was last started
+            **scores,
+        }
+    )
+    print(f"{threshold}\nResults: {run.results}\nExported model: {exported}")

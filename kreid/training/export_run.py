@@ -1,0 +1,70 @@
+"""Write a run's model, or any saved model of kreid, as a SavedModel that can be served.
+
+    kreid export runs/sta_mars
+    kreid export runs/sta_mars --out serving/models/kreid --version 3
+    kreid export model.keras --out serving/models/kreid
+
+The versions are subfolders of the export's folder; a server takes the highest. A run's verification threshold goes with
+its model. Exit status: 0 written, 2 wrong usage or input.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from kreid.training.command import plain_errors
+
+if TYPE_CHECKING:
+    from kreid.models import TrackletModel
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to a parser."""
+    parser.add_argument("model", metavar="MODEL", type=pathlib.Path, help="a run's folder, or a .keras file")
+    parser.add_argument("--out", metavar="DIR", type=pathlib.Path, help="the export's folder (default: RUN/export)")
+    parser.add_argument("--version", type=int, help="number of the version (default: one more than the highest)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Export the model; return the exit status."""
+    with plain_errors():
+        from kreid.serving.export import export_model
+
+        model, verification = _load(options.model)
+        folder = options.out or (options.model / "export" if options.model.is_dir() else None)
+        if folder is None:
+            raise ValueError(f"Name the export's folder with --out. Received: model={str(options.model)!r}")
+        version = options.version
+        if version is None:
+            names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+            version = max((int(name) for name in names if name.isdecimal()), default=0) + 1
+        print(f"Exported model: {export_model(model, folder, version=version, verification=verification)}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(
+        "python -m kreid export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
+
+
+def _load(path: pathlib.Path) -> "tuple[TrackletModel, dict[str, Any] | None]":
+    """Load the model, and the verification threshold of a run."""
+    import keras
+
+    import kreid.models
+    from kreid.runs import FinishedRun
+
+    if path.is_dir():
+        finished = FinishedRun(path)
+        return finished.model, finished.results.get("verification")
+    if not path.is_file():
+        raise ValueError(f"There is no model here; name a run's folder or a .keras file. Received: model={str(path)!r}")
+    model = keras.models.load_model(path, compile=False)
+    if not isinstance(model, kreid.models.TrackletModel):
+        raise ValueError(f"Only models of kreid.models can be exported. Received: model={str(path)!r}")
+    return model, None
