@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from kreid._quiet import import_tensorflow
+from kreid._quiet import import_tensorflow, native_errors_held_back
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,13 +48,13 @@ def run(options: argparse.Namespace) -> int:
         )
         import_tensorflow()
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
-        server.start()
+        # Decoders complain about every damaged image without a name; the server logs their number instead.
+        with native_errors_held_back(), server:
+            print(f"serving {server.name} version {server.version} on {server.target}", flush=True)
+            stop.wait()
     except (ValueError, OSError, ImportError) as error:
         print(f"serve: {error}", file=sys.stderr)
         return 2
-    print(f"serving {server.name} version {server.version} on {server.target}", flush=True)
-    stop.wait()
-    server.stop()
     return 0
 
 

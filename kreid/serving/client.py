@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kreid.serving import wire
+from kreid.serving.images import check_images
 
 _STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
 _DTYPE_NAMES = {1: "float32", 2: "float64", 3: "int32", 4: "uint8", 7: "string", 9: "int64", 10: "bool"}
@@ -145,16 +146,20 @@ class EmbeddingClient:
 
         Args:
             tracklets: list of lists of bytes, each a JPEG or PNG file. The server
-                skips those that it cannot read.
+                skips damaged files.
 
         Returns:
             float32 `(tracklets, features)` and int32 `(tracklets,)`, the number of
-            frames that could be read; where it is 0 the embedding means nothing.
+            frames that could be read; where it is 0 the embedding is NaN.
 
         Raises:
+            ValueError: for a tracklet that is not a list of files' bytes, for Base64,
+                and for one whose files all have formats that the server cannot read.
             ServingError: if the server refuses or cannot be reached.
         """
-        contents = [list(images) for images in tracklets]
+        if isinstance(tracklets, bytes | str):
+            tracklets = [tracklets]  # refused below
+        contents = [check_images(row, images) for row, images in enumerate(tracklets)]
         embeddings = [np.zeros((0, self.card()["embedding_dim"]), np.float32)]
         valid = [np.zeros(0, np.int32)]
         for group in self._groups(contents, lambda group: sum(len(image) + 8 for images in group for image in images)):
@@ -163,8 +168,9 @@ class EmbeddingClient:
             for row, images in enumerate(group):
                 batch[row, : len(images)] = images
             outputs = self._predict("embed_jpeg", {"images": batch, "lengths": lengths})
-            embeddings.append(outputs["embedding"])
             valid.append(outputs["valid_frames"])
+            # The graph gives a finite row that depends on no image; NaN keeps it from being used.
+            embeddings.append(np.where(valid[-1][:, None] > 0, outputs["embedding"], np.float32(np.nan)))
         return np.concatenate(embeddings), np.concatenate(valid)
 
     def card(self) -> dict[str, Any]:

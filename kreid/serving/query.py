@@ -7,7 +7,8 @@ The query is a folder of frame images. The gallery is one of
 - a kreid data folder, whose `gallery` split is taken;
 - a MARS root, whose gallery is taken.
 
-The metric comes from the served model. Works with serve.py and with TensorFlow Serving.
+The metric comes from the served model, and so does the threshold of "same person", if one was fitted: tracklets below
+it are marked, and if there is none, the query shows an unknown person. Works with serve.py and with TensorFlow Serving.
 
 Exit status: 0 good, 1 the server refused or is not there, 2 wrong usage or input, 130 interrupted.
 """
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kreid._files import printable
+from kreid.serving.images import READABLE, image_format
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,11 +54,13 @@ class Ranking(NamedTuple):
     Args:
         matches: nearest first.
         metric: of the distances.
+        threshold: two tracklets show the same person if their distance is below it; `None` if none was fitted.
         unreadable: gallery tracklets that are not ranked because the server could read none of their frames.
     """
 
     matches: list[Match]
     metric: str
+    threshold: float | None
     unreadable: list[FolderTracklet]
 
 
@@ -150,6 +154,8 @@ def embed_files(
         for start in range(0, len(tracklets), TRACKLETS_AT_ONCE):
             part = tracklets[start : start + TRACKLETS_AT_ONCE]
             contents = [[Path(paths[at]).read_bytes() for at in evenly(len(paths), limit)] for paths in part]
+            # A file of another format counts as unreadable here: one such tracklet must not stop the query.
+            contents = [[image for image in images if not _other_format(image)] for images in contents]
             rows, readable = client.embed_images(contents)
             embeddings.append(rows)
             valid.append(readable)
@@ -183,27 +189,40 @@ def rank(
     query_embedding, readable = embed_files(client, [query], "query")
     if not readable[0]:
         raise ValueError(
-            f"The server could read no frame of the query; give JPEG or PNG files. Received: {printable(query[0])}"
+            f"The server could read no frame of the query{why_unreadable(query)}; give JPEG or PNG files. "
+            f"Received: {printable(query[0])}"
         )
     embeddings, readable = embed_files(client, [tracklet.frames for tracklet in gallery], "gallery")
     rows = np.flatnonzero(readable)
     if not rows.size:
         raise ValueError(
-            "The server could read no frame of the gallery; give JPEG or PNG files. "
-            f"Received: {printable(gallery[0].frames[0])}"
+            f"The server could read no frame of the gallery{why_unreadable(gallery[0].frames)}; give JPEG or PNG "
+            f"files. Received: {printable(gallery[0].frames[0])}"
         )
-    metric = client.card()["metric"]
+    metric, verification = client.card()["metric"], client.card().get("verification")
     distances = distance_matrix(query_embedding, embeddings[rows], metric)[0]
     matches = []
     for place in np.argsort(distances, kind="stable"):
         tracklet = gallery[rows[place]]
         same = None if person is None else person_key(tracklet.person) == person_key(person)
         matches.append(Match(tracklet, float(distances[place]), same))
-    return Ranking(matches, metric, [tracklet for tracklet, count in zip(gallery, readable, strict=True) if not count])
+    unreadable = [tracklet for tracklet, count in zip(gallery, readable, strict=True) if not count]
+    return Ranking(matches, metric, verification and verification["threshold"], unreadable)
+
+
+def why_unreadable(paths: Sequence[str]) -> str:
+    """Name the format of a tracklet's first frame in parentheses; empty if the server reads it or it is unknown."""
+    name = _other_format(Path(paths[0]).read_bytes())
+    return f" (the first is {name})" if name else ""
+
+
+def _other_format(contents: bytes) -> str | None:
+    name = image_format(contents)
+    return None if name in READABLE else name
 
 
 def ranked_table(ranking: Ranking, top: int) -> str:
-    """Write the ranked list as a table.
+    """Write the ranked list as a table, with the decision by the model's threshold.
 
     Args:
         ranking: as `rank` returns it.
@@ -213,14 +232,22 @@ def ranked_table(ranking: Ranking, top: int) -> str:
         Lines of text.
     """
     width = max([8, *(len(printable(match.tracklet.name)) for match in ranking.matches[:top])])
+    nearest = ranking.matches[0]
+    decision = ""
+    if ranking.threshold is not None:
+        accepted = nearest.distance < ranking.threshold
+        decision = f"same person as {printable(nearest.tracklet.person)}" if accepted else "unknown person"
+        decision = f"; by the threshold {ranking.threshold:.4f}: {decision}"
     lines = [
-        f"{len(ranking.matches)} gallery tracklets, {ranking.metric} distance",
+        f"{len(ranking.matches)} gallery tracklets, {ranking.metric} distance{decision}",
         f"{'rank':>4}  {'person':<12}{'camera':<10}{'tracklet':<{width}}  {'distance':>10}",
     ]
     for place, (tracklet, distance, same) in enumerate(ranking.matches[:top], start=1):
         person, camera, name = (printable(text) for text in (tracklet.person, tracklet.camera, tracklet.name))
-        mark = "same person" if same else ""
-        lines.append(f"{place:>4}  {person:<12}{camera:<10}{name:<{width}}  {distance:>10.4f}  {mark}".rstrip())
+        marks = ["below the threshold"] if ranking.threshold is not None and distance < ranking.threshold else []
+        marks += ["same person"] if same else []
+        line = f"{place:>4}  {person:<12}{camera:<10}{name:<{width}}  {distance:>10.4f}  {', '.join(marks)}"
+        lines.append(line.rstrip())
     return "\n".join(lines)
 
 
@@ -281,12 +308,16 @@ def run(options: argparse.Namespace) -> int:
         with EmbeddingClient(options.server, options.model, options.timeout) as client:
             ranking = rank(client, query, gallery, options.query_person)
         for tracklet in ranking.unreadable:
-            print(f"skipped, no readable frame: {printable(tracklet.name)}", file=sys.stderr)
+            why = why_unreadable(tracklet.frames)
+            print(f"skipped, no readable frame{why}: {printable(tracklet.name)}", file=sys.stderr)
         print(ranked_table(ranking, options.top))
         if options.picture is not None:
             known = options.query_person, options.query_camera
             draw_ranking(query, ranking, options.top, options.picture, *known)
             print(f"picture: {printable(str(options.picture))}")
+    except ModuleNotFoundError as error:
+        print(f"query: {error}; install it: pip install {error.name}", file=sys.stderr)
+        return 2
     except (ValueError, OSError, ImportError) as error:
         print(f"query: {printable(str(error))}", file=sys.stderr)
         return 2

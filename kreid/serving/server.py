@@ -9,7 +9,9 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import ipaddress
+import logging
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +30,8 @@ DEFAULT_SIGNATURE = "serving_default"
 MAX_ERROR_CHARACTERS = 1024
 MAX_CALLS = 64  # running and waiting; further ones are refused, so that waiting messages cannot fill the memory
 MAX_MESSAGE_BYTES = 2**31 - 1  # protobuf's limit
+
+_LOG = logging.getLogger(__name__)
 
 _PREDICT_METHOD = "tensorflow/serving/predict"
 _LONGEST_RUN_S = 24 * 3600
@@ -95,12 +99,19 @@ class EmbeddingServer:
         self.workers = workers
         self._models: dict[int, _LoadedModel] = {}
         self._server: Any = None
+        self._unreadable = 0
+        self._counting = threading.Lock()
 
     @property
     def target(self) -> str:
         """`host:port` for a client."""
         host = f"[{self.host}]" if ":" in self.host and not self.host.startswith("[") else self.host
         return f"{host}:{self.port}"
+
+    @property
+    def unreadable_images(self) -> int:
+        """Number of images since the start that `embed_jpeg` could not read."""
+        return self._unreadable
 
     def start(self) -> EmbeddingServer:
         """Load the version, replay its warm-up requests, then listen.
@@ -188,7 +199,25 @@ class EmbeddingServer:
         response.model_spec.signature_name = name
         for alias, tensor in outputs.items():
             response.outputs[alias].CopyFrom(tensor)
+        if "valid_frames" in outputs:
+            self._count_unreadable(request, outputs["valid_frames"])
         return response
+
+    def _count_unreadable(self, request: Any, valid_frames: Any) -> None:
+        import tensorflow as tf
+
+        length = request.inputs["images"].tensor_shape.dim[1].size
+        images = int(tf.make_ndarray(request.inputs["lengths"]).clip(0, length).sum())
+        unreadable = images - int(tf.make_ndarray(valid_frames).sum())
+        if unreadable:
+            with self._counting:
+                self._unreadable += unreadable
+            _LOG.warning(
+                "%d of a request's %d images could not be read; %d since the start",
+                unreadable,
+                images,
+                self._unreadable,
+            )
 
     def metadata(self, request: Any) -> Any:
         """Answer one GetModelMetadataRequest with all signatures.
@@ -299,8 +328,12 @@ class _LoadedModel:
                 self.run(signature, {k: tf.make_tensor_proto(v) for k, v in inputs.items()}, [], None, None)
         except (OSError, RuntimeError, ValueError, tf.errors.OpError) as error:
             self.close()
-            reason = str(error).split("\n", 1)[0]
-            raise ValueError(f"This version cannot be loaded ({reason}). Received: export_dir={export_dir}") from error
+            reason = _graph_message(error) if isinstance(error, tf.errors.OpError) else str(error)
+            reason = reason.strip().split("\n", 1)[0].rstrip(".")
+            raise ValueError(
+                f"This version cannot be loaded ({reason}); copy its folder again or export it again. "
+                f"Received: export_dir={export_dir}"
+            ) from error
         except RequestRefused as error:
             self.close()
             raise ValueError(

@@ -38,7 +38,8 @@ def test_images_of_different_sizes_and_some_damaged(client, model):
     ]
     embeddings, valid = client.embed_images(tracklets)
     assert valid.tolist() == [3, 1, 0, 1]
-    assert np.isfinite(embeddings).all()
+    assert np.isfinite(embeddings).all(axis=1).tolist() == [True, True, False, True]
+    assert np.isnan(embeddings[2]).all()
     # PNGs of the model's own size lose nothing on the way.
     np.testing.assert_allclose(embeddings[0], model.embed(random_tracklet(0, 3)[None])[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(embeddings[1], model.embed(random_tracklet(1, 1)[None])[0], rtol=1e-4, atol=1e-5)
@@ -84,6 +85,12 @@ def test_card_status_and_metadata(client, model):
 def test_other_arrays_are_refused_before_sending(client, frames):
     with pytest.raises(ValueError, match="Tracklet 1 must be uint8"):
         client.embed_frames([random_tracklet(0, 1), frames])
+
+
+def test_a_tracklet_of_damaged_images_has_no_embedding(client):
+    embeddings, valid = client.embed_images([[b"damaged", encode(random_tracklet(0, 1)[0])[:300]]])
+    assert valid.tolist() == [0]
+    assert np.isnan(embeddings).all()
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,60 @@ def test_tracklets_above_the_frame_limit_are_thinned_evenly(query, server, tmp_p
     assert valid.tolist() == [5]
 
 
+@pytest.fixture(scope="module")
+def deciding(model, tmp_path_factory):
+    """A server whose model has a verification threshold."""
+    from kreid.serving import EmbeddingServer, export_model
+
+    path = tmp_path_factory.mktemp("deciding")
+    export_model(model, path, warmup=False, verification={"metric": model.metric, "threshold": 0.002})
+    with EmbeddingServer(path, port=0) as server:
+        yield server
+
+
+def test_the_models_threshold_decides(query, data, deciding, capsys, tmp_path):
+    arguments = ["--gallery", str(data), "--server", deciding.target]
+    assert query.main([str(data / "gallery" / "bob" / "c1"), *arguments]) == 0
+    output = capsys.readouterr().out
+    assert "; by the threshold 0.0020: same person as bob\n" in output
+    for row in rows(output):
+        assert (row[5:] == ["below", "the", "threshold"]) == (float(row[4]) < 0.002)
+
+    write_tracklet(tmp_path / "other", (0, 0, 0), seed=30)
+    assert query.main([str(tmp_path / "other"), *arguments]) == 0
+    output = capsys.readouterr().out
+    assert "; by the threshold 0.0020: unknown person\n" in output
+    assert not any(row[5:] for row in rows(output))
+
+
+def test_files_of_another_format_are_skipped_and_named(query, data, server, capsys, tmp_path):
+    write_tracklet(tmp_path / "gallery" / "bob" / "c1", COLOURS["bob"])
+    (tmp_path / "gallery" / "eve" / "c1").mkdir(parents=True)
+    Image.new("RGB", (30, 70)).save(tmp_path / "gallery" / "eve" / "c1" / "1.jpg", "WEBP")
+    arguments = ["--gallery", str(tmp_path / "gallery"), "--server", server.target]
+    assert query.main([str(data / "query"), *arguments]) == 0
+    output = capsys.readouterr()
+    assert [row[3] for row in rows(output.out)] == ["bob/c1"]
+    assert "skipped, no readable frame (the first is WebP): eve/c1" in output.err
+    assert query.main([str(tmp_path / "gallery" / "eve" / "c1"), *arguments]) == 2
+    assert "no frame of the query (the first is WebP); give JPEG or PNG files" in capsys.readouterr().err
+
+
+def test_names_that_are_no_utf8_are_printed(data, server, tmp_path):
+    gallery = os.fsencode(tmp_path / "gallery")
+    write_tracklet(Path(os.fsdecode(gallery + b"/Jos\xe9/c1")), COLOURS["bob"])
+    picture = tmp_path / "out.png"
+    command = [sys.executable, SCRIPT, data / "query", "--gallery", tmp_path / "gallery", "--server", server.target]
+    ran = subprocess.run(
+        [*map(str, command), "--picture", str(picture)],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(SCRIPT.parents[1]), "PYTHONUTF8": "1"},
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert b"Jos\\udce9/c1" in ran.stdout
+    assert picture.is_file()
+
+
 def test_help_shows_an_example_and_the_layouts(query, capsys):
     with pytest.raises(SystemExit) as caught:
         query.main(["--help"])

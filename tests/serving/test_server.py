@@ -395,3 +395,34 @@ def test_without_grpcio_the_pip_command_is_named(base_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "grpc", None)  # importing it now fails
     with pytest.raises(ImportError, match=r'pip install "kreid\[serving\]"'):
         EmbeddingServer(base_path, port=0).start()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda content: content[: len(content) // 2], "Read less bytes than requested"),
+        (lambda content: content[:5000] + bytes([content[5000] ^ 255]) + content[5001:], "Checksum does not match"),
+    ],
+    ids=["cut", "changed"],
+)
+def test_damaged_weights_say_why(base_path, tmp_path, damage, reason):
+    shutil.copytree(base_path / "3", tmp_path / "1")
+    weights = tmp_path / "1" / "variables" / "variables.data-00000-of-00001"
+    weights.write_bytes(damage(weights.read_bytes()))
+    with pytest.raises(ValueError, match=rf"cannot be loaded \(.*{reason}.*\); copy its folder again"):
+        EmbeddingServer(tmp_path, port=0).start()
+
+
+def test_unreadable_images_are_counted_and_logged(base_path, caplog):
+    with EmbeddingServer(base_path, port=0) as server:
+        request = make_request(
+            {"name": "kreid", "signature_name": "embed_jpeg"},
+            {
+                "images": np.array([[IMAGES[0, 0], b"damaged"], [IMAGES[0, 1], b"beyond the length"]], object),
+                "lengths": np.array([2, 1], np.int32),
+            },
+        )
+        for total in (1, 2):
+            server.predict(request)
+            assert server.unreadable_images == total
+            assert caplog.messages[-1] == f"1 of a request's 3 images could not be read; {total} since the start"

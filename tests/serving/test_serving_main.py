@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("grpc")
 pytest.importorskip("tensorflow_serving.apis")
 
-from serving_samples import random_tracklet
+from serving_samples import encode, random_tracklet
 
 from kreid.serving import EmbeddingClient
 from kreid.serving.__main__ import main
@@ -37,13 +37,16 @@ def test_serves_until_a_signal(base_path, program, number):
         line = process.stdout.readline()
         assert line.startswith("serving people version 3 on 127.0.0.1:")
         with EmbeddingClient(line.rsplit(" ", 1)[1].strip(), model="people", timeout=None) as client:
-            assert client.embed_frames([random_tracklet(0, 2)]).shape == (1, client.card()["embedding_dim"])
+            whole = encode(random_tracklet(0, 1, size=(400, 200))[0])
+            # libjpeg complains on the standard error stream about each of the damaged files.
+            _, valid = client.embed_images([[whole, whole[:4000], whole[:300] + b"x" * 50 + whole[400:]]])
+            assert valid.tolist() == [2]
         process.send_signal(number)
         assert process.wait() == 0
     finally:
         process.kill()
         _, errors = process.communicate()
-    assert errors == ""
+    assert errors == "1 of a request's 3 images could not be read; 1 since the start\n"
 
 
 @pytest.mark.parametrize(
