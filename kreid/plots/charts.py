@@ -88,7 +88,11 @@ def line_chart(
         y = place_y(tick)
         parts.append(f'<line class="grid" x1="{start}" x2="{width - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{start - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(tick)}</text>')
-    x_ticks = 10.0 ** np.arange(math.ceil(left), math.floor(right) + 1) if logarithmic else _ticks(left, right)
+    x_ticks = (
+        10.0 ** np.arange(math.ceil(left), math.floor(right) + 1)
+        if logarithmic
+        else _ticks(left, right, whole=_all_whole(all_x))
+    )
     for tick in x_ticks:
         x = place_x(tick)
         parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{height - _BOTTOM}" y2="{height - 37}"/>')
@@ -197,11 +201,16 @@ def _ends(low: float, high: float) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _ticks(low: float, high: float) -> np.ndarray:
-    """Return about five round numbers from `low` to `high`."""
+def _all_whole(values: np.ndarray) -> bool:
+    return bool((values == np.round(values)).all())
+
+
+def _ticks(low: float, high: float, whole: bool = False) -> np.ndarray:
+    """Return about five round numbers from `low` to `high`, only whole ones for epochs and ranks."""
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
+    step = max(1.0, np.ceil(step)) if whole else step
     return np.arange(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1) * step
 
 

@@ -18,6 +18,7 @@ _EXPLAINED = 4
 _MOST_FRAMES = 96
 # Parts of an attention of many axes, such as the heads of a multi-head attention.
 _MOST_PARTS = 12
+_MAP_HEIGHT = 256
 _HEATS = (("frame", "height", "width"), ("frame", "stripe"))
 
 
@@ -122,6 +123,8 @@ def _strip(explained: Explained, shown: np.ndarray, label: str, values: np.ndarr
 
 def _figure(label: str, values: np.ndarray, axes: tuple[str, ...]) -> str:
     """Draw an attention that has no time axis, or two."""
+    from PIL import Image
+
     span = _span(values)
     if values.ndim == 2:
         height, width = values.shape
@@ -130,7 +133,9 @@ def _figure(label: str, values: np.ndarray, axes: tuple[str, ...]) -> str:
         if axes == ("frame", "frame"):
             text = f"{label}: each row is a frame, its columns the frames that it attends to; {span}."
         elif axes == ("height", "width"):
-            text = f"{label}: {span}."
+            # Maps of several stages are shown in one size.
+            matrix = matrix.resize((round(_MAP_HEIGHT * width / height), _MAP_HEIGHT), Image.Resampling.NEAREST)
+            text = f"{label}, {height} by {width}: {span}."
         return figure(picture(matrix, f"{label}, {height} by {width}, {span}", "whole"), text)
     if values.ndim == 0:
         return paragraph(f"{label}: {float(values):.3g}.")

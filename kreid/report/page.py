@@ -62,10 +62,12 @@ def _lead(runs: list[Measured], data: str, trained_in: Sequence[str] | None) -> 
     measured, embeddings = runs[0], runs[0].embeddings
     persons = len(np.unique(embeddings.persons[embeddings.persons > 0]))
     cameras = len(np.unique(embeddings.cameras))
+    metric = embeddings.metric.replace("euclidean", "Euclidean")
     lead = paragraph(
         f"{measured.system}, trained in the folder {run_names(runs)[0]}, on the test set of {data}: "
         f"{len(embeddings.query_rows)} queries among {len(embeddings):,} tracklets of {persons} persons in "
-        f"{cameras} cameras; {embeddings.metric} distance of {embeddings.embeddings.shape[1]} numbers."
+        f"{cameras} cameras. Embeddings of {embeddings.embeddings.shape[1]:,} numbers are compared by "
+        f"{metric} distance."
     )
     if trained_in:
         lead += paragraph(

@@ -10,7 +10,7 @@ from kreid.plots.strips import draw_frames
 from kreid.report.html import escape, paragraph, picture
 from kreid.report.measure import Measured, percent
 
-# One more, the first match beyond them, fills the line of a wide page.
+# With the first match beyond them and one in the same camera, a line of a wide page is full.
 _LISTED = 7
 _TILE = (128, 64)
 _SIGNS = {True: "✓", False: "✗"}

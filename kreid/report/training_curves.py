@@ -42,6 +42,11 @@ def _chart(label: str, epochs: np.ndarray, lines: dict[str, np.ndarray]) -> str:
     if not lines:
         return ""
     last = ", ".join(f"{name} {values[np.isfinite(values)][-1]:.3g}" for name, values in lines.items())
+    limits = None
+    if label.endswith("%"):
+        # Whole tens around all values, never beyond 100%.
+        finite = np.concatenate([values[np.isfinite(values)] for values in lines.values()])
+        limits = min(90.0, 10 * np.floor(finite.min() / 10)), max(10.0, 10 * np.ceil(finite.max() / 10))
     # MG-RAFA has a loss for each head: only the first ones are drawn, the sum among them.
     drawn = sorted(lines.items(), key=lambda item: item[0] != "loss")[:_MOST_LINES]
     return line_chart(
@@ -50,4 +55,5 @@ def _chart(label: str, epochs: np.ndarray, lines: dict[str, np.ndarray]) -> str:
         y_label=label,
         description=f"{label} by epoch; at the end {last}",
         size=(340, 240),
+        y_limits=limits,
     )

@@ -53,6 +53,17 @@ def test_no_text_runs_out_of_its_picture(mark):
     assert next(iter(series)) in texts
 
 
+def test_ticks_of_epochs_are_whole_numbers():
+    def ticks(x):
+        root = ElementTree.fromstring(line_chart({"a": (x, x)}, x_label="epoch", y_label="y", description="d"))
+        return [part.text for part in root.iter("text") if part.get("text-anchor") == "middle"][:-2]
+
+    assert ticks([1, 2, 3]) == ["1", "2", "3"]
+    assert ticks(range(1, 12)) == ["2", "4", "6", "8", "10"]
+    assert ticks([1, 2.5, 3])[:3] == ["1", "1.5", "2"]
+    assert ticks([4]) == ["4"]
+
+
 def test_bars_are_as_high_and_wide_as_their_weights():
     root = ElementTree.fromstring(bar_chart([1.0, 2.0, -1.0], description="d", size=(90, 62), edges=[0, 1, 2, 6]))
     bars = [{key: float(bar.get(key)) for key in ("x", "y", "width", "height")} for bar in root.iter("rect")]

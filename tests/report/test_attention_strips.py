@@ -42,7 +42,7 @@ def pictures(root):
         (("frame", "stripe"), (5, 4), (320, 128)),
         (("frame", "channel"), (5, 2048), (320, 128)),
         (("frame", "frame"), (5, 5), (260, 260)),
-        (("height", "width"), (8, 4), (132, 264)),
+        (("height", "width"), (8, 4), (128, 256)),
         (("stage", "channel"), (4, 64), (320, 260)),
     ],
 )
