@@ -88,11 +88,9 @@ def line_chart(
         y = place_y(tick)
         parts.append(f'<line class="grid" x1="{start}" x2="{width - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{start - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(tick)}</text>')
-    x_ticks = (
-        10.0 ** np.arange(math.ceil(left), math.floor(right) + 1)
-        if logarithmic
-        else _ticks(left, right, whole=_all_whole(all_x))
-    )
+    x_ticks = _ticks(left, right, whole=_all_whole(all_x))
+    if logarithmic:
+        x_ticks = 10.0 ** np.arange(math.ceil(left), math.floor(right) + 1)
     for tick in x_ticks:
         x = place_x(tick)
         parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{height - _BOTTOM}" y2="{height - 37}"/>')

@@ -43,8 +43,8 @@ def attention_section(measured: Measured, best: Sequence[int], worst: Sequence[i
     if not explained:
         return paragraph(f"Attention is drawn for queries of 2 to {_MOST_FRAMES} frames; there are none.")
     body = paragraph(
-        "The model's attention in queries of the lists above. Time runs from left to right; of a tracklet of more than "
-        f"{_STRIP_COLUMNS} frames, evenly spread ones are shown, and bars are of all frames."
+        "The model's attention in queries of the lists above. Time runs from left to right. Of a tracklet of more than "
+        f"{_STRIP_COLUMNS} frames, {_STRIP_COLUMNS} are shown, spread evenly; bars show all of its frames."
     )
     if any(len(axes) > 1 for axes in explained[0].axes.values()):
         body += (

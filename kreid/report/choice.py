@@ -27,8 +27,9 @@ def best_and_worst(result: RetrievalResult, persons: ArrayLike, count: int = 4) 
     ([0], [1])
     """
     persons = np.asarray(persons)
-    valid = np.flatnonzero(result.first_hit)
-    order = valid[np.lexsort((valid, result.first_hit[valid], -result.average_precision[valid]))]
+    first_hit, average_precision = query_scores(result)
+    valid = np.flatnonzero(first_hit)
+    order = valid[np.lexsort((valid, first_hit[valid], -average_precision[valid]))]
     half = len(order) // 2
     return _of_different(order[: len(order) - half], persons, count), _of_different(order[::-1][:half], persons, count)
 
@@ -52,9 +53,26 @@ def most_changed(result: RetrievalResult, other: RetrievalResult, count: int = 5
     >>> kreid.report.most_changed(one, other)
     ([0], [])
     """
-    moved = result.first_hit - other.first_hit
+    moved = query_scores(result)[0] - query_scores(other)[0]
     order = np.argsort(-moved, kind="stable")
     return order[moved[order] > 0][:count].tolist(), order[::-1][moved[order[::-1]] < 0][:count].tolist()
+
+
+def query_scores(result: RetrievalResult) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores of the single queries.
+
+    Args:
+        result: a `RetrievalResult`.
+
+    Returns:
+        The rank of the first match of each query, 0 without one, and its average precision.
+
+    Raises:
+        ValueError: if the result was read from means alone.
+    """
+    if result.first_hit is None or result.average_precision is None:
+        raise ValueError(f"This result has only means; evaluate again for the single queries. Received: {result!r}")
+    return result.first_hit, result.average_precision
 
 
 def _of_different(order: np.ndarray, persons: np.ndarray, count: int) -> list[int]:

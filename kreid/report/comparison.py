@@ -1,7 +1,7 @@
 """Section of the comparison with another run: differences of the scores, and the queries that changed most."""
 
 from kreid.evaluation.tables import score_intervals
-from kreid.report.choice import most_changed
+from kreid.report.choice import most_changed, query_scores
 from kreid.report.html import cell, escape, paragraph, table
 from kreid.report.measure import Measured, differences, percent, run_names
 from kreid.report.ranked_lists import query_list
@@ -42,7 +42,7 @@ def _differences(measured: Measured, compared: Measured, names: list[str], proto
                 cell(percent(each.mean), f"{percent(each.low)} to {percent(each.high)}")
                 for each in (one[score], other[score])
             ),
-            cell(f"{100 * mean:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}"),
+            cell(_signed(mean), f"{_signed(low)} to {_signed(high)}"),
             f"{p_value:.3f}" if p_value >= 0.001 else "< 0.001",
         ]
         for score, (mean, low, high, p_value) in differences(measured, compared, protocol).items()
@@ -50,9 +50,14 @@ def _differences(measured: Measured, compared: Measured, names: list[str], proto
     return table(f"Protocol {protocol}, in per cent", ["", *names, "difference (95%)", "p-value"], rows)
 
 
+def _signed(share: float) -> str:
+    """Return a difference in per cent with its sign, and +0.0 for all that round to 0."""
+    return f"{round(100 * share, 1) + 0.0:+.1f}"
+
+
 def _changed(measured: Measured, compared: Measured, names: list[str], queries: list[int], word: str) -> str:
     embeddings = measured.embeddings
-    ranks = [each.protocols["standard"].first_hit for each in (measured, compared)]
+    ranks = [query_scores(each.protocols["standard"])[0] for each in (measured, compared)]
     rows = []
     for query in queries:
         row = embeddings.query_rows[query]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kreid.data.clips import evenly
-from kreid.report.html import figure, paragraph, picture
+from kreid.report.html import figure, paragraph, picture, scrolling
 from kreid.report.measure import Measured, run_names
 
 _MAPPED_PERSONS = 12
@@ -45,9 +45,11 @@ def map_section(runs: Sequence[Measured]) -> str:
             compare_embedding_maps(maps, labels, path, chosen=chosen)
         with Image.open(path) as image:
             drawn = image.convert("RGB").resize((image.width * 2 // 3, image.height * 2 // 3))
-    maps_of = "Map" if len(runs) == 1 else "Maps by both runs"
-    return figure(
-        picture(drawn, f"{maps_of} of the embeddings of {len(chosen)} persons by t-SNE", "whole paper"),
-        f"{maps_of} of {len(chosen)} persons, spread evenly over the persons with four tracklets or more, by t-SNE. "
-        "Neighbours stay neighbours; the distance between groups says little.",
-    )
+    spread = "spread evenly over the persons with four tracklets or more"
+    meaning = "Neighbours stay neighbours; the distance between groups says little."
+    alt = f"Embeddings of {len(chosen)} persons by t-SNE"
+    if len(runs) == 1:
+        return figure(picture(drawn, alt, "whole paper"), f"{alt}: persons {spread}. {meaning}")
+    alt += ", a map for each run"
+    body = scrolling(picture(drawn, alt, "wide paper"), alt)
+    return figure(body, f"{alt}: the same tracklets, of persons {spread}. {meaning}")

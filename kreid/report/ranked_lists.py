@@ -7,6 +7,7 @@ from kreid.data.tracklet import DISTRACTOR
 from kreid.gallery.search import Ranked, ranked_list
 from kreid.plots.ranked_list import WORDS
 from kreid.plots.strips import draw_frames
+from kreid.report.choice import query_scores
 from kreid.report.html import escape, paragraph, picture
 from kreid.report.measure import Measured, percent
 
@@ -40,11 +41,12 @@ def query_list(measured: Measured, query: int) -> str:
     Returns:
         HTML.
     """
-    embeddings, result = measured.embeddings, measured.protocols["standard"]
+    embeddings = measured.embeddings
+    first_hit, average_precision = query_scores(measured.protocols["standard"])
     row = embeddings.query_rows[query]
     entries = "".join(f"<li>{_entry(measured, entry)}</li>" for entry in ranked_list(embeddings, row, _LISTED))
-    precision = f"average precision {percent(result.average_precision[query])}%"
-    first = f"first match at rank {result.first_hit[query]}"
+    precision = f"average precision {percent(average_precision[query])}%"
+    first = f"first match at rank {first_hit[query]}"
     title = _tracklet(measured, row, "query", "Query", f"{precision}, {first}")
     return f'<div class="ranked" data-query="{escape(embeddings.ids[row])}">{title}<ol>{entries}</ol></div>'
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from kreid.evaluation.tables import score_intervals
 from kreid.plots.charts import line_chart
+from kreid.report.choice import query_scores
 from kreid.report.html import cell, paragraph, table
 from kreid.report.measure import Measured, percent, run_names
 
@@ -71,7 +72,8 @@ def cmc_section(runs: Sequence[Measured]) -> str:
     for each, run_name in zip(runs, run_names(runs), strict=True):
         results = each.all_scores if len(runs) == 1 else each.protocols
         for name, result in results.items():
-            first = result.first_hit[result.first_hit > 0]
+            first_hit, _ = query_scores(result)
+            first = first_hit[first_hit > 0]
             shares = [100 * float(np.mean(first <= rank)) for rank in ranks]
             series[name if len(runs) == 1 else f"{run_name}, {name}"] = ranks, shares
     lowest = min(shares[0] for _, shares in series.values())

@@ -55,7 +55,7 @@ def test_every_colour_is_defined(report):
 
 
 def test_both_runs_maps_are_side_by_side(report):
-    assert "Maps by both runs of the embeddings of 3 persons by t-SNE" in (report / "index.html").read_text("utf-8")
+    assert "Embeddings of 3 persons by t-SNE, a map for each run" in (report / "index.html").read_text("utf-8")
 
 
 def test_the_cluster_diameter_is_in_page_and_numbers(report):
@@ -109,4 +109,4 @@ def test_the_run_alone_has_no_comparison(report, runs):
     measured = measure(run, run.dataset(), report / "embeddings.npz", progress=False)
     text = report_page(measured, data="mars")
     assert 'id="comparison"' not in text
-    assert "Map of the embeddings of 3 persons by t-SNE" in text
+    assert "Embeddings of 3 persons by t-SNE: persons spread" in text
