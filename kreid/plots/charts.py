@@ -65,7 +65,7 @@ def line_chart(
     all_x = forward(np.concatenate([*(x for x, _ in lines.values()), [x for x, _ in marks]]).astype(float))
     all_y = np.concatenate([y for _, y in lines.values()])
     left, right = _ends(all_x.min(), all_x.max())
-    low, high = y_limits or _ends(all_y.min(), all_y.max())
+    low, high = _ends(*(y_limits or (all_y.min(), all_y.max())))
 
     width, height = size
     inner_height = height - _TOP - _BOTTOM

@@ -46,7 +46,8 @@ def _chart(label: str, epochs: np.ndarray, lines: dict[str, np.ndarray]) -> str:
     if label.endswith("%"):
         # Whole tens around all values, never beyond 100%.
         finite = np.concatenate([values[np.isfinite(values)] for values in lines.values()])
-        limits = min(90.0, 10 * np.floor(finite.min() / 10)), max(10.0, 10 * np.ceil(finite.max() / 10))
+        low = min(90.0, 10 * np.floor(finite.min() / 10))
+        limits = low, max(low + 10, 10 * np.ceil(finite.max() / 10))
     # MG-RAFA has a loss for each head: only the first ones are drawn, the sum among them.
     drawn = sorted(lines.items(), key=lambda item: item[0] != "loss")[:_MOST_LINES]
     return line_chart(

@@ -31,6 +31,11 @@ def test_a_score_of_100_has_no_axis_beyond_it(run):
     assert max(numbers) == 100
 
 
+def test_a_constant_score_has_an_axis(run):
+    text = training_section(run(main="epoch,holdout_map\n1,0.4\n2,0.4\n"))
+    assert {"40", "50"} <= set(re.findall(r">(\d+)</text>", text))
+
+
 def test_a_chart_without_a_value_is_skipped(run):
     assert training_section(run(main="epoch,loss,holdout_map\n1,3,\n2,2,\n")).count("<svg") == 1
 
