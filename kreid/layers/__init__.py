@@ -12,7 +12,6 @@ from kreid.layers.inter_frame_distance import InterFrameDistance
 from kreid.layers.inter_frame_relation import InterFrameRelation
 from kreid.layers.intra_frame_attention import IntraFrameAttention
 from kreid.layers.lengths_to_mask import LengthsToMask
-from kreid.layers.masked_batch_normalization import MaskedBatchNormalization
 from kreid.layers.node_embedding import NodeEmbedding
 from kreid.layers.non_local import NonLocal
 from kreid.layers.reference_aided_aggregation import ReferenceAidedAggregation
@@ -39,7 +38,6 @@ __all__ = [
     "InterFrameRelation",
     "IntraFrameAttention",
     "LengthsToMask",
-    "MaskedBatchNormalization",
     "NodeEmbedding",
     "NonLocal",
     "ReferenceAidedAggregation",

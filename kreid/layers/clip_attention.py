@@ -1,27 +1,31 @@
-"""From the clips of a tracklet to its embedding."""
+"""The embedding of a tracklet from its clips."""
+
+from typing import Any
 
 import keras
 from keras import ops
 
+from kreid._typing import Shape, Tensor
+from kreid.layers.base import KreidLayer
 from kreid.layers.masking import mask_of, masked_softmax
 
 WEIGHTINGS = ("average", "linear", "sigmoid", "softmax")
 
 
 @keras.saving.register_keras_serializable(package="kreid")
-class ClipAttention(keras.layers.Layer):
-    """Embeds the clips of a tracklet and averages them, each by its own weight.
+class ClipAttention(KreidLayer):
+    """Embed the clips of a tracklet and average the results with one weight per clip.
 
     A Dense layer T embeds each clip vector (equation 2), another one W gives its weight, `w_i = W . f_Ci` (equation 1),
-    and the tracklet's embedding is `f = 1/m sum_i w_i T(f_Ci)` over its m clips (equation 3). A clip is weighed on its
-    own, so that more clips of the same content change nothing.
+    and the tracklet's embedding is `f = 1/m sum_i w_i T(f_Ci)` over its m clips (equation 3). A clip's weight depends
+    on that clip only, so repeating a tracklet changes nothing.
 
-    Masking: masked clips weigh nothing, whatever they hold, and m counts the others. A tracklet with no real clip gives
-    zeros. The number of clips is free.
+    Masking: masked clips have weight 0, whatever they hold, and m counts the others. A tracklet without a real clip
+    gives zeros. Any number of clips.
 
     Args:
         embedding_dim: D, length of the embedding.
-        weighting: what becomes of the weight: `"linear"` leaves it as it is, `"sigmoid"` keeps it in (0, 1),
+        weighting: how W's output becomes the weight: `"linear"` keeps it unchanged, `"sigmoid"` maps it to (0, 1),
             `"softmax"` makes the weights of a tracklet sum to 1, without the 1/m, and `"average"` has no weights (Table
             1 without "CA").
         **kwargs: base layer arguments, such as `name` and `dtype`.
@@ -36,7 +40,7 @@ class ClipAttention(keras.layers.Layer):
         masked clips.
 
     Raises:
-        ValueError: for an argument out of its range, or inputs of another rank.
+        ValueError: for an argument out of its range, or inputs or a mask of another shape.
 
     Example:
 
@@ -51,7 +55,7 @@ class ClipAttention(keras.layers.Layer):
     `"sigmoid"` and `"softmax"` are not in the paper.
     """
 
-    def __init__(self, embedding_dim=1024, weighting="linear", **kwargs):
+    def __init__(self, embedding_dim: int = 1024, weighting: str = "linear", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(embedding_dim, int) or embedding_dim < 1:
             raise ValueError(f"The embedding needs at least one value. Received: embedding_dim={embedding_dim!r}")
@@ -62,7 +66,7 @@ class ClipAttention(keras.layers.Layer):
         self.transform = keras.layers.Dense(embedding_dim, dtype=self.dtype_policy, name="transform")
         self.weigh = None
         if weighting != "average":
-            # Softmax does not see a bias, which would be a dead weight.
+            # A bias does not change a softmax: it would never get a gradient.
             self.weigh = keras.layers.Dense(
                 1,
                 use_bias=weighting != "softmax",
@@ -73,7 +77,7 @@ class ClipAttention(keras.layers.Layer):
             )
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 3:
             raise ValueError(
                 f"Clip vectors must be (batch, clips, C). Received: inputs of shape {tuple(input_shape)!r}"
@@ -82,7 +86,9 @@ class ClipAttention(keras.layers.Layer):
         if self.weigh is not None:
             self.weigh.build(input_shape)
 
-    def call(self, inputs, mask=None, return_attention=False):
+    def call(
+        self, inputs: Tensor, mask: Tensor | None = None, return_attention: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
         mask = mask_of(inputs, mask)
         clips = ops.where(mask[..., None], inputs, 0)
         weights = self._weights(ops.cast(clips, "float32"), mask)
@@ -103,14 +109,5 @@ class ClipAttention(keras.layers.Layer):
             weights = ops.sigmoid(weights)
         return ops.where(mask, weights, 0.0)
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
         return None
-
-    def compute_output_spec(self, inputs, mask=None, return_attention=False):
-        output = keras.KerasTensor((inputs.shape[0], self.embedding_dim), dtype=self.compute_dtype)
-        return (output, keras.KerasTensor(inputs.shape[:2], dtype="float32")) if return_attention else output
-
-    def get_config(self):
-        config = super().get_config()
-        config.update(embedding_dim=self.embedding_dim, weighting=self.weighting)
-        return config

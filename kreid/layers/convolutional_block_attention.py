@@ -1,23 +1,27 @@
 """The convolutional block attention module on frame maps."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from kreid._typing import Shape, Tensor
+from kreid.layers.base import KreidLayer
 from kreid.layers.masking import mask_of, spread
 
 
 @keras.saving.register_keras_serializable(package="kreid")
-class ConvolutionalBlockAttention(keras.layers.Layer):
-    """Weighs each frame's map by channel, then by position (CBAM).
+class ConvolutionalBlockAttention(KreidLayer):
+    """Weight each frame's map by channel, then by position (CBAM).
 
     A channel's weight is `sigmoid(MLP(mean) + MLP(max))` of its values over the positions; a position's weight is the
     sigmoid of a convolution over mean and maximum of its channels.
 
-    Masking: frames do not meet; masked ones come out as zeros, whatever they hold. Passes masks on.
+    Masking: frames do not interact; masked frames become zeros, whatever they hold. Passes masks on.
 
     Args:
-        reduction: r, by which the network's hidden layer is narrower than the maps.
-        kernel_size: of the convolution.
+        reduction: r, the factor by which the network's hidden layer is narrower than the maps.
+        kernel_size: width of the convolution's kernel, odd.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -26,8 +30,8 @@ class ConvolutionalBlockAttention(keras.layers.Layer):
         return_attention: also return both kinds of weights.
 
     Input shape: `(batch, frames, h, w, C)`; mask `(batch, frames)`.
-    Output shape: the inputs'; attention: a dict of `channels` `(batch, frames, C)` and `maps` `(batch, frames, h, w)`,
-        both float32, between 0 and 1.
+    Output shape: that of the inputs; attention: a dict of `channels` `(batch, frames, C)` and `maps` `(batch, frames,
+        h, w)`, both float32, between 0 and 1.
 
     Raises:
         ValueError: for inputs of another rank or of unknown size, a reduction below 1 or an even kernel.
@@ -35,25 +39,27 @@ class ConvolutionalBlockAttention(keras.layers.Layer):
     Example:
 
     >>> maps = np.random.default_rng(0).random((2, 4, 8, 4, 32), "float32")
-    >>> weighed, attention = kreid.layers.ConvolutionalBlockAttention()(maps, return_attention=True)
-    >>> tuple(weighed.shape), tuple(attention["channels"].shape), tuple(attention["maps"].shape)
+    >>> weighted, attention = kreid.layers.ConvolutionalBlockAttention()(maps, return_attention=True)
+    >>> tuple(weighted.shape), tuple(attention["channels"].shape), tuple(attention["maps"].shape)
     ((2, 4, 8, 4, 32), (2, 4, 32), (2, 4, 8, 4))
 
     Reference: Woo et al., CBAM: Convolutional Block Attention Module, 2018, equations 1 to 3; rows "CBAM" in Table 5 of
     Zhang et al., MG-RAFA, 2020. As in the equations, neither the network nor the convolution has a bias.
     """
 
-    def __init__(self, reduction=16, kernel_size=7, **kwargs):
+    def __init__(self, reduction: int = 16, kernel_size: int = 7, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(reduction, int) or reduction < 1:
             raise ValueError(f"The reduction is a positive integer. Received: reduction={reduction!r}")
         if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"The kernel is odd, to have a middle. Received: kernel_size={kernel_size!r}")
+            raise ValueError(
+                f"The kernel size must be odd: the kernel needs a centre. Received: kernel_size={kernel_size!r}"
+            )
         self.reduction = reduction
         self.kernel_size = kernel_size
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 5 or None in input_shape[2:]:
             raise ValueError(
                 "Maps must be (batch, frames, h, w, C) with known h, w and C. "
@@ -71,7 +77,9 @@ class ConvolutionalBlockAttention(keras.layers.Layer):
         self.second.build((None, None, hidden))
         self.spatial.build((None, height, width, 2))
 
-    def call(self, inputs, mask=None, return_attention=False):
+    def call(
+        self, inputs: Tensor, mask: Tensor | None = None, return_attention: bool = False
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         x = ops.where(spread(mask_of(inputs, mask), inputs), inputs, 0)
         summaries = (ops.cast(ops.mean(ops.cast(x, "float32"), axis=(2, 3)), x.dtype), ops.max(x, axis=(2, 3)))
         channels = ops.sigmoid(sum(self.second(self.first(summary)) for summary in summaries))
@@ -84,14 +92,3 @@ class ConvolutionalBlockAttention(keras.layers.Layer):
         if not return_attention:
             return output
         return output, {"channels": ops.cast(channels, "float32"), "maps": ops.cast(maps, "float32")}
-
-    def compute_output_spec(self, inputs, mask=None, return_attention=False):
-        output = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
-        attention = {
-            "channels": keras.KerasTensor((*inputs.shape[:2], inputs.shape[-1]), dtype="float32"),
-            "maps": keras.KerasTensor(inputs.shape[:4], dtype="float32"),
-        }
-        return (output, attention) if return_attention else output
-
-    def get_config(self):
-        return {**super().get_config(), "reduction": self.reduction, "kernel_size": self.kernel_size}

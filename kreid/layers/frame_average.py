@@ -6,12 +6,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from kreid._typing import Tensor
-from kreid.layers.masking import mask_of, spread
+from kreid._typing import Shape, Tensor
+from kreid.layers.base import KreidLayer
+from kreid.layers.masking import check_per_frame, mask_of, spread
 
 
 @keras.saving.register_keras_serializable(package="kreid")
-class FrameAverage(keras.layers.Layer):
+class FrameAverage(KreidLayer):
     """Average frame vectors or maps over a tracklet's real frames; with `weights`, a weighted mean.
 
     Without weights it is the baseline of all five papers. Weights are attentions of frames of any scale: several are
@@ -66,16 +67,12 @@ class FrameAverage(keras.layers.Layer):
         # Weights are float32 under every policy, and stay so.
         self.autocast = False
 
-    def build(self, inputs_shape: tuple, weights_shape: Any = None) -> None:
-        layout = "batch, frames" if self.axis == 1 else "batch, clips, frames"
+    def build(self, inputs_shape: Shape, weights_shape: Any = None) -> None:
         if len(inputs_shape) < self.axis + 2:
+            layout = "batch, frames" if self.axis == 1 else "batch, clips, frames"
             raise ValueError(
                 f"Frames must be ({layout}, features...). Received: inputs of shape {tuple(inputs_shape)!r}"
             )
-        nested = weights_shape and isinstance(weights_shape[0], (tuple, list))
-        for shape in weights_shape if nested else [weights_shape] if weights_shape is not None else []:
-            if len(shape) != self.axis + 1:
-                raise ValueError(f"Weights must be ({layout}). Received: weights of shape {tuple(shape)!r}")
 
     def call(
         self,
@@ -85,6 +82,8 @@ class FrameAverage(keras.layers.Layer):
         return_attention: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         attentions = list(weights) if isinstance(weights, (list, tuple)) else [] if weights is None else [weights]
+        for attention in attentions:
+            check_per_frame("weights", attention, inputs, self.axis)
         if mask is None:
             # Keras looks for carried masks itself only where there is one input.
             carried = (getattr(tensor, "_keras_mask", None) for tensor in (inputs, *attentions))
@@ -101,14 +100,3 @@ class FrameAverage(keras.layers.Layer):
 
     def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
         return None
-
-    def compute_output_spec(
-        self, inputs: Tensor, weights: Any = None, mask: Tensor | None = None, return_attention: bool = False
-    ) -> Any:
-        shape = inputs.shape
-        output = keras.KerasTensor((*shape[: self.axis], *shape[self.axis + 1 :]), dtype=self.compute_dtype)
-        shares = keras.KerasTensor(shape[: self.axis + 1], dtype="float32")
-        return (output, shares) if return_attention else output
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "axis": self.axis}

@@ -1,7 +1,12 @@
-"""Scales pixels as the backbone's weights expect them."""
+"""Pixel scaling as the backbone's weights expect it."""
+
+from typing import Any
 
 import keras
 from keras import ops
+
+from kreid._typing import Shape, Tensor
+from kreid.layers.base import KreidLayer
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -9,10 +14,10 @@ CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 
 
 @keras.saving.register_keras_serializable(package="kreid")
-class FramePreprocessing(keras.layers.Layer):
-    """Turns RGB frames of 0..255 into what a backbone was trained on.
+class FramePreprocessing(KreidLayer):
+    """Scale RGB frames of 0..255 as a backbone was trained on them.
 
-    Masking: works on each pixel alone; passes masks on.
+    Masking: each pixel is scaled separately; passes masks on.
 
     Args:
         mode: `"torch"` (scaled to 0..1, ImageNet mean and deviation per channel), `"caffe"` (BGR, ImageNet mean
@@ -38,7 +43,7 @@ class FramePreprocessing(keras.layers.Layer):
     Reference: the ImageNet constants of torchvision and of the Caffe ResNets.
     """
 
-    def __init__(self, mode="torch", **kwargs):
+    def __init__(self, mode: str = "torch", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if mode not in ("torch", "caffe", "tf"):
             raise ValueError(f"The mode must be 'torch', 'caffe' or 'tf'. Received: mode={mode!r}")
@@ -46,11 +51,11 @@ class FramePreprocessing(keras.layers.Layer):
         self.supports_masking = True
         self.autocast = False
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if input_shape[-1] != 3:
             raise ValueError(f"Frames must end in 3 channels, RGB. Received: shape={tuple(input_shape)!r}")
 
-    def call(self, frames):
+    def call(self, frames: Tensor) -> Tensor:
         # Scaled in float32: bfloat16 cannot tell 255 from 254.
         x = ops.cast(frames, "float32")
         if self.mode == "caffe":
@@ -61,11 +66,3 @@ class FramePreprocessing(keras.layers.Layer):
             scale = 1 / (255 * ops.array(IMAGENET_STD, "float32"))
             x = x * scale - ops.array(IMAGENET_MEAN, "float32") / ops.array(IMAGENET_STD, "float32")
         return ops.cast(x, self.compute_dtype)
-
-    def compute_output_spec(self, frames):
-        return keras.KerasTensor(frames.shape, dtype=self.compute_dtype)
-
-    def get_config(self):
-        config = super().get_config()
-        config.update(mode=self.mode)
-        return config

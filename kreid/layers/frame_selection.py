@@ -1,17 +1,23 @@
-"""Which frames of a tracklet are embedded at test time."""
+"""Selection of the frames that are embedded at test time."""
+
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from kreid._typing import Shape, Tensor
+from kreid.layers.base import KreidLayer
+from kreid.layers.masking import lengths_of
+
 STRATEGIES = ("all", "evenly", "chunk_firsts")
 
 
 @keras.saving.register_keras_serializable(package="kreid")
-class FrameSelection(keras.layers.Layer):
-    """Selects the frames that a paper embeds at test time.
+class FrameSelection(KreidLayer):
+    """Select the frames that a paper embeds at test time.
 
-    It is part of the embedder, so evaluation, export and server cannot disagree. With `N = num_frames` and a tracklet
+    It is part of the embedder, so evaluation, export and server always agree. With `N = num_frames` and a tracklet
     of `L` real frames:
 
     - `all`: every frame;
@@ -21,7 +27,7 @@ class FrameSelection(keras.layers.Layer):
     A tracklet of N frames or fewer keeps all of them; selecting twice changes nothing, so a reader may decode only the
     frames that will be selected (`positions`).
 
-    Masking: positions are taken among the real frames. The second output tells which selected frames are real.
+    Masking: positions are those of real frames. The second output is the number of selected real frames.
 
     Args:
         strategy: `"all"`, `"evenly"` or `"chunk_firsts"`.
@@ -36,7 +42,8 @@ class FrameSelection(keras.layers.Layer):
     Output shape: `(batch, num_frames, ...)` and lengths `(batch,)`, int32; padded at the end.
 
     Raises:
-        ValueError: for an unknown strategy, or a `num_frames` that does not go with it.
+        ValueError: for an unknown strategy, a `num_frames` that does not fit it, or lengths that are not one per
+            tracklet.
 
     Example:
 
@@ -51,7 +58,7 @@ class FrameSelection(keras.layers.Layer):
     al., MG-RAFA, 2020, section 4.2, for the chunks; kreid takes the first of each where the paper is silent.
     """
 
-    def __init__(self, strategy="all", num_frames=None, **kwargs):
+    def __init__(self, strategy: str = "all", num_frames: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if strategy not in STRATEGIES:
             raise ValueError(f"Choose one of {', '.join(STRATEGIES)}. Received: strategy={strategy!r}")
@@ -68,43 +75,31 @@ class FrameSelection(keras.layers.Layer):
         self.supports_masking = True
         self.autocast = False
 
-    def positions(self, length):
-        """Positions that are kept of a tracklet of `length` frames, as a NumPy array, for readers."""
+    def positions(self, length: int) -> np.ndarray:
+        """Return the positions that are kept of a tracklet of `length` frames."""
         if self.strategy == "all" or length <= self.num_frames:
             return np.arange(length)
         twice = 2 * np.arange(self.num_frames) + (self.strategy == "evenly")
         return twice * length // (2 * self.num_frames)
 
-    def build(self, frames_shape, lengths_shape):
+    def build(self, frames_shape: Shape, lengths_shape: Shape) -> None:
         """Has no weights."""
 
-    def call(self, frames, lengths):
+    def call(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         total = ops.shape(frames)[1]
-        lengths = ops.clip(ops.cast(lengths, "int32"), 0, total)
+        lengths = ops.clip(lengths_of(frames, lengths), 0, total)
         if self.strategy == "all":
             return frames, lengths
         steps = ops.arange(self.num_frames, dtype="int32")[None, :]
-        # Integers throughout: 2i (or 2i + 1) times L over 2N is exact, as `positions` is.
+        # Integers only: 2i (or 2i + 1) times L over 2N is exact, as in `positions`.
         spread = ((2 * steps + (self.strategy == "evenly")) * lengths[:, None]) // (2 * self.num_frames)
         positions = ops.where(lengths[:, None] > self.num_frames, spread, ops.minimum(steps, total - 1))
         positions = ops.maximum(positions, 0)
-        # Whole frames are gathered from the folded axis; `take_along_axis` would spread the indices over every pixel.
+        # Whole frames are gathered from the folded axis; `take_along_axis` would repeat the indices for every pixel.
         batch = ops.shape(frames)[0]
         rows = positions + total * ops.arange(batch, dtype="int32")[:, None]
         selected = ops.take(ops.reshape(frames, (-1, *frames.shape[2:])), rows, axis=0)
         return selected, ops.minimum(lengths, self.num_frames)
 
-    def compute_mask(self, frames, lengths=None, previous_mask=None):
+    def compute_mask(self, frames: Tensor, lengths: Tensor = None, previous_mask: Tensor | None = None) -> None:
         return None
-
-    def compute_output_spec(self, frames, lengths):
-        kept = frames.shape[1] if self.strategy == "all" else self.num_frames
-        return (
-            keras.KerasTensor((frames.shape[0], kept, *frames.shape[2:]), dtype=frames.dtype),
-            keras.KerasTensor((frames.shape[0],), dtype="int32"),
-        )
-
-    def get_config(self):
-        config = super().get_config()
-        config.update(strategy=self.strategy, num_frames=self.num_frames)
-        return config

@@ -1,23 +1,27 @@
-"""From the frames of a tracklet to clips of adjacent frames."""
+"""Clips of adjacent frames from the frames of a tracklet."""
+
+from typing import Any
 
 import keras
 from keras import ops
 
+from kreid._typing import Shape, Tensor
+from kreid.layers.base import KreidLayer
 from kreid.layers.masking import mask_of, spread
 
 
 @keras.saving.register_keras_serializable(package="kreid")
-class FramesToClips(keras.layers.Layer):
-    """Cuts tracklets into clips of as many adjacent frames each.
+class FramesToClips(KreidLayer):
+    """Cut tracklets into clips with the same number of adjacent frames.
 
-    The clips come in time order and do not overlap. Where the frames do not fill the last clip, it is padded with
-    zeros. The number of frames is free and may be unknown when the graph is built.
+    The clips come in time order and do not overlap. If the frames do not fill the last clip, it is padded with
+    zeros. Any number of frames, also one that is unknown when the graph is built.
 
-    Masking: masked frames become zeros, whatever they hold. The second output tells which frames of the clips are
-    real; a clip without any belongs to the padding of its tracklet.
+    Masking: masked frames become zeros, whatever they hold. The second output is True on the clips' real frames; a
+    clip without a real frame belongs to the padding of its tracklet.
 
     Args:
-        clip_length: frames of a clip.
+        clip_length: number of frames of a clip.
         **kwargs: base layer arguments, such as `name`.
 
     Call arguments:
@@ -29,7 +33,8 @@ class FramesToClips(keras.layers.Layer):
         `frames / clip_length`, rounded up.
 
     Raises:
-        ValueError: if the clip's length is no positive integer, or for inputs without a frame axis.
+        ValueError: if the clip's length is not a positive integer, for inputs without a frame axis or a mask of another
+            shape.
 
     Example:
 
@@ -38,10 +43,10 @@ class FramesToClips(keras.layers.Layer):
     ([[[1.0, 2.0], [3.0, 0.0]]], [[[True, True], [True, False]]])
 
     Reference: Li et al., TACAN: Temporal Aggregation with Clip-level Attention for Video-based Person
-    Re-identification, 2020, section 3.1. What becomes of the frames left over is kreid's choice.
+    Re-identification, 2020, section 3.1. Padding the left-over frames is kreid's choice.
     """
 
-    def __init__(self, clip_length=4, **kwargs):
+    def __init__(self, clip_length: int = 4, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(clip_length, int) or clip_length < 1:
             raise ValueError(f"A clip needs a positive number of frames. Received: clip_length={clip_length!r}")
@@ -49,11 +54,11 @@ class FramesToClips(keras.layers.Layer):
         self.supports_masking = True
         self.autocast = False
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) < 2:
             raise ValueError(f"Frames must be (batch, frames, ...). Received: inputs of shape {tuple(input_shape)!r}")
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         mask = mask_of(inputs, mask)
         batch, frames = ops.shape(inputs)[:2]
         clips = -(-frames // self.clip_length)
@@ -65,16 +70,5 @@ class FramesToClips(keras.layers.Layer):
 
         return cut(ops.where(spread(mask, inputs), inputs, ops.zeros((), inputs.dtype))), cut(mask)
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
         return None
-
-    def compute_output_spec(self, inputs, mask=None):
-        batch, frames = inputs.shape[:2]
-        clips = None if frames is None else -(-frames // self.clip_length)
-        return (
-            keras.KerasTensor((batch, clips, self.clip_length, *inputs.shape[2:]), dtype=inputs.dtype),
-            keras.KerasTensor((batch, clips, self.clip_length), dtype="bool"),
-        )
-
-    def get_config(self):
-        return {**super().get_config(), "clip_length": self.clip_length}

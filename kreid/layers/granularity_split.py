@@ -1,25 +1,30 @@
 """Channel groups of frame maps, each at its own granularity."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from kreid._typing import Shape, Tensor
+from kreid.layers.base import KreidLayer
+
 
 @keras.saving.register_keras_serializable(package="kreid")
-class GranularitySplit(keras.layers.Layer):
-    """Cuts the channels of frame maps into groups and average-pools the m-th group by 2^(m-1) in height and width.
+class GranularitySplit(KreidLayer):
+    """Cut the channels of frame maps into groups and average-pool the m-th group by 2^(m-1) in height and width.
 
-    Masking: frames do not meet; give the mask to what follows.
+    Masking: frames do not interact; pass the mask to the next layer yourself.
 
     Args:
         num_groups: N, the number of groups.
-        pool: pool the groups, or leave all at full resolution (`False`).
+        pool: pool the groups (`True`) or keep all at full resolution.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
         inputs: frame maps.
 
     Input shape: `(batch, frames, h, w, C)`.
-    Output shape: a list of N times `(batch, frames, h / 2^(m-1), w / 2^(m-1), C / N)`.
+    Output shape: a list of N maps `(batch, frames, h / 2^(m-1), w / 2^(m-1), C / N)`.
 
     Raises:
         ValueError: if the groups do not divide the channels, or the map cannot be halved N - 1 times.
@@ -33,14 +38,14 @@ class GranularitySplit(keras.layers.Layer):
     Reference: Zhang et al., Multi-Granularity Reference-Aided Attentive Feature Aggregation, 2020, section 3.3.
     """
 
-    def __init__(self, num_groups=4, pool=True, **kwargs):
+    def __init__(self, num_groups: int = 4, pool: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(num_groups, int) or num_groups < 1:
-            raise ValueError(f"There is at least one group. Received: num_groups={num_groups!r}")
+            raise ValueError(f"At least one group is needed. Received: num_groups={num_groups!r}")
         self.num_groups = num_groups
         self.pool = pool
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 5 or None in input_shape[2:]:
             raise ValueError(
                 "Maps must be (batch, frames, h, w, C) with known h, w and C. "
@@ -59,26 +64,23 @@ class GranularitySplit(keras.layers.Layer):
                 f"larger maps (a larger image, last_stride=1). Received: num_groups={self.num_groups!r}"
             )
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> list[Tensor]:
         parts = ops.split(inputs, self.num_groups, axis=-1)
         if not self.pool:
             return parts
         return [parts[0], *(pooled(part, (2**m, 2**m)) for m, part in enumerate(parts[1:], 1))]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> list[Shape]:
         batch, frames, height, width, channels = input_shape
         scales = [2**m if self.pool else 1 for m in range(self.num_groups)]
         return [(batch, frames, height // s, width // s, channels // self.num_groups) for s in scales]
 
-    def get_config(self):
-        return {**super().get_config(), "num_groups": self.num_groups, "pool": self.pool}
-
 
 def pooled(maps, size):
-    """Frame maps average-pooled in float32 by `(height, width)`, which divide theirs."""
+    """Return the frame maps average-pooled in float32 by `(height, width)`, which must divide the maps' size."""
     if tuple(size) == (1, 1):
         return maps
     flat = ops.cast(ops.reshape(maps, (-1, *maps.shape[2:])), "float32")
-    # Named strides: on JAX Keras derives wrong ones.
+    # Strides are given: on JAX Keras derives wrong ones.
     flat = ops.cast(ops.average_pool(flat, tuple(size), strides=tuple(size)), maps.dtype)
     return ops.reshape(flat, (*ops.shape(maps)[:2], *flat.shape[1:]))

@@ -1,20 +1,24 @@
 """Importance of each frame by its distance from the others."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from kreid._typing import Shape, Tensor
 from kreid.distances import pairwise_euclidean
+from kreid.layers.base import KreidLayer
 from kreid.layers.masking import mask_of, spread
 
 
 @keras.saving.register_keras_serializable(package="kreid")
-class InterFrameDistance(keras.layers.Layer):
-    """Scores each frame of a tracklet by its mean Euclidean distance from all frames: `v_i = 1/L sum_j |f_i - f_j|`.
+class InterFrameDistance(KreidLayer):
+    """Score each frame of a tracklet by its mean Euclidean distance from all frames: `v_i = 1/L sum_j |f_i - f_j|`.
 
-    Frames that look like the others get little, a frame that shows something else gets more.
+    Frames similar to the others get a low score, a different frame gets a high one.
 
-    Masking: masked frames get 0 and are no one's neighbours, whatever they hold; L counts the real frames. Passes the
-    mask on. A single frame gets 0. The order of the frames does not matter.
+    Masking: masked frames get 0 and enter no pair, whatever they hold; L counts the real frames. Passes the mask
+    on. A single frame gets 0. The order of the frames does not matter.
 
     Args:
         **kwargs: base layer arguments, such as `name` and `dtype`.
@@ -27,7 +31,7 @@ class InterFrameDistance(keras.layers.Layer):
     Output shape: `(batch, frames)`, float32, at least 0.
 
     Raises:
-        ValueError: for inputs of another rank.
+        ValueError: for inputs or a mask of another shape.
 
     Example:
 
@@ -39,23 +43,20 @@ class InterFrameDistance(keras.layers.Layer):
     Aspect, 2020, equation 4: the sum is divided by L as printed, though a frame has L - 1 others.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 3:
             raise ValueError(
                 f"Frame vectors must be (batch, frames, C). Received: inputs of shape {tuple(input_shape)!r}"
             )
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         mask = mask_of(inputs, mask)
         distances = pairwise_euclidean(ops.where(spread(mask, inputs), inputs, 0))
         pairs = ops.logical_and(mask[:, :, None], mask[:, None, :])
         length = ops.sum(ops.cast(mask, "float32"), axis=1, keepdims=True)
         total = ops.sum(ops.where(pairs, ops.cast(distances, "float32"), 0.0), axis=2)
         return total / ops.maximum(length, 1.0)
-
-    def compute_output_spec(self, inputs, mask=None):
-        return keras.KerasTensor(inputs.shape[:2], dtype="float32")

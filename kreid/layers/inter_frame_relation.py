@@ -1,23 +1,28 @@
 """Importance of each frame by learned relations with the others."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
+from kreid._typing import Shape, Tensor
+from kreid.layers.base import KreidLayer
 from kreid.layers.masking import mask_of, spread
 
 
 @keras.saving.register_keras_serializable(package="kreid")
-class InterFrameRelation(keras.layers.Layer):
-    """Scores each frame of a tracklet by a relation network over its pairs with all other frames.
+class InterFrameRelation(KreidLayer):
+    """Score each frame of a tracklet by a relation network over its pairs with all other frames.
 
-    The relation of two frames is `r_ij = P([f_i, f_j]) + P([f_j, f_i])`, P a multi-layer perceptron on the two vectors
-    one after the other (equation 5); a frame's score is `v_i = 1/(L-1) sum_{j != i} relu(theta . r_ij)` (equation 6).
+    The relation of two frames is `r_ij = P([f_i, f_j]) + P([f_j, f_i])`, P a multi-layer perceptron on the two
+    concatenated vectors (equation 5); a frame's score is `v_i = 1/(L-1) sum_{j != i} relu(theta . r_ij)` (equation 6).
 
     P's first layer is linear in each half of `[f_i, f_j]`, so both halves are multiplied once per frame and added pair
     by pair: the pairs take `frames^2 x hidden` values instead of `frames^2 x 2C`.
 
-    Masking: masked frames get 0 and are no one's neighbours, whatever they hold; L counts the real frames. Passes the
-    mask on. A single frame gets 0. The order of the frames does not matter.
+    Masking: masked frames get 0 and enter no pair, whatever they hold; L counts the real frames. Passes the mask on. A
+    single frame gets 0. The order of the frames does not matter.
 
     Args:
         relation_dim: d_r, length of a relation.
@@ -32,7 +37,7 @@ class InterFrameRelation(keras.layers.Layer):
     Output shape: `(batch, frames)`, float32, at least 0.
 
     Raises:
-        ValueError: for a width that is not positive, or inputs of another rank.
+        ValueError: for a width that is not positive, or inputs or a mask of another shape.
 
     Example:
 
@@ -42,11 +47,11 @@ class InterFrameRelation(keras.layers.Layer):
 
     Reference: Jiang et al., Rethinking Temporal Fusion for Video-based Person Re-identification on Semantic and Time
     Aspect, 2020, equations 5 and 6, figure 3. The paper gives neither widths nor activations: kreid takes one hidden
-    layer of 256 and relations of 128, every layer of P with ReLU. Theta starts at 1/d_r: the pairs of a tracklet look
-    alike, so with random signs half of all starts would give 0 for all of them, and no gradient to leave that.
+    layer of 256 and relations of 128, every layer of P with ReLU. Theta starts at 1/d_r: the pairs of a tracklet
+    are nearly equal, so random signs would make half of all starts 0 for every pair, without a gradient to leave that.
     """
 
-    def __init__(self, relation_dim=128, hidden_dims=(256,), **kwargs):
+    def __init__(self, relation_dim: int = 128, hidden_dims: Sequence[int] = (256,), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         widths = (*hidden_dims, relation_dim)
         if not all(isinstance(width, int) and width > 0 for width in widths):
@@ -62,7 +67,7 @@ class InterFrameRelation(keras.layers.Layer):
         ]
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 3:
             raise ValueError(
                 f"Frame vectors must be (batch, frames, C). Received: inputs of shape {tuple(input_shape)!r}"
@@ -76,7 +81,7 @@ class InterFrameRelation(keras.layers.Layer):
         start = keras.initializers.Constant(1 / self.relation_dim)
         self.theta = self.add_weight(shape=(self.relation_dim,), initializer=start, name="theta")
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         mask = mask_of(inputs, mask)
         f = ops.where(spread(mask, inputs), inputs, 0)
         channels = inputs.shape[-1]
@@ -92,11 +97,3 @@ class InterFrameRelation(keras.layers.Layer):
         pairs = ops.logical_and(ops.logical_and(mask[:, :, None], mask[:, None, :]), others)
         length = ops.sum(ops.cast(mask, "float32"), axis=1, keepdims=True)
         return ops.sum(ops.where(pairs, scores, 0.0), axis=2) / ops.maximum(length - 1.0, 1.0)
-
-    def compute_output_spec(self, inputs, mask=None):
-        return keras.KerasTensor(inputs.shape[:2], dtype="float32")
-
-    def get_config(self):
-        config = super().get_config()
-        config.update(relation_dim=self.relation_dim, hidden_dims=self.hidden_dims)
-        return config

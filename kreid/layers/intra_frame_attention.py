@@ -1,16 +1,20 @@
-"""Importance of each frame by its own content."""
+"""Importance of each frame by its content."""
+
+from typing import Any
 
 import keras
 from keras import ops
 
+from kreid._typing import Shape, Tensor
+from kreid.layers.base import KreidLayer
 from kreid.layers.masking import mask_of, spread
 
 
 @keras.saving.register_keras_serializable(package="kreid")
-class IntraFrameAttention(keras.layers.Layer):
-    """Scores each frame of a tracklet by its own content: `w_i = sigmoid(A f_i + b)`.
+class IntraFrameAttention(KreidLayer):
+    """Score each frame of a tracklet by its content: `w_i = sigmoid(A f_i + b)`.
 
-    Masking: masked frames get 0, whatever they hold; passes the mask on. Frames do not meet.
+    Masking: masked frames get 0, whatever they hold; passes the mask on. Frames do not interact.
 
     Args:
         **kwargs: base layer arguments, such as `name` and `dtype`.
@@ -23,7 +27,7 @@ class IntraFrameAttention(keras.layers.Layer):
     Output shape: `(batch, frames)`, float32, from 0 to 1.
 
     Raises:
-        ValueError: for inputs of another rank.
+        ValueError: for inputs or a mask of another shape.
 
     Example:
 
@@ -35,22 +39,19 @@ class IntraFrameAttention(keras.layers.Layer):
     Aspect, 2020, equation 3. The paper's A is "a binary regressor"; kreid takes one Dense unit with a sigmoid.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
         self.regressor = keras.layers.Dense(1, dtype=self.dtype_policy, name="regressor")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 3:
             raise ValueError(
                 f"Frame vectors must be (batch, frames, C). Received: inputs of shape {tuple(input_shape)!r}"
             )
         self.regressor.build(input_shape)
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         mask = mask_of(inputs, mask)
         scores = self.regressor(ops.where(spread(mask, inputs), inputs, 0))
         return ops.where(mask, ops.sigmoid(ops.cast(scores[:, :, 0], "float32")), 0.0)
-
-    def compute_output_spec(self, inputs, mask=None):
-        return keras.KerasTensor(inputs.shape[:2], dtype="float32")

@@ -1,29 +1,38 @@
-"""From the lengths of padded tracklets to the mask that every layer takes."""
+"""The mask that every layer takes, from the lengths of padded tracklets."""
+
+from typing import Any
 
 import keras
 from keras import ops
 
+from kreid._typing import Shape, Tensor
+from kreid.layers.base import KreidLayer
+from kreid.layers.masking import lengths_of
+
 
 @keras.saving.register_keras_serializable(package="kreid")
-class LengthsToMask(keras.layers.Layer):
-    """Makes the mask of real frames from the tracklets' lengths.
+class LengthsToMask(KreidLayer):
+    """Make the mask of real frames from the tracklets' lengths.
 
     Real frames come first. kreid passes lengths, not masks, between programs: a server that pads requests repeats a
     tensor's first element, which would turn a padded mask into real frames.
 
-    Masking: this is where masks come from.
+    Masking: the output is the mask.
 
     Args:
         **kwargs: base layer arguments, such as `name`.
 
     Call arguments:
-        frames: any tensor whose second axis is the frames; only its shape is read.
+        frames: any tensor with the frames on its second axis; only its shape is read.
         lengths: integers, the number of real frames of each tracklet.
 
     Input shape: `(batch, frames, ...)` and `(batch,)`.
     Output shape: `(batch, frames)`, bool.
 
-    Lengths beyond `0..frames` are clipped, as a graph cannot raise; `model.embed` checks them first and raises.
+    Lengths outside `0..frames` are clipped, as a graph cannot raise; `model.embed` checks them first and raises.
+
+    Raises:
+        ValueError: if the lengths are not one per tracklet.
 
     Example:
 
@@ -32,24 +41,18 @@ class LengthsToMask(keras.layers.Layer):
     [[True, False, False], [True, True, True]]
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
-        # Under automatic casting integer lengths stay as they are, but frames would be copied to the compute dtype.
+        # Automatic casting would copy the frames to the compute dtype.
         self.autocast = False
 
-    def build(self, frames_shape, lengths_shape):
-        if len(lengths_shape) != 1:
-            raise ValueError(
-                f"Lengths must have one axis, the batch. Received: lengths of shape {tuple(lengths_shape)!r}"
-            )
+    def build(self, frames_shape: Shape, lengths_shape: Shape) -> None:
+        """Has no weights."""
 
-    def call(self, frames, lengths):
+    def call(self, frames: Tensor, lengths: Tensor) -> Tensor:
         positions = ops.arange(ops.shape(frames)[1], dtype="int32")
-        return positions[None, :] < ops.cast(lengths, "int32")[:, None]
+        return positions[None, :] < lengths_of(frames, lengths)[:, None]
 
-    def compute_mask(self, frames, lengths=None, previous_mask=None):
+    def compute_mask(self, frames: Tensor, lengths: Tensor = None, previous_mask: Tensor | None = None) -> None:
         return None
-
-    def compute_output_spec(self, frames, lengths):
-        return keras.KerasTensor((frames.shape[0], frames.shape[1]), dtype="bool")

@@ -1,23 +1,27 @@
 """An embedding of nodes: 1x1 convolution, batch normalisation, activation."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
-from kreid.layers.masked_batch_normalization import MaskedBatchNormalization
+from kreid._typing import Shape, Tensor
+from kreid.layers.base import KreidLayer
 from kreid.layers.masking import mask_of, spread
+from kreid.layers.normalization import BatchNormalization
 
 
 @keras.saving.register_keras_serializable(package="kreid")
-class NodeEmbedding(keras.layers.Layer):
-    """Embeds every node of frames alike: a 1x1 convolution without bias, batch normalisation, an activation.
+class NodeEmbedding(KreidLayer):
+    """Embed every node of frames with the same weights: 1x1 convolution without bias, batch normalisation, activation.
 
-    Masking: the nodes of masked frames reach no statistic and no gradient, whatever they hold, and come out as zeros
-    do. Passes masks on.
+    Masking: nodes of masked frames enter no statistic and no gradient, whatever they hold; their output is that of
+    zeros. Passes masks on.
 
     Args:
         units: features of an embedded node.
         activation: name of the activation.
-        scale_starts_at: of the batch normalisation's gamma.
+        scale_starts_at: start of the batch normalisation's scale.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -29,7 +33,7 @@ class NodeEmbedding(keras.layers.Layer):
     Output shape: `(batch, frames, ..., units)`.
 
     Raises:
-        ValueError: for `units` below 1.
+        ValueError: for `units` below 1, or a mask of another shape.
 
     Example:
 
@@ -40,7 +44,7 @@ class NodeEmbedding(keras.layers.Layer):
     Multi-Granularity Reference-Aided Attentive Feature Aggregation, 2020.
     """
 
-    def __init__(self, units, activation="relu", scale_starts_at=1.0, **kwargs):
+    def __init__(self, units: Any, activation: str = "relu", scale_starts_at: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(units, int) or units < 1:
             raise ValueError(f"An embedding has at least one feature. Received: units={units!r}")
@@ -51,26 +55,19 @@ class NodeEmbedding(keras.layers.Layer):
         self.dense = keras.layers.Dense(
             units, use_bias=False, kernel_initializer="he_normal", dtype=self.dtype_policy, name="convolution"
         )
-        self.bn = MaskedBatchNormalization(scale_starts_at=scale_starts_at, dtype=self.dtype_policy, name="bn")
+        self.bn = BatchNormalization(scale_starts_at, dtype=self.dtype_policy, name="bn")
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.dense.build((None, input_shape[-1]))
         self.bn.build((*input_shape[:-1], self.units))
 
-    def call(self, inputs, mask=None, training=None):
+    def call(self, inputs: Tensor, mask: Tensor | None = None, training: bool | None = None) -> Tensor:
         x = inputs
         if mask is not None:
-            # Not in the normalisation alone: the kernel's gradient would read what padding holds.
-            x = ops.where(spread(mask_of(x, mask), x), x, 0)
+            mask = mask_of(x, mask)
+            # Before the convolution too: the gradient of its kernel would contain the padding's values.
+            x = ops.where(spread(mask, x), x, 0)
         embedded = self.dense(ops.reshape(x, (-1, x.shape[-1])))
         embedded = ops.reshape(embedded, (*ops.shape(x)[:-1], self.units))
         return self.act(self.bn(embedded, mask=mask, training=training))
-
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.units)
-
-    def get_config(self):
-        config = super().get_config()
-        config.update(units=self.units, activation=self.activation, scale_starts_at=self.scale_starts_at)
-        return config

@@ -1,37 +1,41 @@
 """The non-local block on frame maps."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
-from kreid.layers.masked_batch_normalization import MaskedBatchNormalization
+from kreid._typing import Shape, Tensor
+from kreid.layers.base import KreidLayer
 from kreid.layers.masking import mask_of, masked_softmax, spread
+from kreid.layers.normalization import BatchNormalization
 
 
 @keras.saving.register_keras_serializable(package="kreid")
-class NonLocal(keras.layers.Layer):
-    """Adds to every position of frame maps what it gathers from all positions, weighed by likeness (non-local block).
+class NonLocal(KreidLayer):
+    """Add to every position of frame maps a sum over all positions, weighted by similarity (non-local block).
 
     `y_i = sum_j softmax_j(theta(x_i) . phi(x_j)) g(x_j)`, and `z_i = BN(W y_i) + x_i`. Positions are those of the same
     frame, or of all frames of the tracklet.
 
-    Masking: masked frames are gathered from by none, reach no batch-norm statistic, and come out as zeros. Passes masks
-    on. The number of frames is free.
+    Masking: masked frames enter no sum and no batch-norm statistic, and become zeros. Passes masks on. Any number of
+    frames.
 
     Args:
-        across_frames: gather from all frames of the tracklet, not from the position's own alone.
-        reduction: by which theta, phi and g are narrower than the maps.
+        across_frames: sum over all frames of the tracklet (`True`) or over the position's own frame.
+        reduction: the factor by which theta, phi and g are narrower than the maps.
         starts_as_identity: the batch normalisation's scale starts at 0, as in the paper.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
         inputs: frame maps.
         mask: optional bool, True on real frames.
-        training: batch normalisation by the batch's statistics.
-        return_attention: also return the share that each position has of what is gathered, on average.
+        training: normalise by the batch's statistics.
+        return_attention: also return each position's mean share of the sums.
 
     Input shape: `(batch, frames, h, w, C)`; mask `(batch, frames)`.
-    Output shape: the inputs'; attention: a dict of `maps` `(batch, frames, h, w)`, float32, which sum to 1 over a frame
-        or, across frames, over a tracklet.
+    Output shape: that of the inputs; attention: a dict of `maps` `(batch, frames, h, w)`, float32, which sum to 1 over
+        a frame or, across frames, over a tracklet.
 
     Raises:
         ValueError: for inputs of another rank or of unknown size, or a reduction below 1.
@@ -45,22 +49,22 @@ class NonLocal(keras.layers.Layer):
 
     Reference: Wang et al., Non-local Neural Networks, 2018, equations 1, 3 (embedded Gaussian) and 6, section 3.3; rows
     "NL(S)" and "NL(ST)" in Table 4 of Zhang et al., MG-RAFA, 2020. No embedding has a bias, as the equations have none:
-    softmax would not see phi's, nor batch normalisation g's and W's.
+    softmax would cancel phi's, and batch normalisation g's and W's.
     """
 
-    def __init__(self, across_frames=False, reduction=2, starts_as_identity=True, **kwargs):
+    def __init__(
+        self, across_frames: bool = False, reduction: int = 2, starts_as_identity: bool = True, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if not isinstance(reduction, int) or reduction < 1:
             raise ValueError(f"The reduction is a positive integer. Received: reduction={reduction!r}")
         self.across_frames = across_frames
         self.reduction = reduction
         self.starts_as_identity = starts_as_identity
-        self.bn = MaskedBatchNormalization(
-            scale_starts_at=0.0 if starts_as_identity else 1.0, dtype=self.dtype_policy, name="bn"
-        )
+        self.bn = BatchNormalization(0.0 if starts_as_identity else 1.0, dtype=self.dtype_policy, name="bn")
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 5 or None in input_shape[2:]:
             raise ValueError(
                 "Maps must be (batch, frames, h, w, C) with known h, w and C. "
@@ -79,7 +83,9 @@ class NonLocal(keras.layers.Layer):
             setattr(self, name, dense)
         self.bn.build(input_shape)
 
-    def call(self, inputs, mask=None, training=None, return_attention=False):
+    def call(
+        self, inputs: Tensor, mask: Tensor | None = None, training: bool | None = None, return_attention: bool = False
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         mask = mask_of(inputs, mask)
         x = ops.where(spread(mask, inputs), inputs, 0)
         _, _, height, width, channels = inputs.shape
@@ -101,14 +107,3 @@ class NonLocal(keras.layers.Layer):
         asking = asking / ops.maximum(ops.sum(asking, axis=1, keepdims=True), 1.0)
         shares = ops.einsum("ri,rij->rj", asking, weights)
         return output, {"maps": ops.reshape(shares, ops.shape(inputs)[:4])}
-
-    def compute_output_spec(self, inputs, mask=None, training=None, return_attention=False):
-        output = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
-        return (output, {"maps": keras.KerasTensor(inputs.shape[:4], dtype="float32")}) if return_attention else output
-
-    def get_config(self):
-        config = super().get_config()
-        config.update(
-            across_frames=self.across_frames, reduction=self.reduction, starts_as_identity=self.starts_as_identity
-        )
-        return config

@@ -1,44 +1,49 @@
-"""MG-RAFA's aggregation: every node weighed by its relations to a few reference nodes."""
+"""MG-RAFA's aggregation: every node weighted by its relations to a few reference nodes."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
+from kreid._typing import Shape, Tensor
+from kreid.layers.base import KreidLayer
 from kreid.layers.granularity_split import GranularitySplit, pooled
 from kreid.layers.masking import mask_of, masked_softmax, spread
 from kreid.layers.node_embedding import NodeEmbedding
 
-# Of the scores' batch normalisation: weights start within about 1.3 times each other. At 0 the ReLU would be dead.
+# Start of the scores' batch-norm scale: the weights start within a factor of about 1.3. At 0 the ReLU would be dead.
 SCORE_SCALE = 0.1
 
 REFERENCES = ("temporal_mean", "none", "grid")
 
 
 @keras.saving.register_keras_serializable(package="kreid")
-class ReferenceAidedAggregation(keras.layers.Layer):
-    """Aggregates the frame maps of a tracklet into one vector, by attention over all their positions (MG-RAFA).
+class ReferenceAidedAggregation(KreidLayer):
+    """Aggregate the frame maps of a tracklet into one vector, by attention over all their positions (MG-RAFA).
 
     A node is one position of one frame. Its relations are its products with all reference nodes, both embedded
     (equation 1), stacked in raster order (equation 2). From the embedded node and its embedded relations comes one
     score per channel (equation 3). Softmax over all nodes of the tracklet turns scores into weights, and the weighted
     sum is the output (equation 4). Reference nodes are few: those of the mean over the frames.
 
-    With N granularities the channels are cut into N groups, group m is average-pooled by 2^(m-1), and all of this
-    happens in each group for itself (equations 5 and 6); the groups' vectors are concatenated.
+    With N granularities the channels are cut into N groups, group m is average-pooled by 2^(m-1), and each group is
+    aggregated separately (equations 5 and 6); the groups' vectors are concatenated.
 
-    Masking: masked frames weigh nothing, whatever they hold, and reach neither the references nor the batch-norm
-    statistics. A tracklet with no real frame gives zeros. The number of frames is free, but for `"grid"`.
+    Masking: masked frames have weight 0, whatever they hold, and enter neither the references nor the batch-norm
+    statistics. A tracklet without a real frame gives zeros. Any number of frames, except for `"grid"`.
 
     Args:
         num_granularities: N; the map must be divisible by 2^(N-1).
         num_splits: S, the channel groups, with one granularity (row "SG-RAFA (S=4)"); `None` for N.
         references: the reference nodes: `"temporal_mean"` (one map per tracklet), `"grid"` (Table 3's other strategies)
             or `"none"`, attention by the node alone (row "MG-AFA").
-        reference_grid: `[height, width, frames]` for `"grid"`: the nodes that are left of the frame maps by average
-            pooling, such as `[8, 4, 8]` of row "S-P (8x4x8)". They must divide every granularity's map and
+        reference_grid: `[height, width, frames]` for `"grid"`: the frame maps are average-pooled to this many
+            nodes, such as `[8, 4, 8]` of row "S-P (8x4x8)". They must divide every granularity's map and
             `num_frames`.
         num_frames: T for `"grid"`, whose relations count its references. A tracklet may have fewer frames: relations to
-            references that it lacks are 0.
-        reduction: s, by which embeddings are narrower than what they embed.
+            references without a frame are 0.
+        reduction: s, the factor by which embeddings are narrower than their inputs.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -52,7 +57,8 @@ class ReferenceAidedAggregation(keras.layers.Layer):
         each summing to 1 over a tracklet.
 
     Raises:
-        ValueError: for arguments that do not go together or do not fit the map, or more frames than `num_frames`.
+        ValueError: for arguments that contradict each other or do not fit the map, more frames than `num_frames`, or a
+            mask of another shape.
 
     Example:
 
@@ -65,21 +71,21 @@ class ReferenceAidedAggregation(keras.layers.Layer):
     Reference: Zhang et al., Multi-Granularity Reference-Aided Attentive Feature Aggregation for Video-based Person Re-
     identification, 2020, equations 1 to 6, Tables 2 and 3. The paper does not give s; kreid takes 8, and at least one
     feature. Training starts near the mean of all nodes: the scores' batch normalisation starts at a scale of 0.1, as at
-    1 the first weights would single out random nodes in every channel. "A ratio factor m" of the pooling is read as
-    2^(m-1), as the sizes beside it say. Table 2's multiplications follow from equations 1 to 6 in their ratios, not in
-    their size.
+    1 the first weights would select random nodes in every channel. "A ratio factor m" of the pooling is read as
+    2^(m-1), as the sizes next to it say. The ratios of Table 2's multiplications follow from equations 1 to 6, their
+    sizes do not.
     """
 
     def __init__(
         self,
-        num_granularities=4,
-        num_splits=None,
-        references="temporal_mean",
-        reference_grid=None,
-        num_frames=8,
-        reduction=8,
-        **kwargs,
-    ):
+        num_granularities: int = 4,
+        num_splits: int | None = None,
+        references: str = "temporal_mean",
+        reference_grid: Sequence[int] | None = None,
+        num_frames: int = 8,
+        reduction: int = 8,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         for name, value in (
             ("num_granularities", num_granularities),
@@ -91,14 +97,14 @@ class ReferenceAidedAggregation(keras.layers.Layer):
                 raise ValueError(f"{name} is a positive integer. Received: {name}={value!r}")
         if num_granularities > 1 and num_splits not in (None, num_granularities):
             raise ValueError(
-                "Several granularities are the splits; leave num_splits out. "
+                "With several granularities the splits are the granularities; leave out num_splits. "
                 f"Received: num_splits={num_splits!r}, num_granularities={num_granularities!r}"
             )
         if references not in REFERENCES:
             raise ValueError(f"Choose one of {', '.join(REFERENCES)}. Received: references={references!r}")
         if (references == "grid") != (reference_grid is not None):
             raise ValueError(
-                "references='grid' and a reference_grid go together. "
+                "references='grid' needs a reference_grid, and other references take none. "
                 f"Received: references={references!r}, reference_grid={reference_grid!r}"
             )
         if reference_grid is not None:
@@ -117,15 +123,17 @@ class ReferenceAidedAggregation(keras.layers.Layer):
         ]
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.split.build(input_shape)
         for group, shape in zip(self.groups, self.split.compute_output_shape(input_shape), strict=True):
             group.build(shape)
 
-    def call(self, inputs, mask=None, training=None, return_attention=False):
+    def call(
+        self, inputs: Tensor, mask: Tensor | None = None, training: bool | None = None, return_attention: bool = False
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         if self.references == "grid" and inputs.shape[1] is not None and inputs.shape[1] > self.num_frames:
             raise ValueError(
-                f"This layer's references are made for {self.num_frames} frames; select as many, or build it with "
+                f"This layer's references are made for {self.num_frames} frames; select that many, or build it with "
                 f"another num_frames. Received: inputs of shape {tuple(inputs.shape)!r}"
             )
         mask = mask_of(inputs, mask)
@@ -137,34 +145,16 @@ class ReferenceAidedAggregation(keras.layers.Layer):
             return output
         return output, {f"maps_{m}": ops.mean(weight, axis=-1) for m, weight in enumerate(weights, 1)}
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
         return None
-
-    def compute_output_spec(self, inputs, mask=None, training=None, return_attention=False):
-        output = keras.KerasTensor((inputs.shape[0], inputs.shape[-1]), dtype=self.compute_dtype)
-        if not return_attention:
-            return output
-        shapes = self.split.compute_output_shape(inputs.shape)
-        maps = {f"maps_{m}": keras.KerasTensor(shape[:-1], dtype="float32") for m, shape in enumerate(shapes, 1)}
-        return output, maps
-
-    def get_config(self):
-        config = super().get_config()
-        config.update(
-            num_granularities=self.num_granularities,
-            num_splits=self.num_splits,
-            references=self.references,
-            reference_grid=self.reference_grid,
-            num_frames=self.num_frames,
-            reduction=self.reduction,
-        )
-        return config
 
 
 class _Aggregation(keras.layers.Layer):
     """Equations 1 to 4 for one group of channels."""
 
-    def __init__(self, references, reference_grid, num_frames, reduction, **kwargs):
+    def __init__(
+        self, references: str, reference_grid: Sequence[int] | None, num_frames: int, reduction: int, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
         self.references = references
@@ -172,10 +162,10 @@ class _Aggregation(keras.layers.Layer):
         self.num_frames = num_frames
         self.reduction = reduction
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         batch, frames, height, width, channels = input_shape
         narrow = max(1, channels // self.reduction)
-        # Correlations are long sums, not normalised before psi: float16 may not hold them.
+        # Correlations are long sums, not normalised before psi: they may overflow float16.
         policies = {"mu": None, "nu": None, "phi": None, "psi": "float32", "theta": None}
         grid = (height, width, 1) if self.grid is None else self.grid
         if height % grid[0] or width % grid[1]:
@@ -201,17 +191,17 @@ class _Aggregation(keras.layers.Layer):
             embedding.build((batch, frames, height, width, given))
             setattr(self, name, embedding)
 
-    def call(self, x, mask=None, training=None):
-        seen = [self.phi(x, mask=mask, training=training)]
+    def call(self, x: Tensor, mask: Tensor | None = None, training: bool | None = None) -> tuple[Tensor, Tensor]:
+        embedded = [self.phi(x, mask=mask, training=training)]
         if self.references != "none":
             relations = self.psi(self._relations(x, mask, training), mask=mask, training=training)
-            seen.append(ops.cast(relations, self.compute_dtype))
-        scores = self.theta(ops.concatenate(seen, axis=-1), mask=mask, training=training)
+            embedded.append(ops.cast(relations, self.compute_dtype))
+        scores = self.theta(ops.concatenate(embedded, axis=-1), mask=mask, training=training)
         weights = masked_softmax(ops.cast(scores, "float32"), spread(mask, x), axis=(1, 2, 3))
         return ops.sum(weights * ops.cast(x, "float32"), axis=(1, 2, 3)), weights
 
     def _relations(self, x, mask, training):
-        """Relation vectors (equation 2) of every node, `(batch, frames, h, w, D)`, float32."""
+        """Return the relation vectors (equation 2) of every node, `(batch, frames, h, w, D)`, float32."""
         references, present = self._reference_nodes(x, mask)
         nu = ops.cast(self.nu(references, mask=present, training=training), "float32")
         nu = ops.where(spread(present, nu), nu, 0.0)
@@ -222,7 +212,7 @@ class _Aggregation(keras.layers.Layer):
         return ops.reshape(relations, (*ops.shape(x)[:4], self.psi.dense.kernel.shape[0]))
 
     def _reference_nodes(self, x, mask):
-        """Reference nodes as `cells` maps per tracklet, and which of these are of real frames, `(batch, cells)`."""
+        """Return the reference nodes, `cells` maps per tracklet, and which maps have real frames, `(batch, cells)`."""
         frames = ops.shape(x)[1]
         cell_of_frame = ops.arange(frames, dtype="int32") * self.cells // self.num_frames
         means, present = [], []

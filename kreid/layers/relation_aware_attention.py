@@ -1,37 +1,41 @@
 """Relation-aware global attention on frame maps."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from kreid._typing import Shape, Tensor
+from kreid.layers.base import KreidLayer
 from kreid.layers.masking import mask_of, spread
 from kreid.layers.node_embedding import NodeEmbedding
 
 
 @keras.saving.register_keras_serializable(package="kreid")
-class RelationAwareAttention(keras.layers.Layer):
-    """Weighs each frame's map by position, then by channel, from the relations among all of them (RGA-SC).
+class RelationAwareAttention(KreidLayer):
+    """Weight each frame's map by position, then by channel, from the relations among all of them (RGA-SC).
 
     For positions, a node is a position with its C values; for channels, a channel with its h w values. A node's
-    relations are its products with all nodes of the frame in embedding spaces, in both directions. From the mean of the
-    embedded node and its embedded relations a two-layer network reads the node's weight.
+    relations are its products with all nodes of the frame in embedding spaces, in both directions. A two-layer network
+    computes the node's weight from the mean of the embedded node and its embedded relations.
 
-    Masking: frames do not meet, but for the batch-norm statistics, which masked frames do not reach; these come out as
+    Masking: frames interact in the batch-norm statistics only, which masked frames do not enter; masked frames become
     zeros, whatever they hold. Passes masks on.
 
     Args:
-        reduction: s1, by which embeddings are narrower than what they embed.
+        reduction: s1, the factor by which embeddings are narrower than their inputs.
         hidden_reduction: s2, the same for the hidden layer of the network.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
         inputs: frame maps.
         mask: optional bool, True on real frames.
-        training: batch normalisation by the batch's statistics.
+        training: normalise by the batch's statistics.
         return_attention: also return both kinds of weights.
 
     Input shape: `(batch, frames, h, w, C)`; mask `(batch, frames)`.
-    Output shape: the inputs'; attention: a dict of `maps` `(batch, frames, h, w)` and `channels` `(batch, frames, C)`,
-        both float32, between 0 and 1.
+    Output shape: that of the inputs; attention: a dict of `maps` `(batch, frames, h, w)` and `channels` `(batch,
+        frames, C)`, both float32, between 0 and 1.
 
     Raises:
         ValueError: for inputs of another rank or of unknown size, or a reduction below 1.
@@ -39,8 +43,8 @@ class RelationAwareAttention(keras.layers.Layer):
     Example:
 
     >>> maps = np.random.default_rng(0).random((2, 4, 8, 4, 32), "float32")
-    >>> weighed, attention = kreid.layers.RelationAwareAttention()(maps, return_attention=True)
-    >>> tuple(weighed.shape), tuple(attention["channels"].shape), tuple(attention["maps"].shape)
+    >>> weighted, attention = kreid.layers.RelationAwareAttention()(maps, return_attention=True)
+    >>> tuple(weighted.shape), tuple(attention["channels"].shape), tuple(attention["maps"].shape)
     ((2, 4, 8, 4, 32), (2, 4, 32), (2, 4, 8, 4))
 
     Reference: Zhang et al., Relation-Aware Global Attention for Person Re-identification, 2020, equations 1 to 3 and
@@ -48,7 +52,7 @@ class RelationAwareAttention(keras.layers.Layer):
     convolution is followed by batch normalisation; embeddings have at least one feature.
     """
 
-    def __init__(self, reduction=8, hidden_reduction=8, **kwargs):
+    def __init__(self, reduction: int = 8, hidden_reduction: int = 8, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         for name, value in (("reduction", reduction), ("hidden_reduction", hidden_reduction)):
             if not isinstance(value, int) or value < 1:
@@ -61,7 +65,7 @@ class RelationAwareAttention(keras.layers.Layer):
         )
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 5 or None in input_shape[2:]:
             raise ValueError(
                 "Maps must be (batch, frames, h, w, C) with known h, w and C. "
@@ -71,7 +75,9 @@ class RelationAwareAttention(keras.layers.Layer):
         self.positions.build((*leading, height * width, channels))
         self.channels.build((*leading, channels, height * width))
 
-    def call(self, inputs, mask=None, training=None, return_attention=False):
+    def call(
+        self, inputs: Tensor, mask: Tensor | None = None, training: bool | None = None, return_attention: bool = False
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         mask = mask_of(inputs, mask)
         x = ops.where(spread(mask, inputs), inputs, 0)
         _, _, height, width, channels = inputs.shape
@@ -86,30 +92,17 @@ class RelationAwareAttention(keras.layers.Layer):
         maps = ops.reshape(ops.cast(by_position, "float32"), (*leading, height, width))
         return output, {"maps": maps, "channels": ops.cast(by_channel, "float32")}
 
-    def compute_output_spec(self, inputs, mask=None, training=None, return_attention=False):
-        output = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
-        attention = {
-            "maps": keras.KerasTensor(inputs.shape[:4], dtype="float32"),
-            "channels": keras.KerasTensor((*inputs.shape[:2], inputs.shape[-1]), dtype="float32"),
-        }
-        return (output, attention) if return_attention else output
-
-    def get_config(self):
-        config = super().get_config()
-        config.update(reduction=self.reduction, hidden_reduction=self.hidden_reduction)
-        return config
-
 
 class _RelationWeights(keras.layers.Layer):
     """One weight per node, `(batch, frames, nodes)`, from nodes `(batch, frames, nodes, features)`."""
 
-    def __init__(self, reduction, hidden_reduction, **kwargs):
+    def __init__(self, reduction: int, hidden_reduction: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
         self.reduction = reduction
         self.hidden_reduction = hidden_reduction
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         *leading, nodes, features = input_shape
         narrow = max(1, features // self.reduction)
         relations = max(1, nodes // self.reduction)
@@ -118,7 +111,7 @@ class _RelationWeights(keras.layers.Layer):
             ("theta", features, narrow, "relu", None),
             ("phi", features, narrow, "relu", None),
             ("own", features, narrow, "relu", None),
-            # Correlations are long sums, not normalised before this: float16 may not hold them.
+            # Correlations are long sums, not normalised before this: they may overflow float16.
             ("related", 2 * nodes, relations, "relu", "float32"),
             ("hidden", 1 + relations, hidden, "relu", None),
             ("weight", hidden, 1, "sigmoid", None),
@@ -127,12 +120,12 @@ class _RelationWeights(keras.layers.Layer):
             embedding.build((*leading, nodes, given))
             setattr(self, name, embedding)
 
-    def call(self, nodes, mask=None, training=None):
-        how = {"mask": mask, "training": training}
-        theta, phi = (ops.cast(layer(nodes, **how), "float32") for layer in (self.theta, self.phi))
+    def call(self, nodes: Tensor, mask: Tensor | None = None, training: bool | None = None) -> Tensor:
+        context = {"mask": mask, "training": training}
+        theta, phi = (ops.cast(layer(nodes, **context), "float32") for layer in (self.theta, self.phi))
         relations = ops.matmul(theta, ops.transpose(phi, (0, 1, 3, 2)))
         both_ways = ops.concatenate([relations, ops.transpose(relations, (0, 1, 3, 2))], axis=-1)
-        related = ops.cast(self.related(both_ways, **how), self.compute_dtype)
-        own = ops.mean(self.own(nodes, **how), axis=-1, keepdims=True)
-        seen = ops.concatenate([own, related], axis=-1)
-        return self.weight(self.hidden(seen, **how), **how)[..., 0]
+        related = ops.cast(self.related(both_ways, **context), self.compute_dtype)
+        own = ops.mean(self.own(nodes, **context), axis=-1, keepdims=True)
+        both = ops.concatenate([own, related], axis=-1)
+        return self.weight(self.hidden(both, **context), **context)[..., 0]

@@ -1,17 +1,22 @@
 """Fusion of a tracklet's vectors from several stages of a network."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from kreid._typing import Shape, Tensor
+from kreid.layers.base import KreidLayer
+
 
 @keras.saving.register_keras_serializable(package="kreid")
-class SemanticAttention(keras.layers.Layer):
-    """Fuses a tracklet's vectors from K network stages by weights that the vectors themselves vote for.
+class SemanticAttention(KreidLayer):
+    """Fuse a tracklet's vectors from K network stages with weights that the vectors vote for.
 
     Each vector gives a softmax over the K stages, `u_ij = B(g_i)_j` (equation 7); a stage's weight is the mean of the
     votes, `u_j = 1/K sum_i u_ij` (equation 8); the output is `1/K sum_j u_j g_j` (equation 9).
 
-    Masking: there are no frames here, and no mask.
+    Masking: there are no frames, and no mask.
 
     Args:
         **kwargs: base layer arguments, such as `name` and `dtype`.
@@ -38,11 +43,11 @@ class SemanticAttention(keras.layers.Layer):
     although the weights already sum to 1; distances shrink with it, their order does not change.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.classifier = None
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 3 or input_shape[1] is None:
             raise ValueError(
                 f"The stages' vectors must be (batch, K, D) with a known K. "
@@ -51,13 +56,9 @@ class SemanticAttention(keras.layers.Layer):
         self.classifier = keras.layers.Dense(input_shape[1], dtype=self.dtype_policy, name="classifier")
         self.classifier.build(input_shape)
 
-    def call(self, inputs, return_attention=False):
+    def call(self, inputs: Tensor, return_attention: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         votes = ops.softmax(ops.cast(self.classifier(inputs), "float32"), axis=-1)
         weights = ops.mean(votes, axis=1)
         fused = ops.mean(ops.cast(inputs, "float32") * weights[:, :, None], axis=1)
         output = ops.cast(fused, self.compute_dtype)
         return (output, weights) if return_attention else output
-
-    def compute_output_spec(self, inputs, return_attention=False):
-        output = keras.KerasTensor((inputs.shape[0], inputs.shape[2]), dtype=self.compute_dtype)
-        return (output, keras.KerasTensor(inputs.shape[:2], dtype="float32")) if return_attention else output

@@ -1,33 +1,37 @@
 """STA's parameter-free attention over the stripes of all frames."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from kreid._typing import Shape, Tensor
 from kreid.distances import safe_sqrt
+from kreid.layers.base import KreidLayer
 from kreid.layers.masking import mask_of, spread
 
 
 @keras.saving.register_keras_serializable(package="kreid")
-class SpatialTemporalAttention(keras.layers.Layer):
-    """Fuses the frame maps of a tracklet, stripe by stripe, by how strongly each frame responds there.
+class SpatialTemporalAttention(KreidLayer):
+    """Fuse the frame maps of a tracklet stripe by stripe, weighted by each frame's response in the stripe.
 
     A frame's attention map is its energy, `g = sum_c f^2`, divided by the map's sum (equation 1; the norm of a scalar
     is its absolute value). The map is cut into K horizontal stripes (equation 2); a stripe's score is the sum of its
-    attention (equation 3), divided by the same stripe's sum over frames (equation 4). Two maps come out (algorithm 1):
-    F1 holds, for each stripe, the stripe of the frame with the highest score; F2 the score-weighted sum. The output is
-    both, F1 first.
+    attention (equation 3), divided by the same stripe's sum over frames (equation 4). The result is two maps (algorithm
+    1): F1 holds, for each stripe, the stripe of the frame with the highest score; F2 the score-weighted sum. The output
+    is both, F1 first.
 
     In training, inter-frame regularisation (equations 5 to 7) adds `regularization` times the Frobenius norm of the
-    difference between the attention maps of two different real frames, drawn anew at each step.
+    difference between the attention maps of two different real frames, drawn again at each step.
 
-    Masking: masked frames weigh nothing, whatever they hold, and are never drawn or chosen. A tracklet with no real
-    frame gives zeros. The number of frames is free.
+    Masking: masked frames have weight 0, whatever they hold, and are never drawn or chosen. A tracklet without a real
+    frame gives zeros. Any number of frames.
 
     Args:
         num_stripes: K, the number of horizontal stripes. The papers' best is 4.
         fusion: return F1 and F2 (`True`) or F2 alone ("STA" without "Fusion" in Table 1).
         regularization: lambda of equation 7, 0 for none.
-        seed: of the frames drawn for the regularisation.
+        seed: for drawing the frames of the regularisation.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -41,7 +45,7 @@ class SpatialTemporalAttention(keras.layers.Layer):
         `(batch, frames, K)` and `maps` `(batch, frames, h, w)`, both float32.
 
     Raises:
-        ValueError: if the height is not divisible by K, for a negative lambda, or inputs of another rank.
+        ValueError: if the height is not divisible by K, for a negative lambda, or inputs or a mask of another shape.
 
     Example:
 
@@ -56,7 +60,14 @@ class SpatialTemporalAttention(keras.layers.Layer):
     is all zero has zero attention, and the first of equal scores wins. The paper gives no lambda; kreid takes 0.1.
     """
 
-    def __init__(self, num_stripes=4, fusion=True, regularization=0.1, seed=None, **kwargs):
+    def __init__(
+        self,
+        num_stripes: int = 4,
+        fusion: bool = True,
+        regularization: float = 0.1,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if not isinstance(num_stripes, int) or num_stripes < 1:
             raise ValueError(f"The number of stripes must be a positive integer. Received: num_stripes={num_stripes!r}")
@@ -69,7 +80,7 @@ class SpatialTemporalAttention(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 5:
             raise ValueError(f"Maps must be (batch, frames, h, w, C). Received: inputs of shape {tuple(input_shape)!r}")
         if input_shape[2] is None or input_shape[3] is None or input_shape[2] % self.num_stripes:
@@ -79,7 +90,9 @@ class SpatialTemporalAttention(keras.layers.Layer):
                 f"Received: num_stripes={self.num_stripes!r}, inputs of shape {tuple(input_shape)!r}"
             )
 
-    def call(self, inputs, mask=None, training=None, return_attention=False):
+    def call(
+        self, inputs: Tensor, mask: Tensor | None = None, training: bool | None = None, return_attention: bool = False
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         mask = mask_of(inputs, mask)
         _, _, h, w, channels = inputs.shape
         batch, frames = ops.shape(inputs)[:2]
@@ -100,7 +113,7 @@ class SpatialTemporalAttention(keras.layers.Layer):
             weights.insert(0, _one_hot(best, frames))
         weights = ops.cast(ops.stack(weights, axis=-1), f.dtype)
         stripes = ops.reshape(f, (batch, frames, self.num_stripes, (h // self.num_stripes) * w, channels))
-        # In this order of the factors no feature is moved by itself, only rows of them.
+        # In this order of the factors whole rows of features are moved, never single features.
         fused = ops.transpose(ops.einsum("btkm,btkpc->bkmpc", weights, stripes), (0, 1, 3, 2, 4))
         output = ops.reshape(fused, (batch, h, w, self._maps_out * channels))
         return (output, {"stripes": scores, "maps": g}) if return_attention else output
@@ -110,7 +123,7 @@ class SpatialTemporalAttention(keras.layers.Layer):
         return 2 if self.fusion else 1
 
     def _inter_frame_difference(self, g, mask):
-        """Equation 6 for one random pair of different real frames per tracklet, averaged over tracklets."""
+        """Return equation 6 for one random pair of different real frames per tracklet, averaged over tracklets."""
         draw = keras.random.uniform(ops.shape(mask), seed=self.seed_generator)
         draw = ops.where(mask, draw, -1.0)
         frames = ops.shape(mask)[1]
@@ -121,35 +134,17 @@ class SpatialTemporalAttention(keras.layers.Layer):
         norms = safe_sqrt(ops.sum(ops.square(difference), axis=(1, 2))) * pairs
         return ops.sum(norms) / ops.maximum(ops.sum(pairs), 1.0)
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
         return None
-
-    def compute_output_spec(self, inputs, mask=None, training=None, return_attention=False):
-        batch, frames, h, w, channels = inputs.shape
-        output = keras.KerasTensor((batch, h, w, self._maps_out * channels), dtype=self.compute_dtype)
-        if not return_attention:
-            return output
-        attention = {
-            "stripes": keras.KerasTensor((batch, frames, self.num_stripes), dtype="float32"),
-            "maps": keras.KerasTensor((batch, frames, h, w), dtype="float32"),
-        }
-        return output, attention
-
-    def get_config(self):
-        config = super().get_config()
-        config.update(
-            num_stripes=self.num_stripes, fusion=self.fusion, regularization=self.regularization, seed=self.seed
-        )
-        return config
 
 
 def _share(x, axis):
-    """Each value's part of the sum over `axis`; zeros where the sum is zero."""
+    """Return each value's share of the sum over `axis`; zeros where the sum is zero."""
     total = ops.sum(x, axis=axis, keepdims=True)
     return x / ops.where(total > 0, total, 1.0)
 
 
 def _one_hot(chosen, frames):
-    """`(batch, ...)` frame positions as float32 `(batch, frames, ...)` with a one at the position."""
+    """Return `(batch, ...)` frame positions as float32 `(batch, frames, ...)` with a one at the position."""
     axis = ops.reshape(ops.arange(frames, dtype="int32"), (1, -1) + (1,) * (len(chosen.shape) - 1))
     return ops.cast(axis == ops.cast(chosen[:, None], "int32"), "float32")

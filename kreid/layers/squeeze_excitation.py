@@ -1,19 +1,23 @@
 """Squeeze-and-excitation on frame maps."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from kreid._typing import Shape, Tensor
+from kreid.layers.base import KreidLayer
 from kreid.layers.masking import mask_of, spread
 
 
 @keras.saving.register_keras_serializable(package="kreid")
-class SqueezeExcitation(keras.layers.Layer):
-    """Weighs the channels of each frame's map by what a small network reads from their means (SE).
+class SqueezeExcitation(KreidLayer):
+    """Weight the channels of each frame's map by a small network on their means (SE).
 
-    Masking: frames do not meet; masked ones come out as zeros, whatever they hold. Passes masks on.
+    Masking: frames do not interact; masked frames become zeros, whatever they hold. Passes masks on.
 
     Args:
-        reduction: r, by which the network's hidden layer is narrower than the maps.
+        reduction: r, the factor by which the network's hidden layer is narrower than the maps.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -22,7 +26,7 @@ class SqueezeExcitation(keras.layers.Layer):
         return_attention: also return the channels' weights.
 
     Input shape: `(batch, frames, h, w, C)`; mask `(batch, frames)`.
-    Output shape: the inputs'; attention: a dict of `channels` `(batch, frames, C)`, float32, between 0 and 1.
+    Output shape: that of the inputs; attention: a dict of `channels` `(batch, frames, C)`, float32, between 0 and 1.
 
     Raises:
         ValueError: for inputs of another rank, or a reduction below 1.
@@ -30,22 +34,22 @@ class SqueezeExcitation(keras.layers.Layer):
     Example:
 
     >>> maps = np.random.default_rng(0).random((2, 4, 8, 4, 32), "float32")
-    >>> weighed, attention = kreid.layers.SqueezeExcitation()(maps, return_attention=True)
-    >>> tuple(weighed.shape), tuple(attention["channels"].shape)
+    >>> weighted, attention = kreid.layers.SqueezeExcitation()(maps, return_attention=True)
+    >>> tuple(weighted.shape), tuple(attention["channels"].shape)
     ((2, 4, 8, 4, 32), (2, 4, 32))
 
     Reference: Hu et al., Squeeze-and-Excitation Networks, 2018, equations 2 to 4; rows "SE" in Table 5 of Zhang et al.,
     MG-RAFA, 2020.
     """
 
-    def __init__(self, reduction=16, **kwargs):
+    def __init__(self, reduction: int = 16, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(reduction, int) or reduction < 1:
             raise ValueError(f"The reduction is a positive integer. Received: reduction={reduction!r}")
         self.reduction = reduction
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 5:
             raise ValueError(f"Maps must be (batch, frames, h, w, C). Received: inputs of shape {tuple(input_shape)!r}")
         channels = input_shape[-1]
@@ -55,17 +59,11 @@ class SqueezeExcitation(keras.layers.Layer):
         self.squeeze.build((None, None, channels))
         self.excite.build((None, None, hidden))
 
-    def call(self, inputs, mask=None, return_attention=False):
+    def call(
+        self, inputs: Tensor, mask: Tensor | None = None, return_attention: bool = False
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         x = ops.where(spread(mask_of(inputs, mask), inputs), inputs, 0)
         means = ops.mean(ops.cast(x, "float32"), axis=(2, 3))
         weights = self.excite(self.squeeze(means))
         output = x * weights[:, :, None, None, :]
         return (output, {"channels": ops.cast(weights, "float32")}) if return_attention else output
-
-    def compute_output_spec(self, inputs, mask=None, return_attention=False):
-        output = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
-        weights = keras.KerasTensor((*inputs.shape[:2], inputs.shape[-1]), dtype="float32")
-        return (output, {"channels": weights}) if return_attention else output
-
-    def get_config(self):
-        return {**super().get_config(), "reduction": self.reduction}

@@ -1,29 +1,32 @@
 """Attention over the frames of a clip, from their maps."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
 
+from kreid._typing import Shape, Tensor
+from kreid.layers.base import KreidLayer
 from kreid.layers.masking import mask_of, masked_softmax, spread
 
 
 @keras.saving.register_keras_serializable(package="kreid")
-class TemporalAttention(keras.layers.Layer):
-    """Averages the frames of a clip by weights that a small network reads from their maps.
+class TemporalAttention(KreidLayer):
+    """Average the frames of a clip with weights that a small network computes from their maps.
 
     A convolution over the whole map turns each frame into `hidden_dim` values, followed by a ReLU; a convolution of
-    width 3 over time turns these into one score for each frame; the scores' softmax over the frames are the weights.
-    The output is the weighted sum of the frames' mean features.
+    width 3 over time turns these into one score for each frame; the softmax of the scores over the frames gives the
+    weights. The output is the weighted sum of the frames' mean features.
 
-    Frames may be those of one clip per tracklet, or of several: then everything happens within each clip.
+    With several clips per tracklet each clip is averaged separately.
 
-    Masking: masked frames weigh nothing, whatever they hold, and their neighbours see zeros in their place, as they do
-    beyond the ends of a clip. A clip with no real frame gives zeros. The number of frames is free.
+    Masking: masked frames have weight 0, whatever they hold, and count as zeros for their neighbours, like frames
+    beyond the ends of a clip. A clip without a real frame gives zeros. Any number of frames.
 
     Args:
         hidden_dim: values per frame between the two convolutions.
-        score_initializer: of the convolution that gives the scores; name of a Keras initialiser.
+        score_initializer: name of a Keras initialiser for the convolution that gives the scores.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -36,7 +39,7 @@ class TemporalAttention(keras.layers.Layer):
         frames of a clip.
 
     Raises:
-        ValueError: for a `hidden_dim` below 1, inputs of another rank, or a map whose size is unknown.
+        ValueError: for a `hidden_dim` below 1, inputs or a mask of another shape, or a map of unknown size.
 
     Example:
 
@@ -49,24 +52,24 @@ class TemporalAttention(keras.layers.Layer):
     in the form with a temporal convolution and softmax; section 3.2 of Li et al., TACAN, 2020, takes it over. TACAN's
     1/T in front of the sum is dropped: weights that sum to 1 average already, and a clip's vector would shrink as T
     grows. kreid's choices: the ReLU, without which both convolutions would be one; the scores have no bias, which
-    softmax would not see, and start at 0, so that training starts from the mean: random scores would single out random
+    softmax would cancel, and start at 0, so that training starts from the mean: random scores would select random
     frames.
     """
 
-    def __init__(self, hidden_dim=256, score_initializer="zeros", **kwargs):
+    def __init__(self, hidden_dim: int = 256, score_initializer: str = "zeros", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(hidden_dim, int) or hidden_dim < 1:
-            raise ValueError(f"The hidden values are a positive number. Received: hidden_dim={hidden_dim!r}")
+            raise ValueError(f"There must be at least one hidden value. Received: hidden_dim={hidden_dim!r}")
         self.hidden_dim = hidden_dim
         self.score_initializer = score_initializer
-        # A convolution over the whole map has one place to stand: it is a Dense layer on the flat map.
+        # A convolution over the whole map has one position: it is a Dense layer on the flat map.
         self.spatial = keras.layers.Dense(hidden_dim, "relu", dtype=self.dtype_policy, name="spatial")
         self.temporal = keras.layers.Conv1D(
             1, 3, padding="same", use_bias=False, kernel_initializer=score_initializer, dtype="float32", name="temporal"
         )
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) not in (5, 6) or None in input_shape[-3:]:
             raise ValueError(
                 "Maps must be (batch, frames, h, w, C) or (batch, clips, frames, h, w, C) with known h, w and C. "
@@ -75,14 +78,17 @@ class TemporalAttention(keras.layers.Layer):
         self.spatial.build((None, None, math.prod(input_shape[-3:])))
         self.temporal.build((None, None, self.hidden_dim))
 
-    def call(self, inputs, mask=None, return_attention=False):
+    def call(
+        self, inputs: Tensor, mask: Tensor | None = None, return_attention: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        mask = mask_of(inputs, mask, axis=len(inputs.shape) - 4)
         *leading, frames = ops.shape(inputs)[:-3]
         maps = ops.reshape(inputs, (-1, frames, *inputs.shape[-3:]))
-        mask = mask_of(maps, None if mask is None else ops.reshape(mask, (-1, frames)))
+        mask = ops.reshape(mask, (-1, frames))
         maps = ops.where(spread(mask, maps), maps, 0)
 
         hidden = self.spatial(ops.reshape(maps, (-1, frames, math.prod(maps.shape[-3:]))))
-        # With its bias the first convolution turns a masked frame into something; zero padding has none.
+        # The first convolution's bias makes masked frames nonzero; they must count as zero padding.
         scores = self.temporal(ops.where(mask[..., None], ops.cast(hidden, "float32"), 0.0))[..., 0]
         weights = masked_softmax(scores, mask)
 
@@ -91,14 +97,5 @@ class TemporalAttention(keras.layers.Layer):
         output = ops.reshape(ops.cast(output, self.compute_dtype), (*leading, inputs.shape[-1]))
         return (output, ops.reshape(weights, (*leading, frames))) if return_attention else output
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
         return None
-
-    def compute_output_spec(self, inputs, mask=None, return_attention=False):
-        output = keras.KerasTensor((*inputs.shape[:-4], inputs.shape[-1]), dtype=self.compute_dtype)
-        return (output, keras.KerasTensor(inputs.shape[:-3], dtype="float32")) if return_attention else output
-
-    def get_config(self):
-        config = super().get_config()
-        config.update(hidden_dim=self.hidden_dim, score_initializer=self.score_initializer)
-        return config

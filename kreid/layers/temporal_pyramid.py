@@ -1,58 +1,57 @@
-"""What the pyramids over time share."""
+"""The base of the pyramids over time."""
+
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from kreid._typing import Shape, Tensor
+from kreid.layers.base import KreidLayer
 from kreid.layers.masking import mask_of
+from kreid.layers.normalization import BatchNormalization
 
 
-class TemporalPyramid(keras.layers.Layer):
-    """Base of the pyramids: parallel branches over time, each with batch normalisation and activation, side by side.
+class TemporalPyramid(KreidLayer):
+    """Base of the pyramids: parallel branches over time, each with batch normalisation and activation, concatenated.
 
-    A pyramid implements `make_convolution`, and `branch` where there is more to a branch than that.
+    A pyramid implements `make_convolution`, and `branch` if a branch does more than its convolution.
 
-    Every convolution starts with the identity at its centre and zeros beside it: frames as they are. A neighbour begins
-    to count as training finds it worth something. From random values, neighbours that training clips are too short to
-    show, such as those 4 frames away in clips of 4, would stay random, and count in tests on longer tracklets.
+    Every convolution starts as the identity: 1 at its centre, zeros elsewhere. Neighbours begin to count as training
+    changes their weights. From random values, weights of neighbours that never occur in training, such as those 4
+    frames away in clips of 4, would stay random and count in tests on longer tracklets.
 
     Args:
-        num_branches: N, the branches.
+        num_branches: N, the number of branches.
         activation: after the batch normalisation; name of a Keras activation, such as `"linear"` for none.
-        scale: where the batch normalisation's scale starts; a triplet loss with a margin of 0.3 asks for 0.1.
+        scale: start of the batch normalisation's scale; a triplet loss with a margin of 0.3 needs 0.1.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Raises:
-        ValueError: for less than one branch, a scale of zero or below, or inputs of another rank.
+        ValueError: for less than one branch, a scale of zero or below, or inputs or a mask of another shape.
     """
 
-    def __init__(self, num_branches=3, activation="relu", scale=1.0, **kwargs):
+    def __init__(self, num_branches: int = 3, activation: str = "relu", scale: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(num_branches, int) or num_branches < 1:
             raise ValueError(f"A pyramid has at least one branch. Received: num_branches={num_branches!r}")
         self.num_branches = num_branches
         if not isinstance(scale, (int, float)) or not scale > 0:
             raise ValueError(f"The scale starts at a number above zero. Received: scale={scale!r}")
-        self.activation = keras.activations.get(activation)
+        self.activate = keras.activations.get(activation)
+        self.activation = keras.activations.serialize(self.activate)
         self.scale = scale
         # On vectors float32 costs little.
         self.normalizations = [
-            keras.layers.BatchNormalization(
-                momentum=0.9,
-                epsilon=1e-5,
-                gamma_initializer=keras.initializers.Constant(scale),
-                dtype="float32",
-                name=f"bn_{number + 1}",
-            )
-            for number in range(num_branches)
+            BatchNormalization(scale, dtype="float32", name=f"bn_{number + 1}") for number in range(num_branches)
         ]
         self.supports_masking = True
 
-    def make_convolution(self, number, filters, **kwargs):
-        """The convolution of a branch, counted from 0, to so many features."""
+    def make_convolution(self, number: int, filters: int, **kwargs: Any) -> keras.layers.Layer:
+        """Make the convolution of branch `number`, counted from 0, with `filters` features."""
         raise NotImplementedError(f"{type(self).__name__} must make its convolutions.")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 3:
             raise ValueError(
                 f"Frame vectors must be (batch, frames, C). Received: inputs of shape {tuple(input_shape)!r}"
@@ -69,23 +68,14 @@ class TemporalPyramid(keras.layers.Layer):
             normalization.build((None, None, filters))
             self.convolutions.append(convolution)
 
-    def call(self, inputs, mask=None, training=None):
+    def call(self, inputs: Tensor, mask: Tensor | None = None, training: bool | None = None) -> Tensor:
         mask = mask_of(inputs, mask)
         frames = ops.where(mask[..., None], inputs, 0)
         outputs = [self.branch(number, frames, mask, training) for number in range(self.num_branches)]
         outputs = ops.cast(ops.concatenate(outputs, axis=-1), self.compute_dtype)
         return ops.where(mask[..., None], outputs, 0)
 
-    def branch(self, number, frames, mask, training):
-        """Vectors of one branch from those of all frames, zeros where they are masked."""
+    def branch(self, number: int, frames: Tensor, mask: Tensor, training: bool | None) -> Tensor:
+        """Return the vectors of one branch from all frames' vectors, in which masked frames are zeros."""
         convolved = self.convolutions[number](frames)
-        return self.activation(self.normalizations[number](convolved, training=training, mask=mask))
-
-    def compute_output_spec(self, inputs, mask=None, training=None):
-        shape = (*inputs.shape[:2], self.num_branches * inputs.shape[2])
-        return keras.KerasTensor(shape, dtype=self.compute_dtype)
-
-    def get_config(self):
-        activation = keras.activations.serialize(self.activation)
-        own = {"num_branches": self.num_branches, "activation": activation, "scale": self.scale}
-        return {**super().get_config(), **own}
+        return self.activate(self.normalizations[number](convolved, training=training, mask=mask))

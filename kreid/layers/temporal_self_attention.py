@@ -1,45 +1,51 @@
 """Relations between all frames of a tracklet."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from kreid._typing import Shape, Tensor
+from kreid.layers.base import KreidLayer
 from kreid.layers.masking import mask_of, masked_softmax
+from kreid.layers.normalization import BatchNormalization
 
 NORMALIZATIONS = ("none", "mean", "softmax")
 
 
 @keras.saving.register_keras_serializable(package="kreid")
-class TemporalSelfAttention(keras.layers.Layer):
-    """Temporal self-attention (TSA): adds to each frame what the others tell of it, the global temporal cues of GLTR.
+class TemporalSelfAttention(KreidLayer):
+    """Temporal self-attention (TSA): add to each frame a sum over all frames, the global temporal cues of GLTR.
 
     `F'' = W (Fbar . M) + F'` (equation 7). The mask M holds a relation for each pair of frames, `M[s, t] = b_s . c_t`
     with embeddings b and c of the frames, both a Dense layer, batch normalisation and ReLU; Fbar is another embedding,
-    and all three have C / reduction features. Column t of `Fbar . M` is the sum of all frames by their relation to t.
+    and all three have C / reduction features. Column t of `Fbar . M` is the sum of all frames, each weighted by its
+    relation to t.
 
-    M takes `4 frames^2` bytes per tracklet in float32, and nothing is larger but the embeddings: 4 MB for 1,000 frames;
-    the softmax makes a few such arrays. Frames are not ordered: they get what they would in any other order.
+    M takes `4 frames^2` bytes per tracklet in float32: 4 MB for 1,000 frames; only the embeddings are larger. The
+    softmax makes a few arrays of that size. The order of the frames does not matter.
 
-    Masking: masked frames have no relations, reach no statistics of batch normalisation, and become zeros, whatever
-    they hold. Passes the mask on. The number of frames is free.
+    Masking: masked frames have no relations, do not enter the statistics of batch normalisation, and become zeros,
+    whatever they hold. Passes the mask on. Any number of frames.
 
     Args:
-        reduction: alpha, by how much the embeddings are narrower.
-        normalize: what becomes of M: `"none"` leaves it as equation 7 has it; `"mean"` divides it by the real length;
+        reduction: alpha, the factor by which the embeddings are narrower.
+        normalize: how M is normalised: `"none"` keeps it as in equation 7; `"mean"` divides it by the real length;
             `"softmax"` makes each column sum to 1 over the real frames.
-        output_initializer: of W; name of a Keras initialiser.
+        output_initializer: name of a Keras initialiser for W.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
         inputs: frame vectors.
         mask: optional bool, True on real frames.
-        training: normalise by the batch.
+        training: normalise by the batch's statistics.
         return_attention: also return M.
 
     Input shape: `(batch, frames, C)`; mask `(batch, frames)`.
     Output shape: the same; attention `(batch, frames, frames)`, float32, M as it is used.
 
     Raises:
-        ValueError: for an argument out of its range, or inputs of another rank.
+        ValueError: for an argument out of its range, or inputs or a mask of another shape.
 
     Example:
 
@@ -49,11 +55,13 @@ class TemporalSelfAttention(keras.layers.Layer):
     ((2, 16, 8), (2, 16, 16), True)
 
     Reference: Li et al., Global-Local Temporal Representations for Video Person Re-Identification, 2019, equation 7;
-    W starts at 0. The paper does not normalise M: what it adds grows with the number of frames, 16 in training and
-    hundreds in the tests. `"mean"` is kreid's, so that a tracklet's repetition changes nothing.
+    W starts at 0. The paper does not normalise M: the sum grows with the number of frames, 16 in training and
+    hundreds in tests. `"mean"` is kreid's, so that a tracklet's repetition changes nothing.
     """
 
-    def __init__(self, reduction=2, normalize="mean", output_initializer="zeros", **kwargs):
+    def __init__(
+        self, reduction: int = 2, normalize: str = "mean", output_initializer: str = "zeros", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if not isinstance(reduction, int) or reduction < 1:
             raise ValueError(f"The reduction is a positive integer. Received: reduction={reduction!r}")
@@ -63,13 +71,10 @@ class TemporalSelfAttention(keras.layers.Layer):
         self.normalize = normalize
         self.output_initializer = output_initializer
         # On vectors float32 costs little.
-        self.normalizations = [
-            keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype="float32", name=f"bn_{name}")
-            for name in "bc"
-        ]
+        self.normalizations = [BatchNormalization(dtype="float32", name=f"bn_{name}") for name in "bc"]
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 3:
             raise ValueError(
                 f"Frame vectors must be (batch, frames, C). Received: inputs of shape {tuple(input_shape)!r}"
@@ -87,7 +92,9 @@ class TemporalSelfAttention(keras.layers.Layer):
         for layer in (*self.normalizations, self.restore):
             layer.build((None, None, width))
 
-    def call(self, inputs, mask=None, training=None, return_attention=False):
+    def call(
+        self, inputs: Tensor, mask: Tensor | None = None, training: bool | None = None, return_attention: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
         mask = mask_of(inputs, mask)
         frames = ops.where(mask[..., None], inputs, 0)
         b, c = (
@@ -96,8 +103,8 @@ class TemporalSelfAttention(keras.layers.Layer):
         )
         relations = self._normalized(ops.matmul(b, ops.swapaxes(c, 1, 2)), mask)
         values = ops.cast(self.values(frames), "float32")
-        told = ops.matmul(ops.swapaxes(relations, 1, 2), values)
-        outputs = self.restore(ops.cast(told, self.compute_dtype)) + frames
+        gathered = ops.matmul(ops.swapaxes(relations, 1, 2), values)
+        outputs = self.restore(ops.cast(gathered, self.compute_dtype)) + frames
         outputs = ops.where(mask[..., None], outputs, 0)
         return (outputs, relations) if return_attention else outputs
 
@@ -109,13 +116,3 @@ class TemporalSelfAttention(keras.layers.Layer):
             length = ops.sum(ops.cast(mask, "float32"), axis=1)[:, None, None]
             relations = relations / ops.maximum(length, 1.0)
         return ops.where(pairs, relations, 0.0)
-
-    def compute_output_spec(self, inputs, mask=None, training=None, return_attention=False):
-        output = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
-        relations = keras.KerasTensor((*inputs.shape[:2], inputs.shape[1]), dtype="float32")
-        return (output, relations) if return_attention else output
-
-    def get_config(self):
-        config = super().get_config()
-        config.update(reduction=self.reduction, normalize=self.normalize, output_initializer=self.output_initializer)
-        return config

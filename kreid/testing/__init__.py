@@ -1,4 +1,4 @@
-"""Contracts that kreid's parts keep, as functions; for users' own layers and losses too."""
+"""Contracts of kreid's parts as functions; for your own layers and losses too."""
 
 import lazy_loader
 

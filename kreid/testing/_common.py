@@ -1,35 +1,42 @@
-"""What the contracts share."""
+"""Helpers that the contracts share."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 
-def require(what, condition, sentence):
-    """Raises `AssertionError` with a sentence of the contract unless a condition holds.
+def require(owner: str, condition: Any, sentence: str) -> None:
+    """Raise `AssertionError` with a sentence of the contract unless a condition holds.
 
     Args:
-        what: str, whose contract it is, such as `"A layer"`.
-        condition: bool.
-        sentence: str, what the contract says, without a full stop.
+        owner: the contract's owner, such as `"A layer"`.
+        condition: the condition.
+        sentence: sentence of the contract, without a full stop.
 
     Raises:
         AssertionError: if the condition does not hold.
     """
     if not condition:
-        raise AssertionError(f"{what}'s contract: {sentence}.")
+        raise AssertionError(f"{owner}'s contract: {sentence}.")
 
 
-def value_and_gradients(function, inputs, variables=()):
-    """Returns a function's value, and the gradients of the value's sum. TensorFlow and JAX only.
+def value_and_gradients(
+    function: Callable[[Any], Any], inputs: ArrayLike, variables: Sequence[keras.Variable] = ()
+) -> tuple[np.ndarray, np.ndarray | None, list[np.ndarray | None]]:
+    """Return a function's value, and the gradients of the value's sum. TensorFlow and JAX only.
 
     Args:
         function: callable of one tensor that returns one float tensor.
         inputs: array.
-        variables: list of Keras variables that the function uses.
+        variables: Keras variables that the function uses.
 
     Returns:
-        The value, the gradient for the inputs and the list of those for the variables, as NumPy. A gradient of what
-        the value does not depend on is zero or `None`, as the backend has it.
+        The value, the gradient for the inputs and the list of gradients for the variables, as NumPy. The gradient for
+        an input or variable that the value does not depend on is zero or `None`, depending on the backend.
 
     Raises:
         NotImplementedError: on another backend.

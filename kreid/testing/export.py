@@ -1,39 +1,44 @@
-"""The contract that every exported model keeps."""
+"""The contract of exported models."""
 
 import functools
+import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kreid.testing._common import require
 
+if TYPE_CHECKING:
+    import keras
+
 _require = functools.partial(require, "An export")
 
 
-def check_export(model, folder):
-    """Checks that an exported model keeps kreid's contract; for models of one's own too.
+def check_export(model: "keras.Model", folder: str | os.PathLike[str]) -> np.ndarray:
+    """Check that an exported model keeps kreid's contract; for your own models too.
 
-    What is checked:
+    The checks:
 
     - the signatures are `serving_default`, `embed_padded` and `embed_jpeg`, with the inputs and outputs of
       `kreid.serving.export_model`;
-    - loaded as TensorFlow Serving loads it, through a session, all of them give what `model.embed` gives;
-    - an image that cannot be read is left out, counted, and changes nothing for the other tracklets of its batch.
+    - loaded as TensorFlow Serving loads it, through a session, each of them gives the embeddings of `model.embed`;
+    - an unreadable image is skipped, is not counted in `valid_frames`, and changes no other tracklet of its batch.
 
     Args:
         model: a model of `kreid.models`.
-        folder: one exported version of it, what `export_model` returned.
+        folder: one exported version of it, the result of `export_model`.
 
     Returns:
-        The embeddings of the first tracklets tried, as NumPy.
+        The embeddings of two tracklets, as NumPy.
 
     Raises:
-        AssertionError: with a sentence on the first point that fails.
+        AssertionError: with a sentence on the first check that fails.
     """
     import tensorflow as tf
 
     height, width = model.image_size
     rng = np.random.default_rng(0)
-    # Smooth pictures: what JPEG does to noise is no small difference.
+    # Smooth pictures: JPEG changes noise too much.
     ramp = np.linspace(0, 255, height)[:, None, None] * np.ones((1, width, 3))
     frames = np.clip(ramp + rng.uniform(-60, 60, (2, 3, 1, 1, 3)), 0, 255).astype("uint8")
     lengths = np.array([3, 2], "int32")
@@ -58,9 +63,9 @@ def check_export(model, folder):
     expected = model.embed(frames)
     _require(set(whole) == set(padded) == {"embedding"}, "serving_default and embed_padded give embedding")
     _require(set(images) == {"embedding", "valid_frames"}, "embed_jpeg gives embedding and valid_frames")
-    _require(_near(whole["embedding"], expected), "serving_default gives what embed gives")
-    _require(_near(padded["embedding"], model.embed(frames, lengths)), "embed_padded gives what embed gives")
-    _require(_near(images["embedding"], model.embed(decoded, lengths)), "embed_jpeg gives what embed gives")
+    _require(_near(whole["embedding"], expected), "serving_default gives the embeddings of embed")
+    _require(_near(padded["embedding"], model.embed(frames, lengths)), "embed_padded gives the embeddings of embed")
+    _require(_near(images["embedding"], model.embed(decoded, lengths)), "embed_jpeg gives the embeddings of embed")
     _require(images["valid_frames"].tolist() == [3, 2], "valid_frames counts the readable images")
     _require(damaged["valid_frames"].tolist() == [2, 2], "an unreadable image is not counted")
     _require(_near(damaged["embedding"][1], images["embedding"][1]), "an unreadable image changes no other tracklet")

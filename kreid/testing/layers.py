@@ -1,10 +1,11 @@
-"""The contract that every layer keeps."""
+"""The contract of layers."""
 
 import functools
 import inspect
 import json
 import pathlib
 import tempfile
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,22 +19,32 @@ _BASE_KEYS = {"name", "trainable", "dtype"}
 _LOOSE = {"mixed_bfloat16": 0.05, "mixed_float16": 0.01}
 
 
-def check_layer(layer_class, kwargs, inputs, *, masked=True, attention=False, saved=True, any_length=True):
-    """Checks that a layer keeps kreid's contract; for layers of one's own too.
+def check_layer(
+    layer_class: type[keras.layers.Layer],
+    kwargs: dict[str, Any],
+    inputs: np.ndarray | tuple[np.ndarray, ...],
+    *,
+    masked: bool = True,
+    attention: bool = False,
+    saved: bool = True,
+    any_length: bool = True,
+) -> Any:
+    """Check that a layer keeps kreid's contract; for your own layers too.
 
-    What is checked:
+    The checks:
 
-    - the keys of the config are the arguments of the constructor, and the twin revived from JSON, given the same
-      weights, gives equal outputs;
-    - (masked) what padding holds, NaN included, changes no output and no gradient; a padded tracklet in a batch gives
-      what it gives alone and unpadded; a tracklet with no real frame gives finite output;
+    - the keys of the config are the arguments of the constructor, `dtype` may be a policy object, and the layer
+      revived from JSON gives equal outputs with the same weights;
+    - (masked) the values of padding, NaN included, change no output and no gradient; a tracklet gives the same output
+      alone, unpadded, as padded in a batch; a tracklet without a real frame gives finite output; a mask of another
+      rank or length is refused;
     - (masked, and `call` takes `training`) in training too, NaN in padding leaves outputs, added losses and gradients
-      finite, and padding gets no gradient from outputs and added losses together;
+      finite, and padding gets no gradient from outputs and added losses;
     - every trainable weight gets a gradient that is not zero (seed the draw of the weights first, with
-      `keras.utils.set_random_seed`: the few units of a small ReLU layer may all be dead by chance);
-    - batch and (any_length) length may be unknown, the symbolic shapes and dtypes are the real ones, and (attention)
-      the form that returns attention is symbolic too;
-    - under `mixed_bfloat16` and `mixed_float16` outputs are finite and near the float32 ones;
+      `keras.utils.set_random_seed`: all units of a small ReLU layer may be dead by chance);
+    - batch and (any_length) length may be unknown, symbolic shapes and dtypes equal the real ones, also (attention)
+      of the form that returns attention;
+    - under `mixed_bfloat16` and `mixed_float16` outputs are finite and close to float32's;
     - a model with the layer saves, loads and (TensorFlow) exports, with equal outputs.
 
     Args:
@@ -43,14 +54,14 @@ def check_layer(layer_class, kwargs, inputs, *, masked=True, attention=False, sa
             layer with several inputs.
         masked: the layer takes `mask`.
         attention: the layer takes `return_attention`.
-        saved: the layer can stand in a model of its own.
-        any_length: the second axis may have any length, as frames have; `False` for a layer made for one.
+        saved: the layer can be the only layer of a model.
+        any_length: the second axis may have any length; `False` for a layer made for one length.
 
     Returns:
         The output, as NumPy.
 
     Raises:
-        AssertionError: with a sentence on the first point that fails.
+        AssertionError: with a sentence on the first check that fails.
 
     Example:
 
@@ -66,6 +77,7 @@ def check_layer(layer_class, kwargs, inputs, *, masked=True, attention=False, sa
     _check_config(layer_class, layer, kwargs, arguments, expected)
     if masked:
         _check_masks(layer, inputs, attention, any_length)
+        _check_refused_masks(layer, inputs)
         if "training" in inspect.signature(layer_class.call).parameters:
             _check_training(layer_class, layer, kwargs, inputs)
     _check_weights(layer, arguments)
@@ -84,14 +96,33 @@ def _check_config(layer_class, layer, kwargs, arguments, expected):
         set(config) - _BASE_KEYS == named - _BASE_KEYS,
         f"the config names every argument of the constructor: {sorted((set(config) ^ named) - _BASE_KEYS)} differ",
     )
-    for key, given in kwargs.items():
-        if isinstance(given, (int, float, str)):
-            _require(config[key] == given, f"the config keeps {key}={given!r}, not {config[key]!r}")
+    for key, value in kwargs.items():
+        if isinstance(value, (int, float, str)):
+            _require(config[key] == value, f"the config keeps {key}={value!r}, not {config[key]!r}")
     written = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
     twin = keras.saving.deserialize_keras_object(written)
     twin(*arguments)
     twin.set_weights(layer.get_weights())
     _require(_equal(_numpy(twin(*arguments)), expected), "the layer revived from its config gives equal outputs")
+
+
+def _check_refused_masks(layer, inputs):
+    batch, frames = inputs.shape[:2]
+    cases = {
+        "lengths instead of a mask": np.ones(batch, "int32"),
+        "a mask that is one frame too long": np.ones((batch, frames + 1), bool),
+        "a mask with one axis too many": np.ones((batch, frames, 1), bool),
+        "a mask of one frame": np.ones((batch, 1), bool),
+    }
+    for case, mask in cases.items():
+        try:
+            layer(inputs, mask=mask)
+        except ValueError as error:
+            message = str(error)
+        else:
+            message = ""
+        named = "mask" in message and str(mask.shape) in message
+        _require(named, f"{case} raises ValueError that names the mask and its shape")
 
 
 def _check_masks(layer, inputs, attention, any_length):
@@ -115,7 +146,7 @@ def _check_masks(layer, inputs, attention, any_length):
 
 
 def _check_training(layer_class, layer, kwargs, inputs):
-    # A twin, so that the losses added here do not stay with the layer.
+    # On a twin, so that these added losses do not stay with the layer.
     twin = layer_class(**kwargs)
     mask = _some_padded(inputs)[1]
     twin(inputs, mask=mask)
@@ -124,7 +155,7 @@ def _check_training(layer_class, layer, kwargs, inputs):
     def outputs_and_losses(x):
         before = twin.losses
         outputs = twin(x, mask=mask, training=True)
-        # Added losses pile up; layers that draw draw anew, so that only finiteness and gradients can be compared.
+        # Added losses accumulate. Random layers draw again, so only finiteness and gradients can be compared.
         return outputs, [loss for loss in twin.losses if not any(loss is old for old in before)]
 
     for value in (np.nan, 1e4):
@@ -136,11 +167,11 @@ def _check_training(layer_class, layer, kwargs, inputs):
         by_input, by_weights = _gradients(outputs_and_losses, padded, twin)
         gradients = [by_input, *(gradient for gradient in by_weights if gradient is not None)]
         _require(_finite(gradients), f"{where} leaves the gradients finite")
-        _require(not by_input[~mask].any(), f"{where} gets no gradient, from added losses neither")
+        _require(not by_input[~mask].any(), f"{where} gets no gradient, also not from added losses")
 
 
 def _some_padded(inputs):
-    """Lengths and the mask for them: among the first three one whole tracklet, one empty, one of a single frame."""
+    """Return lengths and their mask: the first three tracklets are whole, empty and of a single frame."""
     batch, frames = inputs.shape[:2]
     lengths = np.arange(batch) % (frames + 1)
     lengths[:3] = (frames, 0, 1)
@@ -183,6 +214,9 @@ def _check_symbolic(layer, arguments, expected, attention, any_length):
 
 
 def _check_policies(layer_class, layer, kwargs, arguments, expected):
+    config = layer_class(**kwargs, dtype=keras.DTypePolicy("mixed_bfloat16")).get_config()
+    revived = layer_class.from_config(config).dtype_policy.name
+    _require(revived == "mixed_bfloat16", "the config keeps a policy object given as dtype")
     for policy, tolerance in _LOOSE.items():
         twin = layer_class(**kwargs, dtype=policy)
         twin(*arguments)
@@ -219,9 +253,9 @@ def _symbolic(array, any_length):
 
 
 def _gradients(function, inputs, layer):
-    """Gradients of a fixed random weighting of all float outputs, for the inputs and the layer's weights.
+    """Return the gradients of a random weighted sum of all float outputs, for the inputs and the layer's weights.
 
-    Not of their sum, which may be constant: softmax weights sum to 1.
+    Not of their plain sum, which may be constant: softmax weights sum to 1.
     """
     rng = np.random.default_rng(0)
     outputs = [x for x in tree.flatten(function(inputs)) if "float" in keras.backend.standardize_dtype(x.dtype)]
@@ -255,5 +289,5 @@ def _near(a, b, tolerance):
 
 
 def _cut(padded, alone):
-    """A padded output cut to the shape it has alone; the same where it has no frame axis."""
+    """Cut a padded output to the length of the unpadded one; unchanged without a frame axis."""
     return padded[: len(alone)] if padded.ndim == alone.ndim and padded.ndim else padded

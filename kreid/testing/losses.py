@@ -1,26 +1,31 @@
-"""The contract that every loss keeps."""
+"""The contract of losses."""
 
 import functools
 import inspect
 import json
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from kreid.testing._common import require, value_and_gradients
 
 _require = functools.partial(require, "A loss")
 
 
-def check_loss(loss_class, kwargs, y_true, y_pred):
-    """Checks that a loss keeps kreid's contract; for losses of one's own too.
+def check_loss(
+    loss_class: type[keras.losses.Loss], kwargs: dict[str, Any], y_true: ArrayLike, y_pred: ArrayLike
+) -> np.ndarray:
+    """Check that a loss keeps kreid's contract; for your own losses too.
 
-    What is checked:
+    The checks:
 
-    - the keys of the config are the arguments of the constructor, the given
-      ones are kept as they are, and the twin that Keras revives from JSON gives
-      equal values and gradients;
+    - the keys of the config are the arguments of the constructor, given values
+      are kept unchanged, and the loss that Keras revives from JSON gives equal
+      values and gradients;
     - value and gradients are finite, float32, and depend on the predictions;
     - labels may be int32, int64, float32 and of shape `(batch, 1)`;
     - float16 and bfloat16 predictions, the `mixed_float16` policy and a half
@@ -39,7 +44,7 @@ def check_loss(loss_class, kwargs, y_true, y_pred):
         The value, as a NumPy array.
 
     Raises:
-        AssertionError: with a sentence on the first point that fails.
+        AssertionError: with a sentence on the first check that fails.
 
     Example:
 
@@ -55,7 +60,7 @@ def check_loss(loss_class, kwargs, y_true, y_pred):
     value, gradient = value_and_gradient(loss, y_true, y_pred)
     _require(value.dtype == np.float32, f"the value is float32, not {value.dtype}")
     _require(np.isfinite(value).all() and np.isfinite(gradient).all(), "value and gradients are finite")
-    _require(np.abs(gradient).max() > 0, "the loss depends on these predictions; give others if it is flat here")
+    _require(np.abs(gradient).max() > 0, "the loss depends on these predictions; give others if it is flat at these")
 
     _check_config(loss_class, loss, kwargs, (y_true, y_pred), (value, gradient))
     for labels in (y_true.astype("int64"), y_true.astype("float32"), y_true[:, None]):
@@ -73,10 +78,12 @@ def check_loss(loss_class, kwargs, y_true, y_pred):
     return value
 
 
-def value_and_gradient(loss, y_true, y_pred):
-    """Returns a loss's value and its gradient for the predictions, as NumPy arrays.
+def value_and_gradient(
+    loss: Callable[[Any, Any], Any], y_true: ArrayLike, y_pred: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a loss's value and its gradient for the predictions, as NumPy arrays.
 
-    Unreduced values are summed for the gradient. TensorFlow and JAX only.
+    Values without a reduction are summed for the gradient. TensorFlow and JAX only.
 
     Args:
         loss: callable of labels and predictions.

@@ -1,7 +1,9 @@
-"""The contract that every training pipeline keeps."""
+"""The contract of training pipelines."""
 
 import functools
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -10,27 +12,27 @@ from kreid.testing._common import require
 _require = functools.partial(require, "A pipeline")
 
 
-def check_pipeline(make, *, epochs=2):
-    """Checks that a training pipeline keeps kreid's contract; for pipelines of one's own too.
+def check_pipeline(make: Callable[[], Any], *, epochs: int = 2) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Check that a training pipeline keeps kreid's contract; for your own pipelines too.
 
-    What is checked:
+    The checks:
 
-    - batches are what models take: uint8 `frames` `(B, T, H, W, 3)`, int32 `lengths` `(B,)`, all T, and contiguous
+    - batches are inputs of the models: uint8 `frames` `(B, T, H, W, 3)`, int32 `lengths` `(B,)`, all T, and contiguous
       int32 labels for every target, all with static shapes;
     - a batch holds P persons with K tracklets each;
-    - two pipelines made alike give equal batches, bit for bit, and `dataset(first_epoch=1)` begins where an
-      uninterrupted run is after one epoch.
+    - two pipelines from the same arguments give equal batches, bit for bit, and `dataset(first_epoch=1)` begins where
+      an uninterrupted run is after one epoch.
 
     Args:
-        make: callable without arguments that makes the pipeline anew. The pipeline has `dataset(first_epoch=0)`,
+        make: callable without arguments that makes a new pipeline. The pipeline has `dataset(first_epoch=0)`,
             `steps_per_epoch`, `num_identities`.
-        epochs: how many to go through, at least 2.
+        epochs: number of epochs to check, at least 2.
 
     Returns:
         The first batch, as NumPy.
 
     Raises:
-        AssertionError: with a sentence on the first point that fails.
+        AssertionError: with a sentence on the first check that fails.
     """
     pipeline = make()
     steps = pipeline.steps_per_epoch
@@ -38,13 +40,16 @@ def check_pipeline(make, *, epochs=2):
     specs = {**inputs_spec, **labels_spec}
     _require(set(inputs_spec) == {"frames", "lengths"}, "the inputs are frames and lengths")
     _require(all(spec.shape.is_fully_defined() for spec in specs.values()), "shapes are static")
-    batches = _taken(pipeline.dataset(), epochs * steps)
-    seen = set()
-    for inputs, labels in batches:
-        seen |= _check_batch(inputs, labels)
-    _require(seen <= set(range(pipeline.num_identities)), "labels are 0 to num_identities - 1")
-    _require(_equal(_taken(make().dataset(), len(batches)), batches), "a pipeline made alike gives equal batches")
-    resumed = _taken(make().dataset(first_epoch=1), len(batches) - steps)
+    batches = _batches(pipeline.dataset(), epochs * steps)
+    labels = set()
+    for inputs, targets in batches:
+        labels |= _check_batch(inputs, targets)
+    _require(labels <= set(range(pipeline.num_identities)), "labels are 0 to num_identities - 1")
+    _require(
+        _equal(_batches(make().dataset(), len(batches)), batches),
+        "a pipeline from the same arguments gives equal batches",
+    )
+    resumed = _batches(make().dataset(first_epoch=1), len(batches) - steps)
     _require(_equal(resumed, batches[steps:]), "dataset(first_epoch=1) begins after one epoch")
     return batches[0]
 
@@ -60,11 +65,11 @@ def _check_batch(inputs, labels):
         _require(label.dtype == np.int32 and label.shape == lengths.shape, "labels are int32, one per tracklet")
         _require(np.array_equal(label, first), "every target gets the same labels")
     counts = np.unique(first, return_counts=True)[1]
-    _require((counts == counts[0]).all(), "every person of a batch has as many tracklets")
+    _require((counts == counts[0]).all(), "every person of a batch has the same number of tracklets")
     return set(first.tolist())
 
 
-def _taken(dataset, count):
+def _batches(dataset, count):
     return list(itertools.islice(dataset.as_numpy_iterator(), count))
 
 

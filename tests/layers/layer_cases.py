@@ -27,8 +27,7 @@ CASES = {
     "InterFrameRelation": ({"relation_dim": 5, "hidden_dims": (7, 3)}, VECTORS, {}),
     "IntraFrameAttention": ({}, VECTORS, {}),
     "LengthsToMask": ({}, (MAPS, LENGTHS), {"masked": False}),
-    "MaskedBatchNormalization": ({"momentum": 0.7, "epsilon": 1e-3, "scale_starts_at": 0.5}, MAPS, {}),
-    "NodeEmbedding": ({"units": 3, "activation": "sigmoid"}, MAPS, {}),
+    "NodeEmbedding": ({"units": 3, "activation": "sigmoid", "scale_starts_at": 0.5}, MAPS, {}),
     "NonLocal": (
         {"across_frames": True, "reduction": 3, "starts_as_identity": False},
         MAPS,

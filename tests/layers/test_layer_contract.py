@@ -27,6 +27,8 @@ class ReadsPadding(keras.layers.Layer):
         super().__init__(**kwargs)
         self.scale = scale
 
+        self.supports_masking = True
+
     def build(self, input_shape):
         """Has no weights."""
 
@@ -61,6 +63,24 @@ class RegularizesWhatItCutsOff(RegularizesPadding):
         return keras.ops.mean(keras.ops.where(inputs == inputs, inputs, 0.0))
 
 
+class TakesAnyMask(FrameAverage):
+    def call(self, inputs, weights=None, mask=None, return_attention=False):
+        if mask is not None and len(mask.shape) == 1:
+            mask = keras.ops.broadcast_to(mask[:, None], keras.ops.shape(inputs)[:2])
+        return super().call(inputs, weights, mask=mask, return_attention=return_attention)
+
+
+class ForgetsItsPolicy(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+
+    def call(self, inputs):
+        return inputs * 2
+
+    def get_config(self):
+        return {"name": self.name}
+
+
 class HasDeadWeight(keras.layers.Layer):
     def build(self, input_shape):
         self.dead = self.add_weight(shape=(), name="dead")
@@ -76,6 +96,8 @@ class HasDeadWeight(keras.layers.Layer):
         (ReadsPadding, {"scale": 2.0}, {}, "padding of nan"),
         (RegularizesPadding, {}, {}, "in training, padding of nan leaves the added losses finite"),
         (RegularizesWhatItCutsOff, {}, {}, "in training, padding of 10000.0 gets no gradient"),
+        (TakesAnyMask, {}, {}, "lengths instead of a mask raises ValueError"),
+        (ForgetsItsPolicy, {}, {"masked": False}, "config keeps a policy object"),
         (HasDeadWeight, {}, {"masked": False}, "dead gets a gradient"),
     ],
 )

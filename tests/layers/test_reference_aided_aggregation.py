@@ -218,10 +218,10 @@ def test_refusals_at_build(arguments, shape, complaint):
     [
         ({"num_granularities": 0}, "num_granularities=0"),
         ({"num_splits": 2.0}, r"num_splits=2\.0"),
-        ({"num_granularities": 2, "num_splits": 4}, "leave num_splits out.*num_splits=4"),
+        ({"num_granularities": 2, "num_splits": 4}, "leave out num_splits.*num_splits=4"),
         ({"references": "mean"}, "temporal_mean, none, grid.*references='mean'"),
-        ({"references": "grid"}, "go together.*reference_grid=None"),
-        ({"reference_grid": [8, 4, 8]}, "go together.*references='temporal_mean'"),
+        ({"references": "grid"}, "needs a reference_grid.*reference_grid=None"),
+        ({"reference_grid": [8, 4, 8]}, "other references take none.*references='temporal_mean'"),
         ({"references": "grid", "reference_grid": [8, 4, 3]}, r"divides num_frames.*num_frames=8"),
         ({"references": "grid", "reference_grid": [8, 4]}, r"reference_grid=\[8, 4\]"),
         ({"references": "grid", "reference_grid": 8}, "reference_grid=8"),

@@ -40,7 +40,7 @@ def test_pipeline(tracklets, clips):
 
 def test_a_pipeline_that_differs_each_time_is_found(tracklets):
     seeds = iter(range(100))
-    with pytest.raises(AssertionError, match="made alike"):
+    with pytest.raises(AssertionError, match="from the same arguments"):
         check_pipeline(lambda: pipeline(tracklets, seed=next(seeds)))
 
 
@@ -74,5 +74,5 @@ def test_export(system, tmp_path):
 
 def test_the_export_of_another_model_is_found(tmp_path):
     folder = export_model(model(), tmp_path)
-    with pytest.raises(AssertionError, match="serving_default gives what embed gives"):
+    with pytest.raises(AssertionError, match="serving_default gives the embeddings of embed"):
         check_export(model(), folder)
