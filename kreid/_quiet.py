@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
 from typing import Any, Generic, TextIO, TypeVar
 
@@ -38,7 +38,7 @@ def native_errors_held_back() -> Iterator[None]:
     """
     stream = sys.stderr
     with _stream_held_back() as kept, contextlib.ExitStack() as stack:
-        if stream is sys.__stderr__:
+        if stream is sys.__stderr__ and stream is not None:
             own = stack.enter_context(
                 os.fdopen(os.dup(kept), "w", buffering=1, encoding=stream.encoding, errors=stream.errors)
             )
@@ -46,7 +46,7 @@ def native_errors_held_back() -> Iterator[None]:
         yield
 
 
-def on_a_terminal(stream: TextIO) -> bool:
+def on_a_terminal(stream: TextIO | None) -> bool:
     """Return whether a person watches a stream, so that a progress bar may redraw its line."""
     return stream is not None and not stream.closed and stream.isatty()
 
@@ -92,7 +92,7 @@ class _ProgressLines(Generic[Item]):
 
     def __init__(self, iterable: Iterable[Item] | None, total: int | None, desc: str, unit: str) -> None:
         self._iterable = iterable
-        self._total = len(iterable) if total is None and hasattr(iterable, "__len__") else total
+        self._total = len(iterable) if total is None and isinstance(iterable, Sized) else total
         self._desc = desc
         self._unit = unit if unit.endswith("s") else f"{unit}s"
         self._count = self._written = 0

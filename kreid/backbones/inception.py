@@ -50,7 +50,7 @@ REDUCTIONS = (
     [[(192, 1, 1), (320, _REDUCE)], [(192, 1, 1), (192, 1, 7), (192, 7, 1), (192, _REDUCE)], [_REDUCE]],
 )
 # Each stage, by the modules that keras.applications names mixed0 to mixed10.
-MODULES = (
+MODULES: tuple[dict[str, list], ...] = (
     {},
     {"mixed0": _mixed_35(32), "mixed1": _mixed_35(64), "mixed2": _mixed_35(64)},
     {

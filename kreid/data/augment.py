@@ -94,7 +94,8 @@ class Augmentation:
 
     def _rectangles(self, count: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
         area = rng.uniform(*_ERASED_AREA, (count, _ERASE_TRIES)) * height * width
-        aspect = np.exp(rng.uniform(*np.log(_ERASED_ASPECT), (count, _ERASE_TRIES)))
+        low, high = np.log(_ERASED_ASPECT)
+        aspect = np.exp(rng.uniform(low, high, (count, _ERASE_TRIES)))
         tall = np.rint(np.sqrt(area * aspect)).astype(int)
         wide = np.rint(np.sqrt(area / aspect)).astype(int)
         fits = (tall > 0) & (wide > 0) & (tall <= height) & (wide <= width)

@@ -126,7 +126,7 @@ def sign_flip_test(scores: ArrayLike, baseline: ArrayLike, *, draws: int = 10_00
     as_far = 0
     for size in portions(draws, count):
         flipped = rng.integers(0, 2, (size, count), np.int8) @ differences
-        as_far += np.count_nonzero(np.abs(differences.sum() - 2 * flipped) >= seen)
+        as_far += int(np.count_nonzero(np.abs(differences.sum() - 2 * flipped) >= seen))
     return (as_far + 1) / (draws + 1)
 
 

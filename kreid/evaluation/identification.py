@@ -124,6 +124,12 @@ def identify(
             values[rows] for rows in (test.query_rows, rest) for values in (test.embeddings, test.persons, test.cameras)
         )
         metric = test.metric
+    labels = query_persons, query_cameras, gallery_persons, gallery_cameras
+    if query_persons is None or query_cameras is None or gallery_persons is None or gallery_cameras is None:
+        raise ValueError(
+            "Bare arrays need the persons and cameras of queries and gallery. "
+            f"Received: {sum(value is None for value in labels)} of 4 missing"
+        )
     persons, cameras = queries = checked_labels(query_persons, query_cameras, "query")
     gallery = checked_labels(gallery_persons, gallery_cameras, "gallery")
     if not np.any(gallery[0] != JUNK):

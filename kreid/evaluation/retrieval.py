@@ -5,7 +5,7 @@ position is the number of gallery entries nearer than it.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -114,11 +114,11 @@ class RetrievalResult:
         return {
             "average_precision": _with_nulls(by_query["mAP"]),
             "inverse_negative_penalty": _with_nulls(by_query["mINP"]),
-            "first_match": [int(rank) or None for rank in self.first_hit],
+            "first_match": [int(rank) or None for rank in np.asarray(self.first_hit)],
         }
 
     @classmethod
-    def from_dict(cls, scores: dict[str, Any], queries: dict[str, Any] | None = None) -> "RetrievalResult":
+    def from_dict(cls, scores: Mapping[str, Any], queries: Mapping[str, Any] | None = None) -> "RetrievalResult":
         """Read back the data of `to_dict`.
 
         Args:
@@ -132,7 +132,7 @@ class RetrievalResult:
             ValueError: if a key is missing, or the queries are of another result.
         """
         try:
-            arrays = {}
+            arrays: dict[str, Any] = {}
             if queries is not None:
                 arrays = {
                     "average_precision": np.array(queries["average_precision"], np.float64),

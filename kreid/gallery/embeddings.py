@@ -5,7 +5,7 @@ import io
 import os
 import pathlib
 import zipfile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -47,12 +47,12 @@ class TrackletEmbeddings:
     ids: np.ndarray
     persons: np.ndarray
     cameras: np.ndarray
-    query_rows: np.ndarray = ()
+    query_rows: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     metric: str = "euclidean"
     model: str = ""
     data: str = ""
-    damaged_frames: np.ndarray = ()
-    unreadable: np.ndarray = ()
+    damaged_frames: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.str_))
+    unreadable: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.str_))
 
     def __post_init__(self):
         kinds = {"embeddings": np.float32, "ids": np.str_, "damaged_frames": np.str_, "unreadable": np.str_}
@@ -85,12 +85,12 @@ class TrackletEmbeddings:
         Args:
             rows: numbers of rows, each at most once, or a boolean mask of all rows.
         """
-        rows = np.arange(len(self))[np.asarray(rows)]
-        place = {row: number for number, row in enumerate(rows.tolist())}
+        chosen = np.arange(len(self))[np.asarray(rows)]
+        place = {row: number for number, row in enumerate(chosen.tolist())}
         return dataclasses.replace(
             self,
-            **{name: getattr(self, name)[rows] for name in ("embeddings", "ids", "persons", "cameras")},
-            query_rows=[place[row] for row in self.query_rows.tolist() if row in place],
+            **{name: getattr(self, name)[chosen] for name in ("embeddings", "ids", "persons", "cameras")},
+            query_rows=np.array([place[row] for row in self.query_rows.tolist() if row in place], np.int64),
         )
 
     def damage_report(self) -> str:
@@ -121,7 +121,7 @@ class TrackletEmbeddings:
         if not pathlib.Path(path).is_file():
             raise FileNotFoundError(f"There is no file of embeddings. Received: path={str(path)!r}")
         try:
-            arrays = read_arrays(path)
+            arrays: dict[str, Any] = read_arrays(path)
             texts = {name: arrays.pop(name).item() for name in ("metric", "model", "data")}
             return cls(**arrays, **texts)
         except BROKEN as error:
@@ -200,14 +200,14 @@ def checked_query_rows(query_rows: ArrayLike, count: int) -> np.ndarray:
 
 def check_ids(ids: ArrayLike) -> None:
     """Raise if an id occurs more than once."""
-    ids, times = np.unique(ids, return_counts=True)
+    unique, times = np.unique(ids, return_counts=True)
     if (times > 1).any():
         raise ValueError(
-            f"Each tracklet needs its own id; rename one. Received: {ids[times > 1].tolist()[:5]} more than once"
+            f"Each tracklet needs its own id; rename one. Received: {unique[times > 1].tolist()[:5]} more than once"
         )
 
 
-def write_arrays(path: str | os.PathLike[str], arrays: dict[str, ArrayLike]) -> None:
+def write_arrays(path: str | os.PathLike[str], arrays: dict[str, Any]) -> None:
     """Write a `.npz` file, whole or not at all."""
     content = io.BytesIO()
     np.savez(content, **arrays)

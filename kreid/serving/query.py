@@ -150,7 +150,7 @@ def embed_files(
 
     limit = client.card()["frame_limit"]
     embeddings, valid = [], []
-    with progress_bar(total=len(tracklets), desc=label, unit="tracklet", disable=None) as bar:
+    with progress_bar(total=len(tracklets), desc=label, unit="tracklet") as bar:
         for start in range(0, len(tracklets), TRACKLETS_AT_ONCE):
             part = tracklets[start : start + TRACKLETS_AT_ONCE]
             contents = [[Path(paths[at]).read_bytes() for at in evenly(len(paths), limit)] for paths in part]

@@ -68,7 +68,7 @@ def run_experiment(run: training.RunFolder, quiet: bool = False) -> None:
 
     # Evaluate
     verification, threshold = training.fit_on_holdout(model, holdout, config.false_match_rate, config.max_damaged)
-    scores = {"verification": verification}
+    scores: dict = {"verification": verification}
     if dataset.test:
         evaluated = evaluation.evaluate_model(model, dataset, max_damaged=config.max_damaged)
         print(evaluation.results_table(evaluated.protocols), evaluated.embeddings.damage_report(), sep="\n")

@@ -54,7 +54,7 @@ def plan_runs(options: argparse.Namespace) -> Plan:
     if not splits:
         return Plan(_incomplete(phase_folders(phases, folder)), folder, [])
     check_splits(folder, last)
-    runs = {}
+    runs: dict[pathlib.Path, RunFolder] = {}
     for split in splits:
         own = {name: dataclasses.replace(config, split=split) for name, config in phases.items()}
         # Splits share their image phases.
@@ -165,8 +165,9 @@ def phase_folders(
         place = pathlib.Path(path) if name == last else RunFolder.phase_path(path, name)
         if shared and name != last and config.data == "images" and all(run.config.data == "images" for run in runs):
             place, config = RunFolder.phase_path(shared, name), dataclasses.replace(config, split=None)
-        start = {"init": str(runs[-1].model)} if runs else {}
-        runs.append(RunFolder(place, dataclasses.replace(config, **start)))
+        if runs:
+            config = dataclasses.replace(config, init=str(runs[-1].model))
+        runs.append(RunFolder(place, config))
     return runs
 
 
