@@ -7,14 +7,14 @@ import numpy as np
 from kreid.plots.attention import attention_parts, draw_bars, draw_heat, draw_matrix, heat_limits
 from kreid.plots.charts import bar_chart
 from kreid.plots.strips import draw_frames, shown_frames
-from kreid.report.explain import Explained, explain_tracklet
+from kreid.report.explain import Explained, explain_tracklet, explains_any_length
 from kreid.report.html import escape, figure, paragraph, picture, row, scrolling
 from kreid.report.measure import Measured
 
 _TILE = (128, 64)
 _STRIP_COLUMNS = 10
 _EXPLAINED = 4
-# Attention between all pairs of frames, and maps of all frames, of a longer tracklet take too much memory.
+# Maps of all frames of a longer tracklet take too much memory. Models that aggregate vectors need no such limit.
 _MOST_FRAMES = 96
 # Parts of an attention of many axes, such as the heads of a multi-head attention.
 _MOST_PARTS = 12
@@ -38,10 +38,11 @@ def attention_section(measured: Measured, best: Sequence[int], worst: Sequence[i
     # The queries of the lists above, in turn, then all others. A single frame has no other to be compared with.
     listed = [query for pair in zip(best, worst, strict=False) for query in pair]
     rows = [*query_rows[listed], *np.delete(query_rows, listed)]
-    rows = [row for row in rows if 2 <= lengths[row] <= _MOST_FRAMES][:_EXPLAINED]
+    most = lengths.max() if explains_any_length(model) else _MOST_FRAMES
+    rows = [row for row in rows if 2 <= lengths[row] <= most][:_EXPLAINED]
     explained = [one for row in rows if (one := explain_tracklet(model, measured.tracklets[row])) is not None]
     if not explained:
-        return paragraph(f"Attention is drawn for queries of 2 to {_MOST_FRAMES} frames; there are none.")
+        return paragraph(f"Attention is drawn for queries of 2 to {most} frames; there are none.")
     body = paragraph(
         "The model's attention in queries of the lists above. Time runs from left to right. Of a tracklet of more than "
         f"{_STRIP_COLUMNS} frames, {_STRIP_COLUMNS} are shown, spread evenly; bars show all of its frames."

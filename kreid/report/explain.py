@@ -1,11 +1,14 @@
 """What a model attends to in single tracklets."""
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kreid.data.tracklet import Tracklet
+
+# Frames in a call of the backbone, for models that embed longer tracklets part by part.
+_FRAMES_AT_ONCE = 96
 
 if TYPE_CHECKING:
     from kreid.models.tracklet_model import TrackletModel
@@ -55,9 +58,12 @@ def explain_tracklet(model: "TrackletModel", tracklet: Tracklet) -> Explained | 
     select = model.selection.positions
     pipeline = EvaluationPipeline([tracklet], model.image_size, select=select, max_damaged=1.0)
     for inputs, _ in pipeline.dataset():
-        outputs = model.explainer.predict_on_batch(inputs)
         frames, lengths = model.selection(inputs["frames"], inputs["lengths"])
         length = int(lengths[0])
+        if length > _FRAMES_AT_ONCE and explains_any_length(model):
+            outputs = _by_parts(model, frames, length)
+        else:
+            outputs = model.explainer.predict_on_batch(inputs)
         attention, axes = {}, {}
         for name, declared in model.attentions.items():
             values = np.asarray(outputs[name][0], np.float32)
@@ -71,6 +77,34 @@ def explain_tracklet(model: "TrackletModel", tracklet: Tracklet) -> Explained | 
             model.part_frames if any("clip" in declared.axes for declared in model.attentions.values()) else None,
         )
     return None
+
+
+def explains_any_length(model: "TrackletModel") -> bool:
+    """Whether a tracklet's length is limited only by its frames: vectors are aggregated, and of all frames."""
+    return model.part_frames is not None and model.test_selection == "all"
+
+
+def _by_parts(model: "TrackletModel", frames: Any, length: int) -> dict[str, Any]:
+    """Return a long tracklet's attentions, with the maps of a bounded number of frames at a time in memory.
+
+    Attentions of `encode_parts` start with an axis of parts, or of frames in whole parts, so chunks are joined there.
+    """
+    from keras import ops
+
+    assert model.part_frames is not None
+    step = max(1, _FRAMES_AT_ONCE // model.part_frames) * model.part_frames
+    vectors, within = [], []
+    for start in range(0, length, step):
+        chunk = frames[:, start : min(start + step, length)]
+        mask = np.ones((1, chunk.shape[1]), bool)
+        encoded, _, *attention = model.encode_parts(model.backbone(model.preprocessing(chunk)), mask)
+        vectors.append(ops.cast(encoded, "float32"))
+        within.append(attention[0] if attention else {})
+    joined = ops.concatenate(vectors, axis=1)
+    aggregated = model.aggregate_parts(joined, np.ones(joined.shape[:2], bool))
+    outputs = dict(aggregated[1]) if isinstance(aggregated, tuple) else {}
+    outputs |= {name: ops.concatenate([chunk[name] for chunk in within], axis=1) for name in within[0]}
+    return {name: ops.convert_to_numpy(values) for name, values in outputs.items()}
 
 
 def without_padding(

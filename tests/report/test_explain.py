@@ -6,7 +6,7 @@ from PIL import Image
 
 import kreid
 from kreid.data import Tracklet
-from kreid.report import explain_tracklet
+from kreid.report import explain, explain_tracklet
 from kreid.report.explain import without_padding
 
 VALUES = np.arange(24.0)
@@ -55,3 +55,24 @@ def test_a_tracklet_explained(tmp_path):
     assert explained.clip_frames == 2
     assert {name: values.shape for name, values in explained.attention.items()} == {"clips": (3,), "frames": (5,)}
     np.testing.assert_allclose(explained.attention["frames"], [0.5, 0.5, 0.5, 0.5, 1.0], rtol=1e-6)
+
+
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize(
+    ("make", "settings"),
+    [(kreid.models.TACAN, {"clip_length": 4}), (kreid.models.GLTR, {}), (kreid.models.Baseline, {})],
+)
+def test_a_long_tracklet_is_explained_part_by_part(tmp_path, monkeypatch, make, settings):
+    rng = np.random.default_rng(0)
+    for number in range(13):
+        Image.fromarray(rng.integers(0, 256, (64, 32, 3), dtype="uint8")).save(tmp_path / f"{number}.png")
+    tracklet = Tracklet("a", 1, 0, [str(tmp_path / f"{n}.png") for n in range(13)])
+    model = make(kreid.backbones.build("resnet_tiny", image_size=(64, 32)), num_identities=2, **settings)
+    whole = explain_tracklet(model, tracklet)
+    monkeypatch.setattr(explain, "_FRAMES_AT_ONCE", 5)
+    by_parts = explain_tracklet(model, tracklet)
+    assert by_parts.axes == whole.axes
+    for name, values in whole.attention.items():
+        assert by_parts.attention[name].shape == values.shape
+        np.testing.assert_allclose(by_parts.attention[name], values, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(by_parts.frames, whole.frames)
