@@ -16,7 +16,7 @@ from kreid.serving.images import check_images
 _STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
 _DTYPE_NAMES = {1: "float32", 2: "float64", 3: "int32", 4: "uint8", 7: "string", 9: "int64", 10: "bool"}
 _HINTS = {
-    "UNAVAILABLE": "start the server (python serving/serve.py EXPORT_DIR) or correct the target",
+    "UNAVAILABLE": "start the server (kreid serve EXPORT_DIR) or correct the target",
     "DEADLINE_EXCEEDED": "give the client a longer timeout or send fewer tracklets at once",
     "NOT_FOUND": "correct the model name or version; the server's start line says both",
     "INVALID_ARGUMENT": "compare the request with metadata() and with the limits in card()",

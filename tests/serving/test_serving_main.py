@@ -79,4 +79,4 @@ def test_help_shows_an_example(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
     assert caught.value.code == 0
-    assert "python -m kreid.serving runs/sta_mars/export" in capsys.readouterr().out
+    assert "kreid serve runs/sta_mars/export" in capsys.readouterr().out
