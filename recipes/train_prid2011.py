@@ -1,12 +1,12 @@
 """Train a system on each of PRID2011's ten splits, evaluate and export each, and average them.
 
     python recipes/train_prid2011.py --system mg_rafa --data DIR
-    python recipes/train_prid2011.py --system tacan --data DIR --set persons=200 --splits 1,2,3
+    python recipes/train_prid2011.py --system tacan --data DIR --splits 1,2,3
     python recipes/train_prid2011.py --system sta --synthetic
 
 Each split has its own folder inside the run's; the mean over those that are complete is in splits.json. The same
 command continues an interrupted run. A rendered set (--synthetic) has no splits: it is run once. The
-default, persons=178, takes those with 27 frames or more in both cameras; persons=200 takes all, as TACAN's paper does.
+default, persons=178, takes those with 27 frames or more in both cameras; persons=200, TACAN's, takes all.
 `recipes/train_mars.py` shows the experiment step by step.
 """
 

@@ -20,6 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's folder, which training wrote")
     parser.add_argument("--data", metavar="DIR", help="the data set to test on (default: the run's)")
     parser.add_argument("--rerank", action="store_true", help="also score by k-reciprocal re-ranking")
+    parser.add_argument(
+        "--rerank-power",
+        type=float,
+        metavar="N",
+        help="with --rerank: the power of the distances that weight the neighbours; toolboxes that square squared "
+        "distances have 4 (default: 2, as published)",
+    )
     parser.add_argument("--compare", metavar="RUN2", help="another run, measured on the same data")
     parser.add_argument("--out", metavar="DIR", help="the report's folder (default: RUN/report)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -28,10 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Evaluate and write the report; return the exit status."""
     with plain_errors():
+        from kreid.evaluation import Reranking
         from kreid.report import write_report
 
+        rerank = options.rerank
+        if options.rerank_power is not None:
+            rerank = Reranking(power=options.rerank_power)
         path, measured = write_report(
-            options.run, options.data, options.rerank, options.compare, options.out, progress=not options.quiet
+            options.run, options.data, rerank, options.compare, options.out, progress=not options.quiet
         )
         print(f"{measured.summary()}\nReport: {path}")
     return 0

@@ -13,6 +13,7 @@ from kreid.evaluation.bootstrap import paired_bootstrap, sign_flip_test
 from kreid.evaluation.cameras import CameraMatrices, evaluate_cameras
 from kreid.evaluation.clusters import cluster_diameters
 from kreid.evaluation.rerank import evaluate_reranked
+from kreid.evaluation.reranking import Reranking
 from kreid.evaluation.retrieval import RetrievalResult, evaluate_test
 from kreid.evaluation.tables import results_table, score_intervals
 from kreid.evaluation.verification import (
@@ -139,7 +140,7 @@ def measure(
     run: FinishedRun,
     dataset: ReidDataset,
     path: str | os.PathLike[str],
-    rerank: bool = False,
+    rerank: bool | Reranking = False,
     progress: bool = True,
 ) -> Measured:
     """Embed a data set's test tracklets into a file and score them.
@@ -148,7 +149,7 @@ def measure(
         run: a `FinishedRun`.
         dataset: a `ReidDataset`.
         path: of the file of embeddings, see `embed_to_file`.
-        rerank: also score by re-ranking.
+        rerank: also score by re-ranking; a `Reranking` gives its options.
         progress: show progress bars.
 
     Returns:
@@ -168,8 +169,15 @@ def measure(
         embeddings,
         tuple(by_id[name] for name in embeddings.ids.tolist()),
         evaluate_test(embeddings),
-        evaluate_reranked(embeddings, progress=progress) if rerank else {},
+        _rerank(embeddings, rerank, progress),
     )
+
+
+def _rerank(embeddings: TrackletEmbeddings, rerank: bool | Reranking, progress: bool) -> dict[str, RetrievalResult]:
+    if rerank is False:
+        return {}
+    reranking = Reranking() if rerank is True else rerank
+    return evaluate_reranked(embeddings, reranking=reranking, progress=progress)
 
 
 def differences(measured: Measured, compared: Measured, protocol: str) -> dict[str, tuple[float, float, float, float]]:

@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 
 from kreid._files import write_atomically
+from kreid.evaluation.reranking import Reranking
 from kreid.gallery import TrackletEmbeddings, model_digest
 from kreid.report.measure import Measured, differences, measure, run_names
 from kreid.report.page import report_page
@@ -18,7 +19,7 @@ PAGE, NUMBERS, EMBEDDINGS, COMPARED = "index.html", "report.json", "embeddings.n
 def write_report(
     run: str | os.PathLike[str],
     data: str | os.PathLike[str] | None = None,
-    rerank: bool = False,
+    rerank: bool | Reranking = False,
     compare: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool = True,
@@ -31,7 +32,7 @@ def write_report(
     Args:
         run: a run's folder.
         data: folder of the data set to test on, the run's own if `None`; see `FinishedRun.dataset`.
-        rerank: also score by k-reciprocal re-ranking.
+        rerank: also score by k-reciprocal re-ranking; a `Reranking` gives its options.
         compare: folder of another run, which is measured on the same data.
         out: the report's folder; by default `report` in the run's.
         progress: show progress bars.

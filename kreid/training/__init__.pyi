@@ -5,7 +5,7 @@ from .command import (
     plain_errors as plain_errors,
 )
 from .config import Config as Config, load_config as load_config, load_phases as load_phases
-from .dataset import load_dataset as load_dataset
+from .dataset import check_scorable as check_scorable, load_dataset as load_dataset
 from .experiment import run_experiment as run_experiment, train as train
 from .folder import recipe_file as recipe_file, recipe_folder as recipe_folder
 from .holdout import split_holdout as split_holdout, train_and_holdout as train_and_holdout

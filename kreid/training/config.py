@@ -27,6 +27,8 @@ CHOICES = {
     "precision": ("auto", "float32", "mixed_bfloat16", "mixed_float16"),
     "select": ("last", "best"),
 }
+# Of two keys for one thing the later one counts.
+_INSTEAD_OF = {"decay_every": "decay_epochs", "decay_epochs": "decay_every"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +71,10 @@ class Config:
         momentum: of SGD.
         weight_decay: its coefficient.
         weight_decay_kind: "l2" (in the gradient, PyTorch's `weight_decay` of Adam and SGD) or "decoupled" (AdamW).
-        schedule: "constant", "step" (times `decay_factor` after each of `decay_epochs`) or "cosine" (to zero).
+        schedule: "constant", "step" (times `decay_factor` after each of `decay_epochs`, or every `decay_every` epochs)
+            or "cosine" (to zero).
         decay_epochs: for "step".
+        decay_every: for "step", in the place of `decay_epochs`.
         decay_factor: for "step".
         warmup_epochs: rising linearly from a tenth, with "cosine" only.
         epochs: to train.
@@ -94,7 +98,8 @@ class Config:
         model: the system's own arguments.
 
     Raises:
-        ValueError: for numbers out of their range, and the best checkpoint without held-out persons.
+        ValueError: for numbers out of their range, the best checkpoint without held-out persons, batches in which a
+            metric loss is always 0, and a step schedule with both kinds of steps.
     """
 
     system: str
@@ -132,6 +137,7 @@ class Config:
     weight_decay_kind: str = "l2"
     schedule: str = "constant"
     decay_epochs: list[int] = dataclasses.field(default_factory=list)
+    decay_every: int | None = None
     decay_factor: float = 0.1
     warmup_epochs: int = 0
     epochs: int = 100
@@ -175,6 +181,33 @@ class Config:
                 f"Received: select={self.select!r}, holdout={self.holdout!r}"
             )
 
+        if self.decay_every is not None and (self.decay_every < 1 or self.decay_epochs):
+            raise ValueError(
+                "A step schedule decays after each of decay_epochs or every decay_every epochs, a positive number; set "
+                f"one, and decay_epochs=[] or decay_every=null. Received: decay_every={self.decay_every!r}, "
+                f"decay_epochs={self.decay_epochs!r}"
+            )
+        self._check_batch()
+
+    def _check_batch(self) -> None:
+        """Refuse batches in which a metric loss finds no two tracklets of one person, or no two persons."""
+        weights = [name for name in ("triplet_weight", "min_max_weight") if getattr(self, name)]
+        if not weights:
+            return
+        names, off = " and ".join(weights), " ".join(f"{name}=0" for name in weights)
+        if self.sampler == "persons":
+            for name, pair in (("persons_per_batch", "two persons"), ("tracklets_per_person", "two of a person")):
+                if getattr(self, name) < 2:
+                    raise ValueError(
+                        f"The losses of {names} are always 0 without {pair} in a batch: set {name} to 2 or more, or "
+                        f"{off}. Received: {name}={getattr(self, name)!r}"
+                    )
+        elif self.batch_size is not None and self.batch_size < 3:
+            raise ValueError(
+                f"The losses of {names} are always 0 without two of a person and another person's in a batch: set "
+                f"batch_size to 3 or more, or {off}. Received: batch_size={self.batch_size!r}"
+            )
+
     def to_yaml(self) -> str:
         """Return the resolved settings as flat YAML text."""
         flat = dataclasses.asdict(self)
@@ -216,7 +249,8 @@ def load_phases(
 
     A system's file may hold `phases`: names in their order, each with the settings in which it differs; other files and
     `--set NAME.key=value` may change those. What is set outside `phases` holds for all of them, and a phase's own
-    settings win over it. A system without phases has one, named `main`.
+    settings win over it. A system without phases has one, named `main`. Data and overlay files may hold `systems`:
+    names of systems, each with settings for it alone.
 
     Args:
         system: name of a file in `folder/systems`, such as `"sta"`; a path that ends in `.yaml`, whose key `system`
@@ -242,7 +276,7 @@ def load_phases(
     layers = [first]
     files = [] if data is None else [recipe_file("data", data, folder)]
     files += [recipe_file("overlays", overlay, folder) for overlay in overlays]
-    layers += [(str(file), _read(file)) for file in files]
+    layers += [layer for file in files for layer in _layers_of(file, system)]
     layers += [(f"--set {text}", _parse_setting(text)) for text in settings]
     known = {**_common_keys(), **_model_keys(system)}
     shared: dict[str, object] = {}
@@ -259,7 +293,13 @@ def load_phases(
             elif name not in phases:
                 raise ValueError(f"Unknown phase in {origin}.{_hint(name, phases)} Received: phase={name!r}")
             _merge(phases[name], block or {}, origin, known)
-    return {name: _config(system, {**shared, **block}) for name, block in (phases or {"main": {}}).items()}
+    resolved = {}
+    for name, block in (phases or {"main": {}}).items():
+        merged = dict(shared)
+        for key, value in block.items():
+            _set(merged, key, value)
+        resolved[name] = _config(system, merged)
+    return resolved
 
 
 def _system_layer(system: str, folder: str | os.PathLike[str] | None) -> tuple[str, tuple[str, dict]]:
@@ -282,11 +322,27 @@ def _system_layer(system: str, folder: str | os.PathLike[str] | None) -> tuple[s
     return system, (str(file), _read(file))
 
 
+def _layers_of(file: pathlib.Path, system: str) -> list[tuple[str, dict]]:
+    """Return a file's settings for all systems, and those for this one."""
+    values = _read(file)
+    own = values.pop("systems", {})
+    if not isinstance(own, dict) or not all(isinstance(block, dict) for block in own.values()):
+        raise ValueError(f"`systems` in {file} holds names with settings below each. Received: systems={own!r}")
+    return [(str(file), values), (f"{file}, systems.{system}", own.get(system, {}))]
+
+
 def _merge(merged: dict, values: Mapping, origin: str, known: Mapping) -> None:
     for key, value in values.items():
         if key not in known:
             raise ValueError(f"Unknown setting in {origin}.{_hint(key, known)} Received: {key}={value!r}")
-        merged[key] = _checked(origin, key, value, known[key])
+        _set(merged, key, _checked(origin, key, value, known[key]))
+
+
+def _set(merged: dict, key: str, value: object) -> None:
+    """Set a key, and drop the earlier one that it takes the place of."""
+    if value and key in _INSTEAD_OF:
+        merged.pop(_INSTEAD_OF[key], None)
+    merged[key] = value
 
 
 def _hint(name: object, known: Iterable[str]) -> str:

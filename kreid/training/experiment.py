@@ -32,6 +32,8 @@ def run_experiment(run: training.RunFolder, quiet: bool = False) -> None:
     dataset = training.load_dataset(config)
     print(dataset.summary())
     train, holdout = training.train_and_holdout(dataset, config.holdout, config.seed)
+    for scored in (dataset, holdout):
+        training.check_scorable(scored, config.max_damaged)
 
     # Model
     keras.backend.clear_session()

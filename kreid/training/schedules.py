@@ -2,9 +2,11 @@
 
 import keras
 
+from kreid.training.config import Config
 
-def learning_rate(config, steps_per_epoch):
-    """The learning rate of a `Config`: a number, or a Keras schedule over steps.
+
+def learning_rate(config: Config, steps_per_epoch: int) -> "float | keras.optimizers.schedules.LearningRateSchedule":
+    """Return the learning rate of a `Config`: a number, or a Keras schedule over steps.
 
     Args:
         config: a `kreid.training.Config`.
@@ -24,14 +26,19 @@ def learning_rate(config, steps_per_epoch):
     if config.schedule == "constant":
         return config.learning_rate
     if config.schedule == "step":
-        if not config.decay_epochs or sorted(config.decay_epochs) != config.decay_epochs:
+        epochs = config.decay_epochs
+        if config.decay_every is not None:
+            epochs = list(range(config.decay_every, config.epochs, config.decay_every))
+            if not epochs:
+                return config.learning_rate
+        if not epochs or sorted(epochs) != epochs:
             raise ValueError(
-                f"A step schedule needs the epochs to decay after, in order. "
-                f"Received: decay_epochs={config.decay_epochs!r}"
+                "A step schedule needs decay_epochs, the epochs to decay after, in order, or decay_every. "
+                f"Received: decay_epochs={config.decay_epochs!r}, decay_every={config.decay_every!r}"
             )
-        values = [config.learning_rate * config.decay_factor**i for i in range(len(config.decay_epochs) + 1)]
+        values = [config.learning_rate * config.decay_factor**i for i in range(len(epochs) + 1)]
         # Keras switches after the boundary's step, counted from 0.
-        boundaries = [epoch * steps_per_epoch - 1 for epoch in config.decay_epochs]
+        boundaries = [epoch * steps_per_epoch - 1 for epoch in epochs]
         return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
     if not 0 <= config.warmup_epochs < config.epochs:
         raise ValueError(

@@ -286,3 +286,53 @@ class TestPhases:
     def test_refusals(self, folder, system, setting, complaint):
         with pytest.raises(ValueError, match=complaint):
             load_phases(system, folder, settings=[setting])
+
+
+@pytest.mark.parametrize(
+    ("settings", "received"),
+    [
+        (["persons_per_batch=1"], "persons_per_batch=1"),
+        (["tracklets_per_person=1"], "tracklets_per_person=1"),
+        (["tracklets_per_person=1", "triplet_weight=0", "min_max_weight=1"], "tracklets_per_person=1"),
+        (["sampler=sequences", "batch_size=2"], "batch_size=2"),
+    ],
+)
+def test_batches_in_which_a_loss_is_always_zero(settings, received):
+    with pytest.raises(ValueError, match=f"always 0 .*or (triplet|min_max)_weight=0. Received: {received}$"):
+        load(settings)
+    without = load([*settings, "triplet_weight=0", "min_max_weight=0"])
+    assert without.triplet_weight == 0
+
+
+def test_settings_for_one_system_alone(write):
+    overlay = write("own.yaml", "epochs: 3\nsystems:\n  sta: {num_stripes: 2, epochs: 4}\n")
+    assert (load(overlays=[overlay]).epochs, load(overlays=[overlay]).model["num_stripes"]) == (4, 2)
+    assert load(system="rtf", overlays=[overlay]).epochs == 3
+    wrong = write("wrong.yaml", "systems:\n  sta: {num_strips: 2}\n")
+    with pytest.raises(ValueError, match=r"wrong\.yaml, systems\.sta\. Did you mean 'num_stripes'"):
+        load(overlays=[wrong])
+    with pytest.raises(ValueError, match=r"`systems` in .*Received: systems=\['sta'\]"):
+        load(overlays=[write("list.yaml", "systems: [sta]\n")])
+    assert [load(system=system, data="prid2011").persons for system in ("tacan", "sta")] == [200, 178]
+
+
+def test_a_system_by_its_path_or_without_a_file(write, monkeypatch):
+    path = write("mine.yaml", "system: sta\nepochs: 7\nnum_stripes: 2\n")
+    config = load(system=path)
+    assert (config.system, config.epochs, config.model) == ("sta", 7, {"num_stripes": 2})
+    with pytest.raises(ValueError, match=r"names its system, as in `system: .*Received: system="):
+        load(system=write("nameless.yaml", "epochs: 7\n"))
+    monkeypatch.setitem(SYSTEMS, "mine", SYSTEMS["sta"])
+    assert load(["epochs=2"], system="mine", data="mars") == Config("mine", epochs=2)
+
+
+def test_of_two_kinds_of_steps_the_later_one_counts():
+    assert (load(["decay_every=5"]).decay_every, load(["decay_every=5"]).decay_epochs) == (5, [])
+    later = load(["decay_epochs=[3]"], system="rtf")
+    assert (later.decay_every, later.decay_epochs) == (None, [3])
+    assert load(system="rtf").decay_every == 20
+    images = load_phases("gltr", settings=["decay_every=5"])["images"]
+    assert (images.decay_every, images.decay_epochs) == (None, [10])
+    for kwargs in ({"decay_every": 0}, {"decay_every": 5, "decay_epochs": [3]}):
+        with pytest.raises(ValueError, match=r"set one, .*Received: decay_every="):
+            Config("sta", **kwargs)
