@@ -23,10 +23,15 @@ def import_tensorflow() -> None:
     driver. Programs call this before anything else; libraries do not.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if not any(map(os.path.exists, _GPU_DEVICES)):
+    without_gpu = not any(map(os.path.exists, _GPU_DEVICES))
+    if without_gpu:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     with _stream_held_back():
-        import tensorflow  # noqa: F401
+        import tensorflow
+
+        if without_gpu:
+            # The first look for devices reports the missing driver; later ones do not.
+            tensorflow.config.list_physical_devices()
 
 
 @contextlib.contextmanager
