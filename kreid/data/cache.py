@@ -1,15 +1,16 @@
-"""Frames kept decoded, for data sets that are read over and over."""
+"""Frames kept decoded, for data sets that are read many times."""
 
 import hashlib
 import json
 import os
 import shutil
-import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from kreid._files import replacing
 from kreid._quiet import progress_bar
 from kreid.data.frames import read_frames
 
@@ -23,17 +24,18 @@ class FrameCache:
     96 KiB at 256x128, so that 10,000 frames take 0.24 or 0.94 GiB.
 
     On disk the file's name is a digest of all paths, their sizes and times of change, the image size and TensorFlow's
-    version: other data never meets an old file, and the same data finds its own again, in this process or another. The
-    file is written under a temporary name first. Old files are the user's to delete. It is mapped, not loaded: what
-    does not fit into memory is read as it is needed.
+    version: other data never gets an old file, and the same data gets its file again, in this process or another. The
+    file is written under a temporary name first. Old files are not deleted. The file is mapped into memory, so frames
+    that do not fit are read when they are needed.
 
     Args:
         paths: sequence of image files.
         image_size: `(height, width)` of the frames.
-        where: `"memory"`, or a folder, which is made if need be.
+        where: `"memory"`, or a folder, which is made if it is missing.
 
     Example:
 
+    >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "white.jpg"
     >>> tf.io.write_file(str(path), tf.io.encode_jpeg(tf.fill((32, 16, 3), tf.constant(255, tf.uint8))))
     >>> cache = kreid.data.FrameCache([str(path)], (128, 64), "memory")
@@ -43,20 +45,21 @@ class FrameCache:
     ((2, 128, 64, 3), [0, 1])
     """
 
-    def __init__(self, paths, image_size, where):
-        self.image_size = tuple(image_size)
+    def __init__(self, paths: Sequence[str], image_size: tuple[int, int], where: str | os.PathLike[str]) -> None:
+        self.image_size = image_size[0], image_size[1]
         self.where = where
         self._paths = list(paths)
         self._shape = (len(self._paths), *self.image_size, 3)
-        self._frames = self._readable = None
+        self._frames: Callable[[], tf.Tensor] | None = None
+        self._readable: tf.Tensor | None = None
 
     @property
-    def num_bytes(self):
+    def num_bytes(self) -> int:
         """Bytes of all frames."""
         return int(np.prod(self._shape, dtype=np.int64))
 
-    def fill(self, progress=True):
-        """Decodes all frames, or finds them decoded on disk. Done already, it does nothing.
+    def fill(self, progress: bool = True) -> None:
+        """Decode all frames, or find them decoded on disk. A second call does nothing.
 
         Args:
             progress: show a bar.
@@ -72,8 +75,8 @@ class FrameCache:
         else:
             self._fill_disk(Path(self.where).absolute(), progress)
 
-    def read(self, numbers):
-        """Frames by number, without those that could not be decoded.
+    def read(self, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Read frames by number, without those that could not be decoded.
 
         Args:
             numbers: int32 tensor `(images,)`, places in `paths`.
@@ -84,19 +87,19 @@ class FrameCache:
         Raises:
             RuntimeError: if the cache was not filled.
         """
-        if self._readable is None:
+        if self._readable is None or self._frames is None:
             raise RuntimeError("The cache is empty; call `fill()` first.")
         kept = tf.cast(tf.where(tf.gather(self._readable, numbers))[:, 0], tf.int32)
         return tf.gather(self._frames(), tf.gather(numbers, kept)), kept
 
-    def _fill_memory(self, progress):
+    def _fill_memory(self, progress: bool) -> None:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         if self.num_bytes > memory:
             raise ValueError(
                 f"The decoded frames take {self.num_bytes / 2**30:.1f} GiB and this machine has {memory / 2**30:.1f} "
-                f"GiB of memory: keep them in a folder, or decode them anew. Received: where={self.where!r}"
+                f"GiB of memory: keep them in a folder, or decode them each time. Received: where={self.where!r}"
             )
-        # A variable, as slices of it are written and gathered without copying the whole.
+        # A variable, because slices of it are written and gathered without copying the whole.
         frames = tf.Variable(lambda: tf.zeros(self._shape, tf.uint8), trainable=False)
         readable = np.zeros(len(self._paths), bool)
         for numbers, part in self._decoded(progress):
@@ -104,7 +107,7 @@ class FrameCache:
             readable[numbers] = True
         self._frames, self._readable = (lambda: frames), tf.constant(readable)
 
-    def _fill_disk(self, folder, progress):
+    def _fill_disk(self, folder: Path, progress: bool) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -113,7 +116,7 @@ class FrameCache:
                 f"'memory'. Received: where={self.where!r}"
             ) from error
         path = folder / f"frames_{self._digest()}.uint8"
-        # A file of another size was cut by something else.
+        # A file of another size was cut by another program.
         if not path.exists() or path.stat().st_size != self.num_bytes + len(self._paths):
             self._write(path, progress)
         readable = np.fromfile(path, np.uint8, offset=self.num_bytes).astype(bool)
@@ -123,7 +126,7 @@ class FrameCache:
         )
         self._readable = tf.constant(readable)
 
-    def _write(self, path, progress):
+    def _write(self, path: Path, progress: bool) -> None:
         free = shutil.disk_usage(path.parent).free
         if self.num_bytes > free:
             raise ValueError(
@@ -131,31 +134,27 @@ class FrameCache:
                 f"folder: free some, or choose another folder. Received: where={self.where!r}"
             )
         readable = np.zeros(len(self._paths), np.uint8)
-        try:
-            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        except OSError as error:
-            raise ValueError(
-                f"The folder of decoded frames cannot be written into ({error.strerror}): choose another, or 'memory'. "
-                f"Received: where={self.where!r}"
-            ) from error
-        try:
-            with os.fdopen(handle, "wb") as file:
+        with replacing(path) as temporary:
+            try:
+                opened = temporary.open("wb")
+            except OSError as error:
+                raise ValueError(
+                    f"The folder of decoded frames cannot be written into ({error.strerror}): choose another, or "
+                    f"'memory'. Received: where={self.where!r}"
+                ) from error
+            with opened as file:
                 frame_bytes = self.num_bytes // len(self._paths)
                 for numbers, part in self._decoded(progress):
                     readable[numbers] = 1
                     for number, frame in zip(numbers, part.numpy(), strict=True):
                         file.seek(int(number) * frame_bytes)
                         file.write(frame.tobytes())
-                # What follows the frames: which of them could be decoded.
+                # After the frames: which of them could be decoded.
                 file.seek(self.num_bytes)
                 file.write(readable.tobytes())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
 
-    def _decoded(self, progress):
-        """Yields the numbers and the frames of what can be decoded, in order, part by part."""
+    def _decoded(self, progress: bool) -> Iterator[tuple[np.ndarray, tf.Tensor]]:
+        """Yield the numbers and pixels of the frames that can be decoded, in order, part by part."""
         parts = tf.data.Dataset.from_tensor_slices([os.fsencode(path) for path in self._paths]).batch(_PART)
         parts = parts.map(
             lambda paths: (tf.size(paths), *read_frames(paths, self.image_size)), num_parallel_calls=tf.data.AUTOTUNE
@@ -167,12 +166,12 @@ class FrameCache:
                 start += int(count)
                 bar.update(int(count))
 
-    def _digest(self):
+    def _digest(self) -> str:
         digest = hashlib.sha256(json.dumps([self.image_size, tf.__version__]).encode())
         for path in self._paths:
             try:
                 status = os.stat(path)
-                line = (path, status.st_size, status.st_mtime_ns)
+                line: tuple[str | int, ...] = (path, status.st_size, status.st_mtime_ns)
             except OSError:
                 line = (path,)
             digest.update(json.dumps(line).encode())

@@ -3,8 +3,10 @@
 Training, evaluation and the served `embed_jpeg` signature all decode here, so
 they cannot disagree. TensorFlow has no try/except in a graph; the functions on
 several images run a small inner dataset that skips elements which raise, and
-say which images are left.
+return which images are left.
 """
+
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -14,17 +16,17 @@ _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER = 24
 
 
-def decode_frame(contents, image_size):
-    """Decodes one JPEG or PNG and resizes it (bilinear, rounded).
+def decode_frame(contents: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
+    """Decode one JPEG or PNG and resizes it (bilinear, rounded).
 
     The size in the image's header is checked before decoding, so that a few
     hostile bytes cannot ask for gigabytes.
 
-    Whatever the file holds becomes three channels of 8 bits: grey is repeated,
+    Every kind of image becomes three channels of 8 bits: grey is repeated,
     CMYK converted, of 16 bits the upper 8 are kept, transparency is dropped. A
-    file cut anywhere, at its very end too, is refused. Pixels come as they are
-    stored: an EXIF orientation is not followed, as the published sets carry
-    none and tools that crop write upright pixels.
+    file cut anywhere, even at its very end, is refused. An EXIF orientation is
+    not followed, because the published sets carry none and tools that crop
+    write upright pixels.
 
     Args:
         contents: scalar string tensor, the bytes of the file. JPEG and PNG are
@@ -58,8 +60,8 @@ def decode_frame(contents, image_size):
     return fit_frame(image, image_size)
 
 
-def fit_frame(image, image_size):
-    """Resizes an image (bilinear, rounded), as `decode_frame` does with what it decoded.
+def fit_frame(image: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
+    """Resize an image (bilinear, rounded), as `decode_frame` does after decoding.
 
     Args:
         image: `uint8` `(any height, any width, 3)`.
@@ -74,7 +76,7 @@ def fit_frame(image, image_size):
     (128, 64, 3)
     """
     height, width = image_size
-    # An image of the size asked for is left as it is: bilinear resizing would only copy it through float32.
+    # An image that has the size already is returned unchanged: bilinear resizing would only copy it through float32.
     image = tf.cond(
         tf.reduce_all(tf.shape(image)[:2] == (height, width)),
         lambda: image,
@@ -83,8 +85,10 @@ def fit_frame(image, image_size):
     return tf.ensure_shape(image, (height, width, 3))
 
 
-def decode_frames(contents, image_size, parallelism=None):
-    """Decodes several images and leaves out the unreadable ones.
+def decode_frames(
+    contents: tf.Tensor, image_size: tuple[int, int], parallelism: int | None = None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decode several images and leave out the unreadable ones.
 
     Args:
         contents: string tensor `(images,)`, the bytes of the files.
@@ -108,8 +112,10 @@ def decode_frames(contents, image_size, parallelism=None):
     return load_readable(contents, lambda image: decode_frame(image, image_size), (*image_size, 3), parallelism)
 
 
-def read_frames(paths, image_size, parallelism=None):
-    """Reads and decodes several image files and leaves out the unreadable ones.
+def read_frames(
+    paths: tf.Tensor, image_size: tuple[int, int], parallelism: int | None = None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Read and decode several image files and leave out the unreadable ones.
 
     A file that is missing counts as unreadable.
 
@@ -126,17 +132,22 @@ def read_frames(paths, image_size, parallelism=None):
     )
 
 
-def load_readable(elements, load, shape, parallelism=None):
-    """Loads several things, and leaves out those where an operation raises.
+def load_readable(
+    elements: tf.Tensor | tuple[tf.Tensor, ...],
+    load: Callable[..., tf.Tensor],
+    shape: tuple[int, ...],
+    parallelism: int | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Load several frames or clips, and leave out those where an operation raises.
 
     Args:
-        elements: tensor or tuple of tensors, `(things, ...)` each.
-        load: function, a slice of each tensor -> `uint8` tensor of `shape`.
-        shape: what is loaded has it.
+        elements: tensor or tuple of tensors, `(count, ...)` each.
+        load: function from a slice of each tensor to a `uint8` tensor of `shape`.
+        shape: of one frame or clip.
         parallelism: as in `decode_frames`.
 
     Returns:
-        A tuple of what was loaded, `uint8` `(readable, *shape)`, and its `int32` positions `(readable,)`, in order.
+        A tuple of the loaded ones, `uint8` `(readable, *shape)`, and their `int32` positions `(readable,)`, in order.
     """
     elements = elements if isinstance(elements, tuple) else (elements,)
     count = tf.shape(elements[0])[0]
@@ -149,15 +160,15 @@ def load_readable(elements, load, shape, parallelism=None):
     ).ignore_errors()
     # One element more than there are, so that the batch is never empty.
     last = tf.data.Dataset.from_tensors((tf.zeros(shape, tf.uint8), tf.constant(-1, tf.int32)))
-    found, kept = loaded.concatenate(last).batch(tf.cast(count, tf.int64) + 1).get_single_element()
-    return found[:-1], kept[:-1]
+    values, kept = loaded.concatenate(last).batch(tf.cast(count, tf.int64) + 1).get_single_element()
+    return values[:-1], kept[:-1]
 
 
-def _png_size(contents):
+def _png_size(contents: tf.Tensor) -> tf.Tensor:
     # The first chunk of a PNG is its header; width and height follow the 16th byte, big-endian.
     width_height = tf.io.decode_raw(tf.strings.substr(contents, 16, 8), tf.int32, little_endian=False)
     return tf.cast(tf.reverse(width_height, [0]), tf.int64)
 
 
-def _jpeg_size(contents):
+def _jpeg_size(contents: tf.Tensor) -> tf.Tensor:
     return tf.image.extract_jpeg_shape(contents, output_type=tf.int64)[:2]

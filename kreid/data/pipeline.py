@@ -1,17 +1,19 @@
 """Tracklets to batches, by tf.data from end to end.
 
-An epoch of training is planned in NumPy in one call: which tracklets meet,
-which of their frames are shown, how each tracklet is augmented. The graph does
-the rest, so that no Python runs per frame or per tracklet, and the batches
+An epoch of training is planned in NumPy in one call: which tracklets make a
+batch, which of their frames are shown, how each tracklet is augmented. The graph
+does the rest, so that no Python runs per frame or per tracklet, and the batches
 depend on the plan alone, whatever runs in parallel.
 """
 
 import functools
 import os
 import threading
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from kreid.data.augment import Augmentation
 from kreid.data.cache import FrameCache
@@ -19,24 +21,33 @@ from kreid.data.clips import adjacent_clip, adjacent_clips, chunk_clip, random_c
 from kreid.data.damage import DamageLog
 from kreid.data.frames import decode_frame, load_readable, read_frames
 from kreid.data.samplers import PKSampler, ShuffledSampler
+from kreid.data.tracklet import Tracklet
 
-_CLIPS = {"random": random_clip, "chunks": chunk_clip, "adjacent": adjacent_clip, "adjacent_clips": adjacent_clips}
+_CLIPS: dict[str, Callable[..., np.ndarray]] = {
+    "random": random_clip,
+    "chunks": chunk_clip,
+    "adjacent": adjacent_clip,
+    "adjacent_clips": adjacent_clips,
+}
 _SAMPLERS = ("persons", "sequences", "frames")
 
 
 class TrainingPipeline:
-    """Endless batches of frames: P persons x K tracklets x T, or of anybody.
+    """Endless batches of frames: P persons x K tracklets x T, or of any persons.
 
     The same seed gives the same batches, bit for bit, whatever the
     parallelism, and `dataset(first_epoch=e)` begins where an uninterrupted run
     would be after e epochs. Several workers share them: with `shard=(i, n)`
     worker i of n has every n-th batch from the i-th on, so that together they
-    see what one worker alone would see.
+    see the batches of a single worker.
+
+    A tracklet that comes twice in a batch, because its person has fewer than K,
+    shows other frames each time: they are drawn again.
 
     Damage: a frame that cannot be read is taken out of its clip, which repeats
     its readable frames instead. A clip without any is replaced by another clip
-    of the same person in the batch (of another person where there is none, the
-    label going along); one of several clips of a tracklet repeats the nearest
+    of the same person in the batch (of another person where there is none, with
+    that person's label); one of several clips of a tracklet repeats the nearest
     of them instead. `damage` counts the frames and names the tracklets of which
     none can be read. The run stops with an error when the
     share of distinct damaged frames among those tried exceeds `max_damaged`, or
@@ -50,7 +61,7 @@ class TrainingPipeline:
             `kreid.data.clips`.
         clip_length: int, frames of one of several clips. Only
             `"adjacent_clips"` reads it.
-        sampler: what meets in a batch: `"persons"`, P of them with K tracklets
+        sampler: what makes a batch: `"persons"`, P of them with K tracklets
             each (see `PKSampler`); `"sequences"`, tracklets in random order;
             `"frames"`, single frames of all tracklets in random order, as in
             training an image model (both see `ShuffledSampler`).
@@ -62,9 +73,9 @@ class TrainingPipeline:
         seed: int, 0 or more.
         steps_per_epoch: optional int; by default an epoch shows each identity
             once, or each tracklet, or each frame, to all workers together.
-            Other lengths go through the same endless order.
-        shard: `(i, n)`, which of how many workers this one is, counted from 0.
-        cache: where decoded frames are kept for the epochs to come: `None`,
+            Epochs of other lengths continue the same endless order.
+        shard: `(i, n)`: this is worker i of n, counted from 0.
+        cache: where decoded frames are kept for later epochs: `None`,
             nowhere; `"memory"`; or a folder, see `FrameCache`. The batches are
             the same. The frames are decoded at the first call of `dataset`.
         targets: names of the model's outputs that take the label.
@@ -73,31 +84,31 @@ class TrainingPipeline:
             as many as there are cores.
 
     Raises:
-        ValueError: if a setting is out of range, a tracklet is of no identity,
+        ValueError: if a setting is out of range, a tracklet has no identity,
             or the batches cannot be drawn (see the samplers).
     """
 
     def __init__(
         self,
-        tracklets,
+        tracklets: Sequence[Tracklet],
         *,
-        image_size,
-        num_frames,
-        clips="random",
-        clip_length=4,
-        sampler="persons",
-        persons_per_batch=None,
-        tracklets_per_person=None,
-        batch_size=None,
-        augmentation=None,
-        seed=0,
-        steps_per_epoch=None,
-        targets=("logits", "embedding"),
-        shard=(0, 1),
-        cache=None,
-        max_damaged=0.05,
-        parallelism=None,
-    ):
+        image_size: Sequence[int],
+        num_frames: int,
+        clips: str = "random",
+        clip_length: int = 4,
+        sampler: str = "persons",
+        persons_per_batch: int | None = None,
+        tracklets_per_person: int | None = None,
+        batch_size: int | None = None,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        steps_per_epoch: int | None = None,
+        targets: Sequence[str] = ("logits", "embedding"),
+        shard: tuple[int, int] = (0, 1),
+        cache: str | os.PathLike[str] | None = None,
+        max_damaged: float = 0.05,
+        parallelism: int | None = None,
+    ) -> None:
         self.image_size = _checked_size(image_size)
         if clips not in _CLIPS:
             raise ValueError(f"`clips` must be one of {', '.join(map(repr, _CLIPS))}. Received: clips={clips!r}")
@@ -122,11 +133,12 @@ class TrainingPipeline:
         if isinstance(targets, str) or not targets:
             raise ValueError(f"`targets` must be a tuple of output names. Received: targets={targets!r}")
         self._tracklets = _checked_tracklets(tracklets)
-        nobody = [tracklet.id for tracklet in self._tracklets if tracklet.person <= 0]
-        if nobody:
+        unknown = [tracklet.id for tracklet in self._tracklets if tracklet.person <= 0]
+        if unknown:
             raise ValueError(
-                f"Training needs identities: leave out distractors and junk. Received: {len(nobody)} tracklets of "
-                f"persons 0 or below, such as {nobody[0]!r}"
+                "Training needs identities: leave out distractors and junk, which are folders named 0, 0000 or "
+                f"distractor, and -1, 00-1 or junk. Received: {len(unknown)} tracklets of persons 0 or below, such as "
+                f"{unknown[0]!r}"
             )
         persons = np.array([tracklet.person for tracklet in self._tracklets])
         self.labels = {int(person): label for label, person in enumerate(np.unique(persons))}
@@ -143,16 +155,17 @@ class TrainingPipeline:
         self._paths = [path for tracklet in self._tracklets for path in tracklet.frames]
         self._lengths = np.array([len(tracklet) for tracklet in self._tracklets])
         self._starts = np.cumsum(self._lengths) - self._lengths
+        self._sampler: PKSampler | ShuffledSampler
         if sampler == "persons":
-            _require_given(sampler, persons_per_batch=persons_per_batch, tracklets_per_person=tracklets_per_person)
+            per_batch = _required(sampler, "persons_per_batch", persons_per_batch)
+            per_person = _required(sampler, "tracklets_per_person", tracklets_per_person)
             cameras = [tracklet.camera for tracklet in self._tracklets]
-            self._sampler = PKSampler(persons, persons_per_batch, tracklets_per_person, seed, cameras)
-            self.batch_size = persons_per_batch * tracklets_per_person
+            self._sampler = PKSampler(persons, per_batch, per_person, seed, cameras)
+            self.batch_size = per_batch * per_person
         else:
-            _require_given(sampler, batch_size=batch_size)
             items = self._paths if sampler == "frames" else self._tracklets
-            self._sampler = ShuffledSampler(len(items), batch_size, seed)
-            self.batch_size = batch_size
+            self.batch_size = _required(sampler, "batch_size", batch_size)
+            self._sampler = ShuffledSampler(len(items), self.batch_size, seed)
         self.shard = tuple(shard)
         self.steps_per_epoch = steps_per_epoch or max(1, self._sampler.steps_per_epoch // self.shard[1])
         self._cache = FrameCache(self._paths, self.image_size, cache) if cache else None
@@ -161,12 +174,12 @@ class TrainingPipeline:
         self._lock = threading.Lock()
 
     @property
-    def num_identities(self):
+    def num_identities(self) -> int:
         """The number of distinct persons, and so of labels."""
         return len(self.labels)
 
-    def dataset(self, first_epoch=0):
-        """The batches from an epoch on, without end.
+    def dataset(self, first_epoch: int = 0) -> tf.data.Dataset:
+        """Give the batches from an epoch on, without end.
 
         Args:
             first_epoch: int, 0 or more.
@@ -188,8 +201,8 @@ class TrainingPipeline:
         batches = clips.map(functools.partial(self._load, paths), num_parallel_calls=2)
         return batches.prefetch(2).with_options(_options())
 
-    def plan(self, epoch):
-        """Draws everything random about one epoch.
+    def plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draw everything random about one epoch.
 
         Args:
             epoch: int, 0 or more.
@@ -215,11 +228,11 @@ class TrainingPipeline:
                 [self._starts[row] + self._clip(self._lengths[row], self.num_frames, rng=rng) for row in rows]
             )
         numbers = self.augmentation.draw(len(rows), self.num_frames, self.image_size, rng)
-        # Every worker draws for all and keeps its own.
+        # Every worker draws for all and keeps its share.
         own = np.arange(len(rows)) // self.batch_size % workers == worker
         return rows[own].astype(np.int32), frames[own].astype(np.int32), numbers[own]
 
-    def _planned(self, epoch):
+    def _planned(self, epoch: tf.Tensor) -> tuple[tf.Tensor, ...]:
         rows, frames, numbers, tried = tf.numpy_function(
             self._plan_and_count, [epoch], (tf.int32, tf.int32, tf.int32, tf.int32)
         )
@@ -231,15 +244,17 @@ class TrainingPipeline:
             tf.ensure_shape(tried, (clips,)),
         )
 
-    def _plan_and_count(self, epoch):
+    def _plan_and_count(self, epoch: np.ndarray) -> tuple[np.ndarray, ...]:
         rows, frames, numbers = self.plan(int(epoch))
         with self._lock:
             self._tried[frames.ravel()] = True
             tried = np.count_nonzero(self._tried)
         return rows, frames, numbers, np.full(len(rows), tried, np.int32)
 
-    def _load(self, paths, rows, clips, numbers, tried):
-        # One search for unreadable files in a batch: each search makes a small dataset, too dear for every clip.
+    def _load(
+        self, paths: tf.Tensor, rows: tf.Tensor, clips: tf.Tensor, numbers: tf.Tensor, tried: tf.Tensor
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        # One search for unreadable files in a batch: each search makes a small dataset, too slow for every clip.
         frames, kept = load_readable(
             (clips, numbers),
             lambda clip, drawn: self.augmentation.apply(self._read_whole(paths, clip), drawn),
@@ -249,7 +264,7 @@ class TrainingPipeline:
         frames, alive = tf.cond(
             tf.size(kept) == self.batch_size,
             lambda: (frames, tf.ones(self.batch_size, tf.bool)),
-            lambda: self._mend(paths, frames, kept, rows, clips, numbers, tried),
+            lambda: self._load_again(paths, frames, kept, rows, clips, numbers, tried),
         )
         labels = tf.gather(self._labels, rows)
         frames, labels = tf.cond(
@@ -260,8 +275,8 @@ class TrainingPipeline:
         lengths = tf.fill((self.batch_size,), self.num_frames)
         return {"frames": frames, "lengths": lengths}, {target: labels for target in self.targets}
 
-    def _read_whole(self, paths, clip):
-        """Reads a clip, or raises if one of its frames is unreadable."""
+    def _read_whole(self, paths: tf.Tensor, clip: tf.Tensor) -> tf.Tensor:
+        """Read a clip, or raise if one of its frames is unreadable."""
         if self._cache is None:
             distinct, place = tf.unique(clip)
             frames = tf.map_fn(
@@ -272,14 +287,23 @@ class TrainingPipeline:
             frames = tf.cond(tf.size(distinct) == self.num_frames, lambda: frames, lambda: tf.gather(frames, place))
         else:
             frames, _ = self._cache.read(clip)
-        # Of the cache's frames there may be too few.
+        # The cache may lack some of the frames.
         return tf.ensure_shape(frames, (self.num_frames, *self.image_size, 3))
 
-    def _mend(self, paths, frames, kept, rows, clips, numbers, tried):
-        """Puts the clips with an unreadable frame among the others; returns all, and which of them have a frame."""
+    def _load_again(
+        self,
+        paths: tf.Tensor,
+        frames: tf.Tensor,
+        kept: tf.Tensor,
+        rows: tf.Tensor,
+        clips: tf.Tensor,
+        numbers: tf.Tensor,
+        tried: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Load the clips with an unreadable frame without it; return all clips, and which of them have a frame."""
         is_kept = tf.scatter_nd(kept[:, None], tf.ones_like(kept), [self.batch_size])
         lost = tf.boolean_mask(tf.range(self.batch_size), is_kept == 0)
-        mended, alive = tf.map_fn(
+        repaired, alive = tf.map_fn(
             lambda place: self._load_damaged(paths, rows[place], clips[place], numbers[place], tried[place]),
             lost,
             fn_output_signature=(
@@ -289,9 +313,11 @@ class TrainingPipeline:
         )
         order = tf.argsort(tf.concat([kept, lost], axis=0))
         alive = tf.concat([tf.ones_like(kept, tf.bool), alive], axis=0)
-        return tf.gather(tf.concat([frames, mended], axis=0), order), tf.gather(alive, order)
+        return tf.gather(tf.concat([frames, repaired], axis=0), order), tf.gather(alive, order)
 
-    def _load_damaged(self, paths, row, clip, numbers, tried):
+    def _load_damaged(
+        self, paths: tf.Tensor, row: tf.Tensor, clip: tf.Tensor, numbers: tf.Tensor, tried: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         distinct, place = tf.unique(clip)
         frames, kept = self._read(paths, distinct)
         frames = tf.cond(
@@ -302,14 +328,23 @@ class TrainingPipeline:
         frames = tf.ensure_shape(frames, (self.num_frames, *self.image_size, 3))
         return self.augmentation.apply(frames, numbers), tf.size(kept) > 0
 
-    def _read(self, paths, numbers):
+    def _read(self, paths: tf.Tensor, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if self._cache is None:
             return read_frames(tf.gather(paths, numbers), self.image_size)
         return self._cache.read(numbers)
 
-    def _refill(self, paths, frames, kept, row, distinct, place, tried):
-        found = tf.scatter_nd(kept[:, None], tf.range(1, tf.size(kept) + 1), [tf.size(distinct)])
-        unread = tf.boolean_mask(distinct, found == 0)
+    def _refill(
+        self,
+        paths: tf.Tensor,
+        frames: tf.Tensor,
+        kept: tf.Tensor,
+        row: tf.Tensor,
+        distinct: tf.Tensor,
+        place: tf.Tensor,
+        tried: tf.Tensor,
+    ) -> tf.Tensor:
+        positions = tf.scatter_nd(kept[:, None], tf.range(1, tf.size(kept) + 1), [tf.size(distinct)])
+        unread = tf.boolean_mask(distinct, positions == 0)
         noted = tf.cond(
             tf.size(unread) > 0, lambda: tf.numpy_function(self._note, [unread, tried], tf.int32), lambda: 0
         )
@@ -317,7 +352,7 @@ class TrainingPipeline:
             tf.size(kept) == 0, lambda: tf.numpy_function(self._search, [row], tf.bool), lambda: tf.constant(False)
         )
         named = tf.cond(tf.ensure_shape(unknown, ()), lambda: self._name_if_lost(paths, row), lambda: 0)
-        usable = tf.reshape(tf.gather(found, place), (-1, self._clip_length))
+        usable = tf.reshape(tf.gather(positions, place), (-1, self._clip_length))
         counts = tf.math.count_nonzero(usable, axis=1, dtype=tf.int32)
         with tf.control_dependencies([noted, named]):
             first = tf.argsort(tf.cast(usable == 0, tf.int32), axis=1, stable=True)
@@ -329,28 +364,28 @@ class TrainingPipeline:
         source = tf.reshape(tf.gather(filled, tf.argmin(apart, axis=1)), (-1,))
         return tf.gather(tf.pad(frames, [[1, 0], [0, 0], [0, 0], [0, 0]]), source)
 
-    def _note(self, unread, tried):
+    def _note(self, unread: np.ndarray, tried: np.ndarray) -> np.int32:
         self.damage.add([self._paths[number] for number in unread], tried=int(tried))
         self.damage.check()
         return np.int32(0)
 
-    def _search(self, row):
-        """Whether the rest of a tracklet is still to be looked at, which is done once."""
+    def _search(self, row: np.ndarray) -> np.bool_:
+        """Whether the rest of a tracklet must still be looked at, which is done once."""
         with self._lock:
             searched, self._searched[row] = self._searched[row], True
         return np.bool_(not searched)
 
-    def _name_if_lost(self, paths, row):
-        # Other clips of the tracklet may be readable. Its other frames are not of the plan, and so not of the share.
+    def _name_if_lost(self, paths: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+        # Other clips of the tracklet may be readable. Its other frames are not planned, and do not count in the share.
         start, length = tf.gather(self._starts, row), tf.gather(self._lengths, row)
         _, kept = read_frames(tf.gather(paths, tf.range(start, start + length)), (1, 1))
         return tf.cond(tf.size(kept) == 0, lambda: tf.numpy_function(self._name_lost, [row], tf.int32), lambda: 0)
 
-    def _name_lost(self, row):
+    def _name_lost(self, row: np.ndarray) -> np.int32:
         self.damage.add((), [self._tracklets[row].id])
         return np.int32(0)
 
-    def _replace(self, frames, labels, alive):
+    def _replace(self, frames: tf.Tensor, labels: tf.Tensor, alive: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         readable = tf.debugging.Assert(
             tf.reduce_any(alive), ["No clip of a batch has a readable frame: see the pipeline's damage.report()."]
         )
@@ -365,7 +400,7 @@ class EvaluationPipeline:
     """Batches of whole tracklets of similar length, zero-padded.
 
     Damage: a frame that cannot be read is taken out and the rest move up. A
-    tracklet without any readable frame is left out, so its row never comes;
+    tracklet without any readable frame is left out, so that its row is missing;
     `damage.tracklets` names it. The pass stops with an error when the share of
     distinct damaged frames among those to be read exceeds `max_damaged`.
 
@@ -373,12 +408,12 @@ class EvaluationPipeline:
         tracklets: sequence of `Tracklet`, of any person.
         image_size: `(height, width)` of the frames.
         batch_frames: int, frames of a batch, padding included. A longer
-            tracklet makes a batch of its own.
+            tracklet makes a separate batch.
         select: optional callable, length -> int positions of the frames that
             the model will use; then only those are read. It must be the
-            model's own choice, and choose all of a tracklet it has chosen
-            from. A tracklet with a damaged frame among them is read whole and
-            the choice left to the model, as it would be without `select`.
+            model's own selection, and select all frames of a tracklet that it
+            has selected from. A tracklet with a damaged frame among them is
+            read whole and the model selects, as it would without `select`.
         max_damaged: float, see above.
         parallelism: optional int, batches loaded at once. By default tf.data
             decides.
@@ -388,7 +423,15 @@ class EvaluationPipeline:
             outside the tracklet.
     """
 
-    def __init__(self, tracklets, image_size, batch_frames=256, select=None, max_damaged=0.05, parallelism=None):
+    def __init__(
+        self,
+        tracklets: Sequence[Tracklet],
+        image_size: Sequence[int],
+        batch_frames: int = 256,
+        select: Callable[[int], ArrayLike] | None = None,
+        max_damaged: float = 0.05,
+        parallelism: int | None = None,
+    ) -> None:
         self.image_size = _checked_size(image_size)
         if batch_frames < 1:
             raise ValueError(f"`batch_frames` must be at least 1. Received: batch_frames={batch_frames}")
@@ -412,12 +455,12 @@ class EvaluationPipeline:
         self._batches = self._grouped(batch_frames)
 
     @property
-    def num_batches(self):
+    def num_batches(self) -> int:
         """Batches of a pass over undamaged data; damage can only lower it."""
         return len(self._batches)
 
-    def dataset(self):
-        """One pass over the tracklets, the longest first.
+    def dataset(self) -> tf.data.Dataset:
+        """Go over the tracklets once, the longest first.
 
         Returns:
             A `tf.data.Dataset` of `(inputs, rows)`: `{"frames": uint8
@@ -435,7 +478,7 @@ class EvaluationPipeline:
         batches = batches.filter(lambda inputs, rows: tf.size(rows) > 0)
         return batches.prefetch(2).with_options(_options())
 
-    def _grouped(self, batch_frames):
+    def _grouped(self, batch_frames: int) -> list[np.ndarray]:
         order = np.argsort(-self._chosen_lengths, kind="stable")
         batches, start = [], 0
         while start < len(order):
@@ -444,7 +487,7 @@ class EvaluationPipeline:
             start = end
         return batches
 
-    def _load(self, paths, table, rows):
+    def _load(self, paths: tf.Tensor, table: tf.Tensor, rows: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         starts, lengths = tf.gather(self._chosen_starts, rows), tf.gather(self._chosen_lengths, rows)
         frames, counts, unread = self._read(paths, table, starts, lengths)
         frames, counts = tf.cond(
@@ -462,20 +505,30 @@ class EvaluationPipeline:
         )
         return {"frames": padded, "lengths": tf.cast(counts, tf.int32)}, rows
 
-    def _read(self, paths, table, starts, lengths):
+    def _read(
+        self, paths: tf.Tensor, table: tf.Tensor, starts: tf.Tensor, lengths: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         places = tf.ragged.range(starts, starts + lengths)
-        wanted = tf.gather(table, places.values)
-        frames, kept = read_frames(tf.gather(paths, wanted), self.image_size)
+        numbers = tf.gather(table, places.values)
+        frames, kept = read_frames(tf.gather(paths, numbers), self.image_size)
         counts = tf.math.bincount(
             tf.gather(tf.cast(places.value_rowids(), tf.int32), kept),
             minlength=tf.size(starts),
             maxlength=tf.size(starts),
             dtype=tf.int64,
         )
-        is_kept = tf.scatter_nd(kept[:, None], tf.ones_like(kept), [tf.size(wanted)])
-        return frames, counts, tf.boolean_mask(wanted, is_kept == 0)
+        is_kept = tf.scatter_nd(kept[:, None], tf.ones_like(kept), [tf.size(numbers)])
+        return frames, counts, tf.boolean_mask(numbers, is_kept == 0)
 
-    def _note_damage(self, paths, table, rows, frames, counts, unread):
+    def _note_damage(
+        self,
+        paths: tf.Tensor,
+        table: tf.Tensor,
+        rows: tf.Tensor,
+        frames: tf.Tensor,
+        counts: tf.Tensor,
+        unread: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         touched = rows[:0]
         if self._selects:
             damaged = counts < tf.gather(self._chosen_lengths, rows)
@@ -488,7 +541,7 @@ class EvaluationPipeline:
         with tf.control_dependencies([noted]):
             return tf.identity(frames), tf.identity(counts)
 
-    def _note(self, unread, dead, touched):
+    def _note(self, unread: np.ndarray, dead: np.ndarray, touched: np.ndarray) -> np.int32:
         with self._lock:
             for row in touched:
                 start = self._whole_starts[row]
@@ -499,31 +552,31 @@ class EvaluationPipeline:
         return np.int32(0)
 
 
-def _require_given(sampler, **settings):
-    for name, value in settings.items():
-        if value is None:
-            raise ValueError(f"The sampler {sampler!r} needs `{name}`. Received: {name}=None")
+def _required(sampler: str, name: str, value: int | None) -> int:
+    if value is None:
+        raise ValueError(f"The sampler {sampler!r} needs `{name}`. Received: {name}=None")
+    return value
 
 
-def _checked_size(image_size):
+def _checked_size(image_size: Sequence[int]) -> tuple[int, int]:
     if len(image_size) != 2 or min(image_size) < 1:
         raise ValueError(f"`image_size` must be (height, width), both positive. Received: image_size={image_size}")
     return int(image_size[0]), int(image_size[1])
 
 
-def _checked_tracklets(tracklets):
+def _checked_tracklets(tracklets: Sequence[Tracklet]) -> tuple[Tracklet, ...]:
     tracklets = tuple(tracklets)
     if not tracklets:
         raise ValueError("There must be at least one tracklet. Received: tracklets=()")
-    hollow = [tracklet.id for tracklet in tracklets if not tracklet.frames]
-    if hollow:
+    empty = [tracklet.id for tracklet in tracklets if not tracklet.frames]
+    if empty:
         raise ValueError(
-            f"Every tracklet needs at least one frame; leave out the {len(hollow)} without. Received: id={hollow[0]!r}"
+            f"Every tracklet needs at least one frame; leave out the {len(empty)} without. Received: id={empty[0]!r}"
         )
     return tracklets
 
 
-def _positions(select, length):
+def _positions(select: Callable[[int], ArrayLike] | None, length: int) -> np.ndarray:
     if select is None:
         return np.arange(length)
     positions = np.asarray(select(length))
@@ -535,12 +588,12 @@ def _positions(select, length):
     return positions
 
 
-def _path_tensor(paths):
-    # As bytes: a file's name need not be text.
+def _path_tensor(paths: Sequence[str]) -> tf.Tensor:
+    # As bytes: a file's name may not be valid UTF-8.
     return tf.constant([os.fsencode(path) for path in paths])
 
 
-def _options():
+def _options() -> tf.data.Options:
     options = tf.data.Options()
     options.deterministic = True
     # Workers of a distribution strategy have their shards from the plan.
