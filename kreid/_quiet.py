@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
@@ -34,21 +36,94 @@ def import_tensorflow() -> None:
             tensorflow.config.list_physical_devices()
 
 
-@contextlib.contextmanager
-def native_errors_held_back() -> Iterator[None]:
-    """Suppress what native libraries write to the standard error stream; Python's own writing passes.
+# How lines begin in which libjpeg and libpng complain, and the source files of TensorFlow that call them.
+_COMPLAINTS = (
+    r"^(Corrupt JPEG data|Premature end of JPEG|Improper call to JPEG|Invalid JPEG|Not a JPEG file|Unsupported JPEG|"
+    r"JPEG datastream|Empty input file|Bogus |Inconsistent progression|Invalid SOS|Invalid progressive|"
+    r"Unsupported marker|Unknown Adobe|Application transferred too|Huffman code size|"
+    r"Unexpected end of JPEG|libpng (error|warning))|tensorflow/core/lib/(jpeg|png|gif)/"
+)
+# A process of its own, so that the last words of a crash still come out. What has no line end yet passes at once.
+_FILTER = """
+import os, re, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+complaint, pending = re.compile(sys.argv[1].encode()), b""
+while chunk := os.read(0, 65536):
+    *lines, pending = (pending + chunk).split(b"\\n")
+    text = b"".join(line + b"\\n" for line in lines if not complaint.search(line))
+    if not complaint.search(pending):
+        text, pending = text + pending, b""
+    if text:
+        os.write(2, text)
+"""
+_filter_lock = threading.Lock()
+_filter_users = 0
+_filter_stack = contextlib.ExitStack()
+_open_streams: dict[tuple[int, int], TextIO] = {}
 
-    For work in which native libraries complain of every bad file on the way to a report that names them all. Not for
-    imports: a log that is set up meanwhile would keep the stream, which is closed in the end.
+
+@contextlib.contextmanager
+def decoder_complaints_dropped() -> Iterator[None]:
+    """Drop the lines in which image decoders complain of damaged files; everything else still comes out.
+
+    Decoders write such lines for each bad file, without its name, straight to the process's standard error stream.
+    `kreid.data.DamageLog` names the files instead. May be nested, and used by several threads at once.
     """
-    stream = sys.stderr
-    with _stream_held_back() as kept, contextlib.ExitStack() as stack:
-        if stream is sys.__stderr__ and stream is not None:
-            own = stack.enter_context(
-                os.fdopen(os.dup(kept), "w", buffering=1, encoding=stream.encoding, errors=stream.errors)
-            )
-            stack.enter_context(contextlib.redirect_stderr(own))
+    global _filter_users, _filter_stack
+    with _filter_lock:
+        _filter_users += 1
+        if _filter_users == 1:
+            _filter_stack = contextlib.ExitStack()
+            with contextlib.suppress(OSError, ValueError):
+                _filter_stack.enter_context(_stream_filtered())
+    try:
         yield
+    finally:
+        with _filter_lock:
+            _filter_users -= 1
+            if not _filter_users:
+                _filter_stack.close()
+
+
+@contextlib.contextmanager
+def _stream_filtered() -> Iterator[None]:
+    """Send descriptor 2 through the filter; Python's stream goes around it, so that a terminal stays one."""
+    stream = sys.stderr
+    if stream is not None:
+        stream.flush()
+    kept = os.dup(2)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _FILTER, _COMPLAINTS], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
+        assert process.stdin is not None
+        os.dup2(process.stdin.fileno(), 2)
+        process.stdin.close()
+        if stream is not None and stream is sys.__stderr__:
+            sys.stderr = _stream_to(kept, stream)
+        try:
+            yield
+        finally:
+            if sys.stderr is not None and sys.stderr is not stream:
+                sys.stderr.flush()
+                sys.stderr = stream
+            os.dup2(kept, 2)
+            # A program started meanwhile may hold the filter's input open: then it ends with that program.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=1)
+    finally:
+        os.close(kept)
+
+
+def _stream_to(descriptor: int, like: TextIO) -> TextIO:
+    """Open a text stream to where a descriptor leads; it stays open, as a log set up meanwhile may keep it."""
+    status = os.fstat(descriptor)
+    place = status.st_dev, status.st_ino
+    if place not in _open_streams:
+        _open_streams[place] = os.fdopen(
+            os.dup(descriptor), "w", buffering=1, encoding=like.encoding, errors=like.errors
+        )
+    return _open_streams[place]
 
 
 def on_a_terminal(stream: TextIO | None) -> bool:
@@ -136,13 +211,13 @@ class _ProgressLines(Generic[Item]):
 
 
 @contextlib.contextmanager
-def _stream_held_back() -> Iterator[int]:
-    """Yield the descriptor of the stream that is held back."""
+def _stream_held_back() -> Iterator[None]:
+    """Send the standard error stream nowhere."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        yield kept
+        yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)

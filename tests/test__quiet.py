@@ -27,16 +27,75 @@ def test_logs_set_up_while_tensorflow_is_imported_are_heard_later():
     assert errors == "WARNING:tensorflow:heard\n"
 
 
-def test_native_errors_alone_are_held_back():
-    errors = errors_of(
-        "import os, sys\n"
-        "from kreid._quiet import native_errors_held_back\n"
-        "with native_errors_held_back():\n"
-        "    os.write(2, b'native')\n"
-        "    print('ours', file=sys.stderr)\n"
-        "os.write(2, b'native after')"
-    )
-    assert errors == "ours\nnative after"
+COMPLAINTS = (
+    "Corrupt JPEG data: 12 extraneous bytes before marker 0xd9",
+    "Premature end of JPEG file",
+    "2026-01-01 00:00:00.1: E tensorflow/core/lib/png/png_io.cc:95] PNG error: crc",
+)
+
+
+class TestDecoderComplaints:
+    def test_complaints_alone_are_dropped(self):
+        errors = errors_of(
+            "import os, sys\n"
+            "from kreid._quiet import decoder_complaints_dropped\n"
+            f"complaints = {COMPLAINTS}\n"
+            "with decoder_complaints_dropped(), decoder_complaints_dropped():\n"
+            "    os.write(2, b'native\\n')\n"
+            "    for line in complaints: os.write(2, line.encode() + b'\\n')\n"
+            "    os.write(2, b'native again\\n')\n"
+            "print('python after', file=sys.stderr)\n"
+            "os.write(2, b'Premature end of JPEG file\\n')"
+        )
+        assert errors == "native\nnative again\npython after\nPremature end of JPEG file\n"
+
+    def test_logs_set_up_meanwhile_are_heard_later(self):
+        errors = errors_of(
+            "import logging\n"
+            "from kreid._quiet import decoder_complaints_dropped\n"
+            "with decoder_complaints_dropped():\n"
+            "    logging.basicConfig(format='%(message)s')\n"
+            "    logging.warning('during')\n"
+            "logging.warning('after')"
+        )
+        assert errors == "during\nafter\n"
+
+    def test_the_last_words_of_a_crash_come_out(self):
+        code = (
+            "import os\n"
+            "from kreid._quiet import decoder_complaints_dropped\n"
+            "with decoder_complaints_dropped():\n"
+            "    os.write(2, b'Check failed')\n"
+            "    os.abort()"
+        )
+        # The filter ends after the program: its output is complete when the pipe is closed.
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert ran.returncode < 0
+        assert ran.stderr == "Check failed"
+
+    def test_many_uses_leave_no_files_open(self):
+        errors = errors_of(
+            "import os, sys\n"
+            "from kreid._quiet import decoder_complaints_dropped\n"
+            "counts = []\n"
+            "for _ in range(4):\n"
+            "    with decoder_complaints_dropped():\n"
+            "        pass\n"
+            "    counts.append(len(os.listdir('/proc/self/fd')))\n"
+            "assert len(set(counts)) == 1, counts"
+        )
+        assert errors == ""
+
+    def test_errors_pass(self):
+        errors = errors_of(
+            "from kreid._quiet import decoder_complaints_dropped\n"
+            "try:\n"
+            "    with decoder_complaints_dropped():\n"
+            "        raise ValueError('stop')\n"
+            "except ValueError as error:\n"
+            "    assert str(error) == 'stop'"
+        )
+        assert errors == ""
 
 
 def test_tensorflow_does_not_look_for_a_gpu_where_there_is_none():

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from kreid._files import printable, write_atomically
-from kreid._quiet import import_tensorflow, native_errors_held_back, progress_bar
+from kreid._quiet import decoder_complaints_dropped, import_tensorflow, progress_bar
 from kreid.data.readers import layout_of, read_dataset
 from kreid.data.readers.listing import IMAGES, is_system_name
 from kreid.data.tracklet import Tracklet
@@ -421,7 +421,7 @@ def run(options: argparse.Namespace) -> int:
             raise ValueError(f"The folder to write into is not there. Received: json={options.json!r}")
         import_tensorflow()
         # The decoders complain of every damaged frame, without its name.
-        with native_errors_held_back():
+        with decoder_complaints_dropped():
             report = check_dataset(
                 options.root, persons=options.persons, workers=options.workers, progress=not options.quiet
             )

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from kreid._files import printable
+from kreid._quiet import decoder_complaints_dropped
 
 
 class DamageLog:
@@ -86,15 +87,17 @@ class DamageLog:
 
     @contextlib.contextmanager
     def plainly(self) -> Iterator[None]:
-        """Raise the error of `check` itself, where tf.data has wrapped it in another error.
+        """Raise the error of `check` itself, and drop the lines in which native decoders complain of damaged files.
 
-        Put it around the loop that iterates a pipeline's dataset.
+        Put it around the loop that iterates a pipeline's dataset: tf.data wraps the error in another one, and decoders
+        write their complaints, without the file's name, to the standard error stream.
 
         Raises:
             ValueError: the same as `check`.
         """
         try:
-            yield
+            with decoder_complaints_dropped():
+                yield
         except Exception:
             if self._refusal is None:
                 raise

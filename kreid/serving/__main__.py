@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from kreid._quiet import import_tensorflow, native_errors_held_back
+from kreid._quiet import decoder_complaints_dropped, import_tensorflow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         import_tensorflow()
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         # Decoders complain about every damaged image without a name; the server logs their number instead.
-        with native_errors_held_back(), server:
+        with decoder_complaints_dropped(), server:
             print(f"serving {server.name} version {server.version} on {server.target}", flush=True)
             stop.wait()
     except (ValueError, OSError, ImportError) as error:

@@ -1,3 +1,7 @@
+import os
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -486,3 +490,31 @@ class TestEvaluation:
         hollow = type(uneven[0])("hollow", 1, 1, ())
         with pytest.raises(ValueError, match=r"leave out the 1 without\. Received: id='hollow'"):
             EvaluationPipeline([hollow], SIZE)
+
+
+def test_decoders_complain_neither_in_training_nor_in_embedding(make_tracklets, tmp_path):
+    """In a process whose standard error stream is read as a whole: the decoders write past Python."""
+    tracklets = make_tracklets(persons=2, frames=4)
+    for tracklet in tracklets:
+        path = Path(tracklet.frames[0])
+        path.write_bytes(path.read_bytes()[:-40])
+    code = (
+        "import pickle, sys\n"
+        "from kreid.data.pipeline import EvaluationPipeline, TrainingPipeline\n"
+        "tracklets = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "settings = dict(num_frames=4, persons_per_batch=2, tracklets_per_person=2, steps_per_epoch=3)\n"
+        "for pipeline in (\n"
+        "    TrainingPipeline(tracklets, image_size=(24, 12), max_damaged=1.0, **settings),\n"
+        "    EvaluationPipeline(tracklets, (24, 12), max_damaged=1.0),\n"
+        "):\n"
+        "    with pipeline.damage.plainly():\n"
+        "        for _ in pipeline.dataset().take(3):\n"
+        "            pass\n"
+        "    print(len(pipeline.damage.counts))\n"
+    )
+    (tmp_path / "tracklets.pickle").write_bytes(pickle.dumps(tracklets))
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    command = [sys.executable, "-c", code, str(tmp_path / "tracklets.pickle")]
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert ran.stdout == "4\n4\n", ran.stderr
+    assert "JPEG" not in ran.stderr
