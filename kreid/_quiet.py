@@ -21,8 +21,8 @@ def import_tensorflow() -> None:
     """Import TensorFlow without its notices to developers.
 
     TensorFlow writes notices before its own log level counts, so the standard error stream is held back meanwhile. An
-    import that fails still raises. On a machine without a GPU, TensorFlow is told so: else it reports the missing CUDA
-    driver. Programs call this before anything else; libraries do not.
+    import that fails still raises. On a machine without a GPU no device is made visible: else TensorFlow reports the
+    missing CUDA driver. Programs call this before anything else; libraries do not.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     without_gpu = not any(map(os.path.exists, _GPU_DEVICES))
@@ -99,7 +99,7 @@ def _stream_filtered() -> Iterator[None]:
         assert process.stdin is not None
         os.dup2(process.stdin.fileno(), 2)
         process.stdin.close()
-        if stream is not None and stream is sys.__stderr__:
+        if stream is not None and sys.__stderr__ is stream:
             sys.stderr = _stream_to(kept, stream)
         try:
             yield
@@ -115,7 +115,7 @@ def _stream_filtered() -> Iterator[None]:
         os.close(kept)
 
 
-def _stream_to(descriptor: int, like: TextIO) -> TextIO:
+def _stream_to(descriptor: int, like: Any) -> TextIO:
     """Open a text stream to where a descriptor leads; it stays open, as a log set up meanwhile may keep it."""
     status = os.fstat(descriptor)
     place = status.st_dev, status.st_ino

@@ -127,7 +127,7 @@ class DataReport:
         lines += _listed("size differs from most of the set", self.sizes_in_set)
         lines += _listed("EXIF asks for a rotation, which is not done", self.rotated)
         lines += _row(
-            "persons both in train and in test, on whom scores are no re-identification scores", self.persons_in_both
+            "persons both in train and in test, so that scores are no re-identification scores", self.persons_in_both
         )
         lines += self.remarks
         for split, persons in self.one_camera.items():

@@ -22,7 +22,7 @@ class ImageSequence(FrameSource):
     """A folder of JPEG or PNG files, one for each frame.
 
     The files are frames 1, 2, ... in natural order of their names. Where the names are numbers they must follow each
-    other without a gap, from whatever number: otherwise nobody can say which frame a box is of.
+    other without a gap, from whatever number: otherwise the frame of a box is unknown.
 
     Damage: a file that cannot be decoded costs that frame alone. Where a `seqinfo.ini` next to the folder announces
     more frames than there are files, the sequence counts as cut short.

@@ -172,8 +172,7 @@ def test_persons_in_train_and_in_test_and_the_readers_remarks(tmp_path):
         write(tmp_path / place / "a", (8, 4))
     report = check(tmp_path)
     assert report.persons_in_both == ("ada",)
-    assert "scores on whom" not in report.text()
-    assert "on whom scores are no re-identification scores: 1: ada" in report.text()
+    assert "in test, so that scores are no re-identification scores: 1: ada" in report.text()
     assert "one person under several names: 7 = 07" in report.text().splitlines()
 
 

@@ -203,7 +203,7 @@ def numbered_split(path: Path, number: int, names: Sequence[str]) -> Split:
 def two_cameras(
     root: Path, folders: Sequence[Path], split: Split, number_of: Callable[[str], int | None]
 ) -> ReidDataset:
-    """Make the data set of a split of persons, each of whom two cameras saw once.
+    """Make the data set of a split of persons that two cameras saw once each.
 
     Args:
         root: `pathlib.Path` of the data set, which gives it its name.
