@@ -27,6 +27,8 @@ CHOICES = {
     "precision": ("auto", "float32", "mixed_bfloat16", "mixed_float16"),
     "select": ("last", "best"),
 }
+# Settings that change neither a batch nor a weight: a run continues with others.
+FREE_TO_CHANGE = ("max_damaged", "cache", "holdout_every")
 # Of two keys for one thing the later one counts.
 _INSTEAD_OF = {"decay_every": "decay_epochs", "decay_epochs": "decay_every"}
 

@@ -19,6 +19,7 @@ from kreid.training.callbacks import (
     checkpoint_file,
     read_state,
 )
+from kreid.training.config import FREE_TO_CHANGE
 
 PHASES = "phases"
 PACKAGES = ("kreid", "keras", "tensorflow", "numpy")
@@ -95,13 +96,17 @@ class RunFolder:
         # What an older run does not name was not a setting yet, and is what the default does.
         defaults = yaml.safe_load(type(self.config)(system=self.config.system).to_yaml())
         found = {**defaults, **found} if isinstance(found, dict) and found else {}
-        keys = [key for key in {**found, **wanted} if wanted.get(key) != found.get(key)]
+        keys = [key for key in {**found, **wanted} if wanted.get(key) != found.get(key) and not self._free(key)]
         if keys:
             changes = ", ".join(f"{key}={found.get(key)!r} there and {wanted.get(key)!r} here" for key in sorted(keys))
             raise ValueError(
                 f"This folder holds another run ({changes}); choose another with --run, or give the same settings to "
                 f"continue it. Received: run={str(self.path)!r}"
             )
+
+    def _free(self, key):
+        # The best checkpoint is one of the epochs that were evaluated.
+        return key in FREE_TO_CHANGE and (key != "holdout_every" or self.config.select != "best")
 
     @property
     def epochs_done(self):
@@ -110,7 +115,11 @@ class RunFolder:
 
     def restored_model(self):
         """The last checkpoint's model, compiled; `None` for a new run."""
-        return self._load(self.epochs_done, compile=True) if self.epochs_done else None
+        if not self.epochs_done:
+            return None
+        # With the settings that were free to change.
+        write_atomically(self.config_file, self._text)
+        return self._load(self.epochs_done, compile=True)
 
     def seconds_per_epoch(self):
         """Median training seconds of the logged epochs after the first, or `None`."""

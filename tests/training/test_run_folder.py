@@ -180,3 +180,16 @@ def test_callbacks_come_in_the_order_they_need(tmp_path):
     # Scores and times are in the logs before they are written, and all is written before the epoch counts as done.
     assert names == ["EpochLog", "HoldoutEvaluation", "CsvLog", "TensorBoard", "Checkpoint"]
     assert (callbacks[1].every, callbacks[1].max_damaged) == (3, 0.2)
+
+
+def test_settings_that_change_no_batch_continue_a_run(tmp_path):
+    def config(**kwargs):
+        return Config("sta", **kwargs)
+
+    RunFolder(tmp_path / "run", config()).begin()
+    for kwargs in ({"max_damaged": 0.5}, {"cache": "memory"}, {"holdout_every": 5}):
+        RunFolder(tmp_path / "run", config(**kwargs))
+    RunFolder(tmp_path / "best", config(select="best")).begin()
+    for path, kwargs in (("run", {"seed": 3}), ("best", {"select": "best", "holdout_every": 5})):
+        with pytest.raises(ValueError, match="holds another run"):
+            RunFolder(tmp_path / path, config(**kwargs))
