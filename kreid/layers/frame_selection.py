@@ -10,7 +10,7 @@ from kreid._typing import Shape, Tensor
 from kreid.layers.base import KreidLayer
 from kreid.layers.masking import lengths_of
 
-STRATEGIES = ("all", "evenly", "chunk_firsts")
+STRATEGIES = ("all", "evenly", "chunk_firsts", "adjacent")
 
 
 @keras.saving.register_keras_serializable(package="kreid")
@@ -22,7 +22,8 @@ class FrameSelection(KreidLayer):
 
     - `all`: every frame;
     - `evenly`: the middles of N equal parts, `floor((i + 0.5) L / N)` (STA at test time);
-    - `chunk_firsts`: the first frame of each of N equal parts, `floor(i L / N)` (MG-RAFA at test time).
+    - `chunk_firsts`: the first frame of each of N equal parts, `floor(i L / N)` (MG-RAFA at test time);
+    - `adjacent`: the N adjacent frames in the middle, from `floor((L - N) / 2)` (GLTR's figure 4(d)).
 
     A tracklet of N frames or fewer keeps all of them; selecting twice changes nothing, so a reader may decode only the
     frames that will be selected (`positions`).
@@ -30,7 +31,7 @@ class FrameSelection(KreidLayer):
     Masking: positions are those of real frames. The second output is the number of selected real frames.
 
     Args:
-        strategy: `"all"`, `"evenly"` or `"chunk_firsts"`.
+        strategy: `"all"`, `"evenly"`, `"chunk_firsts"` or `"adjacent"`.
         num_frames: how many frames to keep; `None` for `"all"`.
         **kwargs: base layer arguments, such as `name`.
 
@@ -55,7 +56,9 @@ class FrameSelection(KreidLayer):
     array([25, 75])
 
     Reference: Fu et al., STA, 2019, says N = 4 frames at test time and not which; kreid spreads them evenly. Zhang et
-    al., MG-RAFA, 2020, section 4.2, for the chunks; kreid takes the first of each where the paper is silent.
+    al., MG-RAFA, 2020, section 4.2, for the chunks; kreid takes the first of each where the paper is silent. Li
+    et al., GLTR, 2019, figure 4(d), varies the length of the test sequence without saying which frames; kreid takes
+    the middle ones, as the ends of a track are where detectors clip a person.
     """
 
     def __init__(self, strategy: str = "all", num_frames: int | None = None, **kwargs: Any) -> None:
@@ -79,6 +82,8 @@ class FrameSelection(KreidLayer):
         """Return the positions that are kept of a tracklet of `length` frames."""
         if self.strategy == "all" or length <= self.num_frames:
             return np.arange(length)
+        if self.strategy == "adjacent":
+            return (length - self.num_frames) // 2 + np.arange(self.num_frames)
         twice = 2 * np.arange(self.num_frames) + (self.strategy == "evenly")
         return twice * length // (2 * self.num_frames)
 
@@ -91,9 +96,12 @@ class FrameSelection(KreidLayer):
         if self.strategy == "all":
             return frames, lengths
         steps = ops.arange(self.num_frames, dtype="int32")[None, :]
-        # Integers only: 2i (or 2i + 1) times L over 2N is exact, as in `positions`.
-        spread = ((2 * steps + (self.strategy == "evenly")) * lengths[:, None]) // (2 * self.num_frames)
-        positions = ops.where(lengths[:, None] > self.num_frames, spread, ops.minimum(steps, total - 1))
+        # Integers only: the divisions are exact, as in `positions`.
+        if self.strategy == "adjacent":
+            chosen = (lengths[:, None] - self.num_frames) // 2 + steps
+        else:
+            chosen = ((2 * steps + (self.strategy == "evenly")) * lengths[:, None]) // (2 * self.num_frames)
+        positions = ops.where(lengths[:, None] > self.num_frames, chosen, ops.minimum(steps, total - 1))
         positions = ops.maximum(positions, 0)
         # Whole frames are gathered from the folded axis; `take_along_axis` would repeat the indices for every pixel.
         batch = ops.shape(frames)[0]

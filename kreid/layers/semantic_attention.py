@@ -14,11 +14,14 @@ class SemanticAttention(KreidLayer):
     """Fuse a tracklet's vectors from K network stages with weights that the vectors vote for.
 
     Each vector gives a softmax over the K stages, `u_ij = B(g_i)_j` (equation 7); a stage's weight is the mean of the
-    votes, `u_j = 1/K sum_i u_ij` (equation 8); the output is `1/K sum_j u_j g_j` (equation 9).
+    votes, `u_j = 1/K sum_i u_ij` (equation 8); the output is the weighted mean `sum_j u_j g_j`.
 
     Masking: there are no frames, and no mask.
 
     Args:
+        as_printed: divide the output by K once more, as equation 9 is printed, `1/K sum_j u_j g_j`. The weights
+            already sum to 1, so the output is then K times shorter than an average of the vectors, and the gradients
+            of a triplet loss with a fixed margin weaker in proportion.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -39,12 +42,13 @@ class SemanticAttention(KreidLayer):
     ((2, 16), (2, 4))
 
     Reference: Jiang et al., Rethinking Temporal Fusion for Video-based Person Re-identification on Semantic and Time
-    Aspect, 2020, equations 7 to 9. B is one Dense layer that all stages share. As printed, equation 9 divides by K
-    although the weights already sum to 1; distances shrink with it, their order does not change.
+    Aspect, 2020, equations 7 to 9. B is one Dense layer that all stages share. Without equation 9's 1/K the rows
+    "average" and "attention" of Table 1 have embeddings of the same scale; the order of distances is the same.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, as_printed: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.as_printed = as_printed
         self.classifier = None
 
     def build(self, input_shape: Shape) -> None:
@@ -59,6 +63,8 @@ class SemanticAttention(KreidLayer):
     def call(self, inputs: Tensor, return_attention: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         votes = ops.softmax(ops.cast(self.classifier(inputs), "float32"), axis=-1)
         weights = ops.mean(votes, axis=1)
-        fused = ops.mean(ops.cast(inputs, "float32") * weights[:, :, None], axis=1)
+        fused = ops.sum(ops.cast(inputs, "float32") * weights[:, :, None], axis=1)
+        if self.as_printed:
+            fused = fused / inputs.shape[1]
         output = ops.cast(fused, self.compute_dtype)
         return (output, weights) if return_attention else output

@@ -13,7 +13,7 @@ from kreid.models.attention import Attention
 from kreid.models.tracklet_model import TrackletModel
 
 FUSIONS = ("feature_average", "early", "late", "multi_stage")
-SEMANTICS = ("average", "attention")
+SEMANTICS = ("average", "attention", "attention_as_printed")
 ATTENTIONS = (
     "average",
     "intra",
@@ -48,7 +48,8 @@ class MultiStageFusion(TrackletModel):
             `"feature_average"` (the mean of the frames' own vectors; `attention` does not apply). The last is the image
             model when it is trained on single frames.
         stages: the stages, of 1 to 4, after which `"multi_stage"` fuses; `None` for all.
-        semantic: how the stages' vectors are fused: `"attention"` or `"average"`. One stage needs neither.
+        semantic: how the stages' vectors are fused: `"attention"`, `"average"`, or `"attention_as_printed"`, which divides
+            by the number of stages once more (see `SemanticAttention`). One stage needs none of them.
         attention: the frames' weights: `"average"` for equal ones, `"intra"`, `"inter_euclidean"`, `"inter_relation"`,
             `"intra_inter_euclidean"` or `"intra_inter_relation"`.
         relation_dim: d_r of `InterFrameRelation`.
@@ -131,8 +132,11 @@ class MultiStageFusion(TrackletModel):
         self.stage_fusion = None
         if len(self.fused_after) > 1:
             # Stages take the place of frames in the plain mean.
-            fusion = SemanticAttention if self.semantic == "attention" else FrameAverage
-            self.stage_fusion = fusion(dtype=policy, name="stage_fusion")
+            if self.semantic == "average":
+                self.stage_fusion = FrameAverage(dtype=policy, name="stage_fusion")
+            else:
+                printed = self.semantic == "attention_as_printed"
+                self.stage_fusion = SemanticAttention(printed, dtype=policy, name="stage_fusion")
         self.make_head(self.use_bnneck)
 
     @property

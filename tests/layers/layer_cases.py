@@ -35,7 +35,7 @@ CASES = {
     ),
     "ReferenceAidedAggregation": ({"num_granularities": 2, "reduction": 1}, SQUARE_MAPS, {"attention": True}),
     "RelationAwareAttention": ({"reduction": 1, "hidden_reduction": 2}, MAPS, {"attention": True}),
-    "SemanticAttention": ({}, VECTORS, {"masked": False, "attention": True, "any_length": False}),
+    "SemanticAttention": ({"as_printed": True}, VECTORS, {"masked": False, "attention": True, "any_length": False}),
     "SpatialAverage": ({}, MAPS, {"masked": False}),
     "SpatialTemporalAttention": (
         {"num_stripes": 2, "fusion": True, "regularization": 0.3, "seed": 5},

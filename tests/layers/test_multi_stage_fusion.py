@@ -237,14 +237,14 @@ def test_half_precision_sums_in_float32():
 
 
 def semantic_fusion(g, kernel, bias):
-    """Equations 7 to 9 for the stages' vectors (K, D)."""
+    """Equations 7 and 8 for the stages' vectors (K, D), and their weighted mean."""
     stages = len(g)
     votes = np.zeros((stages, stages))
     for i in range(stages):
         scores = np.exp(g[i] @ kernel + bias)
         votes[i] = scores / scores.sum()
     u = [sum(votes[i, j] for i in range(stages)) / stages for j in range(stages)]
-    return sum(u[j] * g[j] for j in range(stages)) / stages, u
+    return sum(u[j] * g[j] for j in range(stages)), u
 
 
 # Keras warns of a softmax over one value, which is right for a single stage.
@@ -260,6 +260,16 @@ def test_semantic_attention(stages):
         np.testing.assert_allclose(fused[row], expected, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(weights[row], u, rtol=1e-5)
     np.testing.assert_allclose(weights.numpy().sum(axis=1), 1.0, rtol=1e-6)
+    # Equation 9 as printed divides by K once more.
+    printed = SemanticAttention(as_printed=True)
+    printed(vectors)
+    printed.set_weights(layer.get_weights())
+    np.testing.assert_allclose(printed(vectors), fused / stages, rtol=1e-6)
+
+
+def test_semantic_attention_keeps_the_scale_of_the_mean():
+    vectors = np.repeat(RNG.normal(size=(3, 1, 6)), 4, axis=1).astype("float32")
+    np.testing.assert_allclose(SemanticAttention()(vectors), FrameAverage()(vectors), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -40,20 +40,28 @@ def test_preprocessing():
         FramePreprocessing()(np.zeros((1, 4, 4, 4), "uint8"))
 
 
-@pytest.mark.parametrize(("strategy", "offset"), [("evenly", 0.5), ("chunk_firsts", 0.0)])
-@pytest.mark.parametrize("wanted", [1, 3, 4])
-def test_selection(strategy, offset, wanted):
+def expected_positions(strategy, length, count):
+    """Positions as the layer's documentation defines them."""
+    if length <= count:
+        return list(range(length))
+    if strategy == "adjacent":
+        first = int(np.floor((length - count) / 2))
+        return list(range(first, first + count))
+    offset = {"evenly": 0.5, "chunk_firsts": 0.0}[strategy]
+    return [int(np.floor((i + offset) * length / count + 1e-9)) for i in range(count)]
+
+
+@pytest.mark.parametrize("strategy", ["evenly", "chunk_firsts", "adjacent"])
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_selection(strategy, count):
     total = 11
     lengths = np.arange(total + 1)
     frames = np.tile(np.arange(total, dtype="float32"), (total + 1, 1))
-    layer = FrameSelection(strategy, wanted)
-    selected, kept = layer(frames, lengths)
+    layer = FrameSelection(strategy, count)
+    selected, selected_lengths = layer(frames, lengths)
     for row, length in enumerate(lengths):
-        if length > wanted:
-            expected = [int(np.floor((i + offset) * length / wanted + 1e-9)) for i in range(wanted)]
-        else:
-            expected = list(range(length))
-        assert kept[row] == len(expected)
+        expected = expected_positions(strategy, int(length), count)
+        assert selected_lengths[row] == len(expected)
         assert selected[row, : len(expected)].numpy().tolist() == expected
         assert layer.positions(int(length)).tolist() == expected
         # Choosing among the chosen changes nothing: a reader may read only those.
@@ -62,15 +70,15 @@ def test_selection(strategy, offset, wanted):
 
 def test_selection_of_all_keeps_the_tensor():
     frames = RNG.random((2, 3, 4)).astype("float32")
-    selected, kept = FrameSelection()(frames, np.array([3, 9]))
+    selected, selected_lengths = FrameSelection()(frames, np.array([3, 9]))
     np.testing.assert_array_equal(selected, frames)
-    assert kept.numpy().tolist() == [3, 3]
+    assert selected_lengths.numpy().tolist() == [3, 3]
 
 
-def test_selection_from_fewer_frames_than_wanted():
-    selected, kept = FrameSelection("evenly", 4)(np.array([[5.0, 7.0]]), np.array([2]))
+def test_selection_from_fewer_frames_than_asked_for():
+    selected, selected_lengths = FrameSelection("evenly", 4)(np.array([[5.0, 7.0]]), np.array([2]))
     assert selected.shape == (1, 4)
-    assert kept.numpy().tolist() == [2]
+    assert selected_lengths.numpy().tolist() == [2]
     assert selected[0, :2].numpy().tolist() == [5.0, 7.0]
 
 
@@ -86,3 +94,21 @@ def test_selection_refuses(arguments, complaint):
 def test_mask_clips_lengths():
     mask = LengthsToMask()(np.zeros((3, 2, 7)), np.array([-1, 1, 5])).numpy()
     assert mask.tolist() == [[False, False], [True, False], [True, True]]
+
+
+@pytest.mark.parametrize("layer", [LengthsToMask(), FrameSelection("evenly", 2)])
+@pytest.mark.parametrize("lengths", [[[2], [1], [3]], [2, 1], [2, 1, 3, 1]])
+def test_lengths_are_one_per_tracklet(layer, lengths):
+    shape = str(np.shape(lengths)).replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(ValueError, match=rf"lengths must be \(batch,\).*lengths of shape {shape}"):
+        layer(np.zeros((3, 4, 5), "float32"), np.array(lengths))
+
+
+def test_adjacent_frames_are_the_middle_ones_in_a_graph():
+    import keras
+
+    frames, lengths = keras.Input((None, 1)), keras.Input((), dtype="int32")
+    model = keras.Model([frames, lengths], FrameSelection("adjacent", 4)(frames, lengths))
+    selected, selected_lengths = model([np.arange(9.0, dtype="float32")[None, :, None], np.array([9])])
+    assert selected[0, :, 0].numpy().tolist() == [2, 3, 4, 5]
+    assert selected_lengths.numpy().tolist() == [4]

@@ -33,6 +33,7 @@ ROWS = {
 # Beyond the tables: attention with early fusion, some stages, one of them.
 MORE = {
     "early_intra": {"fusion": "early", "attention": "intra"},
+    "as_printed": {"semantic": "attention_as_printed"},
     "some_stages": {"stages": (3, 1), "semantic": "average"},
     "one_stage": {"stages": [3], "attention": "inter_euclidean"},
 }
@@ -162,12 +163,14 @@ def frame_weights(model, row, f):
 
 
 def semantic_weights(model, row, g):
-    """Equations 7 and 8, or equal ones that make equation 9 the mean."""
-    if EVERY[row].get("semantic") == "average" or len(g) == 1:
-        return np.ones(len(g))
+    """Equations 7 and 8, or equal weights; they sum to 1, or to 1/K with equation 9 as printed."""
+    semantic = EVERY[row].get("semantic")
+    if semantic == "average" or len(g) == 1:
+        return np.full(len(g), 1 / len(g))
     kernel, bias = weights_of(model.stage_fusion)
     scores = np.exp(np.array([vector @ kernel + bias for vector in g]))
-    return (scores / scores.sum(axis=1, keepdims=True)).mean(axis=0)
+    u = (scores / scores.sum(axis=1, keepdims=True)).mean(axis=0)
+    return u / len(g) if semantic == "attention_as_printed" else u
 
 
 @pytest.mark.parametrize("row", EVERY)
@@ -190,7 +193,7 @@ def test_algorithm_1_in_float64(row):
                 passed = stage(passed, branch=after)
             g.append(ops.convert_to_numpy(passed)[0].astype("float64").mean(axis=(0, 1)) @ kernel + bias)
         u = semantic_weights(model, row, g)
-        expected = sum(u[j] * g[j] for j in range(len(g))) / len(g)
+        expected = sum(u[j] * g[j] for j in range(len(g)))
         np.testing.assert_allclose(embeddings[b], expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
         np.testing.assert_allclose(explained["frames"][b, :length], a / length, rtol=1e-3, atol=1e-5)
         assert not explained["frames"][b, length:].any()
@@ -229,7 +232,7 @@ def test_a_single_frame_passes_like_an_image(row):
     model = copied(image_model, row)
     stages = fused_after(row)
     # Equation 9 divides by K weights that already sum to 1.
-    shrunk = len(stages) if len(stages) > 1 and EVERY[row].get("semantic") != "average" else 1
+    shrunk = len(stages) if EVERY[row].get("semantic") == "attention_as_printed" else 1
     np.testing.assert_allclose(model.embed(FRAMES[:, :1]) * shrunk, expected, rtol=1e-3, atol=1e-4)
 
 
