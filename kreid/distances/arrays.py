@@ -1,17 +1,18 @@
 """Distances between the rows of NumPy arrays, for evaluation and queries; needs no Keras."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-# Rows of a matrix product are padded to a multiple of this. Libraries compute odd rows at the edge in another order, so
-# that equal rows would come out a last digit apart, and one row would differ with the rows beside it.
+# Rows of a matrix product are padded to a multiple of this. Libraries compute odd rows at the edge in another order:
+# equal rows would differ in the last digit, and a row's product would depend on the rows next to it.
 _EDGE = 16
 
-# Squared distances up to this part of the squared norms are rounding, in float64.
+# Squared distances up to this share of the squared norms are rounding errors, in float64.
 _ROUNDING = 32 * np.finfo(np.float64).eps
 
 
-def distance_matrix(x, y, metric="euclidean", block=2048):
-    """Distances between all rows of two NumPy arrays, for evaluation.
+def distance_matrix(x: ArrayLike, y: ArrayLike, metric: str = "euclidean", block: int = 2048) -> np.ndarray:
+    """Return the distances between all rows of two NumPy arrays, for evaluation.
 
     The matrix product runs in float64 on blocks of rows, so float32 embeddings
     keep their full precision: equal rows are 0 apart, and as far from any
@@ -61,23 +62,23 @@ def distance_matrix(x, y, metric="euclidean", block=2048):
             scale = row_squares[: len(target), None] + column_squares[None, : target.shape[1]]
             product *= -2.0
             product += scale
-            # What is left of equal rows is rounding, and its square root would not look like it.
+            # Equal rows leave rounding errors, whose square root would look like a distance.
             product[product <= np.multiply(scale, _ROUNDING, out=scale)] = 0.0
             np.sqrt(product, out=product)
             target[...] = product
     return result
 
 
-def check_finite(embeddings, name):
-    """Raises the `ValueError` of `not_finite` for the first row with NaN or an infinity."""
+def check_finite(embeddings: np.ndarray, name: str) -> None:
+    """Raise the `ValueError` of `not_finite` for the first row with NaN or an infinity."""
     for start in range(0, len(embeddings), 4096):
         finite = np.isfinite(embeddings[start : start + 4096]).all(axis=1)
         if not finite.all():
             raise not_finite(embeddings, start + int(np.argmin(finite)), name)
 
 
-def not_finite(embeddings, row, name):
-    """Returns the error for a row with NaN, an infinity or a value whose square is one."""
+def not_finite(embeddings: np.ndarray, row: int, name: str) -> ValueError:
+    """Return the error for a row with NaN, an infinity or a value whose square is infinite."""
     with np.errstate(over="ignore"):
         column = int(np.argmin(np.isfinite(np.square(embeddings[row], dtype=np.float64))))
     return ValueError(
@@ -87,9 +88,9 @@ def not_finite(embeddings, row, name):
 
 
 def _rows_float64(array, part, metric, name):
-    found = array[part]
-    rows = np.zeros((-(-len(found) // _EDGE) * _EDGE, found.shape[1]))
-    rows[: len(found)] = found
+    values = array[part]
+    rows = np.zeros((-(-len(values) // _EDGE) * _EDGE, values.shape[1]))
+    rows[: len(values)] = values
     squares = np.einsum("nd,nd->n", rows, rows)
     finite = np.isfinite(squares)
     if not finite.all():

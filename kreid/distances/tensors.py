@@ -9,6 +9,8 @@ gradients.
 import keras
 from keras import ops
 
+from kreid._typing import Tensor
+
 # Bounds the memory of the differences to `n * m * 128` values.
 _FEATURES_AT_ONCE = 128
 
@@ -16,8 +18,8 @@ _FEATURES_AT_ONCE = 128
 _TINY = {"float16": 2.0**-14, "bfloat16": 2.0**-126, "float32": 2.0**-126, "float64": 2.0**-1022}
 
 
-def at_least_float32(x):
-    """Returns `x` as a float32 tensor, or as it is if it is float64.
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return `x` as a float32 tensor; float64 stays float64.
 
     Args:
         x: tensor or array of any number type.
@@ -35,8 +37,8 @@ def at_least_float32(x):
     return x if keras.backend.standardize_dtype(x.dtype) == "float64" else ops.cast(x, "float32")
 
 
-def safe_sqrt(x):
-    """Square root that is 0 with gradient 0 at 0.
+def safe_sqrt(x: Tensor) -> Tensor:
+    """Return the square root that is 0 with gradient 0 at 0.
 
     The plain square root has an infinite gradient at 0, which turns into NaN
     when the sum below it is exactly 0: repeated frames, equal embeddings.
@@ -58,8 +60,8 @@ def safe_sqrt(x):
     return ops.where(zero, ops.zeros_like(x), ops.sqrt(ops.where(zero, ops.ones_like(x), x)))
 
 
-def pairwise_squared_euclidean(x, y=None):
-    """Squared Euclidean distances between all rows of `x` and of `y`.
+def pairwise_squared_euclidean(x: Tensor, y: Tensor | None = None) -> Tensor:
+    """Return the squared Euclidean distances between all rows of `x` and of `y`.
 
     Computed in float32 whatever the input (float64 stays float64). Equal rows
     are exactly 0 apart.
@@ -91,8 +93,8 @@ def pairwise_squared_euclidean(x, y=None):
     return total
 
 
-def pairwise_euclidean(x, y=None):
-    """Euclidean distances between all rows of `x` and of `y`.
+def pairwise_euclidean(x: Tensor, y: Tensor | None = None) -> Tensor:
+    """Return the Euclidean distances between all rows of `x` and of `y`.
 
     As `pairwise_squared_euclidean`; the gradient at distance 0 is 0.
 
@@ -115,8 +117,8 @@ def pairwise_euclidean(x, y=None):
     return safe_sqrt(pairwise_squared_euclidean(x, y))
 
 
-def pairwise_cosine(x, y=None):
-    """Cosine distances, 1 - cos, between all rows of `x` and of `y`.
+def pairwise_cosine(x: Tensor, y: Tensor | None = None) -> Tensor:
+    """Return the cosine distances, 1 - cos, between all rows of `x` and of `y`.
 
     Computed as half the squared distance of the normalised rows, so equal
     rows are exactly 0 apart. A row of zeros is 1 from everything.

@@ -80,12 +80,13 @@ class FrameSelection(KreidLayer):
 
     def positions(self, length: int) -> np.ndarray:
         """Return the positions that are kept of a tracklet of `length` frames."""
-        if self.strategy == "all" or length <= self.num_frames:
+        count = self.num_frames
+        if count is None or length <= count:
             return np.arange(length)
         if self.strategy == "adjacent":
-            return (length - self.num_frames) // 2 + np.arange(self.num_frames)
-        twice = 2 * np.arange(self.num_frames) + (self.strategy == "evenly")
-        return twice * length // (2 * self.num_frames)
+            return (length - count) // 2 + np.arange(count)
+        twice = 2 * np.arange(count) + (self.strategy == "evenly")
+        return twice * length // (2 * count)
 
     def build(self, frames_shape: Shape, lengths_shape: Shape) -> None:
         """Has no weights."""
@@ -93,21 +94,22 @@ class FrameSelection(KreidLayer):
     def call(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         total = ops.shape(frames)[1]
         lengths = ops.clip(lengths_of(frames, lengths), 0, total)
-        if self.strategy == "all":
+        count = self.num_frames
+        if count is None:
             return frames, lengths
-        steps = ops.arange(self.num_frames, dtype="int32")[None, :]
+        steps = ops.arange(count, dtype="int32")[None, :]
         # Integers only: the divisions are exact, as in `positions`.
         if self.strategy == "adjacent":
-            chosen = (lengths[:, None] - self.num_frames) // 2 + steps
+            chosen = (lengths[:, None] - count) // 2 + steps
         else:
-            chosen = ((2 * steps + (self.strategy == "evenly")) * lengths[:, None]) // (2 * self.num_frames)
-        positions = ops.where(lengths[:, None] > self.num_frames, chosen, ops.minimum(steps, total - 1))
+            chosen = ((2 * steps + (self.strategy == "evenly")) * lengths[:, None]) // (2 * count)
+        positions = ops.where(lengths[:, None] > count, chosen, ops.minimum(steps, total - 1))
         positions = ops.maximum(positions, 0)
         # Whole frames are gathered from the folded axis; `take_along_axis` would repeat the indices for every pixel.
         batch = ops.shape(frames)[0]
         rows = positions + total * ops.arange(batch, dtype="int32")[:, None]
         selected = ops.take(ops.reshape(frames, (-1, *frames.shape[2:])), rows, axis=0)
-        return selected, ops.minimum(lengths, self.num_frames)
+        return selected, ops.minimum(lengths, count)
 
     def compute_mask(self, frames: Tensor, lengths: Tensor = None, previous_mask: Tensor | None = None) -> None:
         return None

@@ -1,13 +1,18 @@
 """Batch-hard triplet loss."""
 
+from typing import Any, Literal
+
 import keras
 from keras import ops
 
+from kreid._typing import Tensor
 from kreid.distances import pairwise_squared_euclidean, safe_sqrt
 from kreid.losses.base import IdentityLoss, labels_of
 
 
-def batch_hard_triplet(y_true, y_pred, margin=0.3, distance="euclidean"):
+def batch_hard_triplet(
+    y_true: Tensor, y_pred: Tensor, margin: float | Literal["soft"] = 0.3, distance: str = "euclidean"
+) -> Tensor:
     """Batch-hard triplet loss, one value per anchor.
 
     For each anchor, the farthest embedding of the same identity and the
@@ -60,9 +65,12 @@ class BatchHardTriplet(IdentityLoss):
     """Batch-hard triplet loss on embeddings.
 
     See `batch_hard_triplet` for the value of one anchor. An anchor without a
-    positive or a negative in the batch is left out: it adds nothing to a sum,
-    and a mean is over the anchors that count, exactly as Keras treats masked
-    samples. A batch in which none counts gives 0, with gradients of 0.
+    positive or a negative in the batch does not count: it adds nothing to a sum,
+    and a mean is over the anchors that count, as Keras treats masked samples. A
+    batch of one identity, or of one tracklet per identity, has no such anchor:
+    the loss is 0 with gradients of 0, for ever if every batch is like that. The
+    loss cannot refuse it, as labels are known only when the graph runs; use a
+    sampler with at least 2 persons and 2 tracklets each.
 
     Labels may be any 32-bit integers.
 
@@ -84,7 +92,8 @@ class BatchHardTriplet(IdentityLoss):
     Output shape: scalar, or `(batch,)` for `reduction=None`.
 
     Raises:
-        ValueError: if `margin`, `distance` or `reduction` is unknown.
+        ValueError: if `margin`, `distance` or `reduction` is unknown, or labels are not
+            one per tracklet.
 
     Example:
 
@@ -98,19 +107,19 @@ class BatchHardTriplet(IdentityLoss):
 
     def __init__(
         self,
-        margin=0.3,
-        distance="euclidean",
-        reduction="sum_over_batch_size",
-        name="batch_hard_triplet",
-        dtype=None,
-    ):
+        margin: float | Literal["soft"] = 0.3,
+        distance: str = "euclidean",
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "batch_hard_triplet",
+        dtype: Any = None,
+    ) -> None:
         _check(margin, distance)
         super().__init__(reduction=reduction, name=name, dtype=dtype)
         self.margin = margin
         self.distance = distance
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        """Returns the reduced loss; see the class."""
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """Return the reduced loss; see the class."""
         labels = labels_of(y_true)
         # Only equality matters, and small numbers survive the cast to float that Keras makes.
         labels = ops.argmax(ops.cast(labels[:, None] == labels[None, :], "int32"), axis=1)
@@ -119,12 +128,12 @@ class BatchHardTriplet(IdentityLoss):
             weights *= ops.reshape(ops.cast(sample_weight, self.dtype), [-1])
         return super().__call__(labels, y_pred, weights)
 
-    def call(self, y_true, y_pred):
-        """Returns one value per anchor."""
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """Return one value per anchor."""
         return batch_hard_triplet(y_true, y_pred, self.margin, self.distance)
 
-    def get_config(self):
-        """Returns the arguments this loss was made with."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
         return {"margin": self.margin, "distance": self.distance, **super().get_config()}
 
     def _anchor_weights(self, labels):

@@ -1,16 +1,19 @@
 """Min-max loss: scatter within persons over scatter between them."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from kreid._typing import Tensor
 from kreid.distances import at_least_float32
 from kreid.losses.base import IdentityLoss, labels_of
 
-# The ratio stays below 1 over this, and is the exact one to float32's rounding while it is small.
+# The ratio stays below 1 over this value; small ratios are exact up to float32's rounding.
 _LEAST_SHARE = 1e-7
 
 
-def min_max(y_true, y_pred, sample_weight=None):
+def min_max(y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
     """Min-max loss of a batch, one number.
 
     The scatter of the embeddings around the mean of their identity, over the
@@ -19,7 +22,7 @@ def min_max(y_true, y_pred, sample_weight=None):
     embeddings does not matter.
 
     A batch of one identity, or of equal embeddings, gives 0 with gradients of
-    0: there is nothing to keep apart, or no distance to measure by. Where
+    0: there is nothing to separate, or no scale. If
     different identities have the same mean the ratio would be infinite; it
     stays below 1e7, with finite gradients.
 
@@ -27,7 +30,7 @@ def min_max(y_true, y_pred, sample_weight=None):
         y_true: identity labels `(batch,)` or `(batch, 1)`.
         y_pred: embeddings `(batch, features)`.
         sample_weight: optional weights `(batch,)` or `(batch, 1)`, at least 0,
-            in all sums and means; an embedding of weight 0 is as good as absent.
+            in all sums and means; an embedding of weight 0 does not count.
 
     Returns:
         Scalar tensor.
@@ -40,8 +43,8 @@ def min_max(y_true, y_pred, sample_weight=None):
 
     Reference: Li et al., Temporal Aggregation with Clip-level Attention for
     Video-based Person Re-identification, 2020, equations 7 to 9, after Shi et
-    al., Improving CNN Performance Accuracies with Min-Max Objective, 2017. What
-    a batch without two identities is worth is kreid's choice.
+    al., Improving CNN Performance Accuracies with Min-Max Objective, 2017. The
+    value 0 of a batch without two identities is kreid's choice.
     """
     labels = labels_of(y_true)
     x = at_least_float32(y_pred)
@@ -75,11 +78,10 @@ def min_max(y_true, y_pred, sample_weight=None):
 
 @keras.saving.register_keras_serializable(package="kreid")
 class MinMax(IdentityLoss):
-    """Min-max loss on embeddings: identities compact, and apart from each other.
+    """Min-max loss on embeddings: compact identities, far from each other.
 
-    See `min_max`. The loss is one ratio for the whole batch, so that there is
-    nothing to reduce: beside losses that are sums or means over the batch it
-    counts the same.
+    See `min_max`. The loss is one ratio for the whole batch, so there is no
+    reduction.
 
     Labels may be any 32-bit integers.
 
@@ -106,13 +108,13 @@ class MinMax(IdentityLoss):
     Video-based Person Re-identification, 2020, equation 9.
     """
 
-    def __init__(self, name="min_max", dtype=None):
+    def __init__(self, name: str = "min_max", dtype: Any = None) -> None:
         super().__init__(reduction="sum", name=name, dtype=dtype)
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        """Returns the ratio; see the class."""
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """Return the ratio; see the class."""
         return min_max(y_true, ops.cast(ops.convert_to_tensor(y_pred), self.dtype), sample_weight)
 
-    def get_config(self):
-        """Returns the arguments this loss was made with."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
         return {"name": self.name, "dtype": self.dtype}

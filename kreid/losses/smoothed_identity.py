@@ -1,13 +1,16 @@
 """Cross-entropy over identities with smoothed labels."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from kreid._typing import Tensor
 from kreid.distances import at_least_float32
 from kreid.losses.base import IdentityLoss, labels_of
 
 
-def smoothed_identity(y_true, y_pred, smoothing=0.1):
+def smoothed_identity(y_true: Tensor, y_pred: Tensor, smoothing: float = 0.1) -> Tensor:
     """Cross-entropy with the target `(1 - smoothing) * onehot + smoothing / K`, one value per tracklet.
 
     K is the number of identities. A label outside `[0, K)` gives NaN on every
@@ -78,21 +81,21 @@ class SmoothedIdentity(IdentityLoss):
 
     def __init__(
         self,
-        smoothing=0.1,
-        reduction="sum_over_batch_size",
-        name="smoothed_identity",
-        dtype=None,
-    ):
+        smoothing: float = 0.1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "smoothed_identity",
+        dtype: Any = None,
+    ) -> None:
         _check(smoothing)
         super().__init__(reduction=reduction, name=name, dtype=dtype)
         self.smoothing = smoothing
 
-    def call(self, y_true, y_pred):
-        """Returns one value per tracklet."""
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """Return one value per tracklet."""
         return smoothed_identity(y_true, y_pred, self.smoothing)
 
-    def get_config(self):
-        """Returns the arguments this loss was made with."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
         return {"smoothing": self.smoothing, **super().get_config()}
 
 

@@ -1,6 +1,11 @@
 """Several losses on one output."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
+
+from kreid._typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="kreid")
@@ -20,7 +25,7 @@ class WeightedSum(keras.losses.Loss):
         y_pred: predictions.
         sample_weight: optional weights.
 
-    Input shape: what the losses take.
+    Input shape: that of the losses.
     Output shape: scalar.
 
     Raises:
@@ -35,7 +40,12 @@ class WeightedSum(keras.losses.Loss):
     1.125
     """
 
-    def __init__(self, losses, weights=None, name="weighted_sum"):
+    def __init__(
+        self,
+        losses: Sequence[keras.losses.Loss],
+        weights: Sequence[float] | None = None,
+        name: str = "weighted_sum",
+    ) -> None:
         losses = list(losses)
         for loss in losses:
             if not isinstance(loss, keras.losses.Loss) or loss.reduction in (None, "none"):
@@ -53,14 +63,14 @@ class WeightedSum(keras.losses.Loss):
         self.losses = losses
         self.weights = weights
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        """Returns the sum; see the class."""
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """Return the sum; see the class."""
         return sum(
             weight * loss(y_true, y_pred, sample_weight) for weight, loss in zip(self.weights, self.losses, strict=True)
         )
 
-    def get_config(self):
-        """Returns the arguments this loss was made with."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
         return {
             "losses": [keras.saving.serialize_keras_object(loss) for loss in self.losses],
             "weights": self.weights,
@@ -68,7 +78,7 @@ class WeightedSum(keras.losses.Loss):
         }
 
     @classmethod
-    def from_config(cls, config):
-        """Returns the loss that `get_config` describes."""
+    def from_config(cls, config: dict[str, Any]) -> "WeightedSum":
+        """Return the loss that `get_config` describes."""
         losses = [keras.saving.deserialize_keras_object(loss) for loss in config["losses"]]
         return cls(**{**config, "losses": losses})

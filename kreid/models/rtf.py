@@ -48,8 +48,8 @@ class MultiStageFusion(TrackletModel):
             `"feature_average"` (the mean of the frames' own vectors; `attention` does not apply). The last is the image
             model when it is trained on single frames.
         stages: the stages, of 1 to 4, after which `"multi_stage"` fuses; `None` for all.
-        semantic: how the stages' vectors are fused: `"attention"`, `"average"`, or `"attention_as_printed"`, which divides
-            by the number of stages once more (see `SemanticAttention`). One stage needs none of them.
+        semantic: how the stages' vectors are fused: `"attention"`, `"average"`, or `"attention_as_printed"`, which
+            divides by the number of stages once more (see `SemanticAttention`). One stage needs none of them.
         attention: the frames' weights: `"average"` for equal ones, `"intra"`, `"inter_euclidean"`, `"inter_relation"`,
             `"intra_inter_euclidean"` or `"intra_inter_relation"`.
         relation_dim: d_r of `InterFrameRelation`.

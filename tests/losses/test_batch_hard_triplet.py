@@ -139,3 +139,9 @@ def test_wrong_margin_is_named(margin):
 def test_wrong_distance_is_named():
     with pytest.raises(ValueError, match="Received: distance='cosine'"):
         BatchHardTriplet(distance="cosine")
+
+
+def test_one_hot_labels_are_refused():
+    x = np.zeros((2, 3), "float32")
+    with pytest.raises(ValueError, match=r"one identity number per tracklet.*y_true of shape \(2, 4\)"):
+        BatchHardTriplet()(np.eye(2, 4), x)
