@@ -16,5 +16,6 @@ from . import (
     tracks as tracks,
     training as training,
 )
+from .loading import load_model as load_model
 
 __version__: str

@@ -93,7 +93,7 @@ def run_experiment(run: training.RunFolder, quiet: bool = False) -> None:
             "system": config.system,
             "data": config.data,
             "split": dataset.split,
-            "precision": model.policy_name,
+            "precision": model.dtype_policy.name,
             "selected": config.select,
             "epoch": epoch,
             "missing_frames": len(dataset.missing),

@@ -62,6 +62,17 @@ class Stage(keras.layers.Layer):
             size = [None if s is None else -(-s // 2) for s in size]
         return (batch, *size, channels)
 
+    def get_config(self):
+        """Refuse: stages are saved with their backbone, as they share its blocks.
+
+        Raises:
+            ValueError: always, with the way to copy a model whose graph runs stages itself.
+        """
+        raise ValueError(
+            "A stage is copied with its backbone; copy the whole model by model.from_config(model.get_config()), then "
+            f"set_weights. Received: stage={self.name!r}"
+        )
+
     def call(self, x, training=None, branch=0):
         if branch not in self.branches:
             raise ValueError(

@@ -103,7 +103,7 @@ class TrainingPipeline:
         augmentation: Augmentation | None = None,
         seed: int = 0,
         steps_per_epoch: int | None = None,
-        targets: Sequence[str] = ("logits", "embedding"),
+        targets: Sequence[str] = ("logits", "features"),
         shard: tuple[int, int] = (0, 1),
         cache: str | os.PathLike[str] | None = None,
         max_damaged: float = 0.05,

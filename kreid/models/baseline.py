@@ -1,13 +1,19 @@
 """The baseline of all five papers: average pooling over space and time."""
 
+from typing import Any
+
 import keras
 
+from kreid._typing import Tensor
+from kreid.backbones.staged import StagedBackbone
 from kreid.layers.frame_average import FrameAverage
 from kreid.layers.spatial_average import SpatialAverage
 from kreid.models.attention import Attention
+from kreid.models.systems import register_system
 from kreid.models.tracklet_model import TrackletModel
 
 
+@register_system("baseline")
 @keras.saving.register_keras_serializable(package="kreid")
 class Baseline(TrackletModel):
     """Average pooling: the mean of the frames' mean features, with a batch-norm neck before the classifier.
@@ -24,7 +30,7 @@ class Baseline(TrackletModel):
         **kwargs: the other arguments of `kreid.models.TrackletModel`.
 
     Input shape: `{"frames": uint8 (B, T, H, W, 3), "lengths": int32 (B,)}`.
-    Output shape: `{"logits": (B, num_identities), "embedding": (B, D)}` in training; `embedder` gives `(B, D)`.
+    Output shape: `{"logits": (B, num_identities), "features": (B, D)}` in training; `embedder` gives `(B, D)`.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -42,42 +48,48 @@ class Baseline(TrackletModel):
     part_frames = 1
 
     def __init__(
-        self, backbone, num_identities, *, embedding_dim=None, embedding_from="bnneck", metric="cosine", **kwargs
-    ):
+        self,
+        backbone: StagedBackbone,
+        num_identities: int,
+        *,
+        embedding_dim: int | None = None,
+        embedding_from: str = "bnneck",
+        metric: str = "cosine",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backbone, num_identities, metric=metric, **kwargs)
         if embedding_from not in ("bnneck", "pooled"):
             raise ValueError(f"Choose 'bnneck' or 'pooled'. Received: embedding_from={embedding_from!r}")
+        if embedding_from == "bnneck" and self.bnneck is None:
+            raise ValueError(
+                "Without batch normalisation the embedding is the pooled vector; set embedding_from='pooled'. "
+                "Received: embedding_from='bnneck', bnneck=False"
+            )
         if embedding_dim is not None and (not isinstance(embedding_dim, int) or embedding_dim < 1):
             raise ValueError(f"The embedding's length is a positive integer. Received: embedding_dim={embedding_dim!r}")
-        self.dense_dim = embedding_dim
         self.embedding_from = embedding_from
-        super().__init__(backbone, num_identities, metric=metric, **kwargs)
-
-    def make_layers(self, policy):
+        policy = self.dtype_policy
         self.spatial_average = SpatialAverage(dtype=policy, name="spatial_average")
         self.frame_average = FrameAverage(dtype=policy, name="frame_average")
-        self.dense = (
-            keras.layers.Dense(self.dense_dim, dtype=policy, name="dense") if self.dense_dim is not None else None
-        )
-        self.make_head(True)
+        self.dense = None
+        if embedding_dim is not None:
+            self.dense = keras.layers.Dense(embedding_dim, dtype=policy, name="dense")
 
     @property
     def attentions(self) -> dict[str, Attention]:
         """The attentions that `explainer` returns."""
         return {"frames": Attention(("frame",), "Weight of each frame")}
 
-    def encode_parts(self, maps, mask):
-        return self.spatial_average(maps), mask, {}
+    def encode_parts(self, maps: Tensor, mask: Tensor) -> Any:
+        return self.spatial_average(maps), mask
 
-    def aggregate_parts(self, vectors, mask):
+    def aggregate_parts(self, vectors: Tensor, mask: Tensor) -> Any:
         vector, weights = self.frame_average(vectors, mask=mask, return_attention=True)
         if self.dense is not None:
             vector = self.dense(vector)
         return vector, {"frames": weights}
 
-    def final_embedding(self, vector):
-        return self.bnneck(self.to_float32(vector)) if self.embedding_from == "bnneck" else vector
-
-    def get_config(self):
-        config = super().get_config()
-        config.update(embedding_dim=self.dense_dim, embedding_from=self.embedding_from)
-        return config
+    def final_embedding(self, vector: Tensor) -> Tensor:
+        if self.embedding_from == "pooled" or self.bnneck is None:
+            return vector
+        return self.bnneck(self.to_float32(vector))

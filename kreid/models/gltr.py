@@ -1,7 +1,11 @@
 """GLTR: short-term cues by a dilated temporal pyramid, long-term cues by temporal self-attention."""
 
+from typing import Any
+
 import keras
 
+from kreid._typing import Tensor
+from kreid.backbones.staged import StagedBackbone
 from kreid.layers.dilated_temporal_pyramid import DilatedTemporalPyramid
 from kreid.layers.frame_average import FrameAverage
 from kreid.layers.spatial_average import SpatialAverage
@@ -9,9 +13,10 @@ from kreid.layers.temporal_pyramid_pooling import TemporalPyramidPooling
 from kreid.layers.temporal_self_attention import TemporalSelfAttention
 from kreid.layers.undilated_temporal_pyramid import UndilatedTemporalPyramid
 from kreid.models.attention import Attention
+from kreid.models.systems import register_system
 from kreid.models.tracklet_model import TrackletModel
 
-PYRAMIDS = {
+PYRAMIDS: dict[str, Any] = {
     "dilated": DilatedTemporalPyramid,
     "undilated": UndilatedTemporalPyramid,
     "pooling": TemporalPyramidPooling,
@@ -19,6 +24,7 @@ PYRAMIDS = {
 }
 
 
+@register_system("gltr")
 @keras.saving.register_keras_serializable(package="kreid")
 class GLTR(TrackletModel):
     """Global-local temporal representation (GLTR): what frames tell next to their neighbours, and among all others.
@@ -50,7 +56,7 @@ class GLTR(TrackletModel):
         **kwargs: the other arguments of `kreid.models.TrackletModel`.
 
     Input shape: `{"frames": uint8 (B, T, H, W, 3), "lengths": int32 (B,)}`.
-    Output shape: `{"logits": (B, num_identities), "embedding": (B, N d)}` in training; `embedder` gives `(B, N d)`;
+    Output shape: `{"logits": (B, num_identities), "features": (B, N d)}` in training; `embedder` gives `(B, N d)`;
         `explainer` adds `frames` `(B, T)`, each frame's share of the mean, and with the self-attention
         `self_attention` `(B, T, T)`, its mask M.
 
@@ -74,55 +80,42 @@ class GLTR(TrackletModel):
 
     def __init__(
         self,
-        backbone,
-        num_identities,
+        backbone: StagedBackbone,
+        num_identities: int,
         *,
-        feature_dim=128,
-        pyramid="dilated",
-        pyramid_activation="relu",
-        pyramid_scale=1.0,
-        num_branches=3,
-        self_attention=True,
-        attention_normalization="mean",
-        reduction=2,
-        freeze_backbone=False,
-        bnneck=False,
-        **kwargs,
-    ):
+        feature_dim: int = 128,
+        pyramid: str = "dilated",
+        pyramid_activation: str = "relu",
+        pyramid_scale: float = 1.0,
+        num_branches: int = 3,
+        self_attention: bool = True,
+        attention_normalization: str = "mean",
+        reduction: int = 2,
+        freeze_backbone: bool = False,
+        bnneck: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        if freeze_backbone:
+            backbone.trainable = False
+        super().__init__(backbone, num_identities, bnneck=bnneck, **kwargs)
         if pyramid not in PYRAMIDS:
             raise ValueError(f"Choose one of {', '.join(PYRAMIDS)}. Received: pyramid={pyramid!r}")
         if not isinstance(feature_dim, int) or feature_dim < 1:
             raise ValueError(f"A frame has at least one feature. Received: feature_dim={feature_dim!r}")
-        self.feature_dim = feature_dim
-        self.pyramid_kind = pyramid
-        self.pyramid_activation = pyramid_activation
-        self.pyramid_scale = pyramid_scale
-        self.num_branches = num_branches
-        self.use_self_attention = self_attention
-        self.attention_normalization = attention_normalization
-        self.reduction = reduction
-        self.freeze_backbone = freeze_backbone
-        self.use_bnneck = bnneck
-        if freeze_backbone:
-            backbone.trainable = False
-        super().__init__(backbone, num_identities, **kwargs)
-
-    def make_layers(self, policy):
+        policy = self.dtype_policy
         self.spatial_average = SpatialAverage(dtype=policy, name="spatial_average")
-        self.features = keras.layers.Dense(
-            self.feature_dim, trainable=not self.freeze_backbone, dtype=policy, name="features"
-        )
-        pyramid = PYRAMIDS[self.pyramid_kind]
-        self.pyramid = pyramid and pyramid(
-            self.num_branches, self.pyramid_activation, self.pyramid_scale, dtype=policy, name="pyramid"
-        )
-        self.self_attention = None
-        if self.use_self_attention:
+        self.features = keras.layers.Dense(feature_dim, trainable=not freeze_backbone, dtype=policy, name="features")
+        self.pyramid: Any = None
+        self.self_attention: TemporalSelfAttention | None = None
+        if pyramid != "none":
+            self.pyramid = PYRAMIDS[pyramid](
+                num_branches, pyramid_activation, pyramid_scale, dtype=policy, name="pyramid"
+            )
+        if self_attention:
             self.self_attention = TemporalSelfAttention(
-                self.reduction, self.attention_normalization, dtype=policy, name="self_attention"
+                reduction, attention_normalization, dtype=policy, name="self_attention"
             )
         self.frame_average = FrameAverage(dtype=policy, name="frame_average")
-        self.make_head(self.use_bnneck)
 
     @property
     def attentions(self) -> dict[str, Attention]:
@@ -132,10 +125,10 @@ class GLTR(TrackletModel):
             attentions["self_attention"] = Attention(("frame", "frame"), "Mask M of the self-attention")
         return attentions
 
-    def encode_parts(self, maps, mask):
-        return self.features(self.spatial_average(maps)), mask, {}
+    def encode_parts(self, maps: Tensor, mask: Tensor) -> Any:
+        return self.features(self.spatial_average(maps)), mask
 
-    def aggregate_parts(self, vectors, mask):
+    def aggregate_parts(self, vectors: Tensor, mask: Tensor) -> Any:
         attention = {}
         if self.pyramid is not None:
             vectors = self.pyramid(vectors, mask=mask)
@@ -143,19 +136,3 @@ class GLTR(TrackletModel):
             vectors, attention["self_attention"] = self.self_attention(vectors, mask=mask, return_attention=True)
         embedding, attention["frames"] = self.frame_average(vectors, mask=mask, return_attention=True)
         return embedding, attention
-
-    def get_config(self):
-        config = super().get_config()
-        config.update(
-            feature_dim=self.feature_dim,
-            pyramid=self.pyramid_kind,
-            pyramid_activation=self.pyramid_activation,
-            pyramid_scale=self.pyramid_scale,
-            num_branches=self.num_branches,
-            self_attention=self.use_self_attention,
-            attention_normalization=self.attention_normalization,
-            reduction=self.reduction,
-            freeze_backbone=self.freeze_backbone,
-            bnneck=self.use_bnneck,
-        )
-        return config

@@ -1,8 +1,13 @@
 """MG-RAFA: multi-granularity reference-aided attentive feature aggregation."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
+from kreid._typing import Tensor
+from kreid.backbones.staged import StagedBackbone
 from kreid.layers.convolutional_block_attention import ConvolutionalBlockAttention
 from kreid.layers.frame_average import FrameAverage
 from kreid.layers.granularity_split import GranularitySplit
@@ -12,10 +17,11 @@ from kreid.layers.relation_aware_attention import RelationAwareAttention
 from kreid.layers.spatial_average import SpatialAverage
 from kreid.layers.squeeze_excitation import SqueezeExcitation
 from kreid.models.attention import Attention
+from kreid.models.systems import register_system
 from kreid.models.tracklet_model import TrackletModel
 
-# What weighs the maps of a group before they are averaged; of Tables 2 (the baseline), 4 and 5.
-BEFORE_AVERAGING = {
+# The layer that weights a group's maps before they are averaged, of Tables 2 (the baseline), 4 and 5.
+BEFORE_AVERAGING: dict[str, Any] = {
     "average": None,
     "non_local_space": (NonLocal, {"across_frames": False}),
     "non_local_space_time": (NonLocal, {"across_frames": True}),
@@ -25,6 +31,7 @@ BEFORE_AVERAGING = {
 }
 
 
+@register_system("mg_rafa")
 @keras.saving.register_keras_serializable(package="kreid")
 class MGRAFA(TrackletModel):
     """Multi-granularity reference-aided aggregation (MG-RAFA): one attention per granularity over all of a tracklet.
@@ -55,7 +62,7 @@ class MGRAFA(TrackletModel):
         **kwargs: the other arguments of `kreid.models.TrackletModel`.
 
     Input shape: `{"frames": uint8 (B, T, H, W, 3), "lengths": int32 (B,)}`.
-    Output shape: `{"logits": (B, num_identities), "embedding": (B, C)}` in training, with `logits_1`, `embedding_1`
+    Output shape: `{"logits": (B, num_identities), "features": (B, C)}` in training, with `logits_1`, `features_1`
         `(B, C / N)` and so on where the granularities are trained; `embedder` gives `(B, C)`; `explainer` adds
         `maps_1` to `maps_N`, `(B, test_frames, h_m, w_m)`, and what else an attention gives, numbered alike.
 
@@ -69,7 +76,7 @@ class MGRAFA(TrackletModel):
     >>> model.embed(np.zeros((2, 6, 64, 32, 3), "uint8"), lengths=np.array([6, 1])).shape
     (2, 128)
     >>> model.loss_targets
-    ('logits', 'embedding', 'logits_1', 'embedding_1', 'logits_2', 'embedding_2')
+    ('logits', 'features', 'logits_1', 'features_1', 'logits_2', 'features_2')
 
     Reference: Zhang et al., Multi-Granularity Reference-Aided Attentive Feature Aggregation for Video-based Person
     Re-identification, 2020. The matched v is read as v before batch normalisation. Equation 7 with one granularity
@@ -79,21 +86,22 @@ class MGRAFA(TrackletModel):
 
     def __init__(
         self,
-        backbone,
-        num_identities,
+        backbone: StagedBackbone,
+        num_identities: int,
         *,
-        attention="reference_aided",
-        num_granularities=4,
-        num_splits=None,
-        references="temporal_mean",
-        reference_grid=None,
-        num_frames=8,
-        reduction=8,
-        granularity_losses=True,
-        test_selection="chunk_firsts",
-        test_frames=8,
-        **kwargs,
-    ):
+        attention: str = "reference_aided",
+        num_granularities: int = 4,
+        num_splits: int | None = None,
+        references: str = "temporal_mean",
+        reference_grid: Sequence[int] | None = None,
+        num_frames: int = 8,
+        reduction: int = 8,
+        granularity_losses: bool = True,
+        test_selection: str = "chunk_firsts",
+        test_frames: int | None = 8,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backbone, num_identities, test_selection=test_selection, test_frames=test_frames, **kwargs)
         known = ("reference_aided", *BEFORE_AVERAGING)
         if attention not in known:
             raise ValueError(f"Choose one of {', '.join(known)}. Received: attention={attention!r}")
@@ -102,68 +110,61 @@ class MGRAFA(TrackletModel):
                 f"Attention {attention!r} has no references; leave them out. "
                 f"Received: references={references!r}, reference_grid={reference_grid!r}"
             )
-        if references == "grid" and (test_selection == "all" or test_frames > num_frames):
+        if references == "grid" and (test_frames is None or test_frames > num_frames):
             raise ValueError(
                 f"A grid's references are made for {num_frames} frames; let test_selection keep at most as many. "
                 f"Received: test_selection={test_selection!r}, test_frames={test_frames!r}"
             )
         self.attention = attention
-        self.num_granularities = num_granularities
-        self.num_splits = num_splits
-        self.references = references
-        self.reference_grid = reference_grid
-        self.num_frames = num_frames
-        self.reduction = reduction
-        self.granularity_losses = granularity_losses
         self.num_groups = _num_groups(num_granularities, num_splits)
-        super().__init__(backbone, num_identities, test_selection=test_selection, test_frames=test_frames, **kwargs)
+        self.heads = self.loss_heads(
+            num_granularities=num_granularities, num_splits=num_splits, granularity_losses=granularity_losses
+        )
+
+        policy = self.dtype_policy
+        self.aggregation = None
+        if attention == "reference_aided":
+            self.aggregation = ReferenceAidedAggregation(
+                num_granularities=num_granularities,
+                num_splits=num_splits,
+                references=references,
+                reference_grid=reference_grid,
+                num_frames=num_frames,
+                reduction=reduction,
+                dtype=policy,
+                name="aggregation",
+            )
+        else:
+            self.split = GranularitySplit(self.num_groups, num_granularities > 1, dtype=policy, name="granularities")
+            layer, arguments = BEFORE_AVERAGING[attention] or (None, {})
+            self.weighting = [
+                layer(**arguments, dtype=policy, name=f"{attention}_{m}")
+                for m in range(1, self.num_groups + 1)
+                if layer is not None
+            ]
+            self.spatial_average = SpatialAverage(dtype=policy, name="spatial_average")
+            self.frame_average = FrameAverage(dtype=policy, name="frame_average")
+        self.group_heads = [self.new_head(self.bnneck is not None, suffix) for suffix in self.heads if suffix]
 
     @classmethod
-    def loss_heads(cls, *, num_granularities=4, num_splits=None, granularity_losses=True, **settings):
+    def loss_heads(
+        cls,
+        *,
+        num_granularities: int = 4,
+        num_splits: int | None = None,
+        granularity_losses: bool = True,
+        **settings: Any,
+    ) -> dict[str, float]:
+        """Return the weight of each head's losses: 1 on v, and 1/N on each of N granularities (equation 7)."""
         groups = _num_groups(num_granularities, num_splits)
         if groups == 1 or not granularity_losses:
             return {"": 1.0}
         return {"": 1.0, **{f"_{g}": 1.0 / groups for g in range(1, groups + 1)}}
 
     @property
-    def loss_targets(self):
+    def loss_targets(self) -> tuple[str, ...]:  # type: ignore[override]
         """The outputs that take the label."""
-        return tuple(f"{output}{head}" for head in self._heads for output in ("logits", "embedding"))
-
-    @property
-    def _heads(self):
-        return self.loss_heads(
-            num_granularities=self.num_granularities,
-            num_splits=self.num_splits,
-            granularity_losses=self.granularity_losses,
-        )
-
-    def make_layers(self, policy):
-        if self.attention == "reference_aided":
-            self.aggregation = ReferenceAidedAggregation(
-                num_granularities=self.num_granularities,
-                num_splits=self.num_splits,
-                references=self.references,
-                reference_grid=self.reference_grid,
-                num_frames=self.num_frames,
-                reduction=self.reduction,
-                dtype=policy,
-                name="aggregation",
-            )
-        else:
-            self.split = GranularitySplit(
-                self.num_groups, self.num_granularities > 1, dtype=policy, name="granularities"
-            )
-            self.weighing = []
-            if BEFORE_AVERAGING[self.attention] is not None:
-                kind, arguments = BEFORE_AVERAGING[self.attention]
-                self.weighing = [
-                    kind(**arguments, dtype=policy, name=f"{self.attention}_{m}") for m in range(1, self.num_groups + 1)
-                ]
-            self.spatial_average = SpatialAverage(dtype=policy, name="spatial_average")
-            self.frame_average = FrameAverage(dtype=policy, name="frame_average")
-        self.make_head(True)
-        self.group_heads = [self.new_head(True, suffix) for suffix in self._heads if suffix]
+        return tuple(f"{output}{head}" for head in self.heads for output in ("logits", "features"))
 
     @property
     def attentions(self) -> dict[str, Attention]:
@@ -183,42 +184,29 @@ class MGRAFA(TrackletModel):
         }
         return by_kind.get(self.attention, {**maps, **frames})
 
-    def aggregate(self, maps, mask):
-        if self.attention == "reference_aided":
+    def aggregate(self, maps: Tensor, mask: Tensor) -> Any:
+        if self.aggregation is not None:
             return self.aggregation(maps, mask=mask, return_attention=True)
         parts, attention = self.split(maps), {}
-        for m, layer in enumerate(self.weighing):
+        for m, layer in enumerate(self.weighting):
             parts[m], weights = layer(parts[m], mask=mask, return_attention=True)
             attention.update({f"{name}_{m + 1}": value for name, value in weights.items()})
         frames = ops.concatenate([self.spatial_average(part) for part in parts], axis=-1)
         vector, attention["frames"] = self.frame_average(frames, mask=mask, return_attention=True)
         return vector, attention
 
-    def training_outputs(self, vector):
+    def training_outputs(self, vector: Tensor) -> dict[str, Tensor]:
         outputs = super().training_outputs(vector)
         if self.group_heads:
-            parts = ops.split(outputs["embedding"], self.num_groups, axis=-1)
+            parts = ops.split(outputs["features"], self.num_groups, axis=-1)
             for g, (part, (bnneck, classifier)) in enumerate(zip(parts, self.group_heads, strict=True), 1):
-                outputs.update({f"logits_{g}": classifier(bnneck(part)), f"embedding_{g}": part})
+                outputs[f"logits_{g}"] = classifier(part if bnneck is None else bnneck(part))
+                outputs[f"features_{g}"] = part
         return outputs
 
-    def get_config(self):
-        config = super().get_config()
-        config.update(
-            attention=self.attention,
-            num_granularities=self.num_granularities,
-            num_splits=self.num_splits,
-            references=self.references,
-            reference_grid=self.reference_grid,
-            num_frames=self.num_frames,
-            reduction=self.reduction,
-            granularity_losses=self.granularity_losses,
-        )
-        return config
 
-
-def _num_groups(num_granularities, num_splits):
-    """Groups of channels: one for each granularity, or S of them with one granularity."""
+def _num_groups(num_granularities: int, num_splits: int | None) -> int:
+    """Return the number of channel groups: one for each granularity, or S of them with one granularity."""
     groups = num_granularities if num_splits is None else num_splits
     for name, value in (("num_granularities", num_granularities), ("num_splits", groups)):
         if not isinstance(value, int) or value < 1:

@@ -1,8 +1,13 @@
 """RTF: multi-stage temporal fusion with attention within and between frames."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
+from kreid._typing import Tensor
+from kreid.backbones.staged import StagedBackbone
 from kreid.layers.frame_average import FrameAverage
 from kreid.layers.inter_frame_distance import InterFrameDistance
 from kreid.layers.inter_frame_relation import InterFrameRelation
@@ -10,6 +15,7 @@ from kreid.layers.intra_frame_attention import IntraFrameAttention
 from kreid.layers.semantic_attention import SemanticAttention
 from kreid.layers.spatial_average import SpatialAverage
 from kreid.models.attention import Attention
+from kreid.models.systems import register_system
 from kreid.models.tracklet_model import TrackletModel
 
 FUSIONS = ("feature_average", "early", "late", "multi_stage")
@@ -25,8 +31,9 @@ ATTENTIONS = (
 STAGES = (1, 2, 3, 4)
 
 
+@register_system("rtf")
 @keras.saving.register_keras_serializable(package="kreid")
-class MultiStageFusion(TrackletModel):
+class RTF(TrackletModel):
     """Multi-stage fusion (RTF): frame maps are fused after several stages, and each fused map goes on as one image.
 
     The frames pass the backbone once. From their pooled vectors comes one weight per frame, by its own content
@@ -57,7 +64,7 @@ class MultiStageFusion(TrackletModel):
         **kwargs: the other arguments of `kreid.models.TrackletModel`.
 
     Input shape: `{"frames": uint8 (B, T, H, W, 3), "lengths": int32 (B,)}`.
-    Output shape: `{"logits": (B, num_identities), "embedding": (B, embedding_dim)}` in training; `embedder` gives
+    Output shape: `{"logits": (B, num_identities), "features": (B, embedding_dim)}` in training; `embedder` gives
         `(B, embedding_dim)`; `explainer` adds `frames` `(B, N)`, each frame's share, summing to 1, and where they are
         used `intra` and `inter` `(B, N)`, w and v of equations 3 to 6, and `stages` `(B, K)`, u of equation 8.
 
@@ -67,7 +74,7 @@ class MultiStageFusion(TrackletModel):
     Example:
 
     >>> backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32))
-    >>> model = kreid.models.MultiStageFusion(backbone, num_identities=10)
+    >>> model = kreid.models.RTF(backbone, num_identities=10)
     >>> model.embed(np.zeros((2, 6, 64, 32, 3), "uint8"), lengths=np.array([6, 1])).shape
     (2, 768)
 
@@ -79,18 +86,18 @@ class MultiStageFusion(TrackletModel):
 
     def __init__(
         self,
-        backbone,
-        num_identities,
+        backbone: StagedBackbone,
+        num_identities: int,
         *,
-        embedding_dim=768,
-        fusion="multi_stage",
-        stages=None,
-        semantic="attention",
-        attention="intra_inter_relation",
-        relation_dim=128,
-        bnneck=True,
-        **kwargs,
-    ):
+        embedding_dim: int = 768,
+        fusion: str = "multi_stage",
+        stages: Sequence[int] | None = None,
+        semantic: str = "attention",
+        attention: str = "intra_inter_relation",
+        relation_dim: int = 128,
+        bnneck: bool = True,
+        **kwargs: Any,
+    ) -> None:
         for name, value, choices in (
             ("fusion", fusion, FUSIONS),
             ("semantic", semantic, SEMANTICS),
@@ -103,41 +110,30 @@ class MultiStageFusion(TrackletModel):
             raise ValueError(f"Stages are a list of some of 1 to 4, or None for all. Received: stages={stages!r}")
         if not isinstance(embedding_dim, int) or embedding_dim < 1:
             raise ValueError(f"The embedding needs at least one value. Received: embedding_dim={embedding_dim!r}")
-        self.dense_dim = embedding_dim
-        self.fusion = fusion
-        self.stages = listed or None
-        self.semantic = semantic
-        self.attention = attention
-        self.relation_dim = relation_dim
-        self.use_bnneck = bnneck
-        self.fused_after = {"early": (2,), "late": (4,), "feature_average": ()}.get(
-            fusion, tuple(sorted(stages or STAGES))
-        )
-        self.weighted = bool(self.fused_after) and attention != "average"
-        backbone = backbone.with_branches([stage for stage in self.fused_after if stage < 4])
-        super().__init__(backbone, num_identities, **kwargs)
+        fused_after = {"early": (2,), "late": (4,), "feature_average": ()}.get(fusion, tuple(sorted(listed or STAGES)))
+        backbone = backbone.with_branches([stage for stage in fused_after if stage < 4])
+        super().__init__(backbone, num_identities, bnneck=bnneck, **kwargs)
+        self.fused_after = fused_after
 
-    def make_layers(self, policy):
+        policy = self.dtype_policy
         self.spatial_average = SpatialAverage(dtype=policy, name="spatial_average")
         self.intra = self.inter = None
-        if self.weighted:
-            if "intra" in self.attention:
-                self.intra = IntraFrameAttention(dtype=policy, name="intra")
-            if "euclidean" in self.attention:
-                self.inter = InterFrameDistance(dtype=policy, name="inter")
-            elif "relation" in self.attention:
-                self.inter = InterFrameRelation(self.relation_dim, dtype=policy, name="inter")
+        if fused_after and "intra" in attention:
+            self.intra = IntraFrameAttention(dtype=policy, name="intra")
+        if fused_after and "euclidean" in attention:
+            self.inter = InterFrameDistance(dtype=policy, name="inter")
+        elif fused_after and "relation" in attention:
+            self.inter = InterFrameRelation(relation_dim, dtype=policy, name="inter")
         self.frame_fusion = FrameAverage(dtype=policy, name="frame_fusion")
-        self.dense = keras.layers.Dense(self.dense_dim, dtype=policy, name="dense")
+        self.dense = keras.layers.Dense(embedding_dim, dtype=policy, name="dense")
         self.stage_fusion = None
-        if len(self.fused_after) > 1:
+        if len(fused_after) > 1:
             # Stages take the place of frames in the plain mean.
-            if self.semantic == "average":
+            if semantic == "average":
                 self.stage_fusion = FrameAverage(dtype=policy, name="stage_fusion")
             else:
-                printed = self.semantic == "attention_as_printed"
+                printed = semantic == "attention_as_printed"
                 self.stage_fusion = SemanticAttention(printed, dtype=policy, name="stage_fusion")
-        self.make_head(self.use_bnneck)
 
     @property
     def attentions(self) -> dict[str, Attention]:
@@ -151,13 +147,14 @@ class MultiStageFusion(TrackletModel):
             attentions["stages"] = Attention(("stage",), "Weight of each stage (u)")
         return attentions
 
-    def encode(self, frames, mask):
+    def encode(self, frames: Tensor, mask: Tensor) -> Any:
         maps = self._frame_maps(frames)
         if not self.fused_after:
             vectors = self.dense(self.spatial_average(maps[4]))
-            vector, shares = self.frame_fusion(vectors, mask=mask, return_attention=True)
-            return vector, {"frames": shares}
-        weights, attention = self._attention(maps, mask)
+            vector, weights = self.frame_fusion(vectors, mask=mask, return_attention=True)
+            return vector, {"frames": weights}
+        attention = self._frame_attention(maps, mask)
+        weights = list(attention.values()) or None
         vectors = []
         for stage in self.fused_after:
             fused, attention["frames"] = self.frame_fusion(maps[stage], weights, mask=mask, return_attention=True)
@@ -169,32 +166,22 @@ class MultiStageFusion(TrackletModel):
         vector, attention["stages"] = self.stage_fusion(ops.stack(vectors, axis=1), return_attention=True)
         return vector, attention
 
-    def _frame_maps(self, frames):
-        """Frame maps by the number of the stage that they leave, up to the last that is needed."""
-        last = max(self.fused_after, default=4) if not self.weighted else 4
+    def _frame_maps(self, frames: Tensor) -> dict[int, Tensor]:
+        """Return frame maps by the number of the stage they come from, up to the last stage that is needed."""
+        weighted = self.intra is not None or self.inter is not None
         maps = {0: frames}
-        for number, stage in enumerate(self.backbone.stages[:last], 1):
+        for number, stage in enumerate(self.backbone.stages[: 4 if weighted else max(self.fused_after, default=4)], 1):
             maps[number] = stage(maps[number - 1])
         return maps
 
-    def _attention(self, maps, mask):
-        """The attentions that weight the frames (`None` for equal weights), and the same attentions by name."""
-        if not self.weighted:
-            return None, {}
+    def _frame_attention(self, maps: dict[int, Tensor], mask: Tensor) -> dict[str, Tensor]:
+        """Return the attentions whose sum weights the frames, by name; none where all weights are equal."""
+        layers = {name: layer for name, layer in (("intra", self.intra), ("inter", self.inter)) if layer is not None}
+        if not layers:
+            return {}
         vectors = self.spatial_average(maps[4])
-        layers = {"intra": self.intra, "inter": self.inter}
-        attention = {name: layer(vectors, mask=mask) for name, layer in layers.items() if layer is not None}
-        return list(attention.values()), attention
+        return {name: layer(vectors, mask=mask) for name, layer in layers.items()}
 
-    def get_config(self):
-        config = super().get_config()
-        config.update(
-            embedding_dim=self.dense_dim,
-            fusion=self.fusion,
-            stages=self.stages,
-            semantic=self.semantic,
-            attention=self.attention,
-            relation_dim=self.relation_dim,
-            bnneck=self.use_bnneck,
-        )
-        return config
+
+# Files from before the class had the paper's acronym.
+keras.saving.get_custom_objects()["kreid>MultiStageFusion"] = RTF

@@ -1,14 +1,20 @@
 """STA: parameter-free spatial-temporal attention."""
 
+from typing import Any
+
 import keras
 
+from kreid._typing import Tensor
+from kreid.backbones.staged import StagedBackbone
 from kreid.layers.frame_average import FrameAverage
 from kreid.layers.spatial_average import SpatialAverage
 from kreid.layers.spatial_temporal_attention import SpatialTemporalAttention
 from kreid.models.attention import Attention
+from kreid.models.systems import register_system
 from kreid.models.tracklet_model import TrackletModel
 
 
+@register_system("sta")
 @keras.saving.register_keras_serializable(package="kreid")
 class STA(TrackletModel):
     """Spatial-temporal attention (STA): stripes of the frames that respond most, and a weighted mean of all.
@@ -34,7 +40,7 @@ class STA(TrackletModel):
         **kwargs: the other arguments of `kreid.models.TrackletModel`.
 
     Input shape: `{"frames": uint8 (B, T, H, W, 3), "lengths": int32 (B,)}`.
-    Output shape: `{"logits": (B, num_identities), "embedding": (B, embedding_dim)}` in training; `embedder` gives
+    Output shape: `{"logits": (B, num_identities), "features": (B, embedding_dim)}` in training; `embedder` gives
         `(B, embedding_dim)`; `explainer` adds `stripes` `(B, N, K)` and `maps` `(B, N, h, w)`, or `frames`
         `(B, N)` of the average.
 
@@ -54,70 +60,56 @@ class STA(TrackletModel):
 
     def __init__(
         self,
-        backbone,
-        num_identities,
+        backbone: StagedBackbone,
+        num_identities: int,
         *,
-        embedding_dim=1024,
-        attention="spatial_temporal",
-        num_stripes=4,
-        fusion=True,
-        regularization=0.1,
-        bnneck=False,
-        seed=None,
-        test_selection="evenly",
-        test_frames=4,
-        **kwargs,
-    ):
+        embedding_dim: int = 1024,
+        attention: str = "spatial_temporal",
+        num_stripes: int = 4,
+        fusion: bool = True,
+        regularization: float = 0.1,
+        bnneck: bool = False,
+        seed: int | None = None,
+        test_selection: str = "evenly",
+        test_frames: int | None = 4,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            backbone,
+            num_identities,
+            bnneck=bnneck,
+            test_selection=test_selection,
+            test_frames=test_frames,
+            **kwargs,
+        )
         if embedding_dim < 1:
             raise ValueError(f"The embedding needs at least one value. Received: embedding_dim={embedding_dim!r}")
         if attention not in ("average", "spatial_temporal"):
             raise ValueError(f"Choose 'average' or 'spatial_temporal'. Received: attention={attention!r}")
-        self.dense_dim = embedding_dim
-        self.attention_kind = attention
-        self.num_stripes = num_stripes
-        self.fusion = fusion
-        self.regularization = regularization
-        self.use_bnneck = bnneck
-        self.seed = seed
-        super().__init__(backbone, num_identities, test_selection=test_selection, test_frames=test_frames, **kwargs)
-
-    def make_layers(self, policy):
-        if self.attention_kind == "average":
-            self.attention = FrameAverage(dtype=policy, name="frame_average")
+        policy = self.dtype_policy
+        self.attention: SpatialTemporalAttention | None = None
+        if attention == "average":
+            self.frame_average = FrameAverage(dtype=policy, name="frame_average")
         else:
             self.attention = SpatialTemporalAttention(
-                self.num_stripes, self.fusion, self.regularization, self.seed, dtype=policy, name="attention"
+                num_stripes, fusion, regularization, seed, dtype=policy, name="attention"
             )
         self.spatial_average = SpatialAverage(dtype=policy, name="spatial_average")
-        self.dense = keras.layers.Dense(self.dense_dim, dtype=policy, name="dense")
-        self.make_head(self.use_bnneck)
+        self.dense = keras.layers.Dense(embedding_dim, dtype=policy, name="dense")
 
     @property
     def attentions(self) -> dict[str, Attention]:
         """The attentions that `explainer` returns."""
-        if self.attention_kind == "average":
+        if self.attention is None:
             return {"frames": Attention(("frame",), "Weight of each frame")}
         return {
             "stripes": Attention(("frame", "stripe"), "Stripe scores"),
             "maps": Attention(("frame", "height", "width"), "Attention within each frame"),
         }
 
-    def aggregate(self, maps, mask):
-        if self.attention_kind == "average":
-            vectors, weights = self.attention(self.spatial_average(maps), mask=mask, return_attention=True)
+    def aggregate(self, maps: Tensor, mask: Tensor) -> Any:
+        if self.attention is None:
+            vectors, weights = self.frame_average(self.spatial_average(maps), mask=mask, return_attention=True)
             return self.dense(vectors), {"frames": weights}
         fused, attention = self.attention(maps, mask=mask, return_attention=True)
         return self.dense(self.spatial_average(fused)), attention
-
-    def get_config(self):
-        config = super().get_config()
-        config.update(
-            embedding_dim=self.dense_dim,
-            attention=self.attention_kind,
-            num_stripes=self.num_stripes,
-            fusion=self.fusion,
-            regularization=self.regularization,
-            bnneck=self.use_bnneck,
-            seed=self.seed,
-        )
-        return config

@@ -1,17 +1,24 @@
 """TACAN: temporal aggregation within clips, and clip-level attention."""
 
+from typing import Any
+
 import keras
 from keras import ops
+from numpy.typing import ArrayLike
 
+from kreid._typing import Tensor
+from kreid.backbones.staged import StagedBackbone
 from kreid.layers.clip_attention import ClipAttention
 from kreid.layers.frame_average import FrameAverage
 from kreid.layers.frames_to_clips import FramesToClips
 from kreid.layers.spatial_average import SpatialAverage
 from kreid.layers.temporal_attention import TemporalAttention
 from kreid.models.attention import Attention
+from kreid.models.systems import register_system
 from kreid.models.tracklet_model import TrackletModel
 
 
+@register_system("tacan")
 @keras.saving.register_keras_serializable(package="kreid")
 class TACAN(TrackletModel):
     """Temporal aggregation with clip-level attention (TACAN): frames to clips, clips to one weighted mean.
@@ -38,7 +45,7 @@ class TACAN(TrackletModel):
         **kwargs: the other arguments of `kreid.models.TrackletModel`.
 
     Input shape: `{"frames": uint8 (B, T, H, W, 3), "lengths": int32 (B,)}`.
-    Output shape: `{"logits": (B, num_identities), "embedding": (B, D)}` in training; `embedder` gives `(B, D)`;
+    Output shape: `{"logits": (B, num_identities), "features": (B, D)}` in training; `embedder` gives `(B, D)`;
         `explainer` adds the clips' weights `clips` `(B, m)` and the frames' weights within their clips `frames`
         `(B, m, clip_length)`.
 
@@ -63,37 +70,31 @@ class TACAN(TrackletModel):
 
     def __init__(
         self,
-        backbone,
-        num_identities,
+        backbone: StagedBackbone,
+        num_identities: int,
         *,
-        clip_length=4,
-        frame_attention="temporal",
-        clip_attention="linear",
-        embedding_dim=1024,
-        hidden_dim=256,
-        bnneck=False,
-        **kwargs,
-    ):
+        clip_length: int = 4,
+        frame_attention: str = "temporal",
+        clip_attention: str = "linear",
+        embedding_dim: int = 1024,
+        hidden_dim: int = 256,
+        bnneck: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backbone, num_identities, bnneck=bnneck, **kwargs)
         if frame_attention not in ("average", "temporal"):
             raise ValueError(f"Choose 'average' or 'temporal'. Received: frame_attention={frame_attention!r}")
         self.clip_length = clip_length
-        self.frame_attention = frame_attention
-        self.clip_attention = clip_attention
-        self.dense_dim = embedding_dim
-        self.hidden_dim = hidden_dim
-        self.use_bnneck = bnneck
-        super().__init__(backbone, num_identities, **kwargs)
-
-    def make_layers(self, policy):
-        self.to_clips = FramesToClips(self.clip_length, name="clips")
-        if self.frame_attention == "temporal":
-            self.within_clips = TemporalAttention(self.hidden_dim, dtype=policy, name="frame_attention")
+        policy = self.dtype_policy
+        self.to_clips = FramesToClips(clip_length, name="clips")
+        self.spatial_average = None
+        if frame_attention == "temporal":
+            self.within_clips = TemporalAttention(hidden_dim, dtype=policy, name="frame_attention")
         else:
             self.spatial_average = SpatialAverage(dtype=policy, name="spatial_average")
             self.within_clips = FrameAverage(axis=2, dtype=policy, name="frame_average")
         # On one vector per clip float32 costs nothing, and the embedding keeps its digits.
-        self.over_clips = ClipAttention(self.dense_dim, self.clip_attention, dtype="float32", name="clip_attention")
-        self.make_head(self.use_bnneck)
+        self.over_clips = ClipAttention(embedding_dim, clip_attention, dtype="float32", name="clip_attention")
 
     @property
     def attentions(self) -> dict[str, Attention]:
@@ -104,22 +105,22 @@ class TACAN(TrackletModel):
         }
 
     @property
-    def part_frames(self):
+    def part_frames(self) -> int:  # type: ignore[override]
         """Frames of a clip, as clips have vectors."""
         return self.clip_length
 
-    def encode_parts(self, maps, mask):
-        frames = maps if self.frame_attention == "temporal" else self.spatial_average(maps)
+    def encode_parts(self, maps: Tensor, mask: Tensor) -> Any:
+        frames = maps if self.spatial_average is None else self.spatial_average(maps)
         clips, real = self.to_clips(frames, mask=mask)
         vectors, weights = self.within_clips(clips, mask=real, return_attention=True)
         return vectors, ops.any(real, axis=-1), {"frames": weights}
 
-    def aggregate_parts(self, vectors, mask):
+    def aggregate_parts(self, vectors: Tensor, mask: Tensor) -> Any:
         embedding, weights = self.over_clips(vectors, mask=mask, return_attention=True)
         return embedding, {"clips": weights}
 
-    def clip_weights(self, frames, lengths=None):
-        """What each clip of a tracklet counts, as in figures 4 and 6.
+    def clip_weights(self, frames: ArrayLike, lengths: ArrayLike | None = None) -> list[list[tuple[int, int, float]]]:
+        """Return the weight of each clip of a tracklet, as in figures 4 and 6.
 
         Args:
             frames: as for `embed`.
@@ -133,21 +134,9 @@ class TACAN(TrackletModel):
         """
         batch = self.checked_batch(frames, lengths)
         weights = self.explainer.predict_on_batch(batch)["clips"]
-        found = []
+        rows = []
         for length, row in zip(batch["lengths"], weights, strict=True):
             positions = self.selection.positions(int(length)).tolist()
             clips = [positions[i : i + self.clip_length] for i in range(0, len(positions), self.clip_length)]
-            found.append([(clip[0], clip[-1], float(weight)) for clip, weight in zip(clips, row, strict=False)])
-        return found
-
-    def get_config(self):
-        config = super().get_config()
-        config.update(
-            clip_length=self.clip_length,
-            frame_attention=self.frame_attention,
-            clip_attention=self.clip_attention,
-            embedding_dim=self.dense_dim,
-            hidden_dim=self.hidden_dim,
-            bnneck=self.use_bnneck,
-        )
-        return config
+            rows.append([(clip[0], clip[-1], float(weight)) for clip, weight in zip(clips, row, strict=False)])
+        return rows

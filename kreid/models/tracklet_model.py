@@ -1,27 +1,64 @@
-"""What all systems share: inputs, preprocessing, test-time selection, embedder and explainer."""
+"""What all systems share: inputs, preprocessing, head, test-time selection, embedder and explainer."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
-import kreid.backbones  # noqa: F401  registers the classes that a saved model names
+import kreid.backbones
+from kreid._typing import Tensor
 from kreid.layers.frame_preprocessing import FramePreprocessing
 from kreid.layers.frame_selection import FrameSelection
 from kreid.layers.lengths_to_mask import LengthsToMask
 from kreid.models.attention import Attention, check_attentions
+from kreid.models.systems import is_registered
+
+QUANTIZATIONS = ("int8", "int4", "float8")
 
 
-class TrackletModel(keras.Model):
-    """Base of the systems: a functional Keras model from frames to training outputs, with an embedder beside it.
+class _ConnectedWhenMade(type(keras.Model)):  # type: ignore[misc]
+    """Connects a system's graph after its whole constructor: `super().__init__` comes first there, layers after it.
 
-    The model itself is the training graph, `{"frames", "lengths"} -> {"logits", "embedding"}`, trained by plain
-    `compile` and `fit`. A system implements `make_layers`, which calls `make_head`, and `aggregate` (or `encode`, to
-    run the backbone's stages itself); `final_embedding`, where the embedding is not the aggregated vector itself. One
-    that makes a vector of each frame, or of each clip, sets `part_frames` and implements `encode_parts` and
-    `aggregate_parts` instead of `aggregate`: it can embed a tracklet of any length chunk by chunk.
+    Keras's functional constructor wants inputs and outputs, and these need the subclass's layers.
+    """
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        model = super().__call__(*args, **kwargs)
+        if "backbone" not in model.__dict__:
+            raise ValueError(
+                f"{cls.__name__}.__init__ must call super().__init__(backbone, num_identities, ...) first. "
+                f"Received: a model without a backbone"
+            )
+        model._connect(_arguments(cls, args, kwargs))
+        return model
+
+
+class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
+    """Base of the systems: a functional Keras model from frames to training outputs, with an embedder next to it.
+
+    The model itself is the training graph, `{"frames", "lengths"} -> {"logits", "features"}`, trained by plain
+    `compile` and `fit`: `"features"` is the vector that metric losses compare. The embedding may differ from it, by
+    the choice of test frames, by `final_embedding` and by `normalize`; `embed` and `embedder` give the embedding.
+
+    Your own system is a subclass, decorated with `kreid.models.register_system`:
+
+    - `__init__` calls `super().__init__(backbone, num_identities, ...)`, then sets its layers as attributes, each with
+      `dtype=self.dtype_policy`;
+    - `aggregate` makes the graph from frame maps to one vector, or `encode` from frames, to run the backbone's stages
+      itself. A system that makes one vector of each frame, or of each clip, sets `part_frames` and implements
+      `encode_parts` and `aggregate_parts` instead: it can embed a tracklet of any length chunk by chunk;
+    - `attentions` declares the attentions that these methods return next to the vector;
+    - `final_embedding` makes the embedding where it is not the aggregated vector itself.
+
+    The config for saving holds the constructor's arguments, so a subclass needs no `get_config`.
 
     Args:
         backbone: a `kreid.backbones.StagedBackbone`; its image size is the model's.
         num_identities: persons to tell apart in training, the width of the logits.
+        bnneck: batch normalisation between the vector and the classifier.
         test_selection: which frames are embedded, see `kreid.layers.FrameSelection`.
         test_frames: how many of them, `None` for `"all"`.
         metric: `"euclidean"` or `"cosine"`, the distance the embeddings are meant for; kept with the model.
@@ -34,92 +71,86 @@ class TrackletModel(keras.Model):
         image_size: `(height, width)` of the frames in pixels.
         embedding_dim: length of an embedding.
         part_frames: how many frames make a vector before vectors are aggregated; `None` where maps are.
+        bnneck: the batch normalisation before the classifier, or `None`.
+        classifier: a Dense layer without bias.
 
     Raises:
         ValueError: for an argument out of its range.
+
+    Example:
+
+    >>> @kreid.models.register_system("largest")
+    ... class Largest(kreid.models.TrackletModel):
+    ...     def __init__(self, backbone, num_identities, *, width=8, **kwargs):
+    ...         super().__init__(backbone, num_identities, **kwargs)
+    ...         self.dense = keras.layers.Dense(width, dtype=self.dtype_policy)
+    ...
+    ...     def aggregate(self, maps, mask):
+    ...         vectors = keras.ops.where(mask[:, :, None], keras.ops.max(maps, axis=(2, 3)), 0.0)
+    ...         return self.dense(keras.ops.max(vectors, axis=1))
+    >>> model = Largest(kreid.backbones.build("resnet_tiny", image_size=(64, 32)), num_identities=10)
+    >>> model.embed(np.zeros((2, 4, 64, 32, 3), "uint8"), lengths=np.array([4, 1])).shape
+    (2, 8)
     """
 
-    loss_targets = ("logits", "embedding")
-    part_frames = None
+    loss_targets: tuple[str, ...] = ("logits", "features")
+    part_frames: int | None = None
+    embedding_dim: int
+    dtype_policy: Any
+
+    # --- Layers
 
     def __init__(
         self,
-        backbone,
-        num_identities,
+        backbone: "kreid.backbones.StagedBackbone",
+        num_identities: int,
         *,
-        test_selection="all",
-        test_frames=None,
-        metric="euclidean",
-        normalize=False,
-        dtype=None,
-        name=None,
-    ):
+        bnneck: bool = True,
+        test_selection: str = "all",
+        test_frames: int | None = None,
+        metric: str = "euclidean",
+        normalize: bool = False,
+        dtype: "str | keras.DTypePolicy | None" = None,
+        name: str | None = None,
+    ) -> None:
+        # As a layer for now, which keeps attributes; `_connect` makes it a functional model.
+        keras.layers.Layer.__init__(self, dtype=dtype, name=name or type(self).__name__.lower())
         if num_identities < 2:
             raise ValueError(f"Telling persons apart needs at least two. Received: num_identities={num_identities!r}")
         if metric not in ("euclidean", "cosine"):
             raise ValueError(f"The metric must be 'euclidean' or 'cosine'. Received: metric={metric!r}")
-        policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         self.backbone = backbone
         self.num_identities = num_identities
         self.test_selection = test_selection
         self.test_frames = test_frames
         self.metric = metric
         self.normalize = normalize
-        self.policy_name = policy.name
         self.image_size = tuple(backbone.image_size)
-        self.preprocessing = FramePreprocessing(backbone.preprocessing, dtype=policy, name="preprocessing")
+        self.preprocessing = FramePreprocessing(backbone.preprocessing, dtype=self.dtype_policy, name="preprocessing")
         self.selection = FrameSelection(test_selection, test_frames, name="selection")
         self.to_mask = LengthsToMask(name="mask")
-        self.to_float32 = keras.layers.Activation("linear", dtype="float32", name="embedding")
-        self.make_layers(policy)
-        inputs = self.make_inputs()
-        vector, _ = self._encoded(inputs["frames"], inputs["lengths"])
-        super().__init__(inputs, self.training_outputs(vector), name=name or type(self).__name__.lower())
-        # Under mixed_float16 `compile` wraps the optimiser for loss scaling by the model's own policy.
-        self.dtype_policy = policy
-
-    @property
-    def attentions(self) -> dict[str, Attention]:
-        """The attentions that `explainer` returns, by name; none unless a system declares some."""
-        return {}
-
-    def make_layers(self, policy):
-        """Makes the system's own layers, as attributes."""
-        raise NotImplementedError(f"{type(self).__name__} must make its layers.")
-
-    def encode(self, frames, mask):
-        """One vector per tracklet from preprocessed frames `(B, T, H, W, 3)` and the mask, and a dict of attentions.
-
-        This runs the whole backbone and aggregates its maps; a system that needs the stages does it its own way.
-        """
-        return self.aggregate(self.backbone(frames), mask)
-
-    def aggregate(self, maps, mask):
-        """One vector per tracklet from frame maps `(B, T, h, w, C)` and the mask, and a dict of attentions."""
-        vectors, real, within = self.encode_parts(maps, mask)
-        vector, over = self.aggregate_parts(vectors, real)
-        return vector, {**over, **within}
-
-    def encode_parts(self, maps, mask):
-        """Vectors of frames or clips `(B, P, C)` from frame maps and the mask, their mask `(B, P)`, and attentions.
-
-        Parts are of `part_frames` frames, and none sees another's.
-        """
-        raise NotImplementedError(f"{type(self).__name__} must aggregate frame maps, or encode parts.")
-
-    def aggregate_parts(self, vectors, mask):
-        """One vector per tracklet from those of `encode_parts` and their mask, and a dict of attentions."""
-        raise NotImplementedError(f"{type(self).__name__} must aggregate the vectors of its parts.")
-
-    def make_head(self, bnneck):
-        """Makes the classifier, without bias and in float32, and batch normalisation before it if asked.
-
-        It starts small, as Luo et al. (2019) start it: features take shape before the classifier pulls at them.
-        """
+        self.to_float32 = keras.layers.Activation("linear", dtype="float32", name="to_float32")
+        self.unit_length = keras.layers.UnitNormalization(dtype="float32", name="unit_length") if normalize else None
         self.bnneck, self.classifier = self.new_head(bnneck)
+        # In __dict__ directly: as plain attributes Keras would track and wrap what is in these dicts.
+        self.__dict__["_kreid_settings"] = {
+            "bnneck": bnneck,
+            "test_selection": test_selection,
+            "test_frames": test_frames,
+            "metric": metric,
+            "normalize": normalize,
+        }
+        self.__dict__["_kreid_quantization"] = None
+        self.__dict__["_kreid_graphs"] = {}
 
-    def new_head(self, bnneck, suffix=""):
-        """Batch normalisation (`None` unless asked for) and a classifier, named with the suffix; see `make_head`."""
+    def new_head(
+        self, bnneck: bool, suffix: str = ""
+    ) -> tuple[keras.layers.BatchNormalization | None, keras.layers.Dense]:
+        """Make batch normalisation (`None` unless asked for) and a classifier, named with the suffix.
+
+        The classifier has no bias, is in float32 and starts small, as Luo et al. (2019) start it: features take shape
+        before the classifier pulls at them.
+        """
         neck = None
         if bnneck:
             neck = keras.layers.BatchNormalization(
@@ -134,109 +165,187 @@ class TrackletModel(keras.Model):
         )
         return neck, classifier
 
-    @classmethod
-    def loss_heads(cls, **settings):
-        """What the losses of each head count in their sum, by what its outputs `logits` and `embedding` end in.
+    # --- Graph, from frames to training outputs
 
-        A system with heads beside the one on its embedding says so by its own arguments, before there is a model.
+    @property
+    def attentions(self) -> Mapping[str, Attention]:
+        """The attentions that `explainer` returns, by name; none unless a system declares some."""
+        return {}
+
+    def encode(self, frames: Tensor, mask: Tensor) -> Any:
+        """Return one vector per tracklet from preprocessed frames `(B, T, H, W, 3)`, and a dict of attentions.
+
+        This runs the whole backbone and aggregates its maps; a system that needs the stages overrides it.
+        """
+        return self.aggregate(self.backbone(frames), mask)
+
+    def aggregate(self, maps: Tensor, mask: Tensor) -> Any:
+        """Return one vector per tracklet from frame maps `(B, T, h, w, C)`, and a dict of attentions if there are any.
+
+        Args:
+            maps: the backbone's.
+            mask: bool `(B, T)`, True on real frames.
+
+        Returns:
+            The vector `(B, C)`, or the vector and a dict of attentions by name.
+        """
+        vectors, real, *within = self.encode_parts(maps, mask)
+        vector, over = self._with_attention(self.aggregate_parts(vectors, real))
+        return vector, {**over, **dict(*within)}
+
+    def encode_parts(self, maps: Tensor, mask: Tensor) -> Any:
+        """Return vectors of frames or clips `(B, P, C)` from frame maps, their mask `(B, P)`, and attentions if any.
+
+        Parts are of `part_frames` frames, and none depends on another.
+        """
+        self._lacks_a_graph()
+
+    def aggregate_parts(self, vectors: Tensor, mask: Tensor) -> Any:
+        """Return one vector per tracklet from those of `encode_parts` and their mask, and attentions if any."""
+        self._lacks_a_graph()
+
+    def _lacks_a_graph(self) -> NoReturn:
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement aggregate(maps, mask), which returns a vector per tracklet; or "
+            "encode(frames, mask); or both encode_parts and aggregate_parts."
+        )
+
+    def training_outputs(self, vector: Tensor) -> dict[str, Tensor]:
+        """Return the outputs that training compares with labels, from the aggregated vector."""
+        vector = self.to_float32(vector)
+        return {"logits": self.classifier(vector if self.bnneck is None else self.bnneck(vector)), "features": vector}
+
+    def final_embedding(self, vector: Tensor) -> Tensor:
+        """Return the embedding for retrieval, from the aggregated vector."""
+        return vector
+
+    @classmethod
+    def loss_heads(cls, **settings: Any) -> dict[str, float]:
+        """Return the weight of each head's losses, by the suffix of its outputs `logits` and `features`.
+
+        A system with more heads derives them from its own arguments, before there is a model.
         """
         return {"": 1.0}
 
-    def training_outputs(self, vector):
-        """The dict of outputs that training compares with labels, from the aggregated vector."""
-        vector = self.to_float32(vector)
-        seen = vector if self.bnneck is None else self.bnneck(vector)
-        return {"logits": self.classifier(seen), "embedding": vector}
-
-    def final_embedding(self, vector):
-        """The embedding for retrieval, from the aggregated vector."""
-        return vector
-
-    def build(self, input_shape=None):
-        """Does nothing: the graph is made, and every layer built, by the constructor."""
-
-    def make_inputs(self):
-        """Symbolic inputs, by name."""
+    def make_inputs(self) -> dict[str, Tensor]:
+        """Make symbolic inputs, by name."""
         return {
             "frames": keras.Input((None, *self.image_size, 3), dtype="uint8", name="frames"),
             "lengths": keras.Input((), dtype="int32", name="lengths"),
         }
 
-    def _encoded(self, frames, lengths):
-        return self.encode(self.preprocessing(frames), self.to_mask(frames, lengths))
+    def _connect(self, arguments: dict[str, Any]) -> None:
+        """Make this a functional model from its layers; `arguments` are the constructor's, for the config."""
+        # The head's weights come after the system's own, as in graphs and in optimisers of saved checkpoints.
+        for layer in (self.bnneck, self.classifier):
+            if layer is not None:
+                self._layers.remove(layer)
+                self._layers.append(layer)
+        policy = self.dtype_policy
+        inputs = self.make_inputs()
+        vector, attention = self._encoded(inputs["frames"], inputs["lengths"])
+        shapes = {name: tuple(values.shape) for name, values in attention.items()}
+        check_attentions(type(self).__name__, self.attentions, shapes)
+        # Layers of the test graph alone are built too: `quantize` needs every layer built.
+        self.selection(inputs["frames"], inputs["lengths"])
+        embedding_dim = int(self._finished(vector).shape[-1])
+        super().__init__(inputs, self.training_outputs(vector), name=self.name)
+        # Under mixed_float16 `compile` wraps the optimiser for loss scaling by the model's own policy.
+        self.dtype_policy = policy
+        self.embedding_dim = embedding_dim
+        self.__dict__["_kreid_arguments"] = arguments
 
-    def _test_graph(self):
+    def build(self, input_shape: Any = None) -> None:
+        """Do nothing: the graph is made, and every layer built, with the model."""
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Run the training graph on frames of the right dtype."""
+        return super().call(_checked_dtype(inputs), training=training, mask=mask)
+
+    def _encoded(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return self._with_attention(self.encode(self.preprocessing(frames), self.to_mask(frames, lengths)))
+
+    def _with_attention(self, outputs: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the vector and the attentions that a method of the graph returned, with or without attentions."""
+        if not isinstance(outputs, tuple):
+            return outputs, {}
+        if len(outputs) != 2 or not isinstance(outputs[1], dict):
+            raise ValueError(
+                f"{type(self).__name__} must return a vector, or a vector and a dict of attentions by name, such as "
+                f'(vector, {{"frames": weights}}). Received: a tuple of {[type(output).__name__ for output in outputs]}'
+            )
+        return outputs
+
+    def _test_graph(self) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
         inputs = self.make_inputs()
         vector, attention = self._encoded(*self.selection(inputs["frames"], inputs["lengths"]))
         return inputs, self._finished(vector), attention
 
-    def _finished(self, vector):
+    def _finished(self, vector: Tensor) -> Tensor:
         embedding = self.to_float32(self.final_embedding(vector))
-        if self.normalize:
-            embedding = keras.layers.UnitNormalization(dtype="float32", name="unit_length")(embedding)
-        return embedding
+        return embedding if self.unit_length is None else self.unit_length(embedding)
 
-    def _lazily(self, key, make):
-        # Kept in __dict__ directly: a plain attribute would be tracked as a layer and saved twice.
-        if key not in self.__dict__:
-            self.__dict__[key] = make()
-        return self.__dict__[key]
+    # --- Models that share the weights
+
+    def _lazily(self, name: str, make: Callable[[], keras.Model]) -> keras.Model:
+        graphs = self.__dict__["_kreid_graphs"]
+        if name not in graphs:
+            graphs[name] = make()
+            # Without XLA on TensorFlow (it compiles again for each new length), with jit on JAX, its only way.
+            graphs[name].compile(jit_compile=keras.backend.backend() == "jax")
+        return graphs[name]
 
     @property
-    def embedder(self):
+    def embedder(self) -> keras.Model:
         """`{"frames": uint8 (B, T, H, W, 3), "lengths": int32 (B,)}` to float32 `(B, D)`, sharing the weights."""
 
-        def make():
+        def make() -> keras.Model:
             inputs, embedding, _ = self._test_graph()
-            return _compiled(keras.Model(inputs, embedding, name="embedder"))
+            return _FrameModel(inputs, embedding, name="embedder")
 
-        return self._lazily("_kreid_embedder", make)
+        return self._lazily("embedder", make)
 
     @property
-    def explainer(self):
+    def explainer(self) -> keras.Model:
         """The embedder's inputs to a dict of `"embedding"` and every attention over the selected frames."""
 
-        def make():
+        def make() -> keras.Model:
             inputs, embedding, attention = self._test_graph()
-            shapes = {name: tuple(values.shape) for name, values in attention.items()}
-            check_attentions(type(self).__name__, self.attentions, shapes)
-            return _compiled(keras.Model(inputs, {"embedding": embedding, **attention}, name="explainer"))
+            return _FrameModel(inputs, {"embedding": embedding, **attention}, name="explainer")
 
-        return self._lazily("_kreid_explainer", make)
+        return self._lazily("explainer", make)
 
     @property
-    def part_encoder(self):
+    def part_encoder(self) -> keras.Model:
         """The embedder's first half: its inputs to the vectors of `encode_parts`, float32 `(B, P, C)`."""
 
-        def make():
+        def make() -> keras.Model:
             inputs = self.make_inputs()
             maps = self.backbone(self.preprocessing(inputs["frames"]))
-            vectors, _, _ = self.encode_parts(maps, self.to_mask(inputs["frames"], inputs["lengths"]))
-            return _compiled(keras.Model(inputs, self.to_float32(vectors), name="part_encoder"))
+            vectors, *_ = self.encode_parts(maps, self.to_mask(inputs["frames"], inputs["lengths"]))
+            return _FrameModel(inputs, self.to_float32(vectors), name="part_encoder")
 
-        return self._lazily("_kreid_part_encoder", make)
+        return self._lazily("part_encoder", make)
 
     @property
-    def aggregator(self):
+    def aggregator(self) -> keras.Model:
         """The embedder's second half: `{"vectors": (B, P, C), "lengths": int32 (B,)}`, in parts, to `(B, D)`."""
 
-        def make():
+        def make() -> keras.Model:
             inputs = {
                 "vectors": keras.Input(self.part_encoder.output_shape[1:], dtype="float32", name="vectors"),
                 "lengths": keras.Input((), dtype="int32", name="lengths"),
             }
-            vector, _ = self.aggregate_parts(inputs["vectors"], self.to_mask(inputs["vectors"], inputs["lengths"]))
-            return _compiled(keras.Model(inputs, self._finished(vector), name="aggregator"))
+            mask = self.to_mask(inputs["vectors"], inputs["lengths"])
+            vector, _ = self._with_attention(self.aggregate_parts(inputs["vectors"], mask))
+            return keras.Model(inputs, self._finished(vector), name="aggregator")
 
-        return self._lazily("_kreid_aggregator", make)
+        return self._lazily("aggregator", make)
 
-    @property
-    def embedding_dim(self):
-        """Length of an embedding."""
-        return self.embedder.output_shape[-1]
+    # --- Use
 
-    def embed(self, frames, lengths=None):
-        """Embeds tracklets; many frames in chunks, see `embed_batch`.
+    def embed(self, frames: ArrayLike, lengths: ArrayLike | None = None) -> np.ndarray:
+        """Embed tracklets; many frames in chunks, see `embed_batch`.
 
         Args:
             frames: uint8 RGB `(B, T, H, W, 3)` with this model's image size; shorter tracklets padded at the end.
@@ -250,10 +359,10 @@ class TrackletModel(keras.Model):
         """
         return self.embed_batch(self.checked_batch(frames, lengths))
 
-    def embed_batch(self, batch, frames_at_once=128):
-        """Embeds a batch that is known to be in order, a bounded number of frames at a time where the system can.
+    def embed_batch(self, batch: Mapping[str, Any], frames_at_once: int = 128) -> np.ndarray:
+        """Embed a batch that has been checked, a bounded number of frames at a time where the system can.
 
-        A system with `part_frames` that embeds all frames runs its backbone over chunks and keeps their vectors alone:
+        A system with `part_frames` that embeds all frames runs its backbone over chunks and keeps only their vectors:
         memory grows by the frames themselves and a vector each, not by maps. GLTR with ResNet-50 embeds a tracklet of
         1,000 frames of 256x128 pixels in less than 3 GiB, the whole process with TensorFlow.
 
@@ -277,8 +386,8 @@ class TrackletModel(keras.Model):
         parts = -(-lengths // self.part_frames)
         return self.aggregator.predict_on_batch({"vectors": np.concatenate(vectors, axis=1), "lengths": parts})
 
-    def with_selection(self, test_selection, test_frames=None):
-        """This model with the same weights, copied, and another choice of test frames.
+    def with_selection(self, test_selection: str, test_frames: int | None = None) -> "TrackletModel":
+        """Return this model with the same weights, copied, and another choice of test frames.
 
         Args:
             test_selection: see `kreid.layers.FrameSelection`.
@@ -288,15 +397,15 @@ class TrackletModel(keras.Model):
             A model of the same class, not compiled.
 
         Raises:
-            ValueError: for a selection that there is not.
+            ValueError: for an unknown selection.
         """
         config = {**self.get_config(), "test_selection": test_selection, "test_frames": test_frames}
         twin = type(self).from_config(config)
         twin.set_weights(self.get_weights())
         return twin
 
-    def checked_batch(self, frames, lengths=None):
-        """The inputs of `embedder` and `explainer` from the arguments of `embed`, once they are found in order."""
+    def checked_batch(self, frames: ArrayLike, lengths: ArrayLike | None = None) -> dict[str, np.ndarray]:
+        """Check `embed`'s arguments and return the embedder's inputs."""
         frames = np.asarray(frames)
         expected = (*self.image_size, 3)
         if frames.ndim != 5 or frames.shape[2:] != expected or frames.shape[1] < 1:
@@ -304,8 +413,6 @@ class TrackletModel(keras.Model):
                 f"Frames must be (tracklets, frames, {', '.join(map(str, expected))}) with at least one frame; resize "
                 f"them first. Received: frames of shape {frames.shape!r}"
             )
-        if frames.dtype != np.uint8:
-            raise ValueError(f"Frames must be uint8 RGB values of 0..255. Received: frames of dtype {frames.dtype}")
         lengths = np.full(len(frames), frames.shape[1]) if lengths is None else np.asarray(lengths)
         if lengths.shape != (len(frames),) or lengths.dtype.kind not in "iu":
             raise ValueError(
@@ -313,31 +420,136 @@ class TrackletModel(keras.Model):
                 f"Received: lengths of shape {lengths.shape!r} and dtype {lengths.dtype}"
             )
         if lengths.size and (lengths.min() < 0 or lengths.max() > frames.shape[1]):
-            raise ValueError(f"Lengths must lie in 0..{frames.shape[1]}. Received: lengths={lengths.tolist()!r}")
-        return {"frames": frames, "lengths": lengths.astype("int32")}
+            raise ValueError(f"Lengths must be between 0 and {frames.shape[1]}. Received: lengths={lengths.tolist()!r}")
+        return _checked_dtype({"frames": frames, "lengths": lengths.astype("int32")})
 
-    def get_config(self):
-        """Every constructor argument; the backbone serialised."""
-        return {
-            "backbone": keras.saving.serialize_keras_object(self.backbone),
-            "num_identities": self.num_identities,
-            "test_selection": self.test_selection,
-            "test_frames": self.test_frames,
-            "metric": self.metric,
-            "normalize": self.normalize,
-            "dtype": self.policy_name,
-            "name": self.name,
-        }
+    def quantize(self, mode: str | None = None, config: Any = None, filters: Any = None, **kwargs: Any) -> None:
+        """Quantise the weights in place for smaller, faster inference; a saved model stays quantised.
+
+        Args:
+            mode: `"int8"`, `"int4"` or `"float8"`.
+            config: see `keras.Model.quantize`; not supported, as a saved model could not repeat it.
+            filters: regular expressions of layer names, see `keras.Model.quantize`; not a function.
+            **kwargs: other arguments of `keras.Model.quantize`.
+
+        Raises:
+            ValueError: for another mode or a second quantisation, or arguments that a saved model could not repeat.
+        """
+        if mode not in QUANTIZATIONS or self.__dict__["_kreid_quantization"]:
+            raise ValueError(
+                f"Quantise once, with one of {', '.join(QUANTIZATIONS)}. Received: mode={mode!r} for a model of "
+                f"quantization={self.__dict__['_kreid_quantization']!r}"
+            )
+        # Keras's wrapper around this method turns the mode into its default configuration.
+        if config is not None and config.get_config() != type(config)().get_config():
+            raise ValueError(
+                f"A saved model repeats its quantisation by mode alone; give a mode. Received: config={config!r}"
+            )
+        if filters is not None and not isinstance(filters, (str, list, tuple)):
+            raise ValueError(f"Filters must be regular expressions of layer names. Received: filters={filters!r}")
+        super().quantize(mode, config=config, filters=filters, **kwargs)
+        self.__dict__["_kreid_quantization"] = {"mode": mode, "filters": filters}
+        # They were traced with the old weights.
+        self.__dict__["_kreid_graphs"].clear()
+
+    # --- Config
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, the backbone serialised.
+
+        Raises:
+            ValueError: if the class is not registered, so that no file of it could be loaded.
+        """
+        cls = type(self)
+        if not is_registered(cls):
+            raise ValueError(
+                f"Saved files of {cls.__name__} could not be loaded; decorate the class with "
+                f'@kreid.models.register_system("{cls.__name__.lower()}"). Received: {cls!r}'
+            )
+        arguments = dict(self.__dict__["_kreid_arguments"])
+        # The base's defaults too: files keep their meaning when a later kreid chooses others.
+        for name, default in _base_defaults().items():
+            if _accepts(cls, name) and self.__dict__["_kreid_settings"][name] == default:
+                arguments.setdefault(name, default)
+        arguments["backbone"] = self.backbone
+        policy = self.dtype_policy
+        plain = {"dtype": policy.name if type(policy) is keras.DTypePolicy else policy, "name": self.name}
+        arguments.update({name: value for name, value in plain.items() if _accepts(cls, name)})
+        config = {name: keras.saving.serialize_keras_object(value) for name, value in arguments.items()}
+        if self.__dict__["_kreid_quantization"]:
+            config["quantization"] = self.__dict__["_kreid_quantization"]
+        return config
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """Makes the model anew from `get_config()`."""
-        config = dict(config)
-        backbone = keras.saving.deserialize_keras_object(config.pop("backbone"), custom_objects=custom_objects)
-        return cls(backbone, **config)
+    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> "TrackletModel":
+        """Make a model from `get_config()`."""
+        quantization = config.get("quantization")
+        own, defaults = inspect.signature(cls.__init__).parameters, _base_defaults()
+        arguments = {}
+        for name, value in config.items():
+            if isinstance(value, dict) and "class_name" in value:
+                value = keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
+            # A default of the base is left out: the class's constructor may pass the same argument itself.
+            if name != "quantization" and (name in own or name not in defaults or value != defaults[name]):
+                arguments[name] = value
+        model = cls(**arguments)
+        if quantization:
+            model.quantize(**quantization)
+        return model
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as a saved model was compiled."""
+        # Older files call the outputs of metric losses "embedding", "embedding_1" and so on.
+        for key in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            if isinstance(config.get(key), dict) and "class_name" not in config[key]:
+                renamed = {name.replace("embedding", "features"): value for name, value in config[key].items()}
+                config = {**config, key: renamed}
+        super().compile_from_config(config)
 
 
-def _compiled(model):
-    """Without XLA on TensorFlow (each new length would compile anew), with jit on JAX, which has nothing else."""
-    model.compile(jit_compile=keras.backend.backend() == "jax")
-    return model
+class _FrameModel(keras.Model):
+    """A functional model on frames that refuses frames of another dtype."""
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        return super().call(_checked_dtype(inputs), training=training, mask=mask)
+
+
+def _checked_dtype(inputs: Any) -> Any:
+    """Return the inputs if their frames are uint8: Keras would cast others silently, frames of 0..1 to black."""
+    frames = inputs.get("frames") if isinstance(inputs, Mapping) else None
+    dtype = getattr(frames, "dtype", None)
+    if dtype is not None and keras.backend.standardize_dtype(dtype) != "uint8":
+        raise ValueError(
+            "Frames must be uint8 RGB values of 0..255; multiply values of 0..1 by 255, round and cast. "
+            f"Received: frames of dtype {keras.backend.standardize_dtype(dtype)}"
+        )
+    return inputs
+
+
+def _arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return a constructor's arguments by name, with the defaults that the class itself sets."""
+    signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+    bound = signature.bind(None, *args, **kwargs)
+    bound.apply_defaults()
+    arguments: dict[str, Any] = {}
+    for name, parameter in list(signature.parameters.items())[1:]:
+        value = bound.arguments[name]
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            arguments.update(zip(("backbone", "num_identities"), value, strict=False))
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            arguments.update(value)
+        else:
+            arguments[name] = value
+    return arguments
+
+
+def _base_defaults() -> dict[str, Any]:
+    """Return the defaults of the base's own settings."""
+    parameters = inspect.signature(TrackletModel.__init__).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("dtype", "name")}
+
+
+def _accepts(cls: type, name: str) -> bool:
+    """Return whether a class's constructor takes an argument of this name."""
+    parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())

@@ -88,7 +88,7 @@ def build_model(config, num_identities):
 
 
 def build_losses(config):
-    """The losses of a `Config`, by output: smoothed identity on the logits, metric losses on the embedding.
+    """The losses of a `Config`, by output: smoothed identity on the logits, metric losses on the features.
 
     A system with several heads has as many of each, with what they count in the sum: 1/N for each of MG-RAFA's N
     granularities (equation 7).
@@ -97,7 +97,7 @@ def build_losses(config):
         config: a `kreid.training.Config`.
 
     Returns:
-        A dict for `compile`, without the embeddings where no metric loss has a weight.
+        A dict for `compile`, without the features where no metric loss has a weight.
     """
     reduction = "sum" if config.loss_reduction == "sum" else "sum_over_batch_size"
     losses = {}
@@ -112,5 +112,5 @@ def build_losses(config):
         }
         metric = {loss: share * weight for loss, weight in metric.items() if weight}
         if metric:
-            losses[f"embedding{head}"] = WeightedSum(metric.keys(), metric.values())
+            losses[f"features{head}"] = WeightedSum(metric.keys(), metric.values())
     return losses

@@ -47,7 +47,7 @@ def main():
         )
         backbone = kreid.backbones.build("resnet50", image_size=options.image_size, last_stride=1)
         model = kreid.models.Baseline(backbone, pipeline.num_identities)
-        losses = {"logits": kreid.losses.SmoothedIdentity(), "embedding": kreid.losses.BatchHardTriplet()}
+        losses = {"logits": kreid.losses.SmoothedIdentity(), "features": kreid.losses.BatchHardTriplet()}
         model.compile(keras.optimizers.Adam(1e-4), loss=losses, jit_compile=False)
         fed = pipeline.dataset()
         same = tf.data.Dataset.from_tensors(next(iter(fed))).repeat()

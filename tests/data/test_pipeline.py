@@ -60,14 +60,14 @@ def shown(labels, frames):
 
 class TestTraining:
     def test_batches_have_fixed_shapes_and_contiguous_int32_labels(self, make_tracklets):
-        pipeline = training(make_tracklets(persons=5), targets=("logits", "embedding", "frames"))
+        pipeline = training(make_tracklets(persons=5), targets=("logits", "features", "frames"))
         assert pipeline.labels == {10: 0, 20: 1, 30: 2, 40: 3, 50: 4}
         assert pipeline.num_identities == 5
         assert pipeline.steps_per_epoch == 3
         inputs, labels = pipeline.dataset().element_spec
         assert inputs["frames"] == tf.TensorSpec((4, 4, *SIZE, 3), tf.uint8)
         assert inputs["lengths"] == tf.TensorSpec((4,), tf.int32)
-        assert labels == dict.fromkeys(("logits", "embedding", "frames"), tf.TensorSpec((4,), tf.int32))
+        assert labels == dict.fromkeys(("logits", "features", "frames"), tf.TensorSpec((4,), tf.int32))
         seen = set()
         for frames, lengths, labels in take(pipeline, 3):
             assert lengths.tolist() == [4] * 4

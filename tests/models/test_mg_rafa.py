@@ -81,7 +81,7 @@ def vector_of_real_frames(model, frames):
     if model.attention == "reference_aided":
         return ops.convert_to_numpy(model.aggregation(maps))[0]
     parts = model.split(maps)
-    for m, layer in enumerate(model.weighing):
+    for m, layer in enumerate(model.weighting):
         parts[m] = layer(parts[m])
     return np.concatenate([ops.convert_to_numpy(part).mean(axis=(1, 2, 3))[0] for part in parts])
 
@@ -153,7 +153,7 @@ def test_equation_7_in_float64(row, granularities):
     logged = model.test_on_batch(inputs, labels, return_dict=True)
     outputs = model(inputs, training=False)
     assert set(losses) == set(outputs)
-    v = ops.convert_to_numpy(outputs["embedding"]).astype("float64")
+    v = ops.convert_to_numpy(outputs["features"]).astype("float64")
 
     def heads_loss(vector, bnneck, classifier):
         gamma, mean, variance = (w.astype("float64") for w in bnneck.get_weights())
@@ -169,13 +169,13 @@ def test_equation_7_in_float64(row, granularities):
     np.testing.assert_allclose(logged["loss"], total, rtol=1e-4)
     for g, value in enumerate(each, 1):
         np.testing.assert_allclose(
-            logged[f"logits_{g}_loss"] + logged[f"embedding_{g}_loss"], value / granularities, rtol=1e-4
+            logged[f"logits_{g}_loss"] + logged[f"features_{g}_loss"], value / granularities, rtol=1e-4
         )
 
 
 def test_granularity_losses_can_be_left_out():
     model = make(granularity_losses=False)
-    assert model.loss_targets == ("logits", "embedding")
-    assert set(model(batch(())[0])) == {"logits", "embedding"}
+    assert model.loss_targets == ("logits", "features")
+    assert set(model(batch(())[0])) == {"logits", "features"}
     with pytest.raises(ValueError, match="No such layer: logits_1"):
         model.get_layer("logits_1")

@@ -76,13 +76,13 @@ def system(request):
 
 
 def compiled(model, **kwargs):
-    losses = {"logits": SmoothedIdentity(0.1), "embedding": BatchHardTriplet(0.3)}
+    losses = {"logits": SmoothedIdentity(0.1), "features": BatchHardTriplet(0.3)}
     losses = {name: losses[name.split("_")[0]] for name in model.loss_targets}
     model.compile(keras.optimizers.Adam(1e-3), loss=losses, jit_compile=False, **kwargs)
     return model
 
 
-def batch(targets=("logits", "embedding")):
+def batch(targets=("logits", "features")):
     labels = np.array([0, 0, 1, 1], "int32")
     lengths = np.full(4, 5, "int32")
     return {"frames": FRAMES, "lengths": lengths}, dict.fromkeys(targets, labels)
@@ -167,9 +167,9 @@ def test_training_lowers_the_loss_and_moves_every_weight(system):
 def test_several_losses_on_one_output(system):
     model = make(system)
     both = WeightedSum([BatchHardTriplet(0.3), BatchHardTriplet("soft")], [1.0, 0.5])
-    model.compile("sgd", loss={"logits": SmoothedIdentity(), "embedding": both}, jit_compile=False)
+    model.compile("sgd", loss={"logits": SmoothedIdentity(), "features": both}, jit_compile=False)
     logged = model.fit(*batch(), epochs=1, verbose=0).history
-    assert np.isfinite(logged["embedding_loss"]).all()
+    assert np.isfinite(logged["features_loss"]).all()
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -232,7 +232,7 @@ def test_sta_adds_its_regularisation_to_the_loss():
 def test_baseline_embeds_after_the_neck_or_before():
     model = Baseline(kreid.backbones.build("resnet_tiny", image_size=SIZE), 6)
     compiled(model).fit(*batch(), epochs=2, verbose=0)
-    pooled = model({"frames": FRAMES, "lengths": np.full(4, 5, "int32")})["embedding"].numpy().astype("float64")
+    pooled = model({"frames": FRAMES, "lengths": np.full(4, 5, "int32")})["features"].numpy().astype("float64")
     neck = model.bnneck
     mean, variance, gamma = (np.asarray(v) for v in (neck.moving_mean, neck.moving_variance, neck.gamma))
     expected = (pooled - mean) / np.sqrt(variance + neck.epsilon) * gamma
@@ -257,8 +257,8 @@ def test_explainer_gives_the_attention():
         (FRAMES / 255.0, None, "uint8.*float64"),
         (FRAMES, [5, 5], "each of the 4 tracklets"),
         (FRAMES, [5.0] * 4, "one integer"),
-        (FRAMES, [5, 6, 1, 1], r"0\.\.5.*\[5, 6, 1, 1\]"),
-        (FRAMES, [5, -1, 1, 1], r"0\.\.5"),
+        (FRAMES, [5, 6, 1, 1], r"between 0 and 5.*\[5, 6, 1, 1\]"),
+        (FRAMES, [5, -1, 1, 1], r"between 0 and 5"),
     ],
 )
 def test_embed_refuses(frames, lengths, complaint):

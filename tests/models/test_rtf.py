@@ -7,7 +7,7 @@ from keras import ops
 
 import kreid
 from kreid.losses import BatchHardTriplet, SmoothedIdentity
-from kreid.models import MultiStageFusion, count_macs
+from kreid.models import RTF, count_macs
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -43,7 +43,7 @@ EVERY = {**ROWS, **MORE}
 
 def make(row="all", **kwargs):
     settings = {"embedding_dim": 12, "relation_dim": 32, **EVERY[row], **kwargs}
-    return MultiStageFusion(kreid.backbones.build("resnet_tiny", SIZE, 1), 6, **settings)
+    return RTF(kreid.backbones.build("resnet_tiny", SIZE, 1), 6, **settings)
 
 
 def fused_after(row):
@@ -64,12 +64,12 @@ def moved(model):
 
 def batch():
     labels = np.array([0, 0, 1, 1], "int32")
-    return {"frames": FRAMES, "lengths": np.full(4, 5, "int32")}, {"logits": labels, "embedding": labels}
+    return {"frames": FRAMES, "lengths": np.full(4, 5, "int32")}, {"logits": labels, "features": labels}
 
 
 def train(model):
     if not model.compiled:
-        losses = {"logits": SmoothedIdentity(0.1), "embedding": BatchHardTriplet(0.3)}
+        losses = {"logits": SmoothedIdentity(0.1), "features": BatchHardTriplet(0.3)}
         model.compile(keras.optimizers.SGD(0.01), loss=losses, jit_compile=False)
     return model.train_on_batch(*batch(), return_dict=True)
 
@@ -253,10 +253,10 @@ def test_branches_keep_their_own_statistics():
 
 def test_a_backbone_with_enough_branches_is_not_copied():
     backbone = kreid.backbones.build("resnet_tiny", SIZE, branches=(1, 2, 3))
-    assert MultiStageFusion(backbone, 6).backbone is backbone
+    assert RTF(backbone, 6).backbone is backbone
     plain = kreid.backbones.build("resnet_tiny", SIZE)
-    assert MultiStageFusion(plain, 6, fusion="late").backbone is plain
-    assert MultiStageFusion(plain, 6).backbone is not plain
+    assert RTF(plain, 6, fusion="late").backbone is plain
+    assert RTF(plain, 6).backbone is not plain
 
 
 def per_frame(row, **kwargs):

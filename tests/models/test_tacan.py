@@ -16,14 +16,14 @@ SIZE = (64, 32)
 FRAMES = RNG.integers(0, 256, (4, 7, *SIZE, 3)).astype("uint8")
 LENGTHS = np.array([7, 1, 5, 0])
 SOFTMAX, TRIPLET = SmoothedIdentity(0.0), BatchHardTriplet(0.3, "squared_euclidean")
-ALL = {"logits": SOFTMAX, "embedding": WeightedSum([TRIPLET, MinMax()])}
+ALL = {"logits": SOFTMAX, "features": WeightedSum([TRIPLET, MinMax()])}
 
 # The rows of Table 1 in their order, and the weightings that are not in the paper.
 ROWS = {
     "softmax": ("average", "average", {"logits": SOFTMAX}),
-    "triplet": ("average", "average", {"logits": SOFTMAX, "embedding": TRIPLET}),
-    "TA": ("temporal", "average", {"logits": SOFTMAX, "embedding": TRIPLET}),
-    "CA": ("temporal", "linear", {"logits": SOFTMAX, "embedding": TRIPLET}),
+    "triplet": ("average", "average", {"logits": SOFTMAX, "features": TRIPLET}),
+    "TA": ("temporal", "average", {"logits": SOFTMAX, "features": TRIPLET}),
+    "CA": ("temporal", "linear", {"logits": SOFTMAX, "features": TRIPLET}),
     "min_max": ("temporal", "linear", ALL),
     "SENet": ("temporal", "linear", ALL),
     "sigmoid": ("temporal", "sigmoid", ALL),
@@ -160,7 +160,7 @@ def test_one_clip_for_training_as_the_paper_has_it():
 def test_a_tracklets_clips_are_adjacent_frames_in_training_too():
     model = moved(make())
     inputs, _ = batch(frames=6)
-    shown = model(inputs, training=False)["embedding"]
+    shown = model(inputs, training=False)["features"]
     np.testing.assert_allclose(shown, model.embed(FRAMES[:, :6]), rtol=1e-4, atol=1e-5)
 
 

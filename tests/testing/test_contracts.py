@@ -35,7 +35,7 @@ def pipeline(tracklets, **kwargs):
 def test_pipeline(tracklets, clips):
     inputs, labels = check_pipeline(lambda: pipeline(tracklets, clips=clips))
     assert inputs["frames"].shape == (4, 2, 32, 16, 3)
-    assert set(labels) == {"logits", "embedding"}
+    assert set(labels) == {"logits", "features"}
 
 
 def test_a_pipeline_that_differs_each_time_is_found(tracklets):

@@ -33,7 +33,7 @@ def test_every_head_has_its_share_of_every_loss(system, model, heads):
     expected = {}
     for head, share in heads.items():
         expected[f"logits{head}"] = {"SmoothedIdentity": share}
-        expected[f"embedding{head}"] = {"BatchHardTriplet": 0.5 * share, "MinMax": 2.0 * share}
+        expected[f"features{head}"] = {"BatchHardTriplet": 0.5 * share, "MinMax": 2.0 * share}
     assert shares(build_losses(Config(system, triplet_weight=0.5, min_max_weight=2.0, model=model))) == expected
     without = {name: value for name, value in expected.items() if name.startswith("logits")}
     assert shares(build_losses(Config(system, triplet_weight=0.0, model=model))) == without
