@@ -2,10 +2,11 @@
 
     python recipes/demo.py [--folder demo]
 
-Everything goes into one folder. A second run keeps the rendered set and trains again.
+Everything goes into one folder. A second run renders nothing anew and trains again.
 """
 
 import argparse
+import json
 import pathlib
 import shutil
 import subprocess
@@ -13,7 +14,6 @@ import sys
 import time
 
 from kreid.data.readers import read_mars
-from kreid.runs import RunFiles
 from kreid.synthetic import render_mars
 from kreid.training import plain_errors
 
@@ -22,7 +22,7 @@ QUERIES = 2
 
 
 def main(argv=None):
-    """Read the command line and run the stages."""
+    """Reads the command line and runs the stages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("demo"))
     folder = parser.parse_args(argv).folder
@@ -31,7 +31,7 @@ def main(argv=None):
 
 
 def run_stages(folder):
-    """Render, train, serve and query, and print the results."""
+    """Renders, trains, serves and asks, and says what came of it."""
     started = time.monotonic()
 
     heading("1/4  Rendering a synthetic MARS: walkers seen by six cameras")
@@ -40,7 +40,7 @@ def run_stages(folder):
     print(dataset.summary())
 
     heading("2/4  Training, evaluating, exporting: average pooling on a small residual network")
-    run, files = folder / "run", RunFiles(folder / "run")
+    run = folder / "run"
     shutil.rmtree(run, ignore_errors=True)
     overlay = ROOT / "recipes" / "overlays" / "demo.yaml"
     recipe = ["recipes/train_mars.py", "--system", "baseline", "--overlay", overlay, "--data", data, "--run", run]
@@ -48,7 +48,7 @@ def run_stages(folder):
 
     heading("3/4  Serving the exported model over gRPC, on loopback")
     server = subprocess.Popen(
-        [sys.executable, ROOT / "serving" / "serve.py", files.export, "--port", "0"],
+        [sys.executable, ROOT / "serving" / "serve.py", run / "export", "--port", "0"],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -65,12 +65,12 @@ def run_stages(folder):
         server.wait()
 
     heading(f"Done in {time.monotonic() - started:.0f} s")
-    results = files.results
+    results = json.loads((run / "results.json").read_text())
     before, after = (part["standard"] for part in (results["untrained"], results["protocols"]))
     print(f"On the synthetic test set, {after['num_valid']} queries, gallery without queries:")
     print(f"  untrained  rank-1 {100 * before['cmc']['1']:5.1f}  mAP {100 * before['map']:5.1f}")
     print(f"  trained    rank-1 {100 * after['cmc']['1']:5.1f}  mAP {100 * after['map']:5.1f}")
-    print(f"Run folder      {run}\nExported model  {files.export}")
+    print(f"Run folder      {run}\nExported model  {run / 'export'}")
     for picture in pictures:
         print(f"Ranked list     {picture}")
     if after["map"] < 3 * before["map"]:
@@ -78,12 +78,12 @@ def run_stages(folder):
 
 
 def heading(text):
-    """Print the heading of a stage."""
+    """Prints a line that stands out."""
     print(f"\n== {text}", flush=True)
 
 
 def python(script, *arguments):
-    """Run one of the repository's scripts, as a user would."""
+    """Runs one of the repository's scripts, as a user would."""
     ran = subprocess.run([sys.executable, ROOT / script, *map(str, arguments)])
     if ran.returncode:
         sys.exit(ran.returncode)
@@ -102,7 +102,7 @@ def findable(dataset):
 
 
 def ask(dataset, query, folder, server):
-    """Copy a query's frames into a folder and have the server rank the gallery for them."""
+    """Copies a query's frames into a folder of their own and has them ranked."""
     frames = folder / "queries" / query.id.replace("/", "_")
     shutil.rmtree(frames, ignore_errors=True)
     frames.mkdir(parents=True)

@@ -101,7 +101,7 @@ def run_experiment(run: training.RunFolder, quiet: bool = False) -> None:
             **scores,
         }
     )
-    print(f"{threshold}\nResults: {run.results_file}\nExported model: {exported}")
+    print(f"{threshold}\nResults: {run.results}\nExported model: {exported}")
 
 
 if __name__ == "__main__":

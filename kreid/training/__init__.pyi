@@ -26,7 +26,7 @@ from .recipe import (
 )
 from .run_folder import RunFolder as RunFolder
 from .schedules import learning_rate as learning_rate
-from .split_runs import check_splits as check_splits, keep_splits as keep_splits
+from .split_runs import check_splits as check_splits, keep_splits as keep_splits, split_folder as split_folder
 from .start import start_from as start_from
 from .table import load_table as load_table, row_folder as row_folder, table_text as table_text
 from .threshold import fit_on_holdout as fit_on_holdout

@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kreid import training
-from kreid.runs import RunFiles
 from kreid.training.command import add_arguments as add_train_arguments, plain_errors
 
 
@@ -69,14 +68,14 @@ def train_rows(table: Mapping[str, Any], folder: pathlib.Path, options: argparse
         for name in table["chosen"]:
             row = table["rows"][name]
             settings = {**table["settings"], **table["fine_tuning"], **row["settings"], "seed": seed}
-            settings["init"] = str(RunFiles(start).model_file)
+            settings["init"] = str(start / "model.keras")
             _train(row["system"], settings, training.row_folder(folder, seed, name), table, options)
 
 
 def _train(
     system: str, settings: Mapping[str, Any], run: pathlib.Path, table: Mapping[str, Any], options: argparse.Namespace
 ) -> None:
-    if RunFiles(run).is_complete:
+    if (run / "results.json").exists():
         return
     line = ["--system", system, "--run", str(run), "--quiet"]
     line += [part for overlay in table["overlays"] for part in ("--overlay", overlay)]

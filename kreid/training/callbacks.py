@@ -3,13 +3,13 @@
 import csv
 import io
 import json
+import os
 import pathlib
 import time
 
 import keras
 
-from kreid._files import replacing, write_atomically
-from kreid.runs import checkpoint_file, read_state, state_file
+from kreid._files import write_atomically
 
 
 class HoldoutEvaluation(keras.callbacks.Callback):
@@ -107,9 +107,22 @@ class Checkpoint(keras.callbacks.Callback):
         # A NaN score compares false.
         if score > self.state["best_map"]:
             self.state.update(best_map=score, best_epoch=epoch + 1)
-        with replacing(checkpoint_file(self.folder, epoch + 1)) as temporary:
-            self.model.save(temporary)
-        write_atomically(state_file(self.folder), json.dumps(self.state))
+        path = checkpoint_file(self.folder, epoch + 1)
+        temporary = path.with_name(f"writing-{path.name}")
+        self.model.save(temporary)
+        os.replace(temporary, path)
+        write_atomically(self.folder / "state.json", json.dumps(self.state))
         kept = {checkpoint_file(self.folder, self.state[key]) for key in ("epoch", "best_epoch")}
         for old in set(self.folder.glob("*.keras")) - kept:
             old.unlink()
+
+
+def checkpoint_file(folder, epoch):
+    """Path of the checkpoint after an epoch, counted from 1."""
+    return pathlib.Path(folder) / f"epoch_{epoch}.keras"
+
+
+def read_state(folder):
+    """The `state.json` of a checkpoint folder: epochs done, and the best held-out mAP and its epoch."""
+    path = pathlib.Path(folder) / "state.json"
+    return json.loads(path.read_text()) if path.exists() else {"epoch": 0, "best_map": -1.0, "best_epoch": None}

@@ -101,4 +101,4 @@ def run_experiment(run: training.RunFolder, quiet: bool = False) -> None:
             **scores,
         }
     )
-    print(f"{threshold}\nResults: {run.results_file}\nExported model: {exported}")
+    print(f"{threshold}\nResults: {run.results}\nExported model: {exported}")

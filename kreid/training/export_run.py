@@ -13,7 +13,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from kreid.runs import FinishedRun, RunFiles
 from kreid.training.command import plain_errors
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
         from kreid.serving.export import export_model
 
         model, verification = _load(options.model)
-        folder = options.out or (RunFiles(options.model).export if options.model.is_dir() else None)
+        folder = options.out or (options.model / "export" if options.model.is_dir() else None)
         if folder is None:
             raise ValueError(f"Name the export's folder with --out. Received: model={str(options.model)!r}")
         version = options.version
@@ -58,6 +57,7 @@ def _load(path: pathlib.Path) -> "tuple[TrackletModel, dict[str, Any] | None]":
     import keras
 
     import kreid.models
+    from kreid.runs import FinishedRun
 
     if path.is_dir():
         finished = FinishedRun(path)

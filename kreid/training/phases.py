@@ -7,10 +7,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from kreid.runs import RunFiles
 from kreid.training.config import Config, load_phases
 from kreid.training.run_folder import RunFolder
-from kreid.training.split_runs import check_splits
+from kreid.training.split_runs import check_splits, split_folder
 
 
 class Plan(NamedTuple):
@@ -59,7 +58,7 @@ def plan_runs(options: argparse.Namespace) -> Plan:
     for split in splits:
         own = {name: dataclasses.replace(config, split=split) for name, config in phases.items()}
         # Splits share their image phases.
-        runs |= {run.path: run for run in phase_folders(own, RunFiles(folder).split(split).path, shared=folder)}
+        runs |= {run.path: run for run in phase_folders(own, split_folder(folder, split), shared=folder)}
     return Plan(_incomplete(list(runs.values())), folder, splits)
 
 
@@ -163,17 +162,17 @@ def phase_folders(
     runs: list[RunFolder] = []
     for name in (*earlier, last):
         config = phases[name]
-        place = pathlib.Path(path) if name == last else RunFiles(path).phase(name).path
+        place = pathlib.Path(path) if name == last else RunFolder.phase_path(path, name)
         if shared and name != last and config.data == "images" and all(run.config.data == "images" for run in runs):
-            place, config = RunFiles(shared).phase(name).path, dataclasses.replace(config, split=None)
+            place, config = RunFolder.phase_path(shared, name), dataclasses.replace(config, split=None)
         if runs:
-            config = dataclasses.replace(config, init=str(runs[-1].model_file))
+            config = dataclasses.replace(config, init=str(runs[-1].model))
         runs.append(RunFolder(place, config))
     return runs
 
 
 def _incomplete(runs: list[RunFolder]) -> list[RunFolder]:
     for run in runs:
-        if run.is_complete:
-            print(f"{run.path} is complete, see {run.results_file}. Choose another --run to train again.")
-    return [run for run in runs if not run.is_complete]
+        if run.results.exists():
+            print(f"{run.path} is complete; its results are in {run.results}. Choose another --run to train again.")
+    return [run for run in runs if not run.results.exists()]

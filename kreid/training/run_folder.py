@@ -1,32 +1,44 @@
-"""Write the folder of a run: settings, logs, checkpoints, results, the exported model."""
+"""The folder of one run: settings, logs, checkpoints, results, the exported model."""
 
 import csv
 import importlib.metadata
 import json
+import os
+import pathlib
 import platform
 import shutil
-from os import PathLike
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from kreid._files import replacing, write_atomically
-from kreid.runs import RunFiles, checkpoint_file, read_state
-from kreid.training.callbacks import Checkpoint, CsvLog, EpochLog, HoldoutEvaluation
-from kreid.training.config import FREE_TO_CHANGE, Config
+from kreid._files import write_atomically
+from kreid.training.callbacks import (
+    Checkpoint,
+    CsvLog,
+    EpochLog,
+    HoldoutEvaluation,
+    checkpoint_file,
+    read_state,
+)
+from kreid.training.config import FREE_TO_CHANGE
 
-if TYPE_CHECKING:
-    import keras
-
-    from kreid.data.tracklet import ReidDataset
-    from kreid.models.tracklet_model import TrackletModel
-
+PHASES = "phases"
 PACKAGES = ("kreid", "keras", "tensorflow", "numpy")
 
 
-class RunFolder(RunFiles):
-    """The folder of a new run, or of the same run to continue. `begin` makes it; `RunFiles` lists its files.
+class RunFolder:
+    """A run's folder: a new one, or one that holds the same run and continues. `begin` makes it.
+
+    | file | what |
+    |---|---|
+    | `config.yaml` | the resolved settings |
+    | `versions.json` | of the packages and the machine's kind |
+    | `log.csv`, `tensorboard/` | one row per epoch |
+    | `checkpoints/` | the last and the best, and `state.json`, which names them |
+    | `model.keras` | the model of the results |
+    | `export/1/` | the same as a SavedModel |
+    | `queries.json` | average precision and rank of the first match, by query and protocol |
+    | `results.json` | written last: a run that has it is complete |
+    | `phases/NAME/` | the folders of the phases before the last one |
 
     Args:
         path: of the folder.
@@ -36,24 +48,38 @@ class RunFolder(RunFiles):
         ValueError: if the folder holds another run, or something that is no run.
     """
 
-    def __init__(self, path: str | PathLike[str], config: Config) -> None:
+    def __init__(self, path, config):
         self.config = config
-        super().__init__(path)
+        self.path = pathlib.Path(path)
+        self.config_file = self.path / "config.yaml"
+        self.log = self.path / "log.csv"
+        self.tensorboard = self.path / "tensorboard"
+        self.checkpoints = self.path / "checkpoints"
+        self.model = self.path / "model.keras"
+        self.export = self.path / "export"
+        self.results = self.path / "results.json"
         self._text = config.to_yaml()
-        if self.is_run:
-            self._check_same(yaml.safe_load(self._text), self.read_config())
-        elif self.path.exists() and not (self.path.is_dir() and set(self.path.iterdir()) <= {self.phases}):
+        if self.config_file.exists():
+            self._check_same(yaml.safe_load(self._text), yaml.safe_load(self.config_file.read_text(encoding="utf-8")))
+        elif self.path.exists() and not (
+            self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {PHASES}
+        ):
             raise ValueError(
                 f"This is there already and holds no run; choose another with --run. Received: run={str(path)!r}"
             )
 
-    def begin(self) -> None:
-        """Make the folder unless the run is in it already. Call it when nothing can refuse the run any more.
+    @staticmethod
+    def phase_path(path, name):
+        """Where the folder of an earlier phase lies in the run folder `path`."""
+        return pathlib.Path(path) / PHASES / name
+
+    def begin(self):
+        """Makes the folder, if this run is not in it yet. Whatever refuses a run does so before.
 
         Raises:
             ValueError: if the folder cannot be made.
         """
-        if self.is_run:
+        if self.config_file.exists():
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -62,51 +88,49 @@ class RunFolder(RunFiles):
                 f"The run's folder cannot be made ({error}); choose another with --run. "
                 f"Received: run={str(self.path)!r}"
             ) from None
-        # First: it makes the folder a run.
+        # First, as it is what makes the folder a run.
         write_atomically(self.config_file, self._text)
-        write_atomically(self.versions, json.dumps(versions(), indent=2))
+        write_atomically(self.path / "versions.json", json.dumps(versions(), indent=2))
 
-    def _check_same(self, settings: dict[str, Any], there: Any) -> None:
-        # A key that an older run does not name had the effect of today's default.
+    def _check_same(self, wanted, found):
+        # What an older run does not name was not a setting yet, and is what the default does.
         defaults = yaml.safe_load(type(self.config)(system=self.config.system).to_yaml())
-        there = {**defaults, **there} if isinstance(there, dict) and there else {}
-        keys = [key for key in {**there, **settings} if settings.get(key) != there.get(key) and not self._free(key)]
+        found = {**defaults, **found} if isinstance(found, dict) and found else {}
+        keys = [key for key in {**found, **wanted} if wanted.get(key) != found.get(key) and not self._free(key)]
         if keys:
-            changes = ", ".join(
-                f"{key}={there.get(key)!r} there and {settings.get(key)!r} here" for key in sorted(keys)
-            )
+            changes = ", ".join(f"{key}={found.get(key)!r} there and {wanted.get(key)!r} here" for key in sorted(keys))
             raise ValueError(
                 f"This folder holds another run ({changes}); choose another with --run, or give the same settings to "
                 f"continue it. Received: run={str(self.path)!r}"
             )
 
-    def _free(self, key: str) -> bool:
+    def _free(self, key):
         # The best checkpoint is one of the epochs that were evaluated.
         return key in FREE_TO_CHANGE and (key != "holdout_every" or self.config.select != "best")
 
     @property
-    def epochs_done(self) -> int:
-        """Epochs trained up to the last checkpoint."""
+    def epochs_done(self):
+        """Epochs that the last checkpoint has behind it."""
         return read_state(self.checkpoints)["epoch"]
 
-    def restored_model(self) -> "TrackletModel | None":
-        """Load the model of the last checkpoint, compiled; `None` for a new run."""
+    def restored_model(self):
+        """The last checkpoint's model, compiled; `None` for a new run."""
         if not self.epochs_done:
             return None
         # With the settings that were free to change.
         write_atomically(self.config_file, self._text)
         return self._load(self.epochs_done, compile=True)
 
-    def seconds_per_epoch(self) -> float | None:
-        """Return the median training seconds of the logged epochs after the first, or `None`."""
+    def seconds_per_epoch(self):
+        """Median training seconds of the logged epochs after the first, or `None`."""
         if not self.log.exists():
             return None
         with self.log.open(newline="") as file:
             seconds = sorted(float(row["seconds"]) for row in list(csv.DictReader(file))[1:])
         return seconds[len(seconds) // 2] if seconds else None
 
-    def callbacks(self, holdout: "ReidDataset | None", config: Config) -> "list[keras.callbacks.Callback]":
-        """Make the callbacks of a run, in the order in which they add to the logs.
+    def callbacks(self, holdout, config):
+        """The callbacks of a run, in the order in which they add to the logs.
 
         Args:
             holdout: a `ReidDataset` of held-out persons, or `None`.
@@ -125,8 +149,8 @@ class RunFolder(RunFiles):
             Checkpoint(self.checkpoints),
         ]
 
-    def selected_model(self, select: str) -> "tuple[int, TrackletModel]":
-        """Load the checkpoint that results are reported for.
+    def selected_model(self, select):
+        """The checkpoint that results are reported for.
 
         Args:
             select: "last" or "best".
@@ -146,25 +170,26 @@ class RunFolder(RunFiles):
             )
         return epoch, self._load(epoch, compile=False)
 
-    def _load(self, epoch: int, compile: bool) -> "TrackletModel":
+    def _load(self, epoch, compile):
         import keras
 
         import kreid.models
-        import kreid.training.optimizers  # noqa: F401  registers the classes that the file names
+        import kreid.training.optimizers  # noqa: F401  registers what the file names
 
         return keras.models.load_model(checkpoint_file(self.checkpoints, epoch), compile=compile)
 
-    def keep(self, name: str, values: Any) -> None:
-        """Keep a part of the results that a resumed run could not make again."""
+    def keep(self, name, values):
+        """Keeps a part of the results that a resumed run could not make again."""
         write_atomically(self.path / f"{name}.json", json.dumps(values, indent=2))
 
-    def keep_model(self, model: "TrackletModel") -> None:
-        """Save the model that is reported, replacing what an interrupted run left."""
-        with replacing(self.model_file) as temporary:
-            model.save(temporary)
+    def keep_model(self, model):
+        """Saves the model that is reported, replacing what an interrupted run left."""
+        temporary = self.model.with_name(f"writing-{self.model.name}")
+        model.save(temporary)
+        os.replace(temporary, self.model)
 
-    def keep_export(self, model: "TrackletModel", verification: dict[str, Any] | None = None) -> Path:
-        """Export the model that is reported, replacing what an interrupted run left; return the version's path.
+    def keep_export(self, model, verification=None):
+        """Exports the model that is reported, replacing what an interrupted run left; returns the version's path.
 
         Args:
             model: to export.
@@ -175,27 +200,28 @@ class RunFolder(RunFiles):
         shutil.rmtree(self.export, ignore_errors=True)
         return export_model(model, self.export, version=1, verification=verification)
 
-    def finish(self, results: dict[str, Any]) -> None:
-        """Write `results.json`, which makes the run complete.
+    def finish(self, results):
+        """Writes `results.json`, which makes the run complete.
 
         Args:
-            results: the scores to report, as plain data; untrained scores, time per epoch and versions are added.
+            results: what is reported, as plain data; untrained scores, time per epoch and versions are added.
         """
+        untrained = self.path / "untrained.json"
         results = {
             **results,
-            "untrained": json.loads(self.untrained.read_text()) if self.untrained.exists() else None,
+            "untrained": json.loads(untrained.read_text()) if untrained.exists() else None,
             "seconds_per_epoch": self.seconds_per_epoch(),
             "versions": versions(),
         }
-        write_atomically(self.results_file, json.dumps(results, indent=2) + "\n")
+        write_atomically(self.results, json.dumps(results, indent=2) + "\n")
 
 
-def versions() -> dict[str, str]:
-    """Return the versions that a result depends on, and the machine's kind."""
-    result = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
+def versions():
+    """Versions of what a result depends on, and the machine's kind."""
+    found = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
     for package in PACKAGES:
         try:
-            result[package] = importlib.metadata.version(package)
+            found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
-            result[package] = "not installed"
-    return result
+            found[package] = "not installed"
+    return found

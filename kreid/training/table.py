@@ -1,10 +1,11 @@
 """Tables of rows that are trained from shared image models and compared query by query."""
 
+import json
+
 import numpy as np
 import yaml
 
 from kreid.evaluation.bootstrap import paired_bootstrap
-from kreid.runs import RunFiles
 
 PROTOCOL = "mars"  # with the queries in the gallery, every query has a match
 KEYS = ("seeds", "overlays", "settings", "image_phase", "fine_tuning", "baseline", "rows")
@@ -62,9 +63,9 @@ def row_scores(table, folder, name):
     """Average precisions and first-rank hits `(seeds, queries)` of the seeds that are complete, by query's name."""
     precisions, hits = [], []
     for seed in table["seeds"]:
-        run = RunFiles(row_folder(folder, seed, name))
-        if run.is_complete:
-            queries = run.read_queries()[PROTOCOL]
+        run = row_folder(folder, seed, name)
+        if (run / "results.json").exists():
+            queries = json.loads((run / "queries.json").read_text())[PROTOCOL]
             # In the order of names, so that runs pair up whatever order they were evaluated in.
             order = np.argsort(queries["queries"])
             precision = np.array([np.nan if value is None else value for value in queries["average_precision"]])

@@ -22,7 +22,6 @@ from recipe_samples import OWN, TINY, load_recipe
 
 from kreid.data.readers import read_mars
 from kreid.models import SYSTEMS
-from kreid.runs import read_state
 from kreid.serving import read_card
 from kreid.training import callbacks, run_folder
 
@@ -155,7 +154,7 @@ class TestWholeRun:
         before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
         capsys.readouterr()
         main(arguments(run, *OWN.get(system, []), system=system))
-        assert "is complete, see " in capsys.readouterr().out
+        assert "is complete; its results are in" in capsys.readouterr().out
         assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
@@ -180,13 +179,13 @@ class TestResuming:
         self.interrupt(monkeypatch, (callbacks.Checkpoint, "on_epoch_end"))
         message = refused(arguments(run, *OWN["sta"]), capsys, status=130)
         assert "same command continues" in message
-        assert read_state(run / "checkpoints")["epoch"] == 1
+        assert callbacks.read_state(run / "checkpoints")["epoch"] == 1
         assert not (run / "results.json").exists()
         monkeypatch.undo()
         # Again, this time after training and before the results.
         self.interrupt(monkeypatch, (run_folder.RunFolder, "selected_model"))
         refused(arguments(run, *OWN["sta"]), capsys, status=130)
-        assert read_state(run / "checkpoints")["epoch"] == 2
+        assert callbacks.read_state(run / "checkpoints")["epoch"] == 2
         monkeypatch.undo()
         main(arguments(run, *OWN["sta"]))
         expected = complete("sta")
@@ -217,7 +216,7 @@ class TestResuming:
                 # Background jobs of a shell ignore SIGINT, and their children inherit that.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
-            while read_state(run / "checkpoints")["epoch"] < epochs and process.poll() is None:
+            while callbacks.read_state(run / "checkpoints")["epoch"] < epochs and process.poll() is None:
                 time.sleep(0.02)
             process.send_signal(kill)
             error = process.communicate()[1]

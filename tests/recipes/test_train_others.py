@@ -179,7 +179,7 @@ def test_a_rendered_set_has_no_splits(tree, overlay, tmp_path, monkeypatch, caps
     config = training.load_config("baseline", ROOT / "recipes", "prid2011", [overlay])
     run = training.RunFolder(tmp_path / "run", training.use_synthetic(config))
     run.begin()
-    run.results_file.write_text("{}")
+    run.results.write_text("{}")
     load_recipe("train_prid2011").main(line)
     assert f"{run.path} is complete" in capsys.readouterr().out
     assert (settings(run.path)["data"], settings(run.path)["split"]) == ("synthetic", None)

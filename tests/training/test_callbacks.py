@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from kreid.data.tracklet import ReidDataset, Tracklet
-from kreid.runs import read_state
-from kreid.training.callbacks import Checkpoint, CsvLog, EpochLog, HoldoutEvaluation
+from kreid.training.callbacks import Checkpoint, CsvLog, EpochLog, HoldoutEvaluation, read_state
 from kreid.training.threshold import fit_on_holdout
 
 NAN = float("nan")

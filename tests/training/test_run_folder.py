@@ -67,11 +67,11 @@ def test_a_new_run_keeps_settings_and_versions(tmp_path):
 
 
 def test_versions_name_what_a_result_depends_on():
-    result = versions()
-    assert set(result) == {"python", "machine", "system", "kreid", "keras", "tensorflow", "numpy"}
-    assert result["keras"] == keras.__version__
-    assert result["numpy"] == np.__version__
-    assert all(isinstance(value, str) and value for value in result.values())
+    found = versions()
+    assert set(found) == {"python", "machine", "system", "kreid", "keras", "tensorflow", "numpy"}
+    assert found["keras"] == keras.__version__
+    assert found["numpy"] == np.__version__
+    assert all(isinstance(value, str) and value for value in found.values())
 
 
 def test_the_same_run_is_opened_again(tmp_path):
@@ -159,7 +159,7 @@ def test_seconds_are_the_median_after_the_first_epoch(tmp_path):
 def test_results_carry_what_was_kept(tmp_path):
     run = begun(tmp_path)
     run.finish({"system": "sta", "epoch": 7})
-    results = json.loads(run.results_file.read_text())
+    results = json.loads(run.results.read_text())
     assert results == {
         "system": "sta",
         "epoch": 7,
@@ -169,7 +169,7 @@ def test_results_carry_what_was_kept(tmp_path):
     }
     run.keep("untrained", {"standard": {"map": 0.125}})
     run.finish({})
-    assert json.loads(run.results_file.read_text())["untrained"] == {"standard": {"map": 0.125}}
+    assert json.loads(run.results.read_text())["untrained"] == {"standard": {"map": 0.125}}
     assert not list(tmp_path.glob("*writing-*"))
 
 

@@ -4,12 +4,11 @@ import json
 
 import pytest
 
-from kreid.runs import RunFiles
-from kreid.training import Config, check_splits, keep_splits, phase_folders
+from kreid.training import Config, check_splits, keep_splits, phase_folders, split_folder
 
 
 def finish(folder, split, rank1, mean_precision, **settings):
-    run = RunFiles(folder).split(split).path
+    run = split_folder(folder, split)
     run.mkdir(parents=True)
     (run / "config.yaml").write_text(Config("sta", split=split, **settings).to_yaml())
     cmc = {"1": rank1, "5": 1.0}
@@ -21,7 +20,7 @@ def test_mean_and_deviation_of_those_that_are_complete(tmp_path):
     finish(tmp_path, 10, 0.5, 0.2)
     finish(tmp_path, 2, 0.7, 0.4)
     finish(tmp_path, 3, 0.9, 0.4)
-    (RunFiles(tmp_path).split(3).path / "results.json").unlink()
+    (split_folder(tmp_path, 3) / "results.json").unlink()
     text = keep_splits(tmp_path)
     summary = json.loads((tmp_path / "splits.json").read_text())
     assert summary["splits"] == [2, 10]
@@ -47,7 +46,7 @@ def test_splits_of_other_settings_do_not_join(tmp_path):
     with pytest.raises(ValueError, match=r"Split 1 .* \(epochs=100 there and 5 here, seed=0 there and 1 here\)"):
         check_splits(tmp_path, Config("sta", epochs=5, seed=1))
     with pytest.raises(ValueError, match=r"holds a single run.*Received: run="):
-        check_splits(RunFiles(tmp_path).split(1).path, Config("sta"))
+        check_splits(split_folder(tmp_path, 1), Config("sta"))
     check_splits(tmp_path / "nowhere", Config("sta"))
 
 
@@ -57,10 +56,10 @@ def test_image_phases_are_shared_by_the_splits(tmp_path):
         "target": Config("rtf", split=4),
         "video": Config("rtf", split=4),
     }
-    own = RunFiles(tmp_path).split(4).path
+    own = split_folder(tmp_path, 4)
     images, target, video = phase_folders(phases, own, tmp_path)
     assert (images.path, images.config.split) == (tmp_path / "phases/images", None)
     assert (target.path, target.config.split) == (own / "phases/target", 4)
-    assert (video.path, video.config.init) == (own, str(target.model_file))
-    assert target.config.init == str(images.model_file)
+    assert (video.path, video.config.init) == (own, str(target.model))
+    assert target.config.init == str(images.model)
     assert phase_folders(phases, own)[0].path == own / "phases/images"
