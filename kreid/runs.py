@@ -1,16 +1,174 @@
-"""What a run's folder holds."""
+"""The folder of a run: the one place that knows its files' names, for writers and readers."""
 
 import csv
 import functools
 import json
+import os
 import pathlib
+import re
+import typing
+from typing import Any
 
 import numpy as np
 import yaml
 
+from kreid.evaluation.retrieval import RetrievalResult
+from kreid.evaluation.tables import results_from_dict
+
+if typing.TYPE_CHECKING:
+    from kreid.data import ReidDataset
+    from kreid.models import TrackletModel
+
+_NO_EPOCH = {"epoch": 0, "best_map": -1.0, "best_epoch": None}
+
+
+class RunFiles:
+    """Paths of the files in a run's folder, and their contents as plain data. Nothing needs to be there yet.
+
+    | attribute | file |
+    |---|---|
+    | `config_file` | `config.yaml`, the resolved settings; a folder that has it is a run |
+    | `versions_file` | `versions.json`, of the packages and the machine's kind |
+    | `log` | `log.csv`, one row per epoch |
+    | `tensorboard` | `tensorboard/`, the same for TensorBoard |
+    | `checkpoints` | `checkpoints/`, the last and the best model, and `state.json`, which names them |
+    | `model` | `model.keras`, the model of the results |
+    | `export` | `export/`, the same as a SavedModel, in `1/` |
+    | `untrained` | `untrained.json`, scores before training |
+    | `queries` | `queries.json`, scores of the single queries by protocol |
+    | `results` | `results.json`, written last: a run that has it is complete |
+    | `report` | `report/`, see `ReportFiles` |
+    | `splits_summary` | `splits.json`, in the folder around the runs of several splits |
+
+    Args:
+        path: of the folder.
+
+    Example:
+
+    >>> files = RunFiles("runs/sta_mars")
+    >>> files.results.as_posix(), files.phase("images").model.as_posix()
+    ('runs/sta_mars/results.json', 'runs/sta_mars/phases/images/model.keras')
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = pathlib.Path(path)
+        self.config_file = self.path / "config.yaml"
+        self.versions_file = self.path / "versions.json"
+        self.log = self.path / "log.csv"
+        self.tensorboard = self.path / "tensorboard"
+        self.checkpoints = self.path / "checkpoints"
+        self.model = self.path / "model.keras"
+        self.export = self.path / "export"
+        self.untrained = self.path / "untrained.json"
+        self.queries = self.path / "queries.json"
+        self.results = self.path / "results.json"
+        self.report = self.path / "report"
+        self.phases = self.path / "phases"
+        self.splits_summary = self.path / "splits.json"
+
+    def phase(self, name: str) -> "RunFiles":
+        """Return the files of an earlier phase, `phases/NAME`."""
+        return RunFiles(self.phases / name)
+
+    def split(self, number: int) -> "RunFiles":
+        """Return the files of one of several splits, `split_NUMBER`."""
+        return RunFiles(self.path / f"split_{number}")
+
+    def splits(self) -> dict[int, "RunFiles"]:
+        """Return the files of the splits that are runs, by their number, in order."""
+        numbers = (re.fullmatch(r"split_(\d+)", folder.name) for folder in self.path.glob("split_*"))
+        runs = {int(number[1]): self.split(int(number[1])) for number in numbers if number}
+        return {number: run for number, run in sorted(runs.items()) if run.is_run}
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the folder holds a run."""
+        return self.config_file.is_file()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run has results."""
+        return self.results.is_file()
+
+    def read_config(self) -> Any:
+        """Return the run's settings: a dict, if no other program wrote the file."""
+        return yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+
+    def read_results(self) -> dict[str, Any]:
+        """Return the data of `results.json`, empty without the file."""
+        return _read_json(self.results)
+
+    def read_untrained(self) -> dict[str, Any]:
+        """Return the data of `untrained.json`, empty without the file."""
+        return _read_json(self.untrained)
+
+    def read_protocols(self) -> dict[str, RetrievalResult]:
+        """Return the scores of the test set by protocol, with those of the single queries if `queries.json` is there.
+
+        Empty for a run without a test set or without results.
+        """
+        queries = _read_json(self.queries)
+        return results_from_dict(self.read_results().get("protocols", {}), queries or None)
+
+    def read_query_ids(self, protocol: str) -> list[str]:
+        """Return the ids of the queries in the order of a protocol's arrays, empty without `queries.json`."""
+        return _read_json(self.queries).get(protocol, {}).get("queries", [])
+
+    def read_log(self) -> dict[str, np.ndarray]:
+        """Return the columns of `log.csv`, float64 by name, NaN where an epoch has no value; empty without a row."""
+        if not self.log.is_file():
+            return {}
+        with self.log.open(newline="", encoding="utf-8") as opened:
+            rows = list(csv.DictReader(opened))
+        return {key: np.array([float(row[key] or "nan") for row in rows]) for key in rows[0]} if rows else {}
+
+    def read_phase_logs(self) -> dict[str, dict[str, np.ndarray]]:
+        """Return the columns of every phase's log, in the order of training; the last phase is called `main`."""
+        earlier = {folder.name: RunFiles(folder) for folder in self.phases.glob("*")}
+        earlier = {name: run for name, run in earlier.items() if run.log.is_file()}
+        # In the order in which they were trained, which is that of their files.
+        runs = dict(sorted(earlier.items(), key=lambda item: item[1].log.stat().st_mtime))
+        logs = {name: run.read_log() for name, run in {**runs, "main": self}.items()}
+        return {name: log for name, log in logs.items() if log}
+
+
+class ReportFiles:
+    """Paths of the files in a report's folder.
+
+    Args:
+        path: of the folder.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = pathlib.Path(path)
+        self.page = self.path / "index.html"
+        self.numbers = self.path / "report.json"
+        self.embeddings = self.path / "embeddings.npz"
+        self.compared = self.path / "compared.npz"
+
+
+def checkpoint_file(folder: str | os.PathLike[str], epoch: int) -> pathlib.Path:
+    """Return the path of the checkpoint after an epoch, counted from 1, in a folder of checkpoints."""
+    return pathlib.Path(folder) / f"epoch_{epoch}.keras"
+
+
+def checkpoint_files(folder: str | os.PathLike[str]) -> set[pathlib.Path]:
+    """Return the paths of all checkpoints in a folder of checkpoints."""
+    return set(pathlib.Path(folder).glob("epoch_*.keras"))
+
+
+def state_file(folder: str | os.PathLike[str]) -> pathlib.Path:
+    """Return the path of the file that names the checkpoints that count, in a folder of checkpoints."""
+    return pathlib.Path(folder) / "state.json"
+
+
+def read_state(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the state of a folder of checkpoints: epochs done, and the best held-out mAP and its epoch."""
+    return _read_json(state_file(folder)) or dict(_NO_EPOCH)
+
 
 class FinishedRun:
-    """A run's folder, as the recipes leave it, to be read.
+    """A run's folder as training leaves it, to be read.
 
     Args:
         path: of the folder.
@@ -19,66 +177,55 @@ class FinishedRun:
         ValueError: if it holds no run with a model.
     """
 
-    def __init__(self, path):
-        self.path = pathlib.Path(path)
-        for name in ("config.yaml", "model.keras"):
-            if not (self.path / name).is_file():
+    def __init__(self, path: str | os.PathLike[str]):
+        self.files = RunFiles(path)
+        self.path = self.files.path
+        for file in (self.files.config_file, self.files.model):
+            if not file.is_file():
                 raise ValueError(
-                    f"This is no finished run: it has no {name}; give the folder that training left, or let the same "
-                    f"training command finish it. Received: run={str(path)!r}"
+                    f"This is no finished run: it has no {file.name}; give the folder that training left, or let the "
+                    f"same training command finish it. Received: run={str(path)!r}"
                 )
-        self.config = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+        self.config = self.files.read_config()
         if not isinstance(self.config, dict) or "system" not in self.config:
             raise ValueError(f"This run's config.yaml names no system. Received: run={str(path)!r}")
 
     @property
-    def name(self):
+    def name(self) -> str:
         """The folder's name."""
         return self.path.resolve().name
 
     @functools.cached_property
-    def model(self):
+    def model(self) -> "TrackletModel":
         """The model of the results, not compiled."""
         import keras
 
-        import kreid.models  # noqa: F401  registers what the file names
+        import kreid.models  # noqa: F401  registers the classes that the file names
 
-        return keras.models.load_model(self.path / "model.keras", compile=False)
-
-    @property
-    def results(self):
-        """What `results.json` holds; empty without it."""
-        file = self.path / "results.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-
-    def logs(self):
-        """Columns of `log.csv`, floats by name, phase by phase; the last phase is called `main`."""
-        files = {file.parent.name: file for file in sorted(self.path.glob("phases/*/log.csv"))}
-        # In the order in which they were trained, which is that of their files.
-        files = dict(sorted(files.items(), key=lambda item: item[1].stat().st_mtime))
-        files["main"] = self.path / "log.csv"
-        found = {}
-        for name, file in files.items():
-            if file.is_file():
-                with file.open(newline="", encoding="utf-8") as opened:
-                    rows = list(csv.DictReader(opened))
-                if rows:
-                    found[name] = {key: np.array([float(row[key] or "nan") for row in rows]) for key in rows[0]}
-        return found
+        return keras.models.load_model(self.files.model, compile=False)
 
     @property
-    def train_folders(self):
+    def results(self) -> dict[str, Any]:
+        """The data of `results.json`; empty without the file."""
+        return self.files.read_results()
+
+    def logs(self) -> dict[str, dict[str, np.ndarray]]:
+        """Return the columns of each phase's log, see `RunFiles.read_phase_logs`."""
+        return self.files.read_phase_logs()
+
+    @property
+    def train_folders(self) -> list[str]:
         """The folders of the data that the run was trained on."""
         if self.config.get("data") == "images":
             return list(self.config["image_dirs"])
         return [self.config["data_dir"]]
 
-    def dataset(self, data=None):
-        """Reads the run's data set, or another.
+    def dataset(self, data: str | os.PathLike[str] | None = None) -> "ReidDataset":
+        """Read the run's data set, or another.
 
         Args:
             data: a folder in a layout that `kreid.data.read_dataset` knows; `None` for the run's own. Of a data set
-                with splits it is the run's.
+                with splits the run's split is read.
 
         Returns:
             A `ReidDataset` with queries.
@@ -103,3 +250,7 @@ class FinishedRun:
         if not dataset.query_rows:
             raise ValueError(f"This data set has no queries to evaluate. Received: data={str(root)!r}")
         return dataset
+
+
+def _read_json(file):
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

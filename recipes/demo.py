@@ -6,7 +6,6 @@ Everything goes into one folder. A second run renders nothing anew and trains ag
 """
 
 import argparse
-import json
 import pathlib
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ import sys
 import time
 
 from kreid.data.readers import read_mars
+from kreid.runs import RunFiles
 from kreid.synthetic import render_mars
 from kreid.training import plain_errors
 
@@ -48,7 +48,7 @@ def run_stages(folder):
 
     heading("3/4  Serving the exported model over gRPC, on loopback")
     server = subprocess.Popen(
-        [sys.executable, ROOT / "serving" / "serve.py", run / "export", "--port", "0"],
+        [sys.executable, ROOT / "serving" / "serve.py", RunFiles(run).export, "--port", "0"],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -65,12 +65,12 @@ def run_stages(folder):
         server.wait()
 
     heading(f"Done in {time.monotonic() - started:.0f} s")
-    results = json.loads((run / "results.json").read_text())
+    results = RunFiles(run).read_results()
     before, after = (part["standard"] for part in (results["untrained"], results["protocols"]))
     print(f"On the synthetic test set, {after['num_valid']} queries, gallery without queries:")
     print(f"  untrained  rank-1 {100 * before['cmc']['1']:5.1f}  mAP {100 * before['map']:5.1f}")
     print(f"  trained    rank-1 {100 * after['cmc']['1']:5.1f}  mAP {100 * after['map']:5.1f}")
-    print(f"Run folder      {run}\nExported model  {run / 'export'}")
+    print(f"Run folder      {run}\nExported model  {RunFiles(run).export}")
     for picture in pictures:
         print(f"Ranked list     {picture}")
     if after["map"] < 3 * before["map"]:

@@ -61,7 +61,7 @@ def run_experiment(run: training.RunFolder, quiet: bool = False) -> None:
             initial_epoch=run.epochs_done,
             steps_per_epoch=pipeline.steps_per_epoch,
             shuffle=False,  # the pipeline chooses the order
-            callbacks=run.callbacks(holdout, config),
+            callbacks=run.callbacks(holdout, config, pipeline),
             verbose=training.fit_verbosity(quiet),
         )
     print(pipeline.damage.report())

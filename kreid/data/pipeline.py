@@ -232,6 +232,17 @@ class TrainingPipeline:
         own = np.arange(len(rows)) // self.batch_size % workers == worker
         return rows[own].astype(np.int32), frames[own].astype(np.int32), numbers[own]
 
+    def batch_files(self, epoch: int, step: int) -> list[str]:
+        """Return the frame files of a batch, each once; unreadable ones were replaced by others of their tracklet.
+
+        Args:
+            epoch: int, 0 or more.
+            step: number of the batch in the epoch, from 0.
+        """
+        _, frames, _ = self.plan(epoch)
+        own = frames[step * self.batch_size : (step + 1) * self.batch_size]
+        return list(dict.fromkeys(self._paths[number] for number in own.ravel().tolist()))
+
     def _planned(self, epoch: tf.Tensor) -> tuple[tf.Tensor, ...]:
         rows, frames, numbers, tried = tf.numpy_function(
             self._plan_and_count, [epoch], (tf.int32, tf.int32, tf.int32, tf.int32)

@@ -85,14 +85,16 @@ class RetrievalResult:
         Raises:
             ValueError: if the result was read back without its queries.
         """
-        if self.average_precision is None or self.inverse_negative_penalty is None or self.first_hit is None:
+        if self.average_precision is None or self.first_hit is None:
             raise ValueError(
                 "This result was read back without the scores of its single queries; give `from_dict` the queries too. "
                 "Received: average_precision=None"
             )
         valid = self.first_hit > 0
         ranks = {f"rank-{rank}": np.where(valid, self.first_hit <= rank, np.nan) for rank in self.cmc}
-        return {**ranks, "mAP": self.average_precision, "mINP": self.inverse_negative_penalty}
+        scores = {**ranks, "mAP": self.average_precision}
+        # Files of earlier versions have no negative penalties.
+        return scores if self.inverse_negative_penalty is None else {**scores, "mINP": self.inverse_negative_penalty}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores as data that `json` can write. The ranks are strings, as JSON has no other keys."""
@@ -136,9 +138,11 @@ class RetrievalResult:
             if queries is not None:
                 arrays = {
                     "average_precision": np.array(queries["average_precision"], np.float64),
-                    "inverse_negative_penalty": np.array(queries["inverse_negative_penalty"], np.float64),
                     "first_hit": np.array([rank or 0 for rank in queries["first_match"]], np.int64),
                 }
+                if "inverse_negative_penalty" in queries:
+                    penalties = np.array(queries["inverse_negative_penalty"], np.float64)
+                    arrays["inverse_negative_penalty"] = penalties
                 if any(len(values) != scores["num_queries"] for values in arrays.values()):
                     raise ValueError(
                         f"The queries are of another result. Received: {scores['num_queries']} queries in `scores`, "

@@ -1,4 +1,10 @@
-from .callbacks import Checkpoint as Checkpoint, EpochLog as EpochLog, HoldoutEvaluation as HoldoutEvaluation
+from .callbacks import (
+    Checkpoint as Checkpoint,
+    CsvLog as CsvLog,
+    EpochLog as EpochLog,
+    FiniteLoss as FiniteLoss,
+    HoldoutEvaluation as HoldoutEvaluation,
+)
 from .command import (
     command_line as command_line,
     fit_verbosity as fit_verbosity,

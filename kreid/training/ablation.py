@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kreid import training
+from kreid.runs import RunFiles
 from kreid.training.command import add_arguments as add_train_arguments, plain_errors
 
 
@@ -68,14 +69,14 @@ def train_rows(table: Mapping[str, Any], folder: pathlib.Path, options: argparse
         for name in table["chosen"]:
             row = table["rows"][name]
             settings = {**table["settings"], **table["fine_tuning"], **row["settings"], "seed": seed}
-            settings["init"] = str(start / "model.keras")
+            settings["init"] = str(RunFiles(start).model)
             _train(row["system"], settings, training.row_folder(folder, seed, name), table, options)
 
 
 def _train(
     system: str, settings: Mapping[str, Any], run: pathlib.Path, table: Mapping[str, Any], options: argparse.Namespace
 ) -> None:
-    if (run / "results.json").exists():
+    if RunFiles(run).is_complete:
         return
     line = ["--system", system, "--run", str(run), "--quiet"]
     line += [part for overlay in table["overlays"] for part in ("--overlay", overlay)]

@@ -3,17 +3,25 @@
 import csv
 import io
 import json
+import math
 import os
 import pathlib
 import time
+import typing
+from typing import Any
 
 import keras
+import numpy as np
 
-from kreid._files import write_atomically
+from kreid._files import replacing, write_atomically
+from kreid.runs import checkpoint_file, read_state, state_file
+
+if typing.TYPE_CHECKING:
+    from kreid.data import ReidDataset, TrainingPipeline
 
 
 class HoldoutEvaluation(keras.callbacks.Callback):
-    """Adds `holdout_rank1` and `holdout_map` (0 to 1) to the logs, NaN in epochs without an evaluation.
+    """Add `holdout_rank1` and `holdout_map` (0 to 1) to the logs of epochs with an evaluation.
 
     Args:
         dataset: a `ReidDataset` whose test tracklets are searched, see `split_holdout`; `None` evaluates nothing.
@@ -21,7 +29,7 @@ class HoldoutEvaluation(keras.callbacks.Callback):
         max_damaged: share of unreadable frames above which the run stops.
     """
 
-    def __init__(self, dataset, every=1, max_damaged=0.05):
+    def __init__(self, dataset: "ReidDataset | None", every: int = 1, max_damaged: float = 0.05):
         super().__init__()
         if every < 1:
             raise ValueError(f"Evaluations are at least one epoch apart. Received: every={every!r}")
@@ -29,11 +37,10 @@ class HoldoutEvaluation(keras.callbacks.Callback):
         self.every = every
         self.max_damaged = max_damaged
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Evaluates when it is time."""
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Evaluate when it is time."""
         if self.dataset is None:
             return
-        logs["holdout_rank1"] = logs["holdout_map"] = float("nan")
         if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
             from kreid.evaluation import evaluate_model
 
@@ -43,21 +50,21 @@ class HoldoutEvaluation(keras.callbacks.Callback):
 
 
 class EpochLog(keras.callbacks.Callback):
-    """Adds to the logs the epoch's `learning_rate` (at its start) and `seconds` (without what other callbacks do)."""
+    """Add to the logs the epoch's `learning_rate` (at its start) and `seconds` (without what other callbacks do)."""
 
-    def on_epoch_begin(self, epoch, logs=None):
-        """Starts the clock; a schedule's rate is read before the epoch moves it."""
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Start the clock; a schedule's rate is read before the epoch moves it."""
         self._rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self._started = time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Reads the clock; comes first among the callbacks."""
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Read the clock; comes first among the callbacks."""
         logs["seconds"] = round(time.perf_counter() - self._started, 3)
         logs["learning_rate"] = self._rate
 
 
 class CsvLog(keras.callbacks.Callback):
-    """Writes the logs as CSV, one row per epoch.
+    """Write the logs as CSV, one row per epoch; a value that an epoch does not have is an empty cell.
 
     A resumed run replaces the rows of epochs that it repeats. (Keras's own logger keeps them, and adds a column
     `val_...` for each of the others.)
@@ -66,63 +73,116 @@ class CsvLog(keras.callbacks.Callback):
         path: of the file.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike[str]):
         super().__init__()
         self.path = pathlib.Path(path)
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Adds a row."""
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Add a row."""
         rows = []
         if self.path.exists():
             with self.path.open(newline="") as file:
                 rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < epoch + 1]
-        rows.append({"epoch": epoch + 1, **logs})
+        rows.append({"epoch": epoch + 1, **(logs or {})})
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, fieldnames=list(rows[-1]), restval="", extrasaction="ignore")
+        # Columns in the order in which epochs first had them.
+        writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(key for row in rows for key in row)), restval="")
         writer.writeheader()
         writer.writerows(rows)
         write_atomically(self.path, text.getvalue())
 
 
-class Checkpoint(keras.callbacks.Callback):
-    """Saves the whole model, optimiser included, after each epoch; keeps the last and the best by held-out mAP.
-
-    `state.json` names the epochs that count and is written after their files, which are written under another name and
-    renamed: a kill at any moment leaves the checkpoint before.
+class FiniteLoss(keras.callbacks.Callback):
+    """Stop training at the first step whose loss is NaN or infinite, before its epoch is saved.
 
     Args:
-        folder: gets `epoch_N.keras` and `state.json`.
+        pipeline: the `TrainingPipeline`, so that the error can name the files of the batch, or `None`.
+        checkpoints: folder of the checkpoints, of which the error names the last.
     """
 
-    def __init__(self, folder):
+    def __init__(self, pipeline: "TrainingPipeline | None", checkpoints: str | os.PathLike[str]):
+        super().__init__()
+        self.pipeline = pipeline
+        self.checkpoints = checkpoints
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Note the epoch."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Check the loss.
+
+        Raises:
+            ValueError: if it is not finite.
+        """
+        loss = float((logs or {}).get("loss", 0.0))
+        if math.isfinite(loss):
+            return
+        files = [] if self.pipeline is None else self.pipeline.batch_files(self._epoch, batch)
+        rest = f" and {len(files) - 3} more" if len(files) > 3 else ""
+        named = f", a batch of {', '.join(files[:3])}{rest}" if files else ""
+        raise ValueError(
+            f"The loss is {loss} in epoch {self._epoch + 1}, step {batch + 1}{named}. "
+            f"{_advice(self.model, self.checkpoints)} Received: loss={loss}"
+        )
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Save the whole model, optimiser included, after each epoch; keep the last and the best by held-out mAP.
+
+    The state file names the epochs that count and is written after their files, which are written under another name
+    and renamed: a kill at any moment leaves the checkpoint before.
+
+    Args:
+        folder: gets the checkpoints and the state file, see `kreid.runs`.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]):
         super().__init__()
         self.folder = pathlib.Path(folder)
         self.state = read_state(self.folder)
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Saves, and removes what no longer counts."""
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Save, and remove the checkpoints that no longer count.
+
+        Raises:
+            ValueError: if a weight is NaN or infinite; the checkpoint before stays.
+        """
+        broken = [weight.path for weight in self.model.weights if not _is_finite(weight)]
+        if broken:
+            raise ValueError(
+                f"After epoch {epoch + 1} weights are NaN or infinite. {_advice(self.model, self.folder)} "
+                f"Received: {len(broken)} weights such as {broken[0]}"
+            )
         score = (logs or {}).get("holdout_map", float("nan"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.state["epoch"] = epoch + 1
         # A NaN score compares false.
         if score > self.state["best_map"]:
             self.state.update(best_map=score, best_epoch=epoch + 1)
-        path = checkpoint_file(self.folder, epoch + 1)
-        temporary = path.with_name(f"writing-{path.name}")
-        self.model.save(temporary)
-        os.replace(temporary, path)
-        write_atomically(self.folder / "state.json", json.dumps(self.state))
-        kept = {checkpoint_file(self.folder, self.state[key]) for key in ("epoch", "best_epoch")}
-        for old in set(self.folder.glob("*.keras")) - kept:
+        with replacing(checkpoint_file(self.folder, epoch + 1)) as temporary:
+            self.model.save(temporary)
+        write_atomically(state_file(self.folder), json.dumps(self.state))
+        counting = {checkpoint_file(self.folder, self.state[key]) for key in ("epoch", "best_epoch")}
+        for old in set(self.folder.glob("*.keras")) - counting:
             old.unlink()
 
 
-def checkpoint_file(folder, epoch):
-    """Path of the checkpoint after an epoch, counted from 1."""
-    return pathlib.Path(folder) / f"epoch_{epoch}.keras"
+def _is_finite(weight):
+    values = keras.ops.convert_to_numpy(weight)
+    return not np.issubdtype(values.dtype, np.floating) or bool(np.isfinite(values).all())
 
 
-def read_state(folder):
-    """The `state.json` of a checkpoint folder: epochs done, and the best held-out mAP and its epoch."""
-    path = pathlib.Path(folder) / "state.json"
-    return json.loads(path.read_text()) if path.exists() else {"epoch": 0, "best_map": -1.0, "best_epoch": None}
+def _advice(model, checkpoints):
+    """Return what to do when training diverged."""
+    rate = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+    epoch = read_state(checkpoints)["epoch"]
+    start = (
+        f"the checkpoint after epoch {epoch} stays, and --set init={checkpoint_file(checkpoints, epoch)} starts from it"
+        if epoch
+        else "no epoch was finished"
+    )
+    return (
+        f"Training stops here ({start}). Try a smaller learning_rate (it is {rate:.3g}), warmup_epochs, or "
+        "precision=float32, in another --run."
+    )

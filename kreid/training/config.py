@@ -28,7 +28,7 @@ CHOICES = {
     "select": ("last", "best"),
 }
 # Settings that change neither a batch nor a weight: a run continues with others.
-FREE_TO_CHANGE = ("max_damaged", "cache", "holdout_every")
+FREE_TO_CHANGE = ("max_damaged", "cache", "holdout_every", "evaluate_untrained")
 # Of two keys for one thing the later one counts.
 _INSTEAD_OF = {"decay_every": "decay_epochs", "decay_epochs": "decay_every"}
 

@@ -173,6 +173,6 @@ def phase_folders(
 
 def _incomplete(runs: list[RunFolder]) -> list[RunFolder]:
     for run in runs:
-        if run.results.exists():
+        if run.is_complete:
             print(f"{run.path} is complete; its results are in {run.results}. Choose another --run to train again.")
-    return [run for run in runs if not run.results.exists()]
+    return [run for run in runs if not run.is_complete]

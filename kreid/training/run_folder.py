@@ -1,44 +1,45 @@
-"""The folder of one run: settings, logs, checkpoints, results, the exported model."""
+"""The folder of one run, for the code that trains it."""
 
-import csv
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
 import shutil
+import typing
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import yaml
 
-from kreid._files import write_atomically
-from kreid.training.callbacks import (
-    Checkpoint,
-    CsvLog,
-    EpochLog,
-    HoldoutEvaluation,
-    checkpoint_file,
-    read_state,
-)
-from kreid.training.config import FREE_TO_CHANGE
+from kreid._files import replacing, write_atomically
+from kreid.runs import RunFiles, checkpoint_file, read_state
+from kreid.training.callbacks import Checkpoint, CsvLog, EpochLog, FiniteLoss, HoldoutEvaluation
+from kreid.training.config import FREE_TO_CHANGE, Config
 
-PHASES = "phases"
+if typing.TYPE_CHECKING:
+    import keras
+
+    from kreid.data import ReidDataset, TrainingPipeline
+    from kreid.models import TrackletModel
+
 PACKAGES = ("kreid", "keras", "tensorflow", "numpy")
 
+# Settings of the evaluation at the end: free until there are results.
+_OF_RESULTS = frozenset({"select", "also_test_frames", "false_match_rate"})
+# Settings of the first step: free once an epoch is done, as the checkpoint holds what they led to.
+_OF_START = frozenset({"init", "init_layers", "weights"})
 
-class RunFolder:
+
+class RunFolder(RunFiles):
     """A run's folder: a new one, or one that holds the same run and continues. `begin` makes it.
 
-    | file | what |
-    |---|---|
-    | `config.yaml` | the resolved settings |
-    | `versions.json` | of the packages and the machine's kind |
-    | `log.csv`, `tensorboard/` | one row per epoch |
-    | `checkpoints/` | the last and the best, and `state.json`, which names them |
-    | `model.keras` | the model of the results |
-    | `export/1/` | the same as a SavedModel |
-    | `queries.json` | average precision and rank of the first match, by query and protocol |
-    | `results.json` | written last: a run that has it is complete |
-    | `phases/NAME/` | the folders of the phases before the last one |
+    A run that continues must have the settings of its folder, but for those that change no batch and no weight
+    (`cache`, `max_damaged`, `holdout_every`, `evaluate_untrained`, and `data_dir` if the old one is gone); those of the evaluation
+    (`select`, `also_test_frames`, `false_match_rate`) until there are results; those of the start (`init`,
+    `init_layers`, `weights`) after the first epoch; and `epochs`, where the schedule does not depend on it, until there
+    are results. The new values go into `config.yaml` when the run continues.
 
     Args:
         path: of the folder.
@@ -48,38 +49,32 @@ class RunFolder:
         ValueError: if the folder holds another run, or something that is no run.
     """
 
-    def __init__(self, path, config):
+    def __init__(self, path: str | os.PathLike[str], config: Config):
+        super().__init__(path)
         self.config = config
-        self.path = pathlib.Path(path)
-        self.config_file = self.path / "config.yaml"
-        self.log = self.path / "log.csv"
-        self.tensorboard = self.path / "tensorboard"
-        self.checkpoints = self.path / "checkpoints"
-        self.model = self.path / "model.keras"
-        self.export = self.path / "export"
-        self.results = self.path / "results.json"
         self._text = config.to_yaml()
         if self.config_file.exists():
-            self._check_same(yaml.safe_load(self._text), yaml.safe_load(self.config_file.read_text(encoding="utf-8")))
+            self._check_same(yaml.safe_load(self._text), self.read_config())
         elif self.path.exists() and not (
-            self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {PHASES}
+            self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {self.phases.name}
         ):
             raise ValueError(
                 f"This is there already and holds no run; choose another with --run. Received: run={str(path)!r}"
             )
 
     @staticmethod
-    def phase_path(path, name):
-        """Where the folder of an earlier phase lies in the run folder `path`."""
-        return pathlib.Path(path) / PHASES / name
+    def phase_path(path: str | os.PathLike[str], name: str) -> pathlib.Path:
+        """Return the folder of an earlier phase in the run folder `path`."""
+        return RunFiles(path).phase(name).path
 
-    def begin(self):
-        """Makes the folder, if this run is not in it yet. Whatever refuses a run does so before.
+    def begin(self) -> None:
+        """Make the folder, if this run is not in it yet. Checks that refuse a run come before.
 
         Raises:
             ValueError: if the folder cannot be made.
         """
         if self.config_file.exists():
+            self._write_config()
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -88,53 +83,69 @@ class RunFolder:
                 f"The run's folder cannot be made ({error}); choose another with --run. "
                 f"Received: run={str(self.path)!r}"
             ) from None
-        # First, as it is what makes the folder a run.
-        write_atomically(self.config_file, self._text)
-        write_atomically(self.path / "versions.json", json.dumps(versions(), indent=2))
+        # First, as it is the file that makes the folder a run.
+        self._write_config()
+        write_atomically(self.versions_file, json.dumps(versions(), indent=2))
 
-    def _check_same(self, wanted, found):
-        # What an older run does not name was not a setting yet, and is what the default does.
+    def _write_config(self):
+        write_atomically(self.config_file, self._text)
+
+    def _check_same(self, new, old):
+        # A setting that an older run does not name did not exist then, and its default changes nothing.
         defaults = yaml.safe_load(type(self.config)(system=self.config.system).to_yaml())
-        found = {**defaults, **found} if isinstance(found, dict) and found else {}
-        keys = [key for key in {**found, **wanted} if wanted.get(key) != found.get(key) and not self._free(key)]
+        old = {**defaults, **old} if isinstance(old, dict) and old else {}
+        free = self._free_settings(old)
+        keys = [key for key in {**old, **new} if new.get(key) != old.get(key) and key not in free]
         if keys:
-            changes = ", ".join(f"{key}={found.get(key)!r} there and {wanted.get(key)!r} here" for key in sorted(keys))
+            changes = ", ".join(f"{key}={old.get(key)!r} there and {new.get(key)!r} here" for key in sorted(keys))
             raise ValueError(
                 f"This folder holds another run ({changes}); choose another with --run, or give the same settings to "
                 f"continue it. Received: run={str(self.path)!r}"
             )
 
-    def _free(self, key):
-        # The best checkpoint is one of the epochs that were evaluated.
-        return key in FREE_TO_CHANGE and (key != "holdout_every" or self.config.select != "best")
+    def _free_settings(self, old: Mapping[str, Any]) -> set[str]:
+        """Return the settings that may differ from those that the folder has."""
+        if not old:
+            return set()
+        free = set(FREE_TO_CHANGE)
+        if self.config.select == "best":  # It is the best of the epochs that were evaluated.
+            free.discard("holdout_every")
+        if not pathlib.Path(old["data_dir"]).exists():  # The data was moved; two folders that exist are two data sets.
+            free.add("data_dir")
+        if self.epochs_done:
+            free |= _OF_START
+        if not self.is_complete:
+            free |= _OF_RESULTS
+            if self.config.schedule in ("constant", "step") and self.config.epochs >= self.epochs_done:
+                free.add("epochs")
+        return free
 
     @property
-    def epochs_done(self):
+    def epochs_done(self) -> int:
         """Epochs that the last checkpoint has behind it."""
         return read_state(self.checkpoints)["epoch"]
 
-    def restored_model(self):
-        """The last checkpoint's model, compiled; `None` for a new run."""
+    def restored_model(self) -> "TrackletModel | None":
+        """Return the last checkpoint's model, compiled, to continue the run; `None` for a new run."""
         if not self.epochs_done:
             return None
-        # With the settings that were free to change.
-        write_atomically(self.config_file, self._text)
+        self._write_config()
         return self._load(self.epochs_done, compile=True)
 
-    def seconds_per_epoch(self):
-        """Median training seconds of the logged epochs after the first, or `None`."""
-        if not self.log.exists():
-            return None
-        with self.log.open(newline="") as file:
-            seconds = sorted(float(row["seconds"]) for row in list(csv.DictReader(file))[1:])
-        return seconds[len(seconds) // 2] if seconds else None
+    def seconds_per_epoch(self) -> float | None:
+        """Return the median training seconds of the logged epochs after the first, or `None`."""
+        seconds = np.sort(self.read_log().get("seconds", np.empty(0))[1:])
+        return float(seconds[len(seconds) // 2]) if len(seconds) else None
 
-    def callbacks(self, holdout, config):
-        """The callbacks of a run, in the order in which they add to the logs.
+    def callbacks(
+        self, holdout: "ReidDataset | None", config: Config, pipeline: "TrainingPipeline | None" = None
+    ) -> "list[keras.callbacks.Callback]":
+        """Return the callbacks of a run, in the order in which they add to the logs.
 
         Args:
             holdout: a `ReidDataset` of held-out persons, or `None`.
             config: the run's `Config`.
+            pipeline: of the batches, so that one whose loss is not finite can be named by its files.
 
         Returns:
             A list of Keras callbacks.
@@ -142,6 +153,7 @@ class RunFolder:
         from keras.callbacks import TensorBoard
 
         return [
+            FiniteLoss(pipeline, self.checkpoints),
             EpochLog(),
             HoldoutEvaluation(holdout, config.holdout_every, config.max_damaged),
             CsvLog(self.log),
@@ -149,8 +161,8 @@ class RunFolder:
             Checkpoint(self.checkpoints),
         ]
 
-    def selected_model(self, select):
-        """The checkpoint that results are reported for.
+    def selected_model(self, select: str) -> "tuple[int, TrackletModel]":
+        """Return the checkpoint that results are reported for.
 
         Args:
             select: "last" or "best".
@@ -159,7 +171,7 @@ class RunFolder:
             Its epoch, counted from 1, and the model.
 
         Raises:
-            ValueError: for "best" where no held-out person was ever evaluated.
+            ValueError: for "best" if no held-out person was ever evaluated.
         """
         state = read_state(self.checkpoints)
         epoch = state["epoch"] if select == "last" else state["best_epoch"]
@@ -174,54 +186,60 @@ class RunFolder:
         import keras
 
         import kreid.models
-        import kreid.training.optimizers  # noqa: F401  registers what the file names
+        import kreid.training.optimizers  # noqa: F401  registers the classes that the file names
 
         return keras.models.load_model(checkpoint_file(self.checkpoints, epoch), compile=compile)
 
-    def keep(self, name, values):
-        """Keeps a part of the results that a resumed run could not make again."""
-        write_atomically(self.path / f"{name}.json", json.dumps(values, indent=2))
+    def keep(self, name: str, values: Any) -> None:
+        """Write a part of the results that a resumed run could not make again.
 
-    def keep_model(self, model):
-        """Saves the model that is reported, replacing what an interrupted run left."""
-        temporary = self.model.with_name(f"writing-{self.model.name}")
-        model.save(temporary)
-        os.replace(temporary, self.model)
+        Args:
+            name: "untrained" or "queries".
+            values: plain data, see `results_dict` and `queries_dict`.
+        """
+        write_atomically({"untrained": self.untrained, "queries": self.queries}[name], json.dumps(values, indent=2))
 
-    def keep_export(self, model, verification=None):
-        """Exports the model that is reported, replacing what an interrupted run left; returns the version's path.
+    def keep_model(self, model: "TrackletModel") -> None:
+        """Save the model that is reported, replacing one that an interrupted run left."""
+        with replacing(self.model) as temporary:
+            model.save(temporary)
+
+    def keep_export(self, model: "TrackletModel", verification: Mapping[str, Any] | None = None) -> pathlib.Path:
+        """Export the model that is reported, replacing an export that an interrupted run left.
 
         Args:
             model: to export.
             verification: see `kreid.serving.export_model`.
+
+        Returns:
+            The path of the exported version.
         """
         from kreid.serving.export import export_model
 
         shutil.rmtree(self.export, ignore_errors=True)
         return export_model(model, self.export, version=1, verification=verification)
 
-    def finish(self, results):
-        """Writes `results.json`, which makes the run complete.
+    def finish(self, results: Mapping[str, Any]) -> None:
+        """Write `results.json`, which makes the run complete.
 
         Args:
-            results: what is reported, as plain data; untrained scores, time per epoch and versions are added.
+            results: plain data to report; untrained scores, time per epoch and versions are added.
         """
-        untrained = self.path / "untrained.json"
         results = {
             **results,
-            "untrained": json.loads(untrained.read_text()) if untrained.exists() else None,
+            "untrained": self.read_untrained() or None,
             "seconds_per_epoch": self.seconds_per_epoch(),
             "versions": versions(),
         }
         write_atomically(self.results, json.dumps(results, indent=2) + "\n")
 
 
-def versions():
-    """Versions of what a result depends on, and the machine's kind."""
-    found = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that a result depends on, and the machine's kind."""
+    names = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            names[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
-            found[package] = "not installed"
-    return found
+            names[package] = "not installed"
+    return names

@@ -1,107 +1,89 @@
 """Runs of several splits side by side in one folder, and their mean."""
 
 import json
+import os
 import pathlib
-import re
 
 import yaml
 
 from kreid._files import write_atomically
-from kreid.evaluation import results_from_dict
 from kreid.evaluation.spread import spread_over_splits
+from kreid.runs import RunFiles
+from kreid.training.config import FREE_TO_CHANGE, Config
 
-SUMMARY = "splits.json"
-# What may differ between runs of one average.
-_OWN = ("split", "init")
+# May differ between the runs of one mean.
+_FREE = {"split", "init", *FREE_TO_CHANGE}
 
 
-def split_folder(folder, split):
-    """The run folder of a split.
+def split_folder(folder: str | os.PathLike[str], split: int) -> pathlib.Path:
+    """Return the run folder of a split.
 
     Args:
         folder: around the runs of all splits.
         split: its number.
-
-    Returns:
-        A `pathlib.Path`.
     """
-    return pathlib.Path(folder) / f"split_{split}"
+    return RunFiles(folder).split(split).path
 
 
-def check_splits(folder, config):
-    """Refuses a folder whose runs have other settings than the splits that are to join them.
+def check_splits(folder: str | os.PathLike[str], config: Config) -> None:
+    """Refuse a folder whose runs have other settings than the splits that are to join them.
 
     Args:
         folder: around the runs of all splits.
-        config: the `kreid.training.Config` of the last phase of any of those to come.
+        config: the `kreid.training.Config` of the last phase of any split to come.
 
     Raises:
         ValueError: naming a split and the settings that differ, or if the folder itself is a run.
     """
-    folder = pathlib.Path(folder)
-    if (folder / "config.yaml").exists():
+    files = RunFiles(folder)
+    if files.is_run:
         raise ValueError(
             f"This folder holds a single run, and splits have one folder each inside; choose another with --run. "
             f"Received: run={str(folder)!r}"
         )
-    wanted = yaml.safe_load(config.to_yaml())
-    for number, run in _runs(folder).items():
-        found = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-        other = sorted(key for key in {**found, **wanted} if key not in _OWN and found.get(key) != wanted.get(key))
+    new = yaml.safe_load(config.to_yaml())
+    for number, run in files.splits().items():
+        old = run.read_config()
+        other = sorted(key for key in {**old, **new} if key not in _FREE and old.get(key) != new.get(key))
         if other:
-            changes = ", ".join(f"{key}={found.get(key)!r} there and {wanted.get(key)!r} here" for key in other)
+            changes = ", ".join(f"{key}={old.get(key)!r} there and {new.get(key)!r} here" for key in other)
             raise ValueError(
                 f"Split {number} in this folder was run with other settings ({changes}), and a mean needs equal ones; "
                 f"choose another with --run. Received: run={str(folder)!r}"
             )
 
 
-def keep_splits(folder):
-    """Averages the splits that are complete, and writes `splits.json` beside them.
+def keep_splits(folder: str | os.PathLike[str]) -> str:
+    """Average the splits that are complete, and write the summary next to them.
 
     Args:
         folder: around the runs of all splits.
 
     Returns:
-        The mean and deviation of each protocol as a table, or a sentence where fewer than two splits have a test set's
+        The mean and deviation of each protocol as a table, or a sentence if fewer than two splits have a test set's
         results.
     """
-    folder = pathlib.Path(folder)
-    results = {
-        number: json.loads((run / "results.json").read_text())
-        for number, run in _runs(folder).items()
-        if (run / "results.json").exists()
-    }
-    results = {number: values for number, values in results.items() if "protocols" in values}
-    scored = {number: results_from_dict(values["protocols"]) for number, values in results.items()}
+    files = RunFiles(folder)
+    runs = {number: run for number, run in files.splits().items() if run.read_protocols()}
+    results = {number: run.read_protocols() for number, run in runs.items()}
     if len(results) < 2:
         return f"Complete: {len(results)} split. A mean over splits needs two."
     protocols = {
-        name: spread_over_splits(split[name] for split in scored.values()) for name in next(iter(scored.values()))
+        name: spread_over_splits(split[name] for split in results.values()) for name in next(iter(results.values()))
     }
     summary = {
         "splits": list(results),
-        "origins": {number: values["split"] for number, values in results.items()},
+        "origins": {number: run.read_results()["split"] for number, run in runs.items()},
         "protocols": {
             name: {score: spread._asdict() for score, spread in scores.items()} for name, scores in protocols.items()
         },
     }
-    write_atomically(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
-    return f"{_table(scored, protocols)}\nMean over {len(results)} splits: {folder / SUMMARY}"
-
-
-def _runs(folder):
-    """The run folders of the splits that were begun, by their number, in order."""
-    found = {}
-    for run in folder.glob("split_*"):
-        number = re.fullmatch(r"split_(\d+)", run.name)
-        if number and (run / "config.yaml").exists():
-            found[int(number[1])] = run
-    return dict(sorted(found.items()))
+    write_atomically(files.splits_summary, json.dumps(summary, indent=2) + "\n")
+    return f"{_table(results, protocols)}\nMean over {len(results)} splits: {files.splits_summary}"
 
 
 def _table(results, protocols):
-    """Rank-1 and mAP of each split, then mean and deviation of all scores, by protocol, in per cent."""
+    """Return rank-1 and mAP of each split, then mean and deviation of all scores, by protocol, in per cent."""
     lines = []
     for name, scores in protocols.items():
         columns = [score for score in scores if score != "mINP"]

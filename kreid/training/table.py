@@ -1,11 +1,10 @@
 """Tables of rows that are trained from shared image models and compared query by query."""
 
-import json
-
 import numpy as np
 import yaml
 
 from kreid.evaluation.bootstrap import paired_bootstrap
+from kreid.runs import RunFiles
 
 PROTOCOL = "mars"  # with the queries in the gallery, every query has a match
 KEYS = ("seeds", "overlays", "settings", "image_phase", "fine_tuning", "baseline", "rows")
@@ -63,15 +62,13 @@ def row_scores(table, folder, name):
     """Average precisions and first-rank hits `(seeds, queries)` of the seeds that are complete, by query's name."""
     precisions, hits = [], []
     for seed in table["seeds"]:
-        run = row_folder(folder, seed, name)
-        if (run / "results.json").exists():
-            queries = json.loads((run / "queries.json").read_text())[PROTOCOL]
+        run = RunFiles(row_folder(folder, seed, name))
+        if run.is_complete:
             # In the order of names, so that runs pair up whatever order they were evaluated in.
-            order = np.argsort(queries["queries"])
-            precision = np.array([np.nan if value is None else value for value in queries["average_precision"]])
-            first = np.array([np.nan if rank is None else rank for rank in queries["first_match"]])
-            precisions.append(precision[order])
-            hits.append(np.where(np.isnan(first), np.nan, first == 1)[order])
+            order = np.argsort(run.read_query_ids(PROTOCOL))
+            scores = run.read_protocols()[PROTOCOL].by_query()
+            precisions.append(scores["mAP"][order])
+            hits.append(scores["rank-1"][order])
     return np.array(precisions), np.array(hits)
 
 

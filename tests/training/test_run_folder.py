@@ -178,18 +178,64 @@ def test_callbacks_come_in_the_order_they_need(tmp_path):
     callbacks = run.callbacks(None, changed(holdout_every=3, max_damaged=0.2))
     names = [type(callback).__name__ for callback in callbacks]
     # Scores and times are in the logs before they are written, and all is written before the epoch counts as done.
-    assert names == ["EpochLog", "HoldoutEvaluation", "CsvLog", "TensorBoard", "Checkpoint"]
-    assert (callbacks[1].every, callbacks[1].max_damaged) == (3, 0.2)
+    assert names == ["FiniteLoss", "EpochLog", "HoldoutEvaluation", "CsvLog", "TensorBoard", "Checkpoint"]
+    assert (callbacks[2].every, callbacks[2].max_damaged) == (3, 0.2)
 
 
-def test_settings_that_change_no_batch_continue_a_run(tmp_path):
-    def config(**kwargs):
-        return Config("sta", **kwargs)
+HARMLESS = {
+    "max_damaged": 0.5,
+    "cache": "memory",
+    "data_dir": "/moved/mars",
+    "holdout_every": 3,
+    "evaluate_untrained": True,
+}
 
-    RunFolder(tmp_path / "run", config()).begin()
-    for kwargs in ({"max_damaged": 0.5}, {"cache": "memory"}, {"holdout_every": 5}):
-        RunFolder(tmp_path / "run", config(**kwargs))
-    RunFolder(tmp_path / "best", config(select="best")).begin()
-    for path, kwargs in (("run", {"seed": 3}), ("best", {"select": "best", "holdout_every": 5})):
-        with pytest.raises(ValueError, match="holds another run"):
-            RunFolder(tmp_path / path, config(**kwargs))
+
+def test_the_epochs_that_are_evaluated_stay_where_the_best_is_chosen(tmp_path):
+    begun(tmp_path, changed(select="best"))
+    with pytest.raises(ValueError, match=r"holds another run .holdout_every="):
+        RunFolder(tmp_path, changed(select="best", holdout_every=5))
+
+
+@pytest.mark.parametrize("key", HARMLESS)
+def test_settings_that_change_no_weight_may_change_and_are_recorded(tmp_path, key):
+    begun(tmp_path)
+    other = changed(**{key: HARMLESS[key]})
+    RunFolder(tmp_path, other).begin()
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())[key] == HARMLESS[key]
+
+
+def test_the_start_is_free_after_an_epoch_and_the_evaluation_until_there_are_results(tmp_path):
+    run = begun(tmp_path)
+    with pytest.raises(ValueError, match="init=None there"):
+        RunFolder(tmp_path, changed(init="moved/model.keras"))
+    checkpoints(run, [0.3])
+    later = changed(init="moved/model.keras", select="best", false_match_rate=0.01, epochs=200)
+    continued = RunFolder(tmp_path, later)
+    continued.restored_model()
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["epochs"] == 200
+    continued.finish({})
+    for setting in ({"select": "last"}, {"false_match_rate": 0.02}, {"epochs": 300}):
+        with pytest.raises(ValueError, match=f"another run .{next(iter(setting))}="):
+            RunFolder(tmp_path, dataclasses.replace(later, **setting))
+    RunFolder(tmp_path, dataclasses.replace(later, data_dir="elsewhere"))
+
+
+def test_another_data_set_is_another_run(tmp_path):
+    (tmp_path / "here").mkdir()
+    begun(tmp_path / "run", changed(data_dir=str(tmp_path / "here")))
+    with pytest.raises(ValueError, match="another run .data_dir="):
+        RunFolder(tmp_path / "run", changed(data_dir=str(tmp_path / "there")))
+
+
+def test_a_schedule_that_ends_with_the_epochs_fixes_them(tmp_path):
+    begun(tmp_path, changed(schedule="cosine"))
+    with pytest.raises(ValueError, match="epochs=100 there and 200 here"):
+        RunFolder(tmp_path, changed(schedule="cosine", epochs=200))
+
+
+@pytest.mark.parametrize("setting", [{"learning_rate": 1e-5}, {"seed": 1}, {"flip": 0.0}, {"holdout": 0.2}])
+def test_settings_of_training_stay(tmp_path, setting):
+    checkpoints(begun(tmp_path), [0.3])
+    with pytest.raises(ValueError, match=f"another run .{next(iter(setting))}="):
+        RunFolder(tmp_path, changed(**setting))
