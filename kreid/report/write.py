@@ -51,7 +51,7 @@ def write_report(
     if other is not None and data is None:
         _check_same_data(finished, other)
     dataset = finished.dataset(data)
-    folder = finished.path / "report" if out is None else pathlib.Path(out)
+    folder = finished.files.report if out is None else pathlib.Path(out)
     if out is not None:
         _check_free(folder, finished)
     try:

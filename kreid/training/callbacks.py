@@ -37,7 +37,7 @@ class HoldoutEvaluation(keras.callbacks.Callback):
         self.every = every
         self.max_damaged = max_damaged
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Evaluate when it is time."""
         if self.dataset is None:
             return
@@ -52,12 +52,12 @@ class HoldoutEvaluation(keras.callbacks.Callback):
 class EpochLog(keras.callbacks.Callback):
     """Add to the logs the epoch's `learning_rate` (at its start) and `seconds` (without what other callbacks do)."""
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Start the clock; a schedule's rate is read before the epoch moves it."""
         self._rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self._started = time.perf_counter()
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Read the clock; comes first among the callbacks."""
         logs["seconds"] = round(time.perf_counter() - self._started, 3)
         logs["learning_rate"] = self._rate
@@ -77,7 +77,7 @@ class CsvLog(keras.callbacks.Callback):
         super().__init__()
         self.path = pathlib.Path(path)
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Add a row."""
         rows = []
         if self.path.exists():
@@ -105,11 +105,11 @@ class FiniteLoss(keras.callbacks.Callback):
         self.pipeline = pipeline
         self.checkpoints = checkpoints
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Note the epoch."""
         self._epoch = epoch
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Check the loss.
 
         Raises:
@@ -142,7 +142,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.folder = pathlib.Path(folder)
         self.state = read_state(self.folder)
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Save, and remove the checkpoints that no longer count.
 
         Raises:

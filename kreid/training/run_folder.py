@@ -36,8 +36,8 @@ class RunFolder(RunFiles):
     """A run's folder: a new one, or one that holds the same run and continues. `begin` makes it.
 
     A run that continues must have the settings of its folder, but for those that change no batch and no weight
-    (`cache`, `max_damaged`, `holdout_every`, `evaluate_untrained`, and `data_dir` if the old one is gone); those of the evaluation
-    (`select`, `also_test_frames`, `false_match_rate`) until there are results; those of the start (`init`,
+    (`cache`, `max_damaged`, `holdout_every`, `evaluate_untrained`, and `data_dir` if the old one is gone); those of the
+    evaluation (`select`, `also_test_frames`, `false_match_rate`) until there are results; those of the start (`init`,
     `init_layers`, `weights`) after the first epoch; and `epochs`, where the schedule does not depend on it, until there
     are results. The new values go into `config.yaml` when the run continues.
 

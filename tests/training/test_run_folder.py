@@ -224,7 +224,7 @@ def test_the_start_is_free_after_an_epoch_and_the_evaluation_until_there_are_res
 def test_another_data_set_is_another_run(tmp_path):
     (tmp_path / "here").mkdir()
     begun(tmp_path / "run", changed(data_dir=str(tmp_path / "here")))
-    with pytest.raises(ValueError, match="another run .data_dir="):
+    with pytest.raises(ValueError, match=r"another run .data_dir="):
         RunFolder(tmp_path / "run", changed(data_dir=str(tmp_path / "there")))
 
 
