@@ -1,3 +1,4 @@
+from .attention_log import AttentionLog as AttentionLog, attention_spread as attention_spread
 from .callbacks import (
     Checkpoint as Checkpoint,
     CsvLog as CsvLog,

@@ -15,6 +15,7 @@ import yaml
 
 from kreid._files import replacing, write_atomically
 from kreid.runs import RunFiles, checkpoint_file, read_state
+from kreid.training.attention_log import AttentionLog
 from kreid.training.callbacks import Checkpoint, CsvLog, EpochLog, FiniteLoss, HoldoutEvaluation
 from kreid.training.config import FREE_TO_CHANGE, Config
 
@@ -145,7 +146,8 @@ class RunFolder(RunFiles):
         Args:
             holdout: a `ReidDataset` of held-out persons, or `None`.
             config: the run's `Config`.
-            pipeline: of the batches, so that one whose loss is not finite can be named by its files.
+            pipeline: of the batches, so that one whose loss is not finite can be named by its files, and for the batch of at
+                most 16 tracklets of `AttentionLog`; `None` for neither.
 
         Returns:
             A list of Keras callbacks.
@@ -156,6 +158,7 @@ class RunFolder(RunFiles):
             FiniteLoss(pipeline, self.checkpoints),
             EpochLog(),
             HoldoutEvaluation(holdout, config.holdout_every, config.max_damaged),
+            *([] if pipeline is None or config.num_frames == 1 else [AttentionLog(_few_tracklets(pipeline))]),
             CsvLog(self.log),
             TensorBoard(str(self.tensorboard), write_graph=False),
             Checkpoint(self.checkpoints),
@@ -232,6 +235,12 @@ class RunFolder(RunFiles):
             "versions": versions(),
         }
         write_atomically(self.results, json.dumps(results, indent=2) + "\n")
+
+
+def _few_tracklets(pipeline: "TrainingPipeline") -> dict[str, Any]:
+    """Return the inputs of the first 16 tracklets of a run's first batch."""
+    inputs, _ = next(iter(pipeline.dataset().take(1)))
+    return {name: values[:16].numpy() for name, values in inputs.items()}
 
 
 def versions() -> dict[str, str]:
