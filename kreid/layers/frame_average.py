@@ -17,6 +17,8 @@ class FrameAverage(KreidLayer):
 
     Without weights it is the baseline of all five papers. Weights are attentions of frames of any scale: several are
     averaged, `a_i = (w_i + v_i) / 2`, divided by their mean over the N real frames and used as `1/N sum_i a_i f_i`.
+    With `balance` each of several is divided by its own mean over the real frames first, so that all count: a distance
+    of 7 would otherwise hide a sigmoid of 0.2 to 0.6.
     A very small number is added to each a_i: if all are 0 (a single frame or equal frames under `InterFrameDistance`,
     a dead ReLU) the result is the plain mean, and gradients stay finite. Summed in float32.
 
@@ -26,6 +28,8 @@ class FrameAverage(KreidLayer):
     Args:
         axis: axis of the frames. With 2 the frames of each clip are averaged separately: `clips` comes before `frames`
             in all shapes below.
+        balance: scale each of several weights to mean 1 before they are averaged. False is equation 2 to the letter,
+            for attentions of like scale.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -58,11 +62,12 @@ class FrameAverage(KreidLayer):
     # Negligible next to sums of sigmoids, distances and active ReLUs; its inverse fits every float type.
     epsilon = 1e-6
 
-    def __init__(self, axis: int = 1, **kwargs: Any) -> None:
+    def __init__(self, axis: int = 1, balance: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if axis not in (1, 2):
             raise ValueError(f"Frames are on axis 1, or on axis 2 after clips. Received: axis={axis!r}")
         self.axis = axis
+        self.balance = balance
         self.supports_masking = True
         # Weights are float32 under every policy, and stay so.
         self.autocast = False
@@ -91,12 +96,17 @@ class FrameAverage(KreidLayer):
         mask = mask_of(inputs, mask, self.axis)
         a = ops.cast(mask, "float32")
         if attentions:
-            mean = sum(ops.cast(attention, "float32") for attention in attentions) / len(attentions)
-            a = ops.where(mask, mean + self.epsilon, 0.0)
-        shares = a / ops.maximum(ops.sum(a, axis=-1, keepdims=True), self.epsilon)
+            a = [ops.where(mask, ops.cast(attention, "float32") + self.epsilon, 0.0) for attention in attentions]
+            # A mean of 1 is a sum of N for each: the factor does not outlive the division by the whole sum.
+            a = sum(map(self._shares, a) if self.balance else a) / len(a)
+        shares = self._shares(a)
         x = ops.where(spread(mask, inputs), ops.cast(inputs, "float32"), 0.0)
         output = ops.cast(ops.sum(x * spread(shares, inputs), axis=self.axis), self.compute_dtype)
         return (output, shares) if return_attention else output
+
+    def _shares(self, weights: Tensor) -> Tensor:
+        """Return weights of sum 1; zeros where all are zeros."""
+        return weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), self.epsilon)
 
     def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
         return None

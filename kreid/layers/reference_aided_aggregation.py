@@ -1,5 +1,6 @@
 """MG-RAFA's aggregation: every node weighted by its relations to a few reference nodes."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +12,6 @@ from kreid.layers.base import KreidLayer
 from kreid.layers.granularity_split import GranularitySplit, pooled
 from kreid.layers.masking import mask_of, masked_softmax, spread
 from kreid.layers.node_embedding import NodeEmbedding
-
-# Start of the scores' batch-norm scale: the weights start within a factor of about 1.3. At 0 the ReLU would be dead.
-SCORE_SCALE = 0.1
 
 REFERENCES = ("temporal_mean", "none", "grid")
 
@@ -44,6 +42,9 @@ class ReferenceAidedAggregation(KreidLayer):
         num_frames: T for `"grid"`, whose relations count its references. A tracklet may have fewer frames: relations to
             references without a frame are 0.
         reduction: s, the factor by which embeddings are narrower than their inputs.
+        score_scale: start of the scores' batch-norm scale, above 0. At 1 the weights differ from node to node from the
+            start; at 0.1 they start within a factor of about 1.3, near the mean of all nodes, and hundreds of steps
+            change little of that.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -70,10 +71,9 @@ class ReferenceAidedAggregation(KreidLayer):
 
     Reference: Zhang et al., Multi-Granularity Reference-Aided Attentive Feature Aggregation for Video-based Person Re-
     identification, 2020, equations 1 to 6, Tables 2 and 3. The paper does not give s; kreid takes 8, and at least one
-    feature. Training starts near the mean of all nodes: the scores' batch normalisation starts at a scale of 0.1, as at
-    1 the first weights would select random nodes in every channel. "A ratio factor m" of the pooling is read as
-    2^(m-1), as the sizes next to it say. The ratios of Table 2's multiplications follow from equations 1 to 6, their
-    sizes do not.
+    feature. Nor does it say where the scale of theta's batch normalisation starts; kreid takes 1, as frameworks do. "A
+    ratio factor m" of the pooling is read as 2^(m-1), as the sizes next to it say. The ratios of Table 2's
+    multiplications follow from equations 1 to 6, their sizes do not.
     """
 
     def __init__(
@@ -84,9 +84,12 @@ class ReferenceAidedAggregation(KreidLayer):
         reference_grid: Sequence[int] | None = None,
         num_frames: int = 8,
         reduction: int = 8,
+        score_scale: float = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if isinstance(score_scale, bool) or not isinstance(score_scale, (int, float)) or not 0 < score_scale < math.inf:
+            raise ValueError(f"The scores' scale starts at a number above 0. Received: score_scale={score_scale!r}")
         for name, value in (
             ("num_granularities", num_granularities),
             ("num_splits", 1 if num_splits is None else num_splits),
@@ -115,10 +118,19 @@ class ReferenceAidedAggregation(KreidLayer):
         self.reference_grid = reference_grid
         self.num_frames = num_frames
         self.reduction = reduction
+        self.score_scale = score_scale
         self.num_groups = num_splits or num_granularities
         self.split = GranularitySplit(self.num_groups, num_granularities > 1, dtype=self.dtype_policy, name="split")
         self.groups = [
-            _Aggregation(references, reference_grid, num_frames, reduction, dtype=self.dtype_policy, name=f"group_{m}")
+            _Aggregation(
+                references,
+                reference_grid,
+                num_frames,
+                reduction,
+                score_scale,
+                dtype=self.dtype_policy,
+                name=f"group_{m}",
+            )
             for m in range(1, self.num_groups + 1)
         ]
         self.supports_masking = True
@@ -153,9 +165,16 @@ class _Aggregation(keras.layers.Layer):
     """Equations 1 to 4 for one group of channels."""
 
     def __init__(
-        self, references: str, reference_grid: Sequence[int] | None, num_frames: int, reduction: int, **kwargs: Any
+        self,
+        references: str,
+        reference_grid: Sequence[int] | None,
+        num_frames: int,
+        reduction: int,
+        score_scale: float,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.score_scale = score_scale
         self.supports_masking = True
         self.references = references
         self.grid = reference_grid
@@ -184,7 +203,7 @@ class _Aggregation(keras.layers.Layer):
         for name, (given, units) in shapes.items():
             embedding = NodeEmbedding(
                 units,
-                scale_starts_at=SCORE_SCALE if name == "theta" else 1.0,
+                scale_starts_at=self.score_scale if name == "theta" else 1.0,
                 dtype=policies[name] or self.dtype_policy,
                 name=name,
             )

@@ -17,21 +17,29 @@ class TemporalPyramid(KreidLayer):
 
     A pyramid implements `make_convolution`, and `branch` if a branch does more than its convolution.
 
-    Every convolution starts as the identity: 1 at its centre, zeros elsewhere. Neighbours begin to count as training
-    changes their weights. From random values, weights of neighbours that never occur in training, such as those 4
-    frames away in clips of 4, would stay random and count in tests on longer tracklets.
+    By default every convolution starts as the identity: 1 at its centre, zeros elsewhere. Neighbours begin to count as
+    training changes their weights. From random values, weights of neighbours that never occur in training, such as
+    those 4 frames away in clips of 4, would stay random and count in tests on longer tracklets.
 
     Args:
         num_branches: N, the number of branches.
         activation: after the batch normalisation; name of a Keras activation, such as `"linear"` for none.
         scale: start of the batch normalisation's scale; a triplet loss with a margin of 0.3 needs 0.1.
+        kernel_initializer: of the convolutions: `"identity"`, or the name of a Keras initialiser.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Raises:
         ValueError: for less than one branch, a scale of zero or below, or inputs or a mask of another shape.
     """
 
-    def __init__(self, num_branches: int = 3, activation: str = "relu", scale: float = 1.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        num_branches: int = 3,
+        activation: str = "relu",
+        scale: float = 1.0,
+        kernel_initializer: str = "identity",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if not isinstance(num_branches, int) or num_branches < 1:
             raise ValueError(f"A pyramid has at least one branch. Received: num_branches={num_branches!r}")
@@ -41,6 +49,7 @@ class TemporalPyramid(KreidLayer):
         self.activate = keras.activations.get(activation)
         self.activation = keras.activations.serialize(self.activate)
         self.scale = scale
+        self.kernel_initializer = kernel_initializer
         # On vectors float32 costs little.
         self.normalizations = [
             BatchNormalization(scale, dtype="float32", name=f"bn_{number + 1}") for number in range(num_branches)
@@ -60,11 +69,15 @@ class TemporalPyramid(KreidLayer):
         self.convolutions = []
         for number, normalization in enumerate(self.normalizations):
             common = {"padding": "same", "use_bias": False, "dtype": self.dtype_policy, "name": f"conv_{number + 1}"}
+            as_identity = self.kernel_initializer == "identity"
+            if not as_identity:
+                common["kernel_initializer"] = self.kernel_initializer
             convolution = self.make_convolution(number, filters, **common)
             convolution.build((None, None, filters))
-            kernel = np.zeros(convolution.kernel.shape, "float32")
-            kernel[len(kernel) // 2] = np.eye(filters)
-            convolution.kernel.assign(kernel)
+            if as_identity:
+                kernel = np.zeros(convolution.kernel.shape, "float32")
+                kernel[len(kernel) // 2] = np.eye(filters)
+                convolution.kernel.assign(kernel)
             normalization.build((None, None, filters))
             self.convolutions.append(convolution)
 

@@ -25,6 +25,7 @@ class TemporalPyramidPooling(TemporalPyramid):
         num_branches: N, the number of branches.
         activation: after the batch normalisation; name of a Keras activation, such as `"linear"` for none.
         scale: start of the batch normalisation's scale; a triplet loss with a margin of 0.3 needs 0.1.
+        kernel_initializer: of the convolutions: `"identity"`, or the name of a Keras initialiser.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -50,8 +51,15 @@ class TemporalPyramidPooling(TemporalPyramid):
     the nearest windows: 3, 6, 12, 24 frames against 3, 5, 9, 17.
     """
 
-    def __init__(self, num_branches: int = 3, activation: str = "relu", scale: float = 1.0, **kwargs: Any) -> None:
-        super().__init__(num_branches, activation, scale, **kwargs)
+    def __init__(
+        self,
+        num_branches: int = 3,
+        activation: str = "relu",
+        scale: float = 1.0,
+        kernel_initializer: str = "identity",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_branches, activation, scale, kernel_initializer, **kwargs)
         self.cut = [FramesToClips(2**number) for number in range(num_branches)]
         self.average = FrameAverage(axis=2, dtype=self.dtype_policy)
 

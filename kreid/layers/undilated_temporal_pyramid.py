@@ -20,6 +20,7 @@ class UndilatedTemporalPyramid(TemporalPyramid):
         num_branches: N, the number of branches.
         activation: after the batch normalisation; name of a Keras activation, such as `"linear"` for none.
         scale: start of the batch normalisation's scale; a triplet loss with a margin of 0.3 needs 0.1.
+        kernel_initializer: of the convolutions: `"identity"`, or the name of a Keras initialiser.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:

@@ -46,9 +46,11 @@ class GLTR(TrackletModel):
         pyramid_activation: after each of its convolutions; name of a Keras activation, such as `"linear"` for none.
         pyramid_scale: where its batch normalisation's scale starts. At 1 a frame's features lie so far apart that a
             triplet loss with a margin of 0.3 outweighs the softmax loss and hinders training; 0.1 suits it.
+        pyramid_initializer: of its convolutions: `"identity"` starts with the frames unchanged; or a Keras initialiser.
         num_branches: N, branches of the pyramid; the embedding has N d values, or d without a pyramid.
         self_attention: use `TemporalSelfAttention`.
-        attention_normalization: what becomes of its mask M: `"mean"`, `"softmax"` or `"none"`.
+        attention_normalization: how its mask M is normalised: `"cosine"`, `"mean"`, `"softmax"` or `"none"`, which is
+            equation 7 to the letter and diverges at the paper's rate; see `kreid.layers.TemporalSelfAttention`.
         reduction: alpha of the self-attention.
         freeze_backbone: the image network, its Dense layer included, is not trained, and its batch normalisation uses
             the moving statistics in training too. The backbone given stays frozen.
@@ -72,8 +74,8 @@ class GLTR(TrackletModel):
 
     Reference: Li et al., Global-Local Temporal Representations for Video Person Re-Identification, 2019, figure 2,
     equations 2 to 7, Tables 2 and 3, figure 6. The paper extracts d features by its image network without saying how;
-    kreid takes a linear Dense layer after the pooling. That the image network stays as it is while pyramid and
-    self-attention are trained is kreid's reading of "for DTP and TSA training".
+    kreid takes a linear Dense layer after the pooling. Section 4.2 trains a 2D CNN and then "DTP and TSA", as if the
+    first were fixed (`freeze_backbone=True`); section 1 speaks of "end-to-end CNN training", which the recipe follows.
     """
 
     part_frames = 1
@@ -87,9 +89,10 @@ class GLTR(TrackletModel):
         pyramid: str = "dilated",
         pyramid_activation: str = "relu",
         pyramid_scale: float = 1.0,
+        pyramid_initializer: str = "identity",
         num_branches: int = 3,
         self_attention: bool = True,
-        attention_normalization: str = "mean",
+        attention_normalization: str = "cosine",
         reduction: int = 2,
         freeze_backbone: bool = False,
         bnneck: bool = False,
@@ -109,7 +112,7 @@ class GLTR(TrackletModel):
         self.self_attention: TemporalSelfAttention | None = None
         if pyramid != "none":
             self.pyramid = PYRAMIDS[pyramid](
-                num_branches, pyramid_activation, pyramid_scale, dtype=policy, name="pyramid"
+                num_branches, pyramid_activation, pyramid_scale, pyramid_initializer, dtype=policy, name="pyramid"
             )
         if self_attention:
             self.self_attention = TemporalSelfAttention(

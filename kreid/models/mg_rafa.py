@@ -50,12 +50,13 @@ class MGRAFA(TrackletModel):
         attention: `"reference_aided"`; `"average"` for none (Table 2's baseline); or, before averaging,
             `"non_local_space"`, `"non_local_space_time"` (Table 4), `"relation_aware"` (RGA-SC),
             `"squeeze_excitation"` (SE) or `"convolutional_block"` (CBAM, Table 5).
-        num_granularities: N, see `kreid.layers.ReferenceAidedAggregation`, like the five arguments that follow.
+        num_granularities: N, see `kreid.layers.ReferenceAidedAggregation`, like the six arguments that follow.
         num_splits: S, the channel groups, with one granularity; `None` for N.
         references: `"temporal_mean"`, `"grid"` (Table 3) or `"none"` (Table 2, "MG-AFA").
         reference_grid: `[height, width, frames]` for `"grid"`.
         num_frames: T for `"grid"`, the most frames a tracklet may have there.
         reduction: s.
+        score_scale: where the scale of the scores' batch normalisation starts.
         granularity_losses: also train each v_g. With one group there is none but v itself.
         test_selection: which frames are embedded, see `kreid.layers.FrameSelection`.
         test_frames: how many.
@@ -96,6 +97,7 @@ class MGRAFA(TrackletModel):
         reference_grid: Sequence[int] | None = None,
         num_frames: int = 8,
         reduction: int = 8,
+        score_scale: float = 1.0,
         granularity_losses: bool = True,
         test_selection: str = "chunk_firsts",
         test_frames: int | None = 8,
@@ -131,6 +133,7 @@ class MGRAFA(TrackletModel):
                 reference_grid=reference_grid,
                 num_frames=num_frames,
                 reduction=reduction,
+                score_scale=score_scale,
                 dtype=policy,
                 name="aggregation",
             )
@@ -198,10 +201,10 @@ class MGRAFA(TrackletModel):
     def training_outputs(self, vector: Tensor) -> dict[str, Tensor]:
         outputs = super().training_outputs(vector)
         if self.group_heads:
-            parts = ops.split(outputs["features"], self.num_groups, axis=-1)
+            parts = ops.split(self.to_float32(vector), self.num_groups, axis=-1)
             for g, (part, (bnneck, classifier)) in enumerate(zip(parts, self.group_heads, strict=True), 1):
                 outputs[f"logits_{g}"] = classifier(part if bnneck is None else bnneck(part))
-                outputs[f"features_{g}"] = part
+                outputs[f"features_{g}"] = self.scaled(part)
         return outputs
 
 

@@ -60,6 +60,8 @@ class RTF(TrackletModel):
         attention: the frames' weights: `"average"` for equal ones, `"intra"`, `"inter_euclidean"`, `"inter_relation"`,
             `"intra_inter_euclidean"` or `"intra_inter_relation"`.
         relation_dim: d_r of `InterFrameRelation`.
+        relation_normalization: `"unit"` or `"none"`, how `InterFrameRelation` scales the vectors that it compares.
+        balance_attentions: scale w and v to mean 1 before equation 2 averages them; see `kreid.layers.FrameAverage`.
         bnneck: batch normalisation between g and the classifier.
         **kwargs: the other arguments of `kreid.models.TrackletModel`.
 
@@ -80,7 +82,9 @@ class RTF(TrackletModel):
 
     Reference: Jiang et al., Rethinking Temporal Fusion for Video-based Person Re-identification on Semantic and Time
     Aspect, 2020, algorithm 1, figures 2 and 4, Tables 1 and 2. The paper does not say which features the attention
-    reads; kreid takes the pooled maps of the last stage, once for all stages. Nor does it give the losses: kreid adds
+    reads; kreid takes the pooled maps of the last stage, once for all stages. Equation 2 adds w, between 0 and 1, and
+    v, of any scale: a Euclidean v near 7 would hide w, and the row "intra/inter" would be the row "inter"; kreid
+    scales both to mean 1 first. Nor does the paper give the losses: kreid adds
     the batch normalisation, for a smoothed identity loss behind it and a triplet loss on g.
     """
 
@@ -95,6 +99,8 @@ class RTF(TrackletModel):
         semantic: str = "attention",
         attention: str = "intra_inter_relation",
         relation_dim: int = 128,
+        relation_normalization: str = "unit",
+        balance_attentions: bool = True,
         bnneck: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -123,8 +129,8 @@ class RTF(TrackletModel):
         if fused_after and "euclidean" in attention:
             self.inter = InterFrameDistance(dtype=policy, name="inter")
         elif fused_after and "relation" in attention:
-            self.inter = InterFrameRelation(relation_dim, dtype=policy, name="inter")
-        self.frame_fusion = FrameAverage(dtype=policy, name="frame_fusion")
+            self.inter = InterFrameRelation(relation_dim, normalize=relation_normalization, dtype=policy, name="inter")
+        self.frame_fusion = FrameAverage(balance=balance_attentions, dtype=policy, name="frame_fusion")
         self.dense = keras.layers.Dense(embedding_dim, dtype=policy, name="dense")
         self.stage_fusion = None
         if len(fused_after) > 1:

@@ -14,6 +14,7 @@ from kreid.layers.frame_preprocessing import FramePreprocessing
 from kreid.layers.frame_selection import FrameSelection
 from kreid.layers.lengths_to_mask import LengthsToMask
 from kreid.models.attention import Attention, check_attentions
+from kreid.models.systems import is_registered
 
 QUANTIZATIONS = ("int8", "int4", "float8")
 
@@ -61,7 +62,8 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         test_selection: which frames are embedded, see `kreid.layers.FrameSelection`.
         test_frames: how many of them, `None` for `"all"`.
         metric: `"euclidean"` or `"cosine"`, the distance the embeddings are meant for; kept with the model.
-        normalize: scale embeddings to length 1.
+        normalize: scale embeddings and `"features"` to length 1: metric losses compare what is searched by. The
+            classifier reads the vector before it.
         dtype: dtype policy of the layers, `None` for the global one.
         name: of the model.
 
@@ -212,7 +214,8 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
     def training_outputs(self, vector: Tensor) -> dict[str, Tensor]:
         """Return the outputs that training compares with labels, from the aggregated vector."""
         vector = self.to_float32(vector)
-        return {"logits": self.classifier(vector if self.bnneck is None else self.bnneck(vector)), "features": vector}
+        logits = self.classifier(vector if self.bnneck is None else self.bnneck(vector))
+        return {"logits": logits, "features": self.scaled(vector)}
 
     def final_embedding(self, vector: Tensor) -> Tensor:
         """Return the embedding for retrieval, from the aggregated vector."""
@@ -281,8 +284,11 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         return inputs, self._finished(vector), attention
 
     def _finished(self, vector: Tensor) -> Tensor:
-        embedding = self.to_float32(self.final_embedding(vector))
-        return embedding if self.unit_length is None else self.unit_length(embedding)
+        return self.scaled(self.to_float32(self.final_embedding(vector)))
+
+    def scaled(self, vector: Tensor) -> Tensor:
+        """Return the vector that distances are measured on: of length 1 with `normalize`."""
+        return vector if self.unit_length is None else self.unit_length(vector)
 
     # --- Models that share the weights
 
@@ -552,8 +558,3 @@ def _accepts(cls: type, name: str) -> bool:
     """Return whether a class's constructor takes an argument of this name."""
     parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-
-def is_registered(cls: type) -> bool:
-    """Return whether Keras finds a class of saved files by its registered name."""
-    return keras.saving.get_registered_object(keras.saving.get_registered_name(cls)) is cls

@@ -1,30 +1,23 @@
-"""Make the parts of a recipe from its settings: precision, data, model, losses."""
+"""The parts a recipe is made of: data, model, losses, precision, from its settings."""
 
 import inspect
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import keras
 
 from kreid import backbones
-from kreid.data.tracklet import Tracklet
 from kreid.losses import BatchHardTriplet, MinMax, SmoothedIdentity, WeightedSum
-from kreid.models import SYSTEMS, TrackletModel
-from kreid.training.config import Config
-
-if TYPE_CHECKING:
-    from kreid.data import TrainingPipeline
+from kreid.models import SYSTEMS
 
 
-def set_precision(precision: str) -> bool:
-    """Set the dtype policy.
+def set_precision(precision):
+    """Sets the dtype policy.
 
     Args:
         precision: "auto" or a Keras policy. "auto" is `mixed_bfloat16` on GPUs that have it (compute capability 8 or
             later), `mixed_float16` on older ones, `float32` without a GPU.
 
     Returns:
-        Whether to use XLA, for `compile(jit_compile=...)`: on a CPU it makes training steps up to 2.5 times slower.
+        Whether XLA pays, for `compile(jit_compile=...)`: on a CPU it was seen to make training steps 2.5 times slower.
     """
     import tensorflow as tf
 
@@ -36,8 +29,8 @@ def set_precision(precision: str) -> bool:
     return bool(gpus)
 
 
-def build_pipeline(config: Config, tracklets: Sequence[Tracklet]) -> "TrainingPipeline":
-    """Make the pipeline of training batches of a `Config`.
+def build_pipeline(config, tracklets):
+    """The training batches of a `Config`.
 
     Args:
         config: a `kreid.training.Config`.
@@ -69,8 +62,8 @@ def build_pipeline(config: Config, tracklets: Sequence[Tracklet]) -> "TrainingPi
     )
 
 
-def build_model(config: Config, num_identities: int) -> TrackletModel:
-    """Make the system of a `Config` on its backbone.
+def build_model(config, num_identities):
+    """The system of a `Config` on its backbone.
 
     Args:
         config: a `kreid.training.Config`.
@@ -88,16 +81,16 @@ def build_model(config: Config, num_identities: int) -> TrackletModel:
         stem_stride=config.stem_stride,
     )
     system = SYSTEMS[config.system]
-    # Data and model share these settings.
+    # What data and model must agree on stands once in the settings.
     arguments = inspect.signature(system.__init__).parameters
     shared = [name for name in ("seed", "clip_length", "num_frames") if name in arguments]
     return system(backbone, num_identities, **{name: getattr(config, name) for name in shared}, **config.model)
 
 
-def build_losses(config: Config) -> dict[str, keras.losses.Loss]:
-    """Make the losses of a `Config`, by output: smoothed identity on the logits, metric losses on the features.
+def build_losses(config):
+    """The losses of a `Config`, by output: smoothed identity on the logits, metric losses on the features.
 
-    A system with several heads has as many of each, with their weights in the sum: 1/N for each of MG-RAFA's N
+    A system with several heads has as many of each, with what they count in the sum: 1/N for each of MG-RAFA's N
     granularities (equation 7).
 
     Args:
@@ -119,5 +112,5 @@ def build_losses(config: Config) -> dict[str, keras.losses.Loss]:
         }
         metric = {loss: share * weight for loss, weight in metric.items() if weight}
         if metric:
-            losses[f"features{head}"] = WeightedSum(list(metric), list(metric.values()))
+            losses[f"features{head}"] = WeightedSum(metric.keys(), metric.values())
     return losses

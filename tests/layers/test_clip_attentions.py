@@ -142,13 +142,14 @@ def test_clip_attention(clips, weighting):
         np.testing.assert_allclose(output[b], f, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("weighting", ["average", "linear", "softmax"])
-def test_clip_attention_starts_from_the_mean(weighting):
+@pytest.mark.parametrize("weighting", ["average", "linear", "softmax", "sigmoid"])
+def test_clip_attention_starts_from_equal_weights(weighting):
     vectors = RNG.normal(size=(2, 4, 6)).astype("float32")
     layer = ClipAttention(5, weighting)
     output = layer(vectors)
     expected = ops.convert_to_numpy(layer.transform(vectors)).astype("float64").mean(axis=1)
-    np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-6)
+    start = 1 / (1 + np.exp(-1)) if weighting == "sigmoid" else 1
+    np.testing.assert_allclose(output, start * expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("weighting", ["average", "linear", "sigmoid", "softmax"])

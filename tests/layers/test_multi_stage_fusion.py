@@ -85,15 +85,20 @@ def test_inter_frame_distance():
         assert not v[row, length:].any()
 
 
+@pytest.mark.parametrize("normalize", ["unit", "none"])
 @pytest.mark.parametrize("hidden_dims", [(), (7,), (7, 4)])
-def test_inter_frame_relation(hidden_dims):
-    layer = randomised(InterFrameRelation(relation_dim=9, hidden_dims=hidden_dims), FRAMES)
+def test_inter_frame_relation(hidden_dims, normalize):
+    layer = randomised(InterFrameRelation(relation_dim=9, hidden_dims=hidden_dims, normalize=normalize), FRAMES)
+    layer.theta.assign(np.abs(layer.theta))  # not all pairs below 0 by chance
     layers, theta = relation_weights(layer)
     assert [kernel.shape for kernel, _ in layers] == list(zip((12, *hidden_dims), (*hidden_dims, 9), strict=True))
     v = layer(FRAMES, mask=MASK).numpy()
     found = 0
     for row, length in enumerate(LENGTHS):
-        expected = mean_relations(real(FRAMES, row), layers, theta)
+        f = real(FRAMES, row)
+        if normalize == "unit":
+            f = f / np.sqrt((f**2).sum(axis=1, keepdims=True))
+        expected = mean_relations(f, layers, theta)
         np.testing.assert_allclose(v[row, :length], expected, rtol=1e-4, atol=1e-6)
         assert not v[row, length:].any()
         found += (expected > 0).sum()
@@ -137,28 +142,41 @@ def test_relations_of_many_large_frames_are_never_paired_in_full():
     assert np.isfinite(layer(frames)).all()
 
 
-def expected_weights(attentions, length):
+def test_relations_of_unit_vectors_start_near_1_at_any_scale():
+    frames = np.abs(RNG.normal(size=(4, 8, 512))).astype("float32")
+    layer = InterFrameRelation()
+    v = layer(frames).numpy()
+    assert v.min() > 0.3 and v.max() < 6
+    np.testing.assert_allclose(layer(28 * frames), v, rtol=1e-4)
+
+
+def expected_weights(attentions, length, balance):
     """Equation 2 and the normalisation of algorithm 1 for one tracklet: weights of mean 1."""
+    attentions = [attention[:length] + FrameAverage.epsilon for attention in attentions]
+    if balance:
+        attentions = [attention / attention.mean() for attention in attentions]
     a = [sum(attention[i] for attention in attentions) / len(attentions) for i in range(length)]
     return [value / (sum(a) / length) for value in a]
 
 
+@pytest.mark.parametrize("balance", [True, False])
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("shape", [(4,), (4, 2, 6)])
-def test_weighted_frame_average(count, shape):
+def test_weighted_frame_average(count, shape, balance):
     inputs = RNG.normal(size=(3, 5, *shape)).astype("float32")
-    attentions = [RNG.random((3, 5), dtype="float32") * 3 for _ in range(count)]
+    attentions = [RNG.random((3, 5), dtype="float32") * scale for scale in (7, 0.5)[:count]]
     weights = attentions if count > 1 else attentions[0]
-    fused, shares = FrameAverage()(inputs, weights, mask=MASK, return_attention=True)
+    layer = FrameAverage(balance=balance)
+    fused, shares = layer(inputs, weights, mask=MASK, return_attention=True)
     for row, length in enumerate(LENGTHS):
-        a = expected_weights([attention[row].astype("float64") for attention in attentions], length)
+        a = expected_weights([attention[row].astype("float64") for attention in attentions], length, balance)
         expected = sum(a[i] * inputs[row, i].astype("float64") for i in range(length)) / length
         np.testing.assert_allclose(fused[row], expected, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(shares[row, :length] * length, a, rtol=1e-5)
         assert not shares[row, length:].numpy().any()
     np.testing.assert_allclose(shares.numpy().sum(axis=1), 1.0, rtol=1e-5)
     shuffled = [attention[:, ORDER] for attention in attentions]
-    again = FrameAverage()(inputs[:, ORDER], shuffled, mask=MASK[:, ORDER])
+    again = layer(inputs[:, ORDER], shuffled, mask=MASK[:, ORDER])
     np.testing.assert_allclose(again, fused, rtol=1e-5, atol=1e-6)
 
 

@@ -44,12 +44,16 @@ def moved(layer):
 
 
 @pytest.mark.parametrize("row", ["MG-AFA", "SG"])
-def test_training_starts_near_the_mean(row):
-    keras.utils.set_random_seed(3)
-    _, attention = make(row)(MAPS, return_attention=True, training=True)
-    for weights in attention.values():
-        shares = ops.convert_to_numpy(weights) * np.prod(weights.shape[1:])
-        assert 0.85 < shares.min() < 1 < shares.max() < 1.25
+def test_the_scores_scale_sets_how_far_from_the_mean_training_starts(row):
+    spread = {}
+    for scale in (0.1, 1.0):
+        keras.utils.set_random_seed(3)
+        _, attention = make(row, score_scale=scale)(MAPS, return_attention=True, training=True)
+        shares = [ops.convert_to_numpy(weights) * np.prod(weights.shape[1:]) for weights in attention.values()]
+        spread[scale] = (min(map(np.min, shares)), max(map(np.max, shares)))
+    assert 0.85 < spread[0.1][0] < 1 < spread[0.1][1] < 1.25
+    assert spread[1.0][0] < 0.7
+    assert spread[1.0][1] > 1.5
 
 
 def block_mean(maps, height, width):

@@ -160,17 +160,20 @@ def attended(layer, f):
     value_kernel, value_bias = (np.asarray(w, "float64") for w in layer.values.get_weights())
     kernel, bias = (np.asarray(w, "float64") for w in layer.restore.get_weights())
     length = len(f)
+    if layer.normalize == "cosine":
+        b, c = (x / np.maximum(np.sqrt((x**2).sum(axis=1, keepdims=True)), 1e-6) for x in (b, c))
     m = np.array([[b[s] @ c[t] for t in range(length)] for s in range(length)])
-    if layer.normalize == "mean":
+    if layer.normalize in ("cosine", "mean"):
         m = m / length
     elif layer.normalize == "softmax":
-        m = np.exp(m) / np.exp(m).sum(axis=0)
+        m = np.exp(m / np.sqrt(layer.values.units))
+        m = m / m.sum(axis=0)
     values = f @ value_kernel + value_bias
     out = np.array([sum(values[s] * m[s, t] for s in range(length)) @ kernel + bias + f[t] for t in range(length)])
     return out, m
 
 
-@pytest.mark.parametrize("normalize", ["none", "mean", "softmax"])
+@pytest.mark.parametrize("normalize", ["cosine", "mean", "softmax", "none"])
 @pytest.mark.parametrize("reduction", [1, 2, 9])
 def test_self_attention(normalize, reduction):
     layer = randomised(TemporalSelfAttention(reduction, normalize))
@@ -208,7 +211,7 @@ def test_self_attention_follows_the_order_of_the_frames():
     np.testing.assert_allclose(layer(FRAMES[:, order]), found[:, order], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("normalize", ["none", "mean", "softmax"])
+@pytest.mark.parametrize("normalize", ["cosine", "mean", "softmax", "none"])
 def test_a_repeated_tracklet(normalize):
     layer = randomised(TemporalSelfAttention(normalize=normalize))
     once = ops.convert_to_numpy(layer(FRAMES[:1]))
@@ -228,7 +231,7 @@ def sizes_of(layer, shape):
     return [np.prod(output.shape.as_list()) for output in made if output.shape.is_fully_defined()]
 
 
-@pytest.mark.parametrize("normalize", ["none", "mean", "softmax"])
+@pytest.mark.parametrize("normalize", ["cosine", "mean", "softmax", "none"])
 def test_self_attention_over_1000_frames(normalize):
     layer = TemporalSelfAttention(normalize=normalize)
     layer.build((1, 1000, 384))
@@ -248,6 +251,21 @@ def test_pyramids_over_1000_frames(kind):
 
 
 @pytest.mark.parametrize("pyramid", PYRAMIDS.values())
+def test_convolutions_start_as_they_are_told(pyramid):
+    same, random = pyramid(2), pyramid(2, kernel_initializer="glorot_uniform")
+    for layer in (same, random):
+        layer.build((None, None, 6))
+    for convolution in same.convolutions:
+        kernel = ops.convert_to_numpy(convolution.kernel)
+        assert np.flatnonzero(kernel.any(axis=(1, 2))).tolist() == [len(kernel) // 2]
+        np.testing.assert_array_equal(kernel[len(kernel) // 2], np.eye(6))
+    for convolution in random.convolutions:
+        kernel = ops.convert_to_numpy(convolution.kernel)
+        limit = np.sqrt(6 / (6 * len(kernel) * 2))
+        assert np.all(np.abs(kernel) <= limit) and np.abs(kernel).mean() > limit / 3
+
+
+@pytest.mark.parametrize("pyramid", PYRAMIDS.values())
 def test_pyramids_refuse(pyramid):
     with pytest.raises(ValueError, match="num_branches=0"):
         pyramid(0)
@@ -260,7 +278,7 @@ def test_pyramids_refuse(pyramid):
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
-    [({"reduction": 0}, "reduction=0"), ({"normalize": "sum"}, "none, mean, softmax.*normalize='sum'")],
+    [({"reduction": 0}, "reduction=0"), ({"normalize": "sum"}, "cosine, mean, softmax, none.*normalize='sum'")],
 )
 def test_self_attention_refuses(arguments, complaint):
     with pytest.raises(ValueError, match=complaint):

@@ -131,6 +131,7 @@ def inter_scores(model, f, relation):
     length = len(f)
     v = np.zeros(length)
     if relation:
+        f = f / np.sqrt((f**2).sum(axis=1, keepdims=True))
         kernel, bias, theta, *later = weights_of(model.inter)
 
         def perceptron(x):
@@ -158,7 +159,7 @@ def frame_weights(model, row, f):
         found["intra"] = intra_scores(model, f)
     if "relation" in attention or "euclidean" in attention:
         found["inter"] = inter_scores(model, f, "relation" in attention)
-    a = sum(found.values()) / len(found)
+    a = sum(values / (values.mean() or 1) for values in found.values()) / len(found)
     return (a / a.mean() if a.sum() else np.ones(len(f))), found
 
 
