@@ -5,6 +5,8 @@ import re
 import numpy as np
 import pytest
 
+import kreid
+
 
 @pytest.fixture(scope="module")
 def pages(repository):
@@ -24,9 +26,17 @@ def test_named_files_exist(pages, repository):
             assert (repository / name).exists(), f"{page.name} names {name}"
 
 
-def test_the_composed_model_runs(repository):
-    code = re.search(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL).group(1)
+def test_the_examples_run(repository):
+    blocks = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
     names = {}
-    exec(code, names)
+    for block in blocks:
+        exec(block, names)
+    assert len(blocks) == 2
     frames = np.zeros((2, 3, 128, 64, 3), "uint8")
     assert names["model"]([frames, np.array([3, 1])]).shape == (2, 512)
+    system = names["Gated"](names["backbone"], num_identities=4, embedding_dim=16)
+    try:
+        assert system.embed(frames, np.array([3, 1])).shape == (2, 16)
+        assert kreid.models.system_class("gated") is names["Gated"]
+    finally:
+        del kreid.models.SYSTEMS["gated"]

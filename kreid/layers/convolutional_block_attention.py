@@ -85,9 +85,9 @@ class ConvolutionalBlockAttention(KreidLayer):
         channels = ops.sigmoid(sum(self.second(self.first(summary)) for summary in summaries))
         x = x * channels[:, :, None, None, :]
 
-        summaries = [ops.cast(ops.mean(ops.cast(x, "float32"), axis=-1), x.dtype), ops.max(x, axis=-1)]
-        summaries = ops.reshape(ops.stack(summaries, axis=-1), (-1, *inputs.shape[2:4], 2))
-        maps = ops.reshape(self.spatial(summaries), ops.shape(inputs)[:4])
+        positions = [ops.cast(ops.mean(ops.cast(x, "float32"), axis=-1), x.dtype), ops.max(x, axis=-1)]
+        positions = ops.reshape(ops.stack(positions, axis=-1), (-1, *inputs.shape[2:4], 2))
+        maps = ops.reshape(self.spatial(positions), ops.shape(inputs)[:4])
         output = x * maps[..., None]
         if not return_attention:
             return output

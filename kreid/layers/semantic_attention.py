@@ -49,7 +49,7 @@ class SemanticAttention(KreidLayer):
     def __init__(self, as_printed: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.as_printed = as_printed
-        self.classifier = None
+        self.classifier: Any = None
 
     def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 3 or input_shape[1] is None:

@@ -1,6 +1,6 @@
 """Batch-hard triplet loss."""
 
-from typing import Any, Literal
+from typing import Any
 
 import keras
 from keras import ops
@@ -11,7 +11,7 @@ from kreid.losses.base import IdentityLoss, labels_of
 
 
 def batch_hard_triplet(
-    y_true: Tensor, y_pred: Tensor, margin: float | Literal["soft"] = 0.3, distance: str = "euclidean"
+    y_true: Tensor, y_pred: Tensor, margin: float | str = 0.3, distance: str = "euclidean"
 ) -> Tensor:
     """Batch-hard triplet loss, one value per anchor.
 
@@ -107,7 +107,7 @@ class BatchHardTriplet(IdentityLoss):
 
     def __init__(
         self,
-        margin: float | Literal["soft"] = 0.3,
+        margin: float | str = 0.3,
         distance: str = "euclidean",
         reduction: str | None = "sum_over_batch_size",
         name: str = "batch_hard_triplet",

@@ -1,17 +1,16 @@
 """The systems by name, those of kreid and your own."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import keras
 
-if TYPE_CHECKING:
-    from kreid.models.tracklet_model import TrackletModel
+from kreid.models.tracklet_model import TrackletModel, is_registered
 
-System = TypeVar("System", bound="type[TrackletModel]")
+System = TypeVar("System", bound=type[TrackletModel])
 
 # Filled by `register_system`, in the order of registration.
-SYSTEMS: "dict[str, type[TrackletModel]]" = {}
+SYSTEMS: dict[str, type[TrackletModel]] = {}
 
 
 def register_system(name: str) -> Callable[[System], System]:
@@ -45,8 +44,6 @@ def register_system(name: str) -> Callable[[System], System]:
         )
 
     def register(cls: System) -> System:
-        from kreid.models.tracklet_model import TrackletModel
-
         if not isinstance(cls, type) or not issubclass(cls, TrackletModel):
             raise TypeError(f"A system is a subclass of kreid.models.TrackletModel. Received: {cls!r}")
         other = SYSTEMS.get(name)
@@ -63,7 +60,7 @@ def register_system(name: str) -> Callable[[System], System]:
     return register
 
 
-def system_class(name: str) -> "type[TrackletModel]":
+def system_class(name: str) -> type[TrackletModel]:
     """Return the class of a system.
 
     Args:
@@ -86,8 +83,3 @@ def system_class(name: str) -> "type[TrackletModel]":
             f'@kreid.models.register_system("name") and import its module first. Received: system={name!r}'
         )
     return SYSTEMS[name]
-
-
-def is_registered(cls: type) -> bool:
-    """Return whether Keras finds a class of saved files by its registered name."""
-    return keras.saving.get_registered_object(keras.saving.get_registered_name(cls)) is cls

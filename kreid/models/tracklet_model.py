@@ -14,7 +14,6 @@ from kreid.layers.frame_preprocessing import FramePreprocessing
 from kreid.layers.frame_selection import FrameSelection
 from kreid.layers.lengths_to_mask import LengthsToMask
 from kreid.models.attention import Attention, check_attentions
-from kreid.models.systems import is_registered
 
 QUANTIZATIONS = ("int8", "int4", "float8")
 
@@ -558,3 +557,8 @@ def _accepts(cls: type, name: str) -> bool:
     """Return whether a class's constructor takes an argument of this name."""
     parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def is_registered(cls: type) -> bool:
+    """Return whether Keras finds a class of saved files by its registered name."""
+    return keras.saving.get_registered_object(keras.saving.get_registered_name(cls)) is cls

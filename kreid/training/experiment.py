@@ -81,8 +81,8 @@ def run_experiment(run: training.RunFolder, quiet: bool = False) -> None:
             "unreadable_test_tracklets": evaluated.embeddings.unreadable.tolist(),
         }
         for frames in config.also_test_frames:
-            other = model.with_selection(model.test_selection, frames)
-            other = evaluation.evaluate_model(other, dataset, max_damaged=config.max_damaged)
+            fewer = model.with_selection(model.test_selection, frames)
+            other = evaluation.evaluate_model(fewer, dataset, max_damaged=config.max_damaged)
             print(f"With {frames} test frames:\n{evaluation.results_table(other.protocols)}")
             scores.setdefault("with_test_frames", {})[frames] = evaluation.results_dict(other.protocols)
 

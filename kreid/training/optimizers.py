@@ -1,18 +1,21 @@
-"""Optimisers with the weight decay the papers used."""
+"""Optimisers with the weight decay that the papers used."""
+
+from typing import Any
 
 import keras
 
+from kreid.training.config import Config
 from kreid.training.schedules import learning_rate
 
 
 class _L2InGradient:
-    """Adds `l2 * variable` to each gradient before the update, as PyTorch's `weight_decay` of Adam and SGD does.
+    """Add `l2 * variable` to each gradient before the update, as PyTorch's `weight_decay` of Adam and SGD does.
 
-    Keras's own `weight_decay` shrinks the variables beside the update (decoupled, AdamW), which is another method: with
-    Adam the two differ by the gradient's scale.
+    Keras's own `weight_decay` shrinks the variables apart from the update (decoupled, as in AdamW). That is another
+    method: with Adam the two differ by the gradient's scale.
     """
 
-    def __init__(self, *args, l2=0.0, **kwargs):
+    def __init__(self, *args: Any, l2: float = 0.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if l2 < 0:
             raise ValueError(f"Weight decay cannot be negative. Received: l2={l2!r}")
@@ -64,8 +67,8 @@ class L2SGD(_L2InGradient, keras.optimizers.SGD):
     """
 
 
-def build_optimizer(config, steps_per_epoch):
-    """The optimiser of a `Config`, with its learning-rate schedule.
+def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Make the optimiser of a `Config`, with its learning-rate schedule.
 
     Args:
         config: a `kreid.training.Config`.

@@ -1,23 +1,30 @@
-"""The parts a recipe is made of: data, model, losses, precision, from its settings."""
+"""Make the parts of a recipe from its settings: precision, data, model, losses."""
 
 import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import keras
 
 from kreid import backbones
+from kreid.data.tracklet import Tracklet
 from kreid.losses import BatchHardTriplet, MinMax, SmoothedIdentity, WeightedSum
-from kreid.models import SYSTEMS
+from kreid.models import SYSTEMS, TrackletModel
+from kreid.training.config import Config
+
+if TYPE_CHECKING:
+    from kreid.data import TrainingPipeline
 
 
-def set_precision(precision):
-    """Sets the dtype policy.
+def set_precision(precision: str) -> bool:
+    """Set the dtype policy.
 
     Args:
         precision: "auto" or a Keras policy. "auto" is `mixed_bfloat16` on GPUs that have it (compute capability 8 or
             later), `mixed_float16` on older ones, `float32` without a GPU.
 
     Returns:
-        Whether XLA pays, for `compile(jit_compile=...)`: on a CPU it was seen to make training steps 2.5 times slower.
+        Whether to use XLA, for `compile(jit_compile=...)`: on a CPU it makes training steps up to 2.5 times slower.
     """
     import tensorflow as tf
 
@@ -29,8 +36,8 @@ def set_precision(precision):
     return bool(gpus)
 
 
-def build_pipeline(config, tracklets):
-    """The training batches of a `Config`.
+def build_pipeline(config: Config, tracklets: Sequence[Tracklet]) -> "TrainingPipeline":
+    """Make the pipeline of training batches of a `Config`.
 
     Args:
         config: a `kreid.training.Config`.
@@ -62,8 +69,8 @@ def build_pipeline(config, tracklets):
     )
 
 
-def build_model(config, num_identities):
-    """The system of a `Config` on its backbone.
+def build_model(config: Config, num_identities: int) -> TrackletModel:
+    """Make the system of a `Config` on its backbone.
 
     Args:
         config: a `kreid.training.Config`.
@@ -81,16 +88,16 @@ def build_model(config, num_identities):
         stem_stride=config.stem_stride,
     )
     system = SYSTEMS[config.system]
-    # What data and model must agree on stands once in the settings.
+    # Data and model share these settings.
     arguments = inspect.signature(system.__init__).parameters
     shared = [name for name in ("seed", "clip_length", "num_frames") if name in arguments]
     return system(backbone, num_identities, **{name: getattr(config, name) for name in shared}, **config.model)
 
 
-def build_losses(config):
-    """The losses of a `Config`, by output: smoothed identity on the logits, metric losses on the features.
+def build_losses(config: Config) -> dict[str, keras.losses.Loss]:
+    """Make the losses of a `Config`, by output: smoothed identity on the logits, metric losses on the features.
 
-    A system with several heads has as many of each, with what they count in the sum: 1/N for each of MG-RAFA's N
+    A system with several heads has as many of each, with their weights in the sum: 1/N for each of MG-RAFA's N
     granularities (equation 7).
 
     Args:
@@ -112,5 +119,5 @@ def build_losses(config):
         }
         metric = {loss: share * weight for loss, weight in metric.items() if weight}
         if metric:
-            losses[f"features{head}"] = WeightedSum(metric.keys(), metric.values())
+            losses[f"features{head}"] = WeightedSum(list(metric), list(metric.values()))
     return losses

@@ -146,8 +146,8 @@ class RunFolder(RunFiles):
         Args:
             holdout: a `ReidDataset` of held-out persons, or `None`.
             config: the run's `Config`.
-            pipeline: of the batches, so that one whose loss is not finite can be named by its files, and for the batch of at
-                most 16 tracklets of `AttentionLog`; `None` for neither.
+            pipeline: the run's pipeline, to name the files of a batch whose loss is not finite, and for the batch of at
+                most 16 tracklets that `AttentionLog` measures; `None` for neither.
 
         Returns:
             A list of Keras callbacks.

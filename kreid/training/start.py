@@ -1,12 +1,16 @@
-"""Where a phase starts from: the weights of another model."""
+"""Start a phase from the weights of another model."""
 
+import os
 import pathlib
 
 import keras
 
+from kreid.backbones import StagedBackbone
+from kreid.models import TrackletModel
 
-def start_from(model, path, layers="matching"):
-    """Copies weights of a saved model into another, of any system, on the same backbone.
+
+def start_from(model: TrackletModel, path: str | os.PathLike[str], layers: str = "matching") -> list[str]:
+    """Copy the weights of a saved model into another, of any system, with the same backbone.
 
     Batch-norm statistics that a backbone keeps per branch all start from the saved ones.
 
@@ -14,8 +18,8 @@ def start_from(model, path, layers="matching"):
         model: a model of `kreid.models`, changed in place.
         path: a `.keras` file of a model of `kreid.models`.
         layers: `"backbone"`, or `"matching"` for every weight of equal path and shape: heads too, where both models
-            have them. A classifier matches where both tell the same number of persons apart; keep data and holdout
-            the same, or its rows stand for other persons.
+            have them. A classifier matches if both have the same number of persons; keep data and holdout the same,
+            or its rows are of other persons.
 
     Returns:
         The paths of the weights outside the backbone that kept their own values.
@@ -26,10 +30,8 @@ def start_from(model, path, layers="matching"):
     path = pathlib.Path(path)
     if not path.is_file():
         raise ValueError(f"There is no model file to start from at this path. Received: init={str(path)!r}")
-    import kreid.models
-
     source = keras.models.load_model(path, compile=False)
-    if not isinstance(source, kreid.models.TrackletModel):
+    if not isinstance(source, TrackletModel):
         raise ValueError(f"Only models of kreid.models can be started from. Received: init={str(path)!r}")
     backbone = model.backbone
     unmatched = _copy(_own_weights(backbone, source.backbone.branches), source.backbone.weights)
@@ -43,8 +45,8 @@ def start_from(model, path, layers="matching"):
     return _copy(_heads(model), _heads(source) if layers == "matching" else [])
 
 
-def _own_weights(backbone, branches):
-    """The backbone's weights; with other branches than the source has, without what it keeps for them."""
+def _own_weights(backbone: StagedBackbone, branches: tuple[int, ...]) -> list[keras.Variable]:
+    """Return the backbone's weights; if the source has other branches, without the branches' own statistics."""
     if backbone.branches == branches:
         return backbone.weights
     normalizations = [layer for layer in backbone.named_layers().values() if hasattr(layer, "statistics")]
@@ -52,19 +54,19 @@ def _own_weights(backbone, branches):
     return [weight for weight in backbone.weights if id(weight) not in kept]
 
 
-def _heads(model):
+def _heads(model: TrackletModel) -> list[keras.Variable]:
     inside = {id(weight) for weight in model.backbone.weights}
     return [weight for weight in model.weights if id(weight) not in inside]
 
 
-def _copy(weights, others):
-    """Assigns what has an equal path and shape, and returns the paths of the rest."""
-    others = {weight.path: weight for weight in others}
+def _copy(weights: list[keras.Variable], others: list[keras.Variable]) -> list[str]:
+    """Assign the weights of equal path and shape, and return the paths of the rest."""
+    by_path = {weight.path: weight for weight in others}
     rest = []
     for weight in weights:
-        found = others.get(weight.path)
-        if found is None or found.shape != weight.shape or found.dtype != weight.dtype:
+        other = by_path.get(weight.path)
+        if other is None or other.shape != weight.shape or other.dtype != weight.dtype:
             rest.append(weight.path)
         else:
-            weight.assign(found)
+            weight.assign(other)
     return rest
