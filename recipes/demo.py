@@ -2,7 +2,7 @@
 
     python recipes/demo.py [--folder demo]
 
-Everything goes into one folder. A second run renders nothing anew and trains again.
+Everything goes into one folder. A second run keeps the rendered set and trains again.
 """
 
 import argparse
@@ -22,7 +22,7 @@ QUERIES = 2
 
 
 def main(argv=None):
-    """Reads the command line and runs the stages."""
+    """Read the command line and run the stages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("demo"))
     folder = parser.parse_args(argv).folder
@@ -31,7 +31,7 @@ def main(argv=None):
 
 
 def run_stages(folder):
-    """Renders, trains, serves and asks, and says what came of it."""
+    """Render, train, serve and query, and print the results."""
     started = time.monotonic()
 
     heading("1/4  Rendering a synthetic MARS: walkers seen by six cameras")
@@ -78,12 +78,12 @@ def run_stages(folder):
 
 
 def heading(text):
-    """Prints a line that stands out."""
+    """Print the heading of a stage."""
     print(f"\n== {text}", flush=True)
 
 
 def python(script, *arguments):
-    """Runs one of the repository's scripts, as a user would."""
+    """Run one of the repository's scripts, as a user would."""
     ran = subprocess.run([sys.executable, ROOT / script, *map(str, arguments)])
     if ran.returncode:
         sys.exit(ran.returncode)
@@ -102,7 +102,7 @@ def findable(dataset):
 
 
 def ask(dataset, query, folder, server):
-    """Copies a query's frames into a folder of their own and has them ranked."""
+    """Copy a query's frames into a folder and rank the gallery for them."""
     frames = folder / "queries" / query.id.replace("/", "_")
     shutil.rmtree(frames, ignore_errors=True)
     frames.mkdir(parents=True)

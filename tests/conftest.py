@@ -83,7 +83,6 @@ def on_jax():
             env={**os.environ, **jax},
             capture_output=True,
             text=True,
-            timeout=600,
         )
         assert ran.returncode == 0, ran.stderr
 

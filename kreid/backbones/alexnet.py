@@ -1,5 +1,7 @@
 """AlexNet in one column."""
 
+from typing import Any
+
 from kreid.backbones.parts import ConvolutionUnit, Pool
 
 
@@ -16,7 +18,7 @@ class AlexNet:
     stem_strides = (4,)
     stage_names = ("conv1", "conv2", "conv3_4", "conv5")
 
-    def stage(self, index, width, last_stride, stem_stride, branches, policy):
+    def stage(self, index: int, width: int, last_stride: int, stem_stride: int, branches: int, policy: Any) -> tuple:
         """Blocks of a stage; no stem, no pooling before the blocks. Nothing keeps statistics for branches."""
 
         def unit(number, filters, *arguments):

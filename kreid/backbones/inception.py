@@ -1,10 +1,12 @@
 """Inception v3."""
 
 import itertools
+from typing import Any
 
 import keras
 from keras import ops
 
+from kreid._typing import Shape, Tensor
 from kreid.backbones.parts import ConvolutionUnit, Pool
 
 # A module is a list of chains side by side, whose steps are: `(channels, height, width of the kernel)`, a convolution
@@ -79,7 +81,7 @@ class InceptionV3:
     stem_strides = (4,)
     stage_names = ("stem", "mixed0_2", "mixed3_7", "mixed8_10")
 
-    def stage(self, index, width, last_stride, stem_stride, branches, policy):
+    def stage(self, index: int, width: int, last_stride: int, stem_stride: int, branches: int, policy: Any) -> tuple:
         """Blocks of a stage; no stem, no pooling before the blocks."""
         numbers = itertools.count(FIRST_NUMBER[index])
         stride = last_stride if index == 3 else 2
@@ -116,15 +118,15 @@ class InceptionV3:
         blocks += [made(module, name) for name, module in MODULES[index].items()]
         return blocks, None, False
 
-    def published(self, weights, image_size):
+    def published(self, weights: str, image_size: tuple[int, int]) -> Any:
         """The layers of keras.applications' model with these weights, by their names here."""
         source = keras.applications.InceptionV3(include_top=False, weights=weights, input_shape=(*image_size, 3))
-        found = {}
+        by_name: dict[str, Any] = {}
         for kind, name in ((keras.layers.Conv2D, "conv2d"), (keras.layers.BatchNormalization, "batch_normalization")):
             # Their names end in a number that counts all layers of a process, in the order in which they were made.
             layers = sorted((layer for layer in source.layers if isinstance(layer, kind)), key=_made_as)
-            found.update((f"{name}_{number}", layer) for number, layer in enumerate(layers))
-        return found
+            by_name.update((f"{name}_{number}", layer) for number, layer in enumerate(layers))
+        return by_name
 
 
 def _made_as(layer):
@@ -139,20 +141,20 @@ class _Chain(keras.layers.Layer):
         super().__init__(**kwargs)
         self.steps = steps
 
-    def all_units(self):
+    def all_units(self) -> list:
         return [unit for step in self.steps for unit in step.all_units()]
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         for step in self.steps:
             step.build(input_shape)
             input_shape = step.compute_output_shape(input_shape)
 
-    def call(self, x, training=None, branch=0):
+    def call(self, x: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
         for step in self.steps:
             x = step(x, training=training, branch=branch)
         return x
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         for step in self.steps:
             input_shape = step.compute_output_shape(input_shape)
         return input_shape
@@ -165,16 +167,16 @@ class _Fork(keras.layers.Layer):
         super().__init__(**kwargs)
         self.chains = chains
 
-    def all_units(self):
+    def all_units(self) -> list:
         return [unit for chain in self.chains for unit in chain.all_units()]
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         for chain in self.chains:
             chain.build(input_shape)
 
-    def call(self, x, training=None, branch=0):
+    def call(self, x: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
         return ops.concatenate([chain(x, training=training, branch=branch) for chain in self.chains], axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         shapes = [chain.compute_output_shape(input_shape) for chain in self.chains]
         return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))

@@ -1,7 +1,11 @@
 """Batch normalisation by TensorFlow's fused kernel."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from kreid._typing import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="kreid")
@@ -52,7 +56,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             raise ValueError(f"There is at least one branch, the first. Received: branches={branches!r}")
         self.branches = branches
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.statistics = [(self.moving_mean, self.moving_variance)]
         for branch in range(1, self.branches):
@@ -71,7 +75,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             ]
             self.statistics.append(tuple(added))
 
-    def call(self, inputs, training=None, branch=0):
+    def call(self, inputs: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
         moving = self.statistics[branch]
         learns = bool(training) and self.trainable
         if keras.backend.backend() != "tensorflow" or self.compute_dtype == "float64":
@@ -100,15 +104,15 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         outputs = ops.batch_normalization(x, mean, variance, -1, offset=beta, scale=gamma, epsilon=self.epsilon)
         return ops.cast(outputs, self.compute_dtype), mean, variance
 
-    def copy_statistics(self):
-        """Gives every branch the moving statistics of the first."""
+    def copy_statistics(self) -> None:
+        """Give every branch the moving statistics of the first."""
         first, *others = self.statistics
         for branch in others:
             for mine, theirs in zip(branch, first, strict=True):
                 mine.assign(theirs)
 
-    def load_own_variables(self, store):
-        """Loads a saved state; one without branches (four variables) serves all of them."""
+    def load_own_variables(self, store: Any) -> None:
+        """Load a saved state; one without branches (four variables) is used for all of them."""
         if self.branches == 1 or len(store.keys()) != 4:
             super().load_own_variables(store)
             return
@@ -116,5 +120,5 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             variable.assign(store[str(position)])
         self.copy_statistics()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "branches": self.branches}

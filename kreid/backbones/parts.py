@@ -1,8 +1,9 @@
-"""Convolutions and poolings of networks that are no residual ones."""
+"""Convolutions and poolings of networks without residual connections."""
 
 import keras
 from keras import ops
 
+from kreid._typing import Shape, Tensor
 from kreid.backbones.normalization import FusedBatchNormalization
 
 
@@ -38,11 +39,11 @@ class ConvolutionUnit(keras.layers.Layer):
             name = f"batch_normalization_{number}"
             self.bn = FusedBatchNormalization(0.9, epsilon, branches, dtype=self.dtype_policy, name=name)
 
-    def all_units(self):
-        """Itself, as a stage asks its blocks."""
+    def all_units(self) -> list:
+        """Return the unit itself, as a block returns its units."""
         return [self]
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.conv.build(self._padded(input_shape))
         if self.bn is not None:
             self.bn.build((None, None, None, self.conv.filters))
@@ -50,7 +51,7 @@ class ConvolutionUnit(keras.layers.Layer):
     def _padded(self, shape):
         return (shape[0], *(None if s is None else s + 2 * self.pad for s in shape[1:3]), shape[3])
 
-    def call(self, x, training=None, branch=0):
+    def call(self, x: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
         if self.pad:
             x = ops.pad(x, [(0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)])
         x = self.conv(x)
@@ -58,7 +59,7 @@ class ConvolutionUnit(keras.layers.Layer):
             x = self.bn(x, training=training, branch=branch)
         return ops.relu(x)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return self.conv.compute_output_shape(self._padded(input_shape))
 
 
@@ -77,15 +78,15 @@ class Pool(keras.layers.Layer):
         kinds = {"max": keras.layers.MaxPooling2D, "average": keras.layers.AveragePooling2D}
         self.pool = kinds[kind](3, stride, padding, dtype=self.dtype_policy, name="pool")
 
-    def all_units(self):
-        """Has none."""
+    def all_units(self) -> list:
+        """Return no unit: pooling has no weights."""
         return []
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         """Has no weights."""
 
-    def call(self, x, training=None, branch=0):
+    def call(self, x: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
         return self.pool(x)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return self.pool.compute_output_shape(input_shape)

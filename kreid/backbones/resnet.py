@@ -1,16 +1,18 @@
 """Residual networks: ResNet-50 (two forms), SE-ResNet-50, ResNet-18 and a tiny one for tests."""
 
 import dataclasses
+from typing import Any
 
 import keras
 from keras import ops
 
+from kreid._typing import Shape, Tensor
 from kreid.backbones.normalization import FusedBatchNormalization
 
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """What tells one residual network from another.
+    """Describe a residual network.
 
     Args:
         blocks: residual blocks in conv2, conv3, conv4 and conv5.
@@ -39,7 +41,7 @@ class Architecture:
     stem_strides = (2, 4)
     stage_names = ("conv2", "conv3", "conv4", "conv5")
 
-    def stage(self, index, width, last_stride, stem_stride, branches, policy):
+    def stage(self, index: int, width: int, last_stride: int, stem_stride: int, branches: int, policy: Any) -> tuple:
         """Blocks of a stage, the stem before them or `None`, and whether a pooling comes between."""
         stride = (1, 2, 2, last_stride)[index]
         # A basic block needs no projection where neither the size nor the channels change.
@@ -54,7 +56,7 @@ class Architecture:
             stem = _Unit(width, 7, 2, self, True, 1, "conv1_conv", "conv1_bn", dtype=policy, name="conv1")
         return blocks, stem, index == 0 and stem_stride == 4
 
-    def published(self, weights, image_size):
+    def published(self, weights: str, image_size: tuple[int, int]) -> Any:
         """The layers of keras.applications' model with these weights, by their names here."""
         source = keras.applications.ResNet50(include_top=False, weights=weights, input_shape=(*image_size, 3))
         return {layer.name: layer for layer in source.layers if layer.weights}
@@ -103,18 +105,18 @@ class _Unit(keras.layers.Layer):
         self.conv = _conv(filters, size, stride, arch.conv_bias, conv_name, self.dtype_policy)
         self.bn = FusedBatchNormalization(0.9, arch.epsilon, branches, dtype=self.dtype_policy, name=bn_name)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         height, width = (None if s is None else s + 2 * self.pad for s in input_shape[1:3])
         self.conv.build((input_shape[0], height, width, input_shape[3]))
         self.bn.build((*input_shape[:-1], self.conv.filters))
 
-    def call(self, x, training=None, branch=0):
+    def call(self, x: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
         if self.pad:
             x = ops.pad(x, [(0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)])
         x = self.bn(self.conv(x), training=training, branch=branch)
         return ops.relu(x) if self.relu else x
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         height, width = (None if s is None else -(-s // self.stride) for s in input_shape[1:3])
         return (input_shape[0], height, width, self.conv.filters)
 
@@ -127,11 +129,11 @@ class _SqueezeExcite(keras.layers.Layer):
         self.squeeze = keras.layers.Dense(channels // reduction, "relu", dtype=self.dtype_policy, name="squeeze")
         self.excite = keras.layers.Dense(channels, "sigmoid", dtype=self.dtype_policy, name="excite")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.squeeze.build((input_shape[0], input_shape[-1]))
         self.excite.build((input_shape[0], self.squeeze.units))
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         gates = self.excite(self.squeeze(ops.mean(x, axis=(1, 2))))
         return x * gates[:, None, None, :]
 
@@ -160,11 +162,11 @@ class _Block(keras.layers.Layer):
         self.shortcut = unit(0, out, 1, stride, False) if project else None
         self.gate = _SqueezeExcite(out, arch.squeeze, dtype=self.dtype_policy, name="se") if arch.squeeze else None
 
-    def all_units(self):
+    def all_units(self) -> list:
         """Convolutions with their batch normalisation, the shortcut's last."""
         return [*self.units, *([] if self.shortcut is None else [self.shortcut])]
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         shape = input_shape
         for unit in self.units:
             unit.build(shape)
@@ -174,7 +176,7 @@ class _Block(keras.layers.Layer):
         if self.gate is not None:
             self.gate.build(shape)
 
-    def call(self, x, training=None, branch=0):
+    def call(self, x: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
         residual = x
         for unit in self.units:
             residual = unit(residual, training=training, branch=branch)
@@ -184,7 +186,7 @@ class _Block(keras.layers.Layer):
             x = self.shortcut(x, training=training, branch=branch)
         return ops.relu(x + residual)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         shape = input_shape
         for unit in self.units:
             shape = unit.compute_output_shape(shape)

@@ -3,10 +3,13 @@
 import difflib
 import os
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
+from kreid._typing import Shape, Tensor
 from kreid.backbones import alexnet, inception, resnet
 from kreid.backbones.normalization import FusedBatchNormalization
 
@@ -42,7 +45,7 @@ class Stage(keras.layers.Layer):
         self.pool = pool
         self.blocks = blocks
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         shape = self._fold_shape(input_shape)
         if self.stem is not None:
             self.stem.build(shape)
@@ -55,14 +58,14 @@ class Stage(keras.layers.Layer):
     def _fold_shape(shape):
         return (None, *shape[2:]) if len(shape) == 5 else tuple(shape)
 
-    def stem_output_shape(self, input_shape):
+    def stem_output_shape(self, input_shape: Shape) -> Shape:
         """Shape after the stem and its pooling."""
         batch, *size, channels = self.stem.compute_output_shape(input_shape)
         if self.pool:
             size = [None if s is None else -(-s // 2) for s in size]
         return (batch, *size, channels)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Refuse: stages are saved with their backbone, as they share its blocks.
 
         Raises:
@@ -73,7 +76,7 @@ class Stage(keras.layers.Layer):
             f"set_weights. Received: stage={self.name!r}"
         )
 
-    def call(self, x, training=None, branch=0):
+    def call(self, x: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
         if branch not in self.branches:
             raise ValueError(
                 f"Stage {self.name} has batch-norm statistics for the branches {self.branches}; build the backbone "
@@ -94,7 +97,7 @@ class Stage(keras.layers.Layer):
             x = block(x, training=training, branch=branch)
         return x if frames is None else ops.reshape(x, (*frames, *x.shape[1:]))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         shape = self._fold_shape(input_shape)
         if self.stem is not None:
             shape = self.stem_output_shape(shape)
@@ -203,7 +206,7 @@ class StagedBackbone(keras.Model):
         self.stages = [self._stage(index, arch) for index in range(4)]
         *_, height, width, self.channels = self.compute_output_shape((None, *self.image_size, 3))
         self.output_size = (height, width)
-        # Now that there are parts: what is set before does not reach them, and what is set to the same never does.
+        # Set `trainable` last: Keras passes it only to layers that exist.
         self.trainable = trainable
 
     def _stage(self, index, arch):
@@ -214,23 +217,23 @@ class StagedBackbone(keras.Model):
         blocks, *stem = arch.stage(index, width, self.last_stride, self.stem_stride, len(branches), policy)
         return Stage(blocks, *stem, branches, dtype=policy, name=arch.stage_names[index])
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         for stage in self.stages:
             stage.build(input_shape)
             input_shape = stage.compute_output_shape(input_shape)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         x = inputs
         for stage in self.stages:
             x = stage(x, training=training)
         return x
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         for stage in self.stages:
             input_shape = stage.compute_output_shape(input_shape)
         return input_shape
 
-    def named_layers(self):
+    def named_layers(self) -> dict[str, keras.layers.Layer]:
         """Convolutions and batch normalisations by name, such as `conv2_block1_1_conv`.
 
         A residual network has keras.applications' names; Inception's numbers count as there, from 0.
@@ -242,14 +245,14 @@ class StagedBackbone(keras.Model):
                 units += block.all_units()
         return {layer.name: layer for unit in units for layer in (unit.conv, unit.bn) if layer is not None}
 
-    def copy_statistics(self):
-        """Gives every branch the frames' batch-norm statistics, as after loading the weights of an image model."""
+    def copy_statistics(self) -> None:
+        """Give every branch the frames' batch-norm statistics, as after loading the weights of an image model."""
         for layer in self.named_layers().values():
             if isinstance(layer, FusedBatchNormalization):
                 layer.copy_statistics()
 
-    def with_branches(self, branches):
-        """This backbone if it has these branches, else a copy of it that has.
+    def with_branches(self, branches: Sequence[int]) -> "StagedBackbone":
+        """Return this backbone if it has these branches, else a copy with them.
 
         Args:
             branches: stages after which maps join, see `StagedBackbone`.
@@ -266,7 +269,7 @@ class StagedBackbone(keras.Model):
             for variable in self.weights:
                 copied[variable.path.removeprefix(self.path)].assign(variable)
             copy.copy_statistics()
-        # From whole to part, as setting it on a whole sets it on the parts.
+        # The whole first: setting it on a layer sets it on the layers inside.
         for mine, theirs in zip(copy._parts(), self._parts(), strict=True):
             mine.trainable = theirs.trainable
         return copy
@@ -274,8 +277,8 @@ class StagedBackbone(keras.Model):
     def _parts(self):
         return [self, *self.stages, *self.named_layers().values()]
 
-    def load_pretrained(self, weights):
-        """Loads weights. Branches that they lack get the frames' statistics.
+    def load_pretrained(self, weights: str | os.PathLike[str]) -> None:
+        """Load weights. Branches missing there get the frames' statistics.
 
         Args:
             weights: `"imagenet"` (`resnet50_v1` and `inception_v3`), a keras.applications file without top (`.h5`), or
@@ -305,7 +308,7 @@ class StagedBackbone(keras.Model):
             self._copy_from_applications("imagenet")
         except ValueError:
             raise
-        except Exception as error:  # Keras's download fails with whatever its HTTP stack raises.
+        except Exception as error:  # Keras's download raises any error of its HTTP stack.
             home = os.environ.get("KERAS_HOME") or pathlib.Path.home() / ".keras"
             folder = pathlib.Path(home) / "models"
             file = ARCHITECTURES[self.architecture].imagenet_file
@@ -330,7 +333,7 @@ class StagedBackbone(keras.Model):
                 own[variable.name].assign(variable)
         self.copy_statistics()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.update(
             architecture=self.architecture,
@@ -343,8 +346,17 @@ class StagedBackbone(keras.Model):
         return config
 
 
-def build(name, image_size=(256, 128), last_stride=2, weights=None, width=None, stem_stride=4, branches=(), **kwargs):
-    """Makes a backbone, built and, if asked, with weights.
+def build(
+    name: str,
+    image_size: Sequence[int] = (256, 128),
+    last_stride: int = 2,
+    weights: str | os.PathLike[str] | None = None,
+    width: int | None = None,
+    stem_stride: int = 4,
+    branches: Sequence[int] = (),
+    **kwargs: Any,
+) -> StagedBackbone:
+    """Make a backbone, build it and load weights if asked.
 
     Args:
         name: of an architecture, see `StagedBackbone`.

@@ -1,13 +1,16 @@
-"""What embedding a tracklet costs."""
+"""Count the multiplications of embedding a tracklet."""
 
 import math
+from typing import Any
+
+from kreid.models.tracklet_model import TrackletModel
 
 
-def count_macs(model, num_frames):
-    """Counts the multiplications of embedding one tracklet: convolutions and matrix products, as papers count them.
+def count_macs(model: TrackletModel, num_frames: int) -> int:
+    """Count the multiplications of embedding one tracklet: convolutions and matrix products, as papers do.
 
-    They are counted in the embedder's TensorFlow graph, so that every layer's own way of computing is what counts.
-    Element-wise products, normalisations and poolings are left out.
+    They are counted in the embedder's TensorFlow graph, and so as each layer really computes.
+    Element-wise products, normalisations and poolings do not count.
 
     Args:
         model: a model of `kreid.models`.
@@ -41,8 +44,8 @@ def count_macs(model, num_frames):
     return graph_macs(graph)
 
 
-def graph_macs(graph):
-    """What `count_macs` counts, in any TensorFlow graph whose shapes are known."""
+def graph_macs(graph: Any) -> int:
+    """Count the same in any TensorFlow graph with known shapes."""
     return sum(_macs(operation) for operation in graph.get_operations())
 
 

@@ -83,7 +83,7 @@ class Config:
         precision: "auto" (bfloat16 or float16 on a GPU, by its age; float32 on a CPU) or a Keras dtype policy.
         seed: of everything drawn.
         holdout: share of train persons kept aside for choosing, 0 for none. A data set with a validation set keeps
-            nobody aside and chooses on that.
+            no person aside and chooses on that.
         holdout_every: epochs between evaluations on them.
         select: result and export come from the "last" checkpoint or the "best" by held-out mAP.
         false_match_rate: of different persons taken for the same; the verification threshold is fitted to it on the

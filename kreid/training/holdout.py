@@ -1,19 +1,23 @@
-"""Train persons kept aside, on which choices are made instead of on test persons."""
+"""Hold out train persons, so that no choice is made on test persons."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
-from kreid.data.tracklet import ReidDataset
+from kreid.data.tracklet import ReidDataset, Tracklet
 
 
-def split_holdout(tracklets, share, seed=0):
-    """Parts train tracklets into those to train on and a small retrieval problem of other persons.
+def split_holdout(
+    tracklets: Sequence[Tracklet], share: float, seed: int = 0
+) -> tuple[tuple[Tracklet, ...], ReidDataset | None]:
+    """Split train tracklets into those to train on and a small retrieval problem of other persons.
 
     Of the held-out persons only those seen by two cameras or more can be found; each gives one query per camera (its
     first tracklet there), as MARS does.
 
     Args:
         tracklets: train tracklets.
-        share: share of the persons to hold out, `0 <= share < 1`; with 0 nobody is.
+        share: share of the persons to hold out, `0 <= share < 1`; with 0 none is.
         seed: of the choice.
 
     Returns:
@@ -34,7 +38,7 @@ def split_holdout(tracklets, share, seed=0):
         raise ValueError(f"The held-out share must be in [0, 1). Received: holdout={share!r}")
     if share == 0:
         return tuple(tracklets), None
-    cameras = {}
+    cameras: dict[int, set[int]] = {}
     for tracklet in tracklets:
         cameras.setdefault(tracklet.person, set()).add(tracklet.camera)
     persons = sorted(cameras)
@@ -49,7 +53,7 @@ def split_holdout(tracklets, share, seed=0):
     held = set(np.random.default_rng((seed, 0x40)).choice(findable, count, replace=False).tolist())
     train = tuple(tracklet for tracklet in tracklets if tracklet.person not in held)
     test = tuple(tracklet for tracklet in tracklets if tracklet.person in held)
-    first = {}
+    first: dict[tuple[int, int], int] = {}
     for row, tracklet in enumerate(test):
         first.setdefault((tracklet.person, tracklet.camera), row)
     return train, ReidDataset(
@@ -57,13 +61,15 @@ def split_holdout(tracklets, share, seed=0):
     )
 
 
-def train_and_holdout(dataset, share, seed=0):
-    """What a run trains on, and whom its choices are made on: the data set's validation set, or held-out persons.
+def train_and_holdout(
+    dataset: ReidDataset, share: float, seed: int = 0
+) -> tuple[tuple[Tracklet, ...], ReidDataset | None]:
+    """Return the tracklets to train on, and the set to choose on: the validation set, or held-out persons.
 
     Args:
         dataset: a `ReidDataset`.
-        share: see `split_holdout`; 0 where nothing is chosen. A data set with a validation set gives up nobody: all its
-            train persons are trained on.
+        share: see `split_holdout`; 0 to choose nothing. A data set with a validation set keeps all its train persons
+            for training.
         seed: see `split_holdout`.
 
     Returns:

@@ -1,4 +1,8 @@
-"""Tables of rows that are trained from shared image models and compared query by query."""
+"""Read tables of rows that are trained from shared image models, and compare the rows query by query."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import yaml
@@ -10,8 +14,8 @@ PROTOCOL = "mars"  # with the queries in the gallery, every query has a match
 KEYS = ("seeds", "overlays", "settings", "image_phase", "fine_tuning", "baseline", "rows")
 
 
-def load_table(path, rows=None):
-    """Reads a table's file, such as `recipes/tables/small.yaml`.
+def load_table(path: pathlib.Path, rows: Sequence[str] | None = None) -> dict[str, Any]:
+    """Read a table's file, such as `recipes/tables/small.yaml`.
 
     Args:
         path: of the file.
@@ -36,13 +40,13 @@ def load_table(path, rows=None):
     return table
 
 
-def row_folder(folder, seed, name):
-    """The run folder of a row's seed: the row's name with what a file system takes."""
+def row_folder(folder: pathlib.Path, seed: int, name: str) -> pathlib.Path:
+    """Return the run folder of a row's seed, named by the letters and digits of the row's name."""
     return folder / f"seed_{seed}" / "".join(c if c.isalnum() else "_" for c in name)
 
 
-def table_text(table, folder):
-    """The table as text: means over seeds, and the difference to the baseline row with its bootstrap interval."""
+def table_text(table: Mapping[str, Any], folder: pathlib.Path) -> str:
+    """Format the table: means over seeds, and the difference to the baseline row with its bootstrap interval."""
     scores = {name: row_scores(table, folder, name) for name in table["rows"]}
     baseline = scores[table["baseline"]]
     width = max(map(len, scores))
@@ -58,8 +62,8 @@ def table_text(table, folder):
     return "\n".join(lines)
 
 
-def row_scores(table, folder, name):
-    """Average precisions and first-rank hits `(seeds, queries)` of the seeds that are complete, by query's name."""
+def row_scores(table: Mapping[str, Any], folder: pathlib.Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return average precisions and first-rank hits `(seeds, queries)` of the complete seeds, in the order of query ids."""
     precisions, hits = [], []
     for seed in table["seeds"]:
         run = RunFiles(row_folder(folder, seed, name))
@@ -72,7 +76,7 @@ def row_scores(table, folder, name):
     return np.array(precisions), np.array(hits)
 
 
-def spread(scores):
-    """Mean and standard deviation over runs, in per cent."""
+def spread(scores: np.ndarray) -> str:
+    """Format the mean and standard deviation over runs, in per cent."""
     means = 100 * np.nanmean(scores, axis=1)
     return f"{means.mean():5.1f} (sd {means.std(ddof=1) if len(means) > 1 else 0:4.1f})  "
