@@ -63,7 +63,7 @@ def table_text(table: Mapping[str, Any], folder: pathlib.Path) -> str:
 
 
 def row_scores(table: Mapping[str, Any], folder: pathlib.Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return average precisions and first-rank hits `(seeds, queries)` of the complete seeds, in the order of query ids."""
+    """Return average precisions and rank-1 hits `(seeds, queries)` of the complete seeds, in the order of query ids."""
     precisions, hits = [], []
     for seed in table["seeds"]:
         run = RunFiles(row_folder(folder, seed, name))
