@@ -33,6 +33,7 @@ def load_model(
     Example:
 
     >>> model = kreid.models.Baseline(kreid.backbones.build("resnet_tiny", image_size=(64, 32)), num_identities=2)
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     model.save(f"{folder}/model.keras")
     ...     kreid.load_model(f"{folder}/model.keras").embedding_dim
