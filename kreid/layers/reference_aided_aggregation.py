@@ -157,6 +157,21 @@ class ReferenceAidedAggregation(KreidLayer):
             return output
         return output, {f"maps_{m}": ops.mean(weight, axis=-1) for m, weight in enumerate(weights, 1)}
 
+    # Keras would derive this by tracing the call: several times slower for each model that is made.
+    def compute_output_spec(
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        training: bool | None = None,
+        return_attention: bool = False,
+    ) -> Any:
+        output = keras.KerasTensor((inputs.shape[0], inputs.shape[-1]), dtype=self.compute_dtype)
+        if not return_attention:
+            return output
+        shapes = self.split.compute_output_shape(inputs.shape)
+        maps = {f"maps_{m}": keras.KerasTensor(shape[:-1], dtype="float32") for m, shape in enumerate(shapes, 1)}
+        return output, maps
+
     def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
         return None
 

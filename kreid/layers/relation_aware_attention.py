@@ -92,6 +92,21 @@ class RelationAwareAttention(KreidLayer):
         maps = ops.reshape(ops.cast(by_position, "float32"), (*leading, height, width))
         return output, {"maps": maps, "channels": ops.cast(by_channel, "float32")}
 
+    # Keras would derive this by tracing the call: several times slower for each model that is made.
+    def compute_output_spec(
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        training: bool | None = None,
+        return_attention: bool = False,
+    ) -> Any:
+        output = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+        attention = {
+            "maps": keras.KerasTensor(inputs.shape[:4], dtype="float32"),
+            "channels": keras.KerasTensor((*inputs.shape[:2], inputs.shape[-1]), dtype="float32"),
+        }
+        return (output, attention) if return_attention else output
+
 
 class _RelationWeights(keras.layers.Layer):
     """One weight per node, `(batch, frames, nodes)`, from nodes `(batch, frames, nodes, features)`."""
