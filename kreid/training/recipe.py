@@ -24,7 +24,8 @@ def set_precision(precision: str) -> bool:
             later), `mixed_float16` on older ones, `float32` without a GPU.
 
     Returns:
-        Whether to use XLA, for `compile(jit_compile=...)`: on a CPU it was seen to make a training step 2.5 times slower.
+        Whether to use XLA, for `compile(jit_compile=...)`: on a CPU it was seen to make training steps take 2.5 times
+        as long.
     """
     import tensorflow as tf
 
