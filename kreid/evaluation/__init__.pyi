@@ -13,12 +13,12 @@ from .clusters import cluster_diameters as cluster_diameters
 from .identification import OpenSetResult as OpenSetResult, identify as identify
 from .model import Evaluated as Evaluated, evaluate_model as evaluate_model
 from .rerank import (
-    RerankingGallery as RerankingGallery,
     evaluate_reranked as evaluate_reranked,
     rerank_blocks as rerank_blocks,
     rerank_distances as rerank_distances,
     rerank_embeddings as rerank_embeddings,
 )
+from .rerank_gallery import RerankingGallery as RerankingGallery
 from .reranking import Reranking as Reranking
 from .retrieval import (
     PROTOCOLS as PROTOCOLS,

@@ -11,12 +11,12 @@ class Reranking:
     """Options of k-reciprocal re-ranking; the defaults are the paper's.
 
     Args:
-        k1: neighbours, itself not counted, among which two tracklets must be of each other.
-        k2: neighbours, itself counted, whose vectors are averaged; with 1 nothing is averaged.
+        k1: number of nearest neighbours, without the tracklet itself, that two tracklets must be among.
+        k2: number of neighbours, with the tracklet itself, whose vectors are averaged; 1 averages nothing.
         lambda_: weight of the embeddings' distance, from 0 to 1; the Jaccard distance has the rest.
-        power: to which distances are raised before each row is divided by its maximum. 2 makes Euclidean distances
-            squared, as in the paper. Toolboxes that square distances which are squared already do what 4 does here.
-        block: rows of distances at once; by default as many as fit 64 MiB. No effect on the result.
+        power: to which distances are raised before each row is divided by its maximum. 2 gives squared Euclidean
+            distances, as in the paper; 4 gives the result of toolboxes that square squared distances.
+        block: rows of distances in memory at once, `None` for as many as fit 64 MiB. It does not change the result.
 
     Raises:
         ValueError: if an option is out of range.

@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from rerank_oracles import clusters, distances_between, jaccard, normalised, oracle, vectors_of
 
 from kreid.evaluation import (
     PROTOCOLS,
@@ -12,93 +13,12 @@ from kreid.evaluation import (
     evaluate,
     evaluate_reranked,
     evaluate_test,
-    rerank,
+    neighbours,
+    reciprocal,
     rerank_blocks,
     rerank_distances,
     rerank_embeddings,
 )
-
-
-def distances_between(x, y, metric="euclidean"):
-    x, y = np.asarray(x, "float64"), np.asarray(y, "float64")
-    if metric == "cosine":
-        x, y = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (x, y))
-    squares = ((x[:, None] - y[None]) ** 2).sum(axis=-1)
-    return squares / 2 if metric == "cosine" else np.sqrt(squares)
-
-
-def normalised(distances, power=2):
-    largest = distances.max(axis=1, keepdims=True)
-    return (distances / np.where(largest > 0, largest, 1)) ** power
-
-
-def rankings(distances):
-    """Returns every row's ranking: itself first, equal ones as they come."""
-    distances = distances.copy()
-    np.fill_diagonal(distances, -1)
-    return np.argsort(distances, axis=1, kind="stable")
-
-
-def reciprocal(ranking, row, k):
-    return {other for other in ranking[row, : k + 1].tolist() if row in ranking[other, : k + 1]}
-
-
-def expanded(own, candidates):
-    """Returns a k-reciprocal set with the candidates' sets of which it has more than two thirds."""
-    return sorted(own.union(*(found for found in candidates if 3 * len(found & own) > 2 * len(found))))
-
-
-def vectors_of(distances, k1, power=2):
-    ranking, ratios = rankings(distances), normalised(distances, power)
-    vectors = np.zeros(distances.shape)
-    for row in range(len(distances)):
-        own = reciprocal(ranking, row, k1)
-        members = expanded(own, [reciprocal(ranking, other, round(k1 / 2)) for other in own])
-        vectors[row, members] = np.exp(-ratios[row, members])
-    return vectors / vectors.sum(axis=1, keepdims=True), ranking
-
-
-def jaccard(x, y):
-    return np.array([1 - np.minimum(row, y).sum(axis=1) / np.maximum(row, y).sum(axis=1) for row in x])
-
-
-def oracle(distances, queries, k1=20, k2=6, lambda_=0.3, power=2):
-    """Re-ranks the first rows of the distances of all to all, set by set."""
-    vectors, ranking = vectors_of(distances, k1, power)
-    vectors = np.array([vectors[nearest[:k2]].mean(axis=0) for nearest in ranking])
-    mixed = (1 - lambda_) * jaccard(vectors[:queries], vectors) + lambda_ * normalised(distances, power)[:queries]
-    return mixed[:, queries:]
-
-
-def fixed_oracle(queries, gallery, k1=20, k2=6, lambda_=0.3):
-    """Re-ranks each query against a gallery that it does not change."""
-    among = distances_between(gallery, gallery)
-    vectors, ranking = vectors_of(among, k1)
-    averaged = np.array([vectors[nearest[:k2]].mean(axis=0) for nearest in ranking])
-    result = []
-    for query in queries:
-        both = np.concatenate([query[None], gallery])
-        distances = distances_between(both, both)
-        with_query, ratios = rankings(distances), normalised(distances)[0]
-        own = reciprocal(with_query, 0, k1)
-        candidates = [reciprocal(ranking, other - 1, round(k1 / 2)) for other in own if other]
-        members = expanded(own, [{other + 1 for other in found} for found in candidates])
-        vector = np.zeros((1, len(both)))
-        vector[0, members] = np.exp(-ratios[members])
-        vector /= vector.sum()
-        others = with_query[0, 1:k2] - 1
-        wide = np.pad(vectors, ((0, 0), (1, 0)))
-        vector = (vector + wide[others].sum(axis=0)) / (1 + len(others))
-        result.append((1 - lambda_) * jaccard(vector, np.pad(averaged, ((0, 0), (1, 0))))[0] + lambda_ * ratios[1:])
-    return np.array(result)
-
-
-def clusters(seed=0, tracklets=120, persons=12, features=6, spread=0.5, dtype="float64"):
-    random = np.random.default_rng(seed)
-    labels = random.integers(0, persons, tracklets)
-    centres = random.normal(size=(persons, features))
-    return (centres[labels] + spread * random.normal(size=(tracklets, features))).astype(dtype), labels
-
 
 SIZES = [(1, 1, 20, 6), (1, 90, 20, 6), (5, 3, 2, 1), (8, 100, 20, 6), (9, 70, 1, 2), (6, 24, 100, 6), (8, 40, 5, 70)]
 
@@ -169,7 +89,7 @@ def test_no_block_changes_a_bit(monkeypatch, dtype):
     rows[150:160] = rows[50:60]
     expected = rerank_embeddings(rows[:80], rows[80:])
     assert expected.dtype == dtype and expected.shape == (80, 150)
-    monkeypatch.setattr(rerank, "_STEP", 3000)
+    monkeypatch.setattr(reciprocal, "_STEP", 3000)
     for block in (1, 13, 64, 79):
         np.testing.assert_array_equal(
             rerank_embeddings(rows[:80], rows[80:], reranking=Reranking(block=block)), expected
@@ -199,8 +119,8 @@ def test_large_and_small_embeddings_are_ranked_alike():
 
 def test_memory_is_linear(monkeypatch):
     rows, _ = clusters(tracklets=4000, persons=250, features=16, dtype="float32")
-    monkeypatch.setattr(rerank, "_STEP", 2**16)
-    monkeypatch.setattr(rerank, "_BLOCK_BYTES", 2**20)
+    monkeypatch.setattr(reciprocal, "_STEP", 2**16)
+    monkeypatch.setattr(neighbours, "_BLOCK_BYTES", 2**20)
     tracemalloc.start()
     for _ in rerank_blocks(rows, np.arange(100)):
         pass
@@ -256,61 +176,6 @@ def test_junk_and_distractors_as_queries_are_not_scored():
         np.testing.assert_array_equal(results["mars"].first_hit, [0, 0, alone["mars"].first_hit[0]])
 
 
-@pytest.mark.parametrize(
-    ("queries", "size", "k1", "k2"), [(20, 150, 20, 6), (5, 30, 7, 1), (4, 3, 20, 6), (3, 40, 1, 9)]
-)
-def test_a_gallery_that_queries_do_not_change(queries, size, k1, k2):
-    rows, _ = clusters(tracklets=queries + size)
-    rows[1::6] = rows[0]
-    gallery = RerankingGallery(rows[queries:], reranking=Reranking(k1, k2, block=3))
-    result = gallery.rerank(rows[:queries])
-    np.testing.assert_allclose(result, fixed_oracle(rows[:queries], rows[queries:], k1, k2), rtol=0, atol=1e-12)
-    for query in range(queries):
-        np.testing.assert_array_equal(gallery.rerank(rows[query : query + 1])[0], result[query])
-
-
-def test_a_query_that_is_nobodys_neighbour_is_ranked_as_together():
-    rows, _ = clusters(tracklets=60, spread=0.1)
-    rows[30:] += 100.0
-    query = np.full((1, 6), 40.0)
-    np.testing.assert_allclose(RerankingGallery(rows).rerank(query), rerank_embeddings(query, rows), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_a_gallery_kept_in_a_file(tmp_path, metric):
-    rows, _ = clusters(dtype="float32")
-    gallery = RerankingGallery(rows[20:], metric, Reranking(9, 3, 0.25, 3))
-    gallery.save(tmp_path / "gallery.npz")
-    assert [path.name for path in tmp_path.iterdir()] == ["gallery.npz"]
-    again = RerankingGallery.load(tmp_path / "gallery.npz")
-    np.testing.assert_array_equal(again.rerank(rows[:20]), gallery.rerank(rows[:20]))
-
-
-def test_a_file_that_is_no_gallery_is_named(tmp_path):
-    path = tmp_path / "gallery.npz"
-    rows, _ = clusters()
-    RerankingGallery(rows).save(path)
-    with np.load(path) as file:
-        arrays = dict(file)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="no gallery that"):
-        RerankingGallery.load(path)
-    for name, value in (
-        ("neighbours", arrays["neighbours"][1:]),
-        ("neighbours", arrays["neighbours"] + 1),
-        ("k1", np.array(0)),
-        ("metric", np.array("manhattan")),
-        ("farthest", arrays["farthest"] * np.nan),
-        ("embeddings", np.array([{"a": 1}], dtype=object)),
-    ):
-        np.savez(path, **{**arrays, name: value})
-        with pytest.raises(ValueError, match=r"no gallery that.*Received: path='.*gallery.npz'"):
-            RerankingGallery.load(path)
-    with pytest.raises(FileNotFoundError):
-        RerankingGallery.load(tmp_path / "nothing.npz")
-
-
 def test_progress_is_shown_when_asked_for(capfd):
     rows, _ = clusters()
     rerank_embeddings(rows[:20], rows[20:])
@@ -333,23 +198,6 @@ def test_neither_keras_nor_tensorflow_is_imported():
         "assert not {'keras', 'tensorflow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(p for p in sys.path if p)})
-
-
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ({"k1": 0}, "`k1` is an integer from 1. Received: k1=0"),
-        ({"k1": 2.5}, "Received: k1=2.5"),
-        ({"k2": 0}, "Received: k2=0"),
-        ({"lambda_": 1.1}, "between 0 and 1. Received: lambda_=1.1"),
-        ({"lambda_": np.nan}, "Received: lambda_=nan"),
-        ({"power": 0}, "Received: power=0"),
-        ({"block": 0}, "Received: block=0"),
-    ],
-)
-def test_options_out_of_range_are_named(option, message):
-    with pytest.raises(ValueError, match=message):
-        Reranking(**option)
 
 
 def test_an_unknown_metric_is_named():
