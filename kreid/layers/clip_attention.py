@@ -24,7 +24,8 @@ class ClipAttention(KreidLayer):
     gives zeros. Any number of clips.
 
     Args:
-        embedding_dim: D, length of the embedding.
+        embedding_dim: D, length of the embedding; `None` for no T: f is the weighted mean of the clip vectors (Table 1
+            without "CA", as T belongs to that module).
         weighting: how W's output becomes the weight: `"sigmoid"` maps it to (0, 1), `"linear"` keeps it as equation 1
             prints it, `"softmax"` makes the weights of a tracklet sum to 1, without the 1/m, and `"average"` has no
             weights (Table 1 without "CA"). `"linear"` needs clip vectors of norm 1 or so, or a learning rate 300 times
@@ -37,8 +38,8 @@ class ClipAttention(KreidLayer):
         return_attention: also return the weight of each clip.
 
     Input shape: `(batch, clips, C)`; mask `(batch, clips)`.
-    Output shape: `(batch, D)`; attention `(batch, clips)`, float32: the w of equation 3, ones for `"average"`, 0 for
-        masked clips.
+    Output shape: `(batch, D)`, where D is C without T; attention `(batch, clips)`, float32: the w of equation 3, ones
+        for `"average"`, 0 for masked clips.
 
     Raises:
         ValueError: for an argument out of its range, or inputs or a mask of another shape.
@@ -57,15 +58,20 @@ class ClipAttention(KreidLayer):
     is not in the paper.
     """
 
-    def __init__(self, embedding_dim: int = 1024, weighting: str = "sigmoid", **kwargs: Any) -> None:
+    def __init__(self, embedding_dim: int | None = 1024, weighting: str = "sigmoid", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not isinstance(embedding_dim, int) or embedding_dim < 1:
-            raise ValueError(f"The embedding needs at least one value. Received: embedding_dim={embedding_dim!r}")
+        if embedding_dim is not None and (not isinstance(embedding_dim, int) or embedding_dim < 1):
+            raise ValueError(
+                "embedding_dim is a positive integer, or None for the mean of the clip vectors themselves. "
+                f"Received: embedding_dim={embedding_dim!r}"
+            )
         if weighting not in WEIGHTINGS:
             raise ValueError(f"Choose one of {', '.join(WEIGHTINGS)}. Received: weighting={weighting!r}")
         self.embedding_dim = embedding_dim
         self.weighting = weighting
-        self.transform = keras.layers.Dense(embedding_dim, dtype=self.dtype_policy, name="transform")
+        self.transform = None
+        if embedding_dim is not None:
+            self.transform = keras.layers.Dense(embedding_dim, dtype=self.dtype_policy, name="transform")
         self.weigh = None
         if weighting != "average":
             # A bias does not change a softmax: it would never get a gradient.
@@ -84,7 +90,8 @@ class ClipAttention(KreidLayer):
             raise ValueError(
                 f"Clip vectors must be (batch, clips, C). Received: inputs of shape {tuple(input_shape)!r}"
             )
-        self.transform.build(input_shape)
+        if self.transform is not None:
+            self.transform.build(input_shape)
         if self.weigh is not None:
             self.weigh.build(input_shape)
 
@@ -94,7 +101,7 @@ class ClipAttention(KreidLayer):
         mask = mask_of(inputs, mask)
         clips = ops.where(mask[..., None], inputs, 0)
         weights = self._weights(ops.cast(clips, "float32"), mask)
-        embedded = ops.cast(self.transform(clips), "float32")
+        embedded = ops.cast(clips if self.transform is None else self.transform(clips), "float32")
         output = ops.sum(weights[..., None] * embedded, axis=1)
         if self.weighting != "softmax":
             output = output / ops.maximum(ops.sum(ops.cast(mask, "float32"), axis=1, keepdims=True), 1.0)

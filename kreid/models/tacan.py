@@ -39,7 +39,8 @@ class TACAN(TrackletModel):
         clip_attention: see `weighting` of `kreid.layers.ClipAttention`: `"sigmoid"` bounds the weights as Figure 6
             shows them, `"linear"` is equation 1 to the letter and needs small features or a low learning rate,
             `"average"` is the mean of the clips (Table 1 without "CA").
-        embedding_dim: D, length of f.
+        embedding_dim: D, length of f; `None` for no embedding layer, so that f has the backbone's channels. The paper
+            puts that layer into the clip attention (section 3.3), so Table 1's rows without "CA" have none.
         hidden_dim: of the temporal attention.
         bnneck: batch normalisation between f and the classifier, which the paper does not have; of use from random
             weights.
@@ -82,7 +83,7 @@ class TACAN(TrackletModel):
         clip_length: int = 4,
         frame_attention: str = "temporal",
         clip_attention: str = "sigmoid",
-        embedding_dim: int = 1024,
+        embedding_dim: int | None = 1024,
         hidden_dim: int = 256,
         bnneck: bool = False,
         normalize: bool = True,

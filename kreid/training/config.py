@@ -407,12 +407,15 @@ def _model_keys(system: str) -> dict[str, typing.Any]:
     for cls in (TrackletModel, SYSTEMS[system]):
         for name, parameter in inspect.signature(cls.__init__).parameters.items():
             if parameter.kind is parameter.KEYWORD_ONLY and name not in ("dtype", "name", *_common_keys()):
-                defaults.setdefault(name, set()).add(parameter.default)
+                kinds = defaults.setdefault(name, set())
+                kinds.add(parameter.default)
+                if types.NoneType in typing.get_args(parameter.annotation):
+                    kinds.add(None)
     return {name: _kind_of(values) for name, values in defaults.items()}
 
 
 def _kind_of(defaults: set) -> typing.Any:
-    """The kind of an argument by its defaults in base and system: `None` in either lets it be null."""
+    """The kind of an argument by its defaults in base and system; `None` among them lets it be null."""
     kinds = {type(default) for default in defaults if default is not None}
     if not kinds:
         return None

@@ -77,8 +77,8 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "CBAM (MG)": {"attention": "convolutional_block"},
     },
     "tacan": {
-        "ResNet50": {"frame_attention": "average", "clip_attention": "average"},
-        "ResNet50 + TA": {"clip_attention": "average"},
+        "ResNet50": {"frame_attention": "average", "clip_attention": "average", "embedding_dim": None},
+        "ResNet50 + TA": {"clip_attention": "average", "embedding_dim": None},
         "ResNet50 + TA + CA": {},
         "SENet50 + TA + CA": {"backbone": "se_resnet50"},
     },

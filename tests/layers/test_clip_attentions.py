@@ -109,7 +109,10 @@ def test_temporal_attention_does_not_shrink_with_the_clip():
 
 def clip_attention(layer, f):
     """Weights and tracklet feature of clip vectors (m, C) by equations 1 to 3, softmax without the 1/m."""
-    transform, offset = (ops.convert_to_numpy(w).astype("float64") for w in layer.transform.weights)
+    embedded = f
+    if layer.transform is not None:
+        transform, offset = (ops.convert_to_numpy(w).astype("float64") for w in layer.transform.weights)
+        embedded = f @ transform + offset
     m = len(f)
     w = np.ones(m)
     if layer.weighting != "average":
@@ -120,16 +123,17 @@ def clip_attention(layer, f):
     if layer.weighting == "softmax":
         w = np.exp(w) / np.exp(w).sum()
         m = 1
-    return w, sum(w[i] * (f[i] @ transform + offset) for i in range(len(f))) / m
+    return w, sum(w[i] * embedded[i] for i in range(len(f))) / m
 
 
+@pytest.mark.parametrize("embedding_dim", [5, None])
 @pytest.mark.parametrize("weighting", ["average", "linear", "sigmoid", "softmax"])
 @pytest.mark.parametrize("clips", [1, 4, 9])
-def test_clip_attention(clips, weighting):
+def test_clip_attention(clips, weighting, embedding_dim):
     vectors = RNG.normal(size=(3, clips, 6)).astype("float32")
     lengths = [clips, clips // 2, 0]
     mask = np.arange(clips) < np.array(lengths)[:, None]
-    layer = ClipAttention(5, weighting)
+    layer = ClipAttention(embedding_dim, weighting)
     layer.build(vectors.shape)
     output, weights = randomised(layer)(vectors, mask=mask, return_attention=True)
     for b, length in enumerate(lengths):
@@ -165,10 +169,20 @@ def test_any_number_of_equal_clips_and_any_order_of_clips(weighting):
     np.testing.assert_allclose(layer(np.repeat(vectors, 12, axis=1)), layer(vectors), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("weighting", ["average", "linear", "softmax"])
-def test_contract_of_every_weighting(weighting):
+def test_without_weights_and_embedding_layer_it_is_the_mean_of_the_clips():
+    vectors = RNG.normal(size=(2, 4, 6)).astype("float32")
+    layer = ClipAttention(None, "average")
+    np.testing.assert_allclose(layer(vectors), vectors.astype("float64").mean(axis=1), rtol=1e-5, atol=1e-7)
+    assert not layer.weights
+
+
+@pytest.mark.parametrize(
+    ("embedding_dim", "weighting"),
+    [(2, "average"), (2, "linear"), (2, "softmax"), (None, "average"), (None, "sigmoid")],
+)
+def test_contract_of_every_form(embedding_dim, weighting):
     inputs = RNG.normal(size=(4, 3, 6)).astype("float32")
-    check_layer(ClipAttention, {"embedding_dim": 2, "weighting": weighting}, inputs, attention=True)
+    check_layer(ClipAttention, {"embedding_dim": embedding_dim, "weighting": weighting}, inputs, attention=True)
 
 
 def test_average_of_each_clip():
@@ -191,7 +205,8 @@ def test_average_of_each_clip():
         (lambda: FramesToClips(0), None, "clip_length=0"),
         (lambda: FramesToClips(2.5), None, r"clip_length=2\.5"),
         (lambda: TemporalAttention(0), None, "hidden_dim=0"),
-        (lambda: ClipAttention(0), None, "embedding_dim=0"),
+        (lambda: ClipAttention(0), None, "positive integer, or None .*embedding_dim=0"),
+        (lambda: ClipAttention(2.0), None, r"embedding_dim=2\.0"),
         (lambda: ClipAttention(4, "mean"), None, "weighting='mean'"),
         (lambda: FrameAverage(axis=0), None, "axis=0"),
         (lambda: FrameAverage(axis=2), (2, 3, 4), r"batch, clips, frames.*\(2, 3, 4\)"),

@@ -100,6 +100,7 @@ def test_numbers_as_yaml_reads_them():
     assert (config.learning_rate, config.weight_decay, config.triplet_margin) == (3e-4, 1.0, 0.1)
     assert isinstance(config.weight_decay, float)
     assert config.steps_per_epoch is None
+    assert load_config("tacan", RECIPES, settings=["embedding_dim=null"]).model["embedding_dim"] is None
     assert load(["triplet_margin=soft"]).triplet_margin == "soft"
     assert load([" epochs = 7"]).epochs == 7
 
