@@ -7,6 +7,7 @@ from . import (
     layers as layers,
     losses as losses,
     models as models,
+    optimizers as optimizers,
     plots as plots,
     report as report,
     runs as runs,

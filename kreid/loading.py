@@ -43,7 +43,7 @@ def load_model(
 
     # Imported to register their classes.
     import kreid.losses
-    import kreid.training.optimizers  # noqa: F401
+    import kreid.optimizers  # noqa: F401
     from kreid.models import SYSTEMS, TrackletModel
 
     path = Path(path)

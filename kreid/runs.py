@@ -14,6 +14,7 @@ import yaml
 
 from kreid.evaluation.retrieval import RetrievalResult
 from kreid.evaluation.tables import results_from_dict
+from kreid.loading import load_model
 
 if typing.TYPE_CHECKING:
     from kreid.data import ReidDataset
@@ -198,11 +199,7 @@ class FinishedRun:
     @functools.cached_property
     def model(self) -> "TrackletModel":
         """The model of the results, not compiled."""
-        import keras
-
-        import kreid.models  # noqa: F401  registers the classes that the file names
-
-        return keras.models.load_model(self.files.model, compile=False)
+        return load_model(self.files.model, compile=False)
 
     @property
     def results(self) -> dict[str, Any]:

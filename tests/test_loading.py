@@ -8,6 +8,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import kreid
 
@@ -137,3 +138,13 @@ def test_clones_and_policy_objects(tmp_path):
     np.testing.assert_array_equal(loaded.embed(FRAMES), model.embed(FRAMES))
     with pytest.raises(ValueError, match=r"model.from_config\(model.get_config\(\)\)"):
         keras.models.clone_model(make())
+
+
+def test_keras_export_gives_the_embedding_alone(tmp_path):
+    model = make()
+    with pytest.raises(ValueError, match=r"kreid\.serving\.export_model.*model\.embedder\.export.*Received: args="):
+        model.export(str(tmp_path / "training_graph"))
+    assert not (tmp_path / "training_graph").exists()
+    model.embedder.export(str(tmp_path / "embedder"), verbose=False)
+    exported = tf.saved_model.load(str(tmp_path / "embedder"))
+    np.testing.assert_allclose(exported.serve(INPUTS), model.embed(**INPUTS), rtol=1e-4, atol=1e-5)

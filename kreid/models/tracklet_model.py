@@ -456,6 +456,17 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         # They were traced with the old weights.
         self.__dict__["_kreid_graphs"].clear()
 
+    def export(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse: Keras would export the training graph, whose `"features"` need not be the embedding.
+
+        Raises:
+            ValueError: always, with the two exports of the embedding.
+        """
+        raise ValueError(
+            "Keras would export the training graph, not the embedding; use kreid.serving.export_model(model, folder) "
+            f"for TensorFlow Serving, or model.embedder.export(path) for a format of Keras. Received: args={args!r}"
+        )
+
     # --- Config
 
     def get_config(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from .dataset import check_scorable as check_scorable, load_dataset as load_data
 from .experiment import run_experiment as run_experiment, train as train
 from .folder import recipe_file as recipe_file, recipe_folder as recipe_folder
 from .holdout import split_holdout as split_holdout, train_and_holdout as train_and_holdout
-from .optimizers import L2SGD as L2SGD, L2Adam as L2Adam, build_optimizer as build_optimizer
+from .optimization import build_optimizer as build_optimizer, learning_rate as learning_rate
 from .phases import (
     Plan as Plan,
     phase_folders as phase_folders,
@@ -32,7 +32,6 @@ from .recipe import (
     set_precision as set_precision,
 )
 from .run_folder import RunFolder as RunFolder
-from .schedules import learning_rate as learning_rate
 from .split_runs import check_splits as check_splits, keep_splits as keep_splits, split_folder as split_folder
 from .start import start_from as start_from
 from .table import load_table as load_table, row_folder as row_folder, table_text as table_text

@@ -8,7 +8,8 @@ import os
 import pathlib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import yaml
 
@@ -28,7 +29,7 @@ CHOICES = {
     "select": ("last", "best"),
 }
 # Settings that change neither a batch nor a weight: a run continues with others.
-FREE_TO_CHANGE = ("max_damaged", "cache", "holdout_every", "evaluate_untrained")
+_FREE_TO_CHANGE = ("max_damaged", "cache", "holdout_every", "evaluate_untrained")
 # Of two keys for one thing the later one counts.
 _INSTEAD_OF = {"decay_every": "decay_epochs", "decay_epochs": "decay_every"}
 
@@ -215,6 +216,35 @@ class Config:
         flat = dataclasses.asdict(self)
         flat.update(flat.pop("model"))
         return yaml.safe_dump(flat, sort_keys=False)
+
+
+def changed_settings(old: Any, new: Config, free: Collection[str] = ()) -> str:
+    """Compare the settings that a run was made with and those requested now.
+
+    Settings that change neither a batch nor a weight may differ: `max_damaged`, `cache`, `evaluate_untrained`,
+    `holdout_every` if no checkpoint is chosen by it, and `data_dir` if the old folder is gone. A setting that an older
+    run does not name had its default's meaning.
+
+    Args:
+        old: the data of the run's `config.yaml`.
+        new: the requested `Config`.
+        free: further settings that may differ.
+
+    Returns:
+        The differences in words, empty if there are none.
+    """
+    settings = yaml.safe_load(new.to_yaml())
+    ignored = {*free, *_FREE_TO_CHANGE}
+    if not isinstance(old, dict) or not old:
+        old = {}
+    else:
+        old = {**yaml.safe_load(Config(system=new.system).to_yaml()), **old}
+        if new.select == "best":  # The best of the epochs that were evaluated.
+            ignored.discard("holdout_every")
+        if not pathlib.Path(old["data_dir"]).exists():  # The data was moved; two folders that exist are two data sets.
+            ignored.add("data_dir")
+    keys = sorted(key for key in {**old, **settings} if settings.get(key) != old.get(key) and key not in ignored)
+    return ", ".join(f"{key}={old.get(key)!r} there and {settings.get(key)!r} here" for key in keys)
 
 
 def load_config(

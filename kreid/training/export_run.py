@@ -54,9 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _load(path: pathlib.Path) -> "tuple[TrackletModel, dict[str, Any] | None]":
     """Load the model, and the verification threshold of a run."""
-    import keras
-
-    import kreid.models
+    from kreid.loading import load_model
     from kreid.runs import FinishedRun
 
     if path.is_dir():
@@ -64,7 +62,4 @@ def _load(path: pathlib.Path) -> "tuple[TrackletModel, dict[str, Any] | None]":
         return finished.model, finished.results.get("verification")
     if not path.is_file():
         raise ValueError(f"There is no model here; name a run's folder or a .keras file. Received: model={str(path)!r}")
-    model = keras.models.load_model(path, compile=False)
-    if not isinstance(model, kreid.models.TrackletModel):
-        raise ValueError(f"Only models of kreid.models can be exported. Received: model={str(path)!r}")
-    return model, None
+    return load_model(path, compile=False), None

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import yaml
 
 from kreid._files import replacing, write_atomically
+from kreid.loading import load_model
 from kreid.runs import RunFiles, checkpoint_file, read_state
 from kreid.training.attention_log import AttentionLog
 from kreid.training.callbacks import Checkpoint, CsvLog, EpochLog, FiniteLoss, HoldoutEvaluation
-from kreid.training.config import FREE_TO_CHANGE, Config
+from kreid.training.config import Config, changed_settings
 
 if typing.TYPE_CHECKING:
     import keras
@@ -55,7 +55,7 @@ class RunFolder(RunFiles):
         self.config = config
         self._text = config.to_yaml()
         if self.config_file.exists():
-            self._check_same(yaml.safe_load(self._text), self.read_config())
+            self._check_same()
         elif self.path.exists() and not (
             self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {self.phases.name}
         ):
@@ -91,28 +91,17 @@ class RunFolder(RunFiles):
     def _write_config(self):
         write_atomically(self.config_file, self._text)
 
-    def _check_same(self, new, old):
-        # A setting that an older run does not name did not exist then, and its default changes nothing.
-        defaults = yaml.safe_load(type(self.config)(system=self.config.system).to_yaml())
-        old = {**defaults, **old} if isinstance(old, dict) and old else {}
-        free = self._free_settings(old)
-        keys = [key for key in {**old, **new} if new.get(key) != old.get(key) and key not in free]
-        if keys:
-            changes = ", ".join(f"{key}={old.get(key)!r} there and {new.get(key)!r} here" for key in sorted(keys))
+    def _check_same(self) -> None:
+        changes = changed_settings(self.read_config(), self.config, self._free_settings())
+        if changes:
             raise ValueError(
                 f"This folder holds another run ({changes}); choose another with --run, or give the same settings to "
                 f"continue it. Received: run={str(self.path)!r}"
             )
 
-    def _free_settings(self, old: Mapping[str, Any]) -> set[str]:
-        """Return the settings that may differ from those that the folder has."""
-        if not old:
-            return set()
-        free = set(FREE_TO_CHANGE)
-        if self.config.select == "best":  # It is the best of the epochs that were evaluated.
-            free.discard("holdout_every")
-        if not pathlib.Path(old["data_dir"]).exists():  # The data was moved; two folders that exist are two data sets.
-            free.add("data_dir")
+    def _free_settings(self) -> set[str]:
+        """Return the settings that may differ at this point of the run."""
+        free: set[str] = set()
         if self.epochs_done:
             free |= _OF_START
         if not self.is_complete:
@@ -185,13 +174,8 @@ class RunFolder(RunFiles):
             )
         return epoch, self._load(epoch, compile=False)
 
-    def _load(self, epoch, compile):
-        import keras
-
-        import kreid.models
-        import kreid.training.optimizers  # noqa: F401  registers the classes that the file names
-
-        return keras.models.load_model(checkpoint_file(self.checkpoints, epoch), compile=compile)
+    def _load(self, epoch: int, compile: bool) -> "TrackletModel":
+        return load_model(checkpoint_file(self.checkpoints, epoch), compile=compile)
 
     def keep(self, name: str, values: Any) -> None:
         """Write a part of the results that a resumed run could not make again.

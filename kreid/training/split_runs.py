@@ -4,15 +4,10 @@ import json
 import os
 import pathlib
 
-import yaml
-
 from kreid._files import write_atomically
 from kreid.evaluation.spread import spread_over_splits
 from kreid.runs import RunFiles
-from kreid.training.config import FREE_TO_CHANGE, Config
-
-# May differ between the runs of one mean.
-_FREE = {"split", "init", *FREE_TO_CHANGE}
+from kreid.training.config import Config, changed_settings
 
 
 def split_folder(folder: str | os.PathLike[str], split: int) -> pathlib.Path:
@@ -41,12 +36,10 @@ def check_splits(folder: str | os.PathLike[str], config: Config) -> None:
             f"This folder holds a single run, and splits have one folder each inside; choose another with --run. "
             f"Received: run={str(folder)!r}"
         )
-    new = yaml.safe_load(config.to_yaml())
     for number, run in files.splits().items():
-        old = run.read_config()
-        other = sorted(key for key in {**old, **new} if key not in _FREE and old.get(key) != new.get(key))
-        if other:
-            changes = ", ".join(f"{key}={old.get(key)!r} there and {new.get(key)!r} here" for key in other)
+        # Each split has its own persons and, where it starts from its own earlier phase, its own start.
+        changes = changed_settings(run.read_config(), config, free={"split", "init"})
+        if changes:
             raise ValueError(
                 f"Split {number} in this folder was run with other settings ({changes}), and a mean needs equal ones; "
                 f"choose another with --run. Received: run={str(folder)!r}"

@@ -1,11 +1,11 @@
 """Start a phase from the weights of another model."""
 
 import os
-import pathlib
 
 import keras
 
 from kreid.backbones import StagedBackbone
+from kreid.loading import load_model
 from kreid.models import TrackletModel
 
 
@@ -25,14 +25,9 @@ def start_from(model: TrackletModel, path: str | os.PathLike[str], layers: str =
         The paths of the weights outside the backbone that kept their own values.
 
     Raises:
-        ValueError: if there is no such file, or its backbone is another.
+        ValueError: as `kreid.load_model` raises it, or if the file's backbone is another.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise ValueError(f"There is no model file to start from at this path. Received: init={str(path)!r}")
-    source = keras.models.load_model(path, compile=False)
-    if not isinstance(source, TrackletModel):
-        raise ValueError(f"Only models of kreid.models can be started from. Received: init={str(path)!r}")
+    source = load_model(path, compile=False)
     backbone = model.backbone
     unmatched = _copy(_own_weights(backbone, source.backbone.branches), source.backbone.weights)
     if unmatched:

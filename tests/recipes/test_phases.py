@@ -159,7 +159,7 @@ class TestStarting:
             np.testing.assert_array_equal(mine, theirs, err_msg=mine.path)
 
     def test_refusals(self, source, tmp_path):
-        with pytest.raises(ValueError, match=r"no model file to start from.*gone"):
+        with pytest.raises(ValueError, match=r"There is no model file at this path.*gone"):
             training.start_from(build("sta"), tmp_path / "gone.keras")
         with pytest.raises(ValueError, match=r"backbone to start from is another one.*Received: init="):
             training.start_from(build("sta", width=24), source)

@@ -1,6 +1,7 @@
 """One run's folder: what it refuses, what it keeps, which checkpoint it reports."""
 
 import dataclasses
+import functools
 import json
 
 import keras
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
+import kreid
 from kreid.training import Config, RunFolder
 from kreid.training.callbacks import Checkpoint
 from kreid.training.run_folder import versions
@@ -20,14 +22,24 @@ def changed(**kwargs):
 
 
 def checkpoints(run, scores):
-    """Checkpoints of a one-weight model, the weight being the epoch, as a training run leaves them."""
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-    model.compile("sgd", "mse")
+    """Checkpoints as a training run leaves them, of a model whose classifier holds the epoch."""
+    model = small_model()
     callback = Checkpoint(run.checkpoints)
     callback.set_model(model)
     for epoch, score in enumerate(scores):
-        model.set_weights([np.full((1, 1), epoch + 1, "float32")])
+        model.classifier.kernel.assign(keras.ops.full_like(model.classifier.kernel, epoch + 1))
         callback.on_epoch_end(epoch, {"holdout_map": score})
+
+
+@functools.cache
+def small_model():
+    model = kreid.models.Baseline(kreid.backbones.build("resnet_tiny", image_size=(32, 32), width=8), 2)
+    model.compile("sgd", {"logits": "mse"})
+    return model
+
+
+def epoch_of(model):
+    return float(model.classifier.kernel[0, 0])
 
 
 def begun(path, config=CONFIG):
@@ -137,8 +149,8 @@ def test_selected_checkpoints(tmp_path):
     for select, expected in (("last", 3), ("best", 2)):
         epoch, model = run.selected_model(select)
         assert epoch == expected
-        assert float(model.get_weights()[0][0, 0]) == expected
-    assert float(run.restored_model().get_weights()[0][0, 0]) == 3
+        assert epoch_of(model) == expected
+    assert epoch_of(run.restored_model()) == 3
 
 
 def test_best_without_any_evaluation_is_refused(tmp_path):

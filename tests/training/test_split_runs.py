@@ -43,6 +43,8 @@ def test_a_single_split_has_no_mean(tmp_path):
 def test_splits_of_other_settings_do_not_join(tmp_path):
     finish(tmp_path, 1, 0.5, 0.2, init="a.keras")
     check_splits(tmp_path, Config("sta", init="b.keras"))
+    # The data was moved, and more damaged frames are accepted: the same batches.
+    check_splits(tmp_path, Config("sta", data_dir=str(tmp_path), max_damaged=0.1))
     with pytest.raises(ValueError, match=r"Split 1 .* \(epochs=100 there and 5 here, seed=0 there and 1 here\)"):
         check_splits(tmp_path, Config("sta", epochs=5, seed=1))
     with pytest.raises(ValueError, match=r"holds a single run.*Received: run="):

@@ -1,8 +1,27 @@
-"""Learning rates over the epochs of a recipe."""
+"""The optimiser of a recipe, and its learning rate over the epochs."""
 
 import keras
 
+from kreid.optimizers import L2SGD, L2Adam
 from kreid.training.config import Config
+
+
+def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Make the optimiser of a `Config`, with its learning-rate schedule.
+
+    Args:
+        config: a `kreid.training.Config`.
+        steps_per_epoch: steps of one epoch; the schedule counts steps.
+
+    Returns:
+        A Keras optimiser.
+    """
+    rate = learning_rate(config, steps_per_epoch)
+    l2 = config.weight_decay_kind == "l2"
+    decay = {"l2": config.weight_decay} if l2 else {"weight_decay": config.weight_decay}
+    if config.optimizer == "sgd":
+        return (L2SGD if l2 else keras.optimizers.SGD)(rate, momentum=config.momentum, **decay)
+    return (L2Adam if l2 else keras.optimizers.Adam)(rate, **decay)
 
 
 def learning_rate(config: Config, steps_per_epoch: int) -> "float | keras.optimizers.schedules.LearningRateSchedule":

@@ -1,10 +1,10 @@
-"""L2 in the gradient against PyTorch's rules in float64; learning rates at the epochs where they change."""
+"""L2 in the gradient against PyTorch's rules in float64."""
 
 import keras
 import numpy as np
 import pytest
 
-from kreid.training import L2SGD, Config, L2Adam, build_optimizer, learning_rate
+from kreid.optimizers import L2SGD, L2Adam
 
 RNG = np.random.default_rng(11)
 START = [RNG.normal(size=(3, 2)), RNG.normal(size=4)]
@@ -128,74 +128,3 @@ def test_state_is_saved_with_the_model(cls, tmp_path):
 def test_negative_decay_is_refused(cls):
     with pytest.raises(ValueError, match=r"l2=-0\.1"):
         cls(0.1, l2=-0.1)
-
-
-def config(**kwargs):
-    return Config(system="sta", **kwargs)
-
-
-def test_build_optimizer_follows_the_settings():
-    adam = build_optimizer(config(weight_decay=5e-4), 10)
-    assert (type(adam), adam.l2, adam.weight_decay) == (L2Adam, 5e-4, None)
-    sgd = build_optimizer(config(optimizer="sgd", momentum=0.7, weight_decay=0.1), 10)
-    assert (type(sgd), sgd.l2, sgd.momentum) == (L2SGD, 0.1, 0.7)
-    for name, cls in (("adam", keras.optimizers.Adam), ("sgd", keras.optimizers.SGD)):
-        decoupled = build_optimizer(config(optimizer=name, weight_decay_kind="decoupled", weight_decay=0.2), 10)
-        assert (type(decoupled), decoupled.weight_decay) == (cls, 0.2)
-    assert float(adam.learning_rate) == pytest.approx(3e-4)
-
-
-def rates(schedule, numbers):
-    return [float(schedule(number)) for number in numbers]
-
-
-def test_step_schedule_changes_after_its_epochs():
-    steps_per_epoch = 7
-    schedule = learning_rate(config(schedule="step", decay_epochs=[200, 400], epochs=800), steps_per_epoch)
-    first_steps = [epoch * steps_per_epoch for epoch in (0, 199, 200, 399, 400, 799)]
-    expected = [3e-4, 3e-4, 3e-5, 3e-5, 3e-6, 3e-6]
-    assert rates(schedule, first_steps) == pytest.approx(expected)
-    last_steps = [step + steps_per_epoch - 1 for step in first_steps]
-    assert rates(schedule, last_steps) == pytest.approx(expected)
-
-
-def test_steps_every_so_many_epochs_go_on_to_the_last():
-    every = learning_rate(config(schedule="step", decay_every=20, decay_factor=0.8, epochs=161), 3)
-    listed = learning_rate(config(schedule="step", decay_epochs=list(range(20, 161, 20)), decay_factor=0.8), 3)
-    steps = [0, 59, 60, 8 * 60 - 1, 8 * 60, 161 * 3 - 1]
-    assert rates(every, steps) == rates(listed, steps)
-    assert rates(every, steps[-1:]) == pytest.approx([0.8**8 * rates(every, [0])[0]])
-    assert learning_rate(config(schedule="step", decay_every=20, epochs=20, learning_rate=0.5), 3) == 0.5
-
-
-def test_cosine_schedule_falls_to_zero():
-    schedule = learning_rate(config(schedule="cosine", epochs=10, learning_rate=0.2), 4)
-    expected = [0.1 * (1 + np.cos(np.pi * step / 40)) for step in (0, 1, 20, 39, 40)]
-    assert rates(schedule, (0, 1, 20, 39, 40)) == pytest.approx(expected, abs=1e-7)
-
-
-def test_warming_up_comes_before_the_cosine():
-    schedule = learning_rate(config(schedule="cosine", epochs=10, warmup_epochs=2, learning_rate=0.2), 4)
-    warm = [0.02 + 0.18 * step / 8 for step in range(8)]
-    cool = [0.1 * (1 + np.cos(np.pi * step / 32)) for step in range(33)]
-    assert rates(schedule, range(41)) == pytest.approx(warm + cool, abs=1e-7)
-
-
-def test_constant_schedule():
-    assert learning_rate(config(learning_rate=0.5), 3) == 0.5
-
-
-@pytest.mark.parametrize(
-    ("settings", "complaint"),
-    [
-        ({"schedule": "step"}, r"decay_epochs=\[\]"),
-        ({"schedule": "step", "decay_epochs": [4, 2]}, r"in order, .*Received: decay_epochs=\[4, 2\]"),
-        ({"schedule": "constant", "warmup_epochs": 1}, "schedule='constant', warmup_epochs=1"),
-        ({"schedule": "step", "decay_epochs": [1], "warmup_epochs": 1}, "Only the cosine schedule warms up"),
-        ({"schedule": "cosine", "epochs": 3, "warmup_epochs": 3}, "warmup_epochs=3, epochs=3"),
-        ({"schedule": "cosine", "warmup_epochs": -1}, "warmup_epochs=-1"),
-    ],
-)
-def test_refused_schedules(settings, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        build_optimizer(config(**settings), 5)

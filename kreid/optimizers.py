@@ -4,11 +4,10 @@ from typing import Any
 
 import keras
 
-from kreid.training.config import Config
-from kreid.training.schedules import learning_rate
+from kreid._typing import Tensor
 
 
-class _L2InGradient:
+class _L2InGradient(keras.optimizers.Optimizer):  # type: ignore[misc]
     """Add `l2 * variable` to each gradient before the update, as PyTorch's `weight_decay` of Adam and SGD does.
 
     Keras's own `weight_decay` shrinks the variables apart from the update (decoupled, as in AdamW). That is another
@@ -21,11 +20,11 @@ class _L2InGradient:
             raise ValueError(f"Weight decay cannot be negative. Received: l2={l2!r}")
         self.l2 = l2
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor) -> None:
         decay = self.l2 * keras.ops.cast(variable, gradient.dtype)
         super().update_step(gradient + decay, variable, learning_rate)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "l2": self.l2}
 
 
@@ -43,7 +42,7 @@ class L2Adam(_L2InGradient, keras.optimizers.Adam):
 
     Example:
 
-    >>> kreid.training.L2Adam(3e-4, l2=5e-4).l2
+    >>> kreid.optimizers.L2Adam(3e-4, l2=5e-4).l2
     0.0005
     """
 
@@ -62,24 +61,6 @@ class L2SGD(_L2InGradient, keras.optimizers.SGD):
 
     Example:
 
-    >>> kreid.training.L2SGD(0.01, momentum=0.9, l2=5e-4).l2
+    >>> kreid.optimizers.L2SGD(0.01, momentum=0.9, l2=5e-4).l2
     0.0005
     """
-
-
-def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Make the optimiser of a `Config`, with its learning-rate schedule.
-
-    Args:
-        config: a `kreid.training.Config`.
-        steps_per_epoch: steps of one epoch; the schedule counts steps.
-
-    Returns:
-        A Keras optimiser.
-    """
-    rate = learning_rate(config, steps_per_epoch)
-    l2 = config.weight_decay_kind == "l2"
-    decay = {"l2": config.weight_decay} if l2 else {"weight_decay": config.weight_decay}
-    if config.optimizer == "sgd":
-        return (L2SGD if l2 else keras.optimizers.SGD)(rate, momentum=config.momentum, **decay)
-    return (L2Adam if l2 else keras.optimizers.Adam)(rate, **decay)
