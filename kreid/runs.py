@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from kreid.evaluation.retrieval import RetrievalResult
+from kreid.evaluation.retrieval_result import RetrievalResult
 from kreid.evaluation.tables import results_from_dict
 from kreid.loading import load_model
 

@@ -39,8 +39,8 @@ reveal_type(kreid.gallery.embed_tracklets)
 reveal_type(kreid.models.STA)
 """
 REVEALED = [
-    "-> kreid.evaluation.retrieval.RetrievalResult",
-    "kreid.evaluation.retrieval.RetrievalResult",
+    "-> kreid.evaluation.retrieval_result.RetrievalResult",
+    "kreid.evaluation.retrieval_result.RetrievalResult",
     "kreid.layers.frame_average.FrameAverage",
     "-> kreid.layers.frame_average.FrameAverage",
     "-> kreid.data.pipeline.TrainingPipeline",

@@ -1,6 +1,6 @@
-"""Evaluation of embeddings: distances in, CMC and mAP out.
+"""Evaluate embeddings: distances in, CMC and mAP out.
 
-The names below are read on first use, so that importing this package imports neither NumPy nor Keras.
+Names are imported on first use: importing this package imports neither NumPy nor Keras.
 """
 
 import lazy_loader

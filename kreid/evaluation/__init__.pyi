@@ -12,6 +12,7 @@ from .cameras import (
 from .clusters import cluster_diameters as cluster_diameters
 from .identification import OpenSetResult as OpenSetResult, identify as identify
 from .model import Evaluated as Evaluated, evaluate_model as evaluate_model
+from .pairs import PairDistances as PairDistances, pair_distances as pair_distances
 from .rerank import (
     evaluate_reranked as evaluate_reranked,
     rerank_blocks as rerank_blocks,
@@ -22,11 +23,11 @@ from .rerank_gallery import RerankingGallery as RerankingGallery
 from .reranking import Reranking as Reranking
 from .retrieval import (
     PROTOCOLS as PROTOCOLS,
-    RetrievalResult as RetrievalResult,
     evaluate as evaluate,
     evaluate_embeddings as evaluate_embeddings,
     evaluate_test as evaluate_test,
 )
+from .retrieval_result import RetrievalResult as RetrievalResult
 from .spread import Spread as Spread, spread_over_splits as spread_over_splits
 from .tables import (
     queries_dict as queries_dict,
@@ -36,12 +37,10 @@ from .tables import (
     score_intervals as score_intervals,
 )
 from .verification import (
-    PairDistances as PairDistances,
     Roc as Roc,
     VerificationRates as VerificationRates,
     equal_error_rate as equal_error_rate,
     fit_verification as fit_verification,
-    pair_distances as pair_distances,
     rates_at as rates_at,
     roc as roc,
     threshold_at as threshold_at,

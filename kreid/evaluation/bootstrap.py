@@ -1,4 +1,4 @@
-"""How sure a score is, and whether one model is better than another on the same queries."""
+"""Bootstrap intervals of scores, and tests of one model against another on the same queries."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 import scipy.stats
 from numpy.typing import ArrayLike
 
-# Numbers drawn at once.
+# Random numbers drawn at once.
 _STEP = 2**20
 
 
@@ -25,16 +25,16 @@ class Interval(NamedTuple):
 
 
 def bootstrap_interval(scores: ArrayLike, *, share: float = 0.95, draws: int = 10_000, seed: int = 0) -> Interval:
-    """Return the mean of a model's scores of single queries, and how far it would move with other queries.
+    """Return the mean of a model's scores of single queries, with its bootstrap interval over queries.
 
-    Queries are drawn with replacement, as if they were independent. Queries of one person are not: the true interval
-    is wider.
+    Queries are drawn with replacement, as if they were independent. Queries of one person are not independent, so the
+    true interval is wider.
 
     Args:
         scores: average precisions (or 0 and 1 for rank-1), `(queries,)` or `(runs, queries)`; NaN for a query without
             a match.
         share: of the bootstrap means that the interval holds.
-        draws: bootstrap samples.
+        draws: number of bootstrap samples.
         seed: of the draws.
 
     Returns:
@@ -59,22 +59,22 @@ def paired_bootstrap(
 ) -> Interval:
     """Compare two models by their scores of the same queries, pooled over training runs.
 
-    Queries are drawn with replacement, all runs of a query together: runs of one query are no independent
-    evidence about other queries. The interval is about other queries for these runs, not about other runs.
+    Queries are drawn with replacement, all runs of a query together, because the runs of one query are not independent.
+    The interval is about other queries for the same runs, not about other runs.
 
     Args:
         scores: average precisions (or 0 and 1 for rank-1) of a model, `(queries,)` or `(runs, queries)`; NaN for a
             query without a match.
-        baseline: of the other model, of the same shape; run and query by run and query.
+        baseline: scores of the other model for the same runs and queries, of the same shape.
         share: of the bootstrap means that the interval holds.
-        draws: bootstrap samples.
+        draws: number of bootstrap samples.
         seed: of the draws.
 
     Returns:
         An `Interval` of `scores - baseline`.
 
     Raises:
-        ValueError: if the shapes differ, the queries with a match do, or there is none.
+        ValueError: if the shapes or the queries with a match differ, or no query has a match.
 
     Example:
 
@@ -90,18 +90,18 @@ def paired_bootstrap(
 def sign_flip_test(scores: ArrayLike, baseline: ArrayLike, *, draws: int = 10_000, seed: int = 0) -> float:
     """Return the two-sided p-value of "the two models are equally good" on the same queries, by a permutation test.
 
-    If they were, each query's difference could as well have had the other sign. The p-value is the share of such
-    sign changes whose mean is at least as far from 0 as the one seen: of all changes where there are no more than
-    `draws`, else of as many random ones and the one seen.
+    If they are equally good, each query's difference is as likely to have the other sign. The p-value is the share of
+    sign changes whose mean is at least as far from 0 as the observed mean: over all changes where there are no more
+    than `draws`, else over `draws` random changes and the observed signs.
 
     Args:
-        scores: see `paired_bootstrap`; the mean over runs is what counts for a query.
+        scores: see `paired_bootstrap`; a query's score is its mean over runs.
         baseline: see `paired_bootstrap`.
-        draws: random sign changes.
+        draws: number of random sign changes.
         seed: of the draws.
 
     Returns:
-        A float above 0, 1 at most.
+        A float above 0 and at most 1.
 
     Raises:
         ValueError: as `paired_bootstrap` does.
@@ -112,25 +112,25 @@ def sign_flip_test(scores: ArrayLike, baseline: ArrayLike, *, draws: int = 10_00
     0.125
 
     Reference: Smucker et al., A Comparison of Statistical Significance Tests for Information Retrieval Evaluation,
-    2007; Phipson and Smyth, 2010, for counting the change seen.
+    2007; Phipson and Smyth, 2010, for counting the observed signs.
     """
     differences = _differences(scores, baseline)
     _check_draws(draws)
     count = len(differences)
-    # Sums that are equal but for rounding are as far from 0.
-    seen = abs(differences.sum()) - 1e-12 * np.abs(differences).sum()
+    # The margin makes sums that differ by rounding alone equally far from 0.
+    observed = abs(differences.sum()) - 1e-12 * np.abs(differences).sum()
     if 2**count <= draws:
         signs = 1 - 2 * (np.arange(2**count)[:, None] >> np.arange(count) & 1)
-        return float(np.mean(np.abs(signs @ differences) >= seen))
+        return float(np.mean(np.abs(signs @ differences) >= observed))
     rng = np.random.default_rng(seed)
     as_far = 0
     for size in portions(draws, count):
         flipped = rng.integers(0, 2, (size, count), np.int8) @ differences
-        as_far += int(np.count_nonzero(np.abs(differences.sum() - 2 * flipped) >= seen))
+        as_far += int(np.count_nonzero(np.abs(differences.sum() - 2 * flipped) >= observed))
     return (as_far + 1) / (draws + 1)
 
 
-def _interval(values, share, draws, seed):
+def _interval(values: np.ndarray, share: float, draws: int, seed: int) -> Interval:
     _check_draws(draws)
     if not 0 < share < 1:
         raise ValueError(f"`share` is between 0 and 1. Received: share={share}")
@@ -150,30 +150,30 @@ def _interval(values, share, draws, seed):
 
 
 def portions(draws: int, count: int) -> list[int]:
-    """Return sizes that add up to `draws`, so that `count` numbers for each draw take bounded memory."""
+    """Split `draws` into sizes for which `count` numbers per draw take bounded memory."""
     step = max(1, _STEP // count)
     return [min(step, draws - start) for start in range(0, draws, step)]
 
 
-def _check_draws(draws):
+def _check_draws(draws: int) -> None:
     if draws < 1:
         raise ValueError(f"`draws` is at least 1. Received: draws={draws}")
 
 
-def _by_query(scores):
+def _by_query(scores: ArrayLike) -> np.ndarray:
     """Return the mean over runs of each query with a match."""
     scores = np.atleast_2d(np.asarray(scores, "float64"))
     if scores.ndim != 2:
         raise ValueError(f"Scores are (queries,) or (runs, queries). Received: scores of shape {scores.shape}")
     valid = ~np.isnan(scores)
     if not np.array_equal(valid.any(axis=0), valid.all(axis=0)):
-        raise ValueError("The same queries must have a match in all runs. Received: other NaN scores")
+        raise ValueError("The same queries must have a match in all runs. Received: NaN at different queries")
     if not valid.any():
         raise ValueError(f"No query has a match. Received: {scores.shape[1]} queries, all NaN")
     return scores[:, valid.all(axis=0)].mean(axis=0)
 
 
-def _differences(scores, baseline):
+def _differences(scores: ArrayLike, baseline: ArrayLike) -> np.ndarray:
     """Return the mean difference over runs of each query with a match."""
     scores, baseline = (np.atleast_2d(np.asarray(values, "float64")) for values in (scores, baseline))
     if scores.shape != baseline.shape:
@@ -182,5 +182,5 @@ def _differences(scores, baseline):
             f"Received: scores of shape {scores.shape}, baseline of shape {baseline.shape}"
         )
     if not np.array_equal(np.isnan(scores), np.isnan(baseline)):
-        raise ValueError("The same queries must have a match for both models. Received: other NaN scores")
+        raise ValueError("The same queries must have a match for both models. Received: NaN at different queries")
     return _by_query(scores - baseline)

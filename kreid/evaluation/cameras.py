@@ -5,16 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kreid.evaluation.retrieval import (
-    LABELS,
-    average_precision_at,
-    blocks_of_test,
-    check_distances,
-    check_test,
-    checked_labels,
-    ranked_positions,
-    warn_of_unknown,
-)
+from kreid.evaluation.query_scorer import average_precision_at, check_distances, checked_labels, ranked_positions
+from kreid.evaluation.retrieval import LABELS, blocks_of_test, check_test, warn_of_unscored_queries
 from kreid.gallery.embeddings import TrackletEmbeddings, checked_query_rows, labelled
 
 
@@ -39,13 +31,11 @@ def camera_matrices(
 ) -> CameraMatrices:
     """Score a distance matrix camera by camera.
 
-    For a query and a camera the matches are the query's person there, without
-    the query itself; its tracklets in the other cameras are removed. A query
-    that is a distractor (person 0) or junk (-1) has no match.
-    Other persons of all cameras stay, and junk too: the authors' code removes
-    it from the scores as a whole, but not here. In the query's own camera the
-    matches are the person's other tracklets there. Average precision is
-    trapezoidal, ties are in the order of the columns.
+    For a query and a camera, the matches are the other tracklets of the query's person in that camera, which may be the
+    query's own; the person's tracklets in all other cameras are removed. A query that is a distractor (person 0) or
+    junk (-1) has no match. Other persons of all cameras stay, and so does junk: the authors' code removes junk from the
+    scores of the whole test set, but not here. Average precision is trapezoidal; equal distances keep the order of the
+    columns.
 
     Args:
         distances: array `(queries, tracklets)`, finite; a column for every test
@@ -58,8 +48,7 @@ def camera_matrices(
         A `CameraMatrices`.
 
     Raises:
-        ValueError: if sizes do not fit, a query comes twice, or a distance is
-            NaN or infinite.
+        ValueError: if sizes do not fit, a query comes twice, or a distance is NaN or infinite.
 
     Example:
 
@@ -77,7 +66,7 @@ def camera_matrices(
             "`distances` needs one row per query and one column per tracklet. Received: "
             f"distances.shape={distances.shape}, {len(scorer.query_rows)} queries, {len(scorer.persons)} tracklets"
         )
-    warn_of_unknown(persons[scorer.query_rows])
+    warn_of_unscored_queries(persons[scorer.query_rows])
     scorer.score(np.arange(len(distances)), distances)
     return scorer.result()
 
@@ -112,7 +101,7 @@ def evaluate_cameras(
     """
     test = labelled(embeddings, persons, cameras, query_rows, metric, needed=LABELS)
     check_test(test)
-    warn_of_unknown(test.persons[test.query_rows])
+    warn_of_unscored_queries(test.persons[test.query_rows])
     scorer = _CameraScorer(test.persons, test.cameras, test.query_rows)
     for rows, block in blocks_of_test(test):
         scorer.score(rows, block)
@@ -120,37 +109,38 @@ def evaluate_cameras(
 
 
 class _CameraScorer:
-    """Takes rows of distances block by block and adds up the scores of each pair of cameras."""
+    """Take rows of distances block by block and add up the scores of each pair of cameras."""
 
-    def __init__(self, persons, cameras, query_rows):
+    def __init__(self, persons: np.ndarray, cameras: np.ndarray, query_rows: np.ndarray) -> None:
         self.persons, self.query_rows = persons, query_rows
-        self.numbers, self.places = np.unique(cameras, return_inverse=True)
-        shape = (len(self.numbers), len(self.numbers))
+        self.cameras, self.indices = np.unique(cameras, return_inverse=True)
+        shape = (len(self.cameras), len(self.cameras))
         self.precisions, self.hits, self.counts = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64)
 
-    def score(self, queries, distances):
-        """Score the queries of these numbers by their rows of distances."""
+    def score(self, queries: np.ndarray, distances: np.ndarray) -> None:
+        """Score some queries, given their numbers and rows of distances."""
         scratch = np.empty(len(self.persons), bool)
         for number, distances_of_query in zip(queries.tolist(), distances, strict=True):
             query = self.query_rows[number]
             check_distances(distances_of_query, number, scratch)
             if self.persons[query] < 1:
                 continue
-            own = np.flatnonzero(self.persons == self.persons[query])
+            same_person = np.flatnonzero(self.persons == self.persons[query])
             # A copy that can hold infinity.
             row = distances_of_query.astype(np.result_type(distances_of_query, np.float32))
-            row[own] = np.inf
-            own = own[own != query]
-            for camera in np.unique(self.places[own]):
-                matches = own[self.places[own] == camera]
+            row[same_person] = np.inf
+            others = same_person[same_person != query]
+            for camera in np.unique(self.indices[others]):
+                matches = others[self.indices[others] == camera]
                 row[matches] = distances_of_query[matches]
                 positions = ranked_positions(row, matches, "stable", scratch)
                 row[matches] = np.inf
-                cell = self.places[query], camera
+                cell = self.indices[query], camera
                 self.precisions[cell] += average_precision_at(positions, trapezoidal=True)
                 self.hits[cell] += positions[0] == 0
                 self.counts[cell] += 1
 
-    def result(self):
+    def result(self) -> CameraMatrices:
+        """Return the means; NaN where there is no query."""
         with np.errstate(invalid="ignore"):
-            return CameraMatrices(self.numbers, self.precisions / self.counts, self.hits / self.counts, self.counts)
+            return CameraMatrices(self.cameras, self.precisions / self.counts, self.hits / self.counts, self.counts)

@@ -1,4 +1,4 @@
-"""How close together the embeddings of each person are."""
+"""The diameters of the clusters that the embeddings of each person form."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -7,26 +7,23 @@ from kreid.distances import distance_matrix
 from kreid.distances.arrays import check_finite
 from kreid.gallery.embeddings import TrackletEmbeddings, labelled
 
-# Rows of a person's embeddings taken at once, against as many others.
+# Rows of a person's embeddings that are compared with as many others at once.
 _BLOCK = 1024
 
 
 def cluster_diameters(embeddings: TrackletEmbeddings | ArrayLike, persons: ArrayLike | None = None) -> dict[int, float]:
     """Return the largest Euclidean distance between two embeddings of each person.
 
-    Distances are computed block by block, so memory stays bounded however many
-    embeddings a person has. Distances grow with the embeddings: compare models
-    whose embeddings have the same scale, such as length 1.
+    Distances are computed block by block, so memory stays bounded for any number of embeddings. Distances grow with
+    the scale of the embeddings: compare models whose embeddings have the same scale, such as length 1.
 
     Args:
         embeddings: a `TrackletEmbeddings`, or an array `(tracklets, features)`.
-        persons: with an array, integers `(tracklets,)`. Distractors (0) and
-            junk (-1), which share a label without being one person, are
-            skipped.
+        persons: with an array, integers `(tracklets,)`. Distractors (0) and junk (-1) are skipped: their labels are
+            shared by several persons.
 
     Returns:
-        A dict from the person, in rising order, to a float; 0 for a person of
-        one embedding.
+        A dict from the person, in rising order, to a float; 0 for a person with one embedding.
 
     Raises:
         ValueError: if sizes do not fit, or an embedding is NaN or infinite.

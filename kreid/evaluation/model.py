@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kreid.data.tracklet import JUNK, ReidDataset
-from kreid.evaluation.retrieval import RetrievalResult, evaluate_test
+from kreid.evaluation.retrieval import evaluate_test
+from kreid.evaluation.retrieval_result import RetrievalResult
 from kreid.gallery.embed import embed_tracklets
 from kreid.gallery.embeddings import TrackletEmbeddings
 
@@ -19,7 +20,8 @@ class Evaluated(NamedTuple):
 
     Args:
         protocols: protocol -> `RetrievalResult`, see `evaluate_test`.
-        embeddings: of the test set without junk; its `query_ids` are in the order of the results' arrays.
+        embeddings: `TrackletEmbeddings` of the test set without junk; its `query_ids` are in the order of the results'
+            arrays.
     """
 
     protocols: dict[str, RetrievalResult]
@@ -36,8 +38,8 @@ def evaluate_model(
 ) -> Evaluated:
     """Embed the test set and score it under every protocol.
 
-    Junk is never embedded: no protocol lets it change a score. A tracklet without a readable frame is skipped, as a
-    query too, and is named in `unreadable` of the embeddings.
+    Junk is never embedded, because it changes no score under any protocol. A tracklet without a readable frame is
+    skipped, also as a query, and is named in `unreadable` of the embeddings.
 
     Args:
         model: a model of `kreid.models`; its metric ranks the gallery.
@@ -50,14 +52,14 @@ def evaluate_model(
         An `Evaluated`.
 
     Raises:
-        ValueError: if no query has a match, or too much is damaged.
+        ValueError: if no query has a match, or too many frames are damaged.
     """
     real = np.flatnonzero([tracklet.person != JUNK for tracklet in dataset.test]).tolist()
-    place = {row: number for number, row in enumerate(real)}
+    new_row = {row: number for number, row in enumerate(real)}
     embeddings = embed_tracklets(
         model,
         [dataset.test[row] for row in real],
-        query_rows=[place[row] for row in dataset.query_rows if row in place],
+        query_rows=[new_row[row] for row in dataset.query_rows if row in new_row],
         batch_frames=batch_frames,
         max_damaged=max_damaged,
         progress=progress,

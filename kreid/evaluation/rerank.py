@@ -13,9 +13,11 @@ from numpy.typing import ArrayLike
 from kreid._quiet import progress_bar
 from kreid.data.tracklet import JUNK
 from kreid.evaluation.neighbours import EmbeddedSet, MeasuredSet, TrackletSet, block_rows, checked_embeddings
+from kreid.evaluation.query_scorer import Ties
 from kreid.evaluation.reciprocal import averaged_vectors, list_length, mixed_distances, set_vectors
 from kreid.evaluation.reranking import Reranking
-from kreid.evaluation.retrieval import LABELS, RetrievalResult, Ties, scorers_of_test, warn_of_unknown
+from kreid.evaluation.retrieval import LABELS, scorers_of_test, warn_of_unscored_queries
+from kreid.evaluation.retrieval_result import RetrievalResult
 from kreid.gallery.embeddings import TrackletEmbeddings, labelled
 
 _DEFAULT = Reranking()
@@ -193,7 +195,7 @@ def evaluate_reranked(
     """
     test = labelled(embeddings, persons, cameras, query_rows, metric, needed=LABELS)
     scorers = scorers_of_test(test, ties, ranks)
-    warn_of_unknown(test.persons[test.query_rows])
+    warn_of_unscored_queries(test.persons[test.query_rows])
     # Junk is removed first: it would be a neighbour of other tracklets.
     real = np.flatnonzero(test.persons != JUNK)
     queries = np.flatnonzero(test.persons[test.query_rows] != JUNK)

@@ -1,11 +1,11 @@
-"""Results of several splits of one data set, as one."""
+"""The mean and spread of results over several splits of one data set."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-from kreid.evaluation.retrieval import RetrievalResult
+from kreid.evaluation.retrieval_result import RetrievalResult
 
 
 class Spread(NamedTuple):
@@ -13,7 +13,7 @@ class Spread(NamedTuple):
 
     Args:
         mean: of the splits.
-        deviation: standard deviation of a split, from `splits - 1`.
+        deviation: standard deviation over splits, with `splits - 1` in the denominator.
     """
 
     mean: float
@@ -21,7 +21,7 @@ class Spread(NamedTuple):
 
 
 def spread_over_splits(results: Iterable[RetrievalResult]) -> dict[str, Spread]:
-    """Return mean and standard deviation of scores over splits, as iLIDS-VID and PRID-2011 are reported over ten.
+    """Return mean and standard deviation of scores over splits, as results on iLIDS-VID and PRID-2011 are reported.
 
     Args:
         results: one `RetrievalResult` per split, two or more, with the same ranks.
@@ -30,7 +30,7 @@ def spread_over_splits(results: Iterable[RetrievalResult]) -> dict[str, Spread]:
         A dict of `Spread`: `"rank-1"` and the other ranks, `"mAP"` and `"mINP"`.
 
     Raises:
-        ValueError: for fewer than two splits, or other ranks in some.
+        ValueError: if there are fewer than two splits, or their ranks differ.
 
     Example:
 

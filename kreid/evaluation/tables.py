@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kreid.evaluation.bootstrap import Interval, bootstrap_interval
-from kreid.evaluation.retrieval import RetrievalResult
+from kreid.evaluation.retrieval_result import RetrievalResult
 
-# Enough for the digits that are shown, and a fraction of a second at MARS's size.
+# Enough for the digits shown, and a fraction of a second for the queries of MARS.
 _DRAWS = 2000
 
 # The scores whose intervals tables show.
@@ -16,11 +16,10 @@ _SHOWN = ("rank-1", "mAP")
 def results_table(results: Mapping[str, RetrievalResult]) -> str:
     """Format the results of several protocols as a plain-text table, in per cent.
 
-    The last columns are the bootstrap intervals over queries that hold 95%.
+    The last columns are the 95% bootstrap intervals over queries.
 
     Args:
-        results: dict from a protocol's name to its `RetrievalResult`; all with
-            the same ranks.
+        results: dict from a protocol's name to its `RetrievalResult`; all with the same ranks.
 
     Returns:
         A string of one line per protocol below a header.
@@ -58,9 +57,8 @@ def results_dict(results: Mapping[str, RetrievalResult]) -> dict[str, dict[str, 
         results: dict from a protocol's name to its `RetrievalResult`.
 
     Returns:
-        A dict of what `RetrievalResult.to_dict` gives, each with
-        `intervals_95`, the bootstrap intervals over queries of rank-1 and mAP.
-        `results_from_dict` reads it back.
+        A dict from the protocol's name to the data of `RetrievalResult.to_dict` with `intervals_95`, the bootstrap
+        intervals over queries of rank-1 and mAP. `results_from_dict` reads it back.
 
     Example:
 
@@ -80,17 +78,17 @@ def results_dict(results: Mapping[str, RetrievalResult]) -> dict[str, dict[str, 
 
 
 def queries_dict(results: Mapping[str, RetrievalResult], query_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Turn the scores of the single queries into data that `json` can write, for tests of one model against another.
+    """Turn the scores of single queries into data that `json` can write, for tests of one model against another.
 
     Args:
         results: dict from a protocol's name to its `RetrievalResult`.
-        query_ids: of the queries, in the order of the results' arrays.
+        query_ids: ids of the queries, in the order of the results' arrays.
 
     Returns:
-        A dict of what `RetrievalResult.queries_to_dict` gives, each with `queries`, the ids.
+        A dict from the protocol's name to the data of `RetrievalResult.queries_to_dict` with `queries`, the ids.
 
     Raises:
-        ValueError: if there is not one id for each query.
+        ValueError: if the number of ids is not the number of queries.
 
     Example:
 
@@ -113,7 +111,7 @@ def results_from_dict(
 
     Args:
         results: data of `results_dict`.
-        queries: data of `queries_dict`; without it the results have no arrays of single queries.
+        queries: data of `queries_dict`, `None` for results without arrays of single queries.
 
     Returns:
         A dict from a protocol's name to its `RetrievalResult`.
@@ -141,8 +139,11 @@ def score_intervals(
 
     Args:
         result: a `RetrievalResult` with its single queries.
-        names: of the scores; by default all that `RetrievalResult.scores` has.
+        names: names of the scores, `None` for all of `RetrievalResult.by_query`.
         draws: see `bootstrap_interval`.
+
+    Returns:
+        A dict from the score's name to its `Interval`, as fractions.
 
     Raises:
         ValueError: if the result was read back without its queries.

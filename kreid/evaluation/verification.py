@@ -1,49 +1,30 @@
 """Same person or not, by a threshold on the distance: its error rates, and the threshold for a chosen rate.
 
-Two tracklets are accepted as the same person where their distance is *below* the threshold. Genuine pairs are of one
-person in two cameras; pairs of one person in one camera are not counted, as in retrieval. Impostor pairs are of two
-persons, in any cameras. A distractor has no match, but two distractors may be one person: pairs of distractors are not
-counted. Junk is not counted.
+Two tracklets are accepted as the same person where their distance is *below* the threshold. See
+`kreid.evaluation.pairs` for the pairs that are counted.
 """
 
 import math
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kreid.data.tracklet import DISTRACTOR, JUNK
-from kreid.distances import distance_matrix
-from kreid.distances.arrays import check_finite
+from kreid.data.tracklet import DISTRACTOR
 from kreid.evaluation.bootstrap import Interval, portions
-from kreid.evaluation.retrieval import checked_labels
+from kreid.evaluation.pairs import (
+    PairDistances,
+    PairLabels,
+    check_rate,
+    checked_for_pairs,
+    count_within,
+    genuine_distances,
+    impostor_blocks,
+    num_impostors,
+    pair_distances,
+    pairs_between,
+)
 from kreid.gallery.embeddings import TrackletEmbeddings, labelled
-
-# Bytes of the distances held at once. Each block reads the embeddings after it again.
-_BLOCK_BYTES = 2**26
-
-# Rows of one person taken at once.
-_ROWS = 1024
-
-
-@dataclass(frozen=True, eq=False)
-class PairDistances:
-    """Distances of genuine pairs and of the nearest impostor pairs: enough for exact error rates in little memory.
-
-    Args:
-        genuine: distances of the genuine pairs, rising.
-        nearer: int64, impostor pairs nearer than each of them.
-        as_near: int64, impostor pairs nearer or equally near.
-        nearest_impostors: distances of the nearest impostor pairs, rising.
-        num_impostors: impostor pairs in all.
-    """
-
-    genuine: np.ndarray
-    nearer: np.ndarray
-    as_near: np.ndarray
-    nearest_impostors: np.ndarray
-    num_impostors: int
 
 
 class Roc(NamedTuple):
@@ -68,7 +49,7 @@ class VerificationRates(NamedTuple):
         false_non_match: `Interval` of the false non-match rate.
         num_genuine: genuine pairs.
         num_impostors: impostor pairs.
-        num_persons: persons, and distractors one by one, of which the pairs are.
+        num_persons: persons of the pairs; each distractor counts as one.
     """
 
     false_match: Interval
@@ -78,54 +59,8 @@ class VerificationRates(NamedTuple):
     num_persons: int
 
 
-def pair_distances(
-    embeddings: TrackletEmbeddings | ArrayLike,
-    persons: ArrayLike | None = None,
-    cameras: ArrayLike | None = None,
-    metric: str | None = None,
-    *,
-    tail: float = 0.01,
-) -> PairDistances:
-    """Measure all pairs of tracklets, block by block.
-
-    Args:
-        embeddings: a `TrackletEmbeddings`, or an array `(tracklets, features)`.
-        persons: with an array, integers `(tracklets,)`; 0 is a distractor, -1 junk.
-        cameras: with an array, integers `(tracklets,)`.
-        metric: with an array, `"euclidean"` (the default) or `"cosine"` (a row of zeros is 1 from everything).
-        tail: share of the impostor pairs, the nearest ones, whose distances are kept: the highest false-match rate
-            that `threshold_at` can be asked for.
-
-    Returns:
-        A `PairDistances`.
-
-    Raises:
-        ValueError: if sizes do not fit, an embedding is NaN or infinite, or there is no genuine or no impostor pair.
-
-    Example:
-
-    >>> pairs = kreid.evaluation.pair_distances([[0.0], [0.1], [0.3]], [7, 7, 9], [0, 1, 1], tail=0.5)
-    >>> pairs.genuine.round(2).tolist(), pairs.nearest_impostors.round(2).tolist(), pairs.num_impostors
-    ([0.1], [0.2, 0.3], 2)
-    """
-    if not 0 < tail <= 1:
-        raise ValueError(f"`tail` is a share above 0. Received: tail={tail!r}")
-    embeddings, persons, cameras, metric = _checked(embeddings, persons, cameras, metric)
-    genuine = np.sort(np.concatenate([distances for _, distances in _genuine(embeddings, persons, cameras, metric)]))
-    count = _num_impostors(persons)
-    num_nearest = count_within(tail, count) + 1
-    nearer, as_near = np.zeros((2, len(genuine)), np.int64)
-    nearest = np.empty(0, genuine.dtype)
-    for distances, impostors, _ in _impostor_blocks(embeddings, persons, metric):
-        ordered = np.sort(distances[impostors])
-        nearer += np.searchsorted(ordered, genuine, side="left")
-        as_near += np.searchsorted(ordered, genuine, side="right")
-        nearest = np.sort(np.concatenate([nearest, ordered[:num_nearest]]))[:num_nearest]
-    return PairDistances(genuine, nearer, as_near, nearest, count)
-
-
 def roc(pairs: PairDistances) -> Roc:
-    """Return the receiver operating characteristic, exact: every genuine distance is a threshold, before and after it.
+    """Return the exact receiver operating characteristic, at thresholds just before and after every genuine distance.
 
     Between two genuine distances only the false-match rate changes.
 
@@ -172,15 +107,15 @@ def equal_error_rate(pairs: PairDistances) -> float:
     difference = false_match - false_non_match
     after = int(np.argmax(difference >= 0))
     before = after - 1
-    way = -difference[before] / (difference[after] - difference[before])
-    return float(false_match[before] + way * (false_match[after] - false_match[before]))
+    fraction = -difference[before] / (difference[after] - difference[before])
+    return float(false_match[before] + fraction * (false_match[after] - false_match[before]))
 
 
 def threshold_at(pairs: PairDistances, false_match_rate: float) -> float:
-    """Return the highest threshold at which no more than this share of the impostor pairs is accepted.
+    """Return the highest threshold at which no more than a share of the impostor pairs is accepted.
 
-    It is the distance of the nearest impostor pair that must be refused. Take the pairs of persons that the model was
-    not trained on, and report its errors on others again.
+    It is the distance of the nearest impostor pair that must be refused. Fit it on persons that the model was not
+    trained on, and report its error rates on other persons.
 
     Args:
         pairs: a `PairDistances`.
@@ -190,7 +125,7 @@ def threshold_at(pairs: PairDistances, false_match_rate: float) -> float:
         A float: accept distances below it.
 
     Raises:
-        ValueError: if there are too few impostor pairs to see the rate, or too few were kept.
+        ValueError: if there are too few impostor pairs to show the rate, or too few were kept.
 
     Example:
 
@@ -202,7 +137,7 @@ def threshold_at(pairs: PairDistances, false_match_rate: float) -> float:
     accepted = count_within(false_match_rate, pairs.num_impostors)
     if accepted >= len(pairs.nearest_impostors):
         raise ValueError(
-            f"Of the impostor pairs the nearest {len(pairs.nearest_impostors)} were kept; measure with "
+            f"Only the nearest {len(pairs.nearest_impostors)} impostor pairs were kept; measure with "
             f"tail={false_match_rate}. Received: false_match_rate={false_match_rate!r}"
         )
     return float(pairs.nearest_impostors[accepted])
@@ -219,11 +154,11 @@ def rates_at(
     draws: int = 1000,
     seed: int = 0,
 ) -> VerificationRates:
-    """Return the error rates at a threshold, and how far they would move with other persons.
+    """Return the error rates at a threshold, with bootstrap intervals over persons.
 
-    Pairs that share a person are not independent, so persons are drawn with replacement, and a pair counts as often as
-    its two persons together. Where no or hardly any error is seen, the upper end is that of as many independent pairs
-    without an error, about 3 / pairs.
+    Pairs that share a person are not independent, so persons are drawn with replacement, and a pair is weighted by the
+    product of its two persons' draws. The upper end is at least that of as many independent pairs without an error,
+    about 3 / pairs, which matters where few or no errors are seen.
 
     Args:
         embeddings: see `pair_distances`.
@@ -232,14 +167,14 @@ def rates_at(
         metric: see `pair_distances`.
         threshold: distances below it are accepted.
         share: of the bootstrap rates that the intervals hold.
-        draws: bootstrap samples.
+        draws: number of bootstrap samples.
         seed: of the draws.
 
     Returns:
         A `VerificationRates`.
 
     Raises:
-        ValueError: as `pair_distances` does, and for a threshold that is NaN.
+        ValueError: as `pair_distances` does, and if the threshold is NaN.
 
     Example:
 
@@ -255,47 +190,75 @@ def rates_at(
     if not 0 < share < 1 or draws < 1:
         raise ValueError(f"`share` is between 0 and 1, and `draws` at least 1. Received: share={share}, draws={draws}")
     threshold = np.float64(threshold)  # Not rounded to the distances' precision.
-    embeddings, persons, cameras, metric = _checked(embeddings, persons, cameras, metric)
-    groups, known = _groups(persons)
+    tracklets = checked_for_pairs(embeddings, persons, cameras, metric)
+    pairs = _pairs_by_person(tracklets, threshold)
+    num_persons = len(pairs.sizes)
+    rng = np.random.default_rng(seed)
+    chances = np.full(num_persons, 1 / num_persons)
+    drawn = [
+        pairs.rates(rng.multinomial(num_persons, chances, size).astype(np.float64))
+        for size in portions(draws, max(num_persons, len(pairs.accepted)))
+    ]
+    observed = pairs.rates(np.ones((1, num_persons)))[:, 0]
+    ends = np.nanquantile(np.concatenate(drawn, axis=1), [(1 - share) / 2, (1 + share) / 2], axis=1).T
+    counts = num_impostors(tracklets.persons), int(pairs.genuine.sum())
+    false_match, false_non_match = (
+        Interval(float(rate), float(min(low, rate)), float(max(high, rate, min(1.0, -math.log(1 - share) / count))))
+        for rate, (low, high), count in zip(observed, ends, counts, strict=True)
+    )
+    return VerificationRates(false_match, false_non_match, counts[1], counts[0], num_persons)
+
+
+class _PairsByPerson(NamedTuple):
+    """Counts of pairs by their persons, each distractor a person.
+
+    Args:
+        sizes: tracklets of each person, `(persons,)`.
+        is_distractor: bool `(persons,)`.
+        genuine: genuine pairs of each person.
+        missed: genuine pairs of each person that are not accepted.
+        one: persons of the accepted impostor pairs, `(pairs of persons,)`.
+        other: their second persons.
+        accepted: accepted impostor pairs of each pair of persons.
+    """
+
+    sizes: np.ndarray
+    is_distractor: np.ndarray
+    genuine: np.ndarray
+    missed: np.ndarray
+    one: np.ndarray
+    other: np.ndarray
+    accepted: np.ndarray
+
+    def rates(self, draws: np.ndarray) -> np.ndarray:
+        """Return false-match and false non-match rates, `(2, draws)`, for numbers of draws of each person."""
+        weighted = draws * self.sizes
+        impostors = pairs_between(weighted) - pairs_between(weighted[:, self.is_distractor])
+        accepted = (draws[:, self.one] * draws[:, self.other]) @ self.accepted
+        # A draw may hold no pair at all.
+        with np.errstate(invalid="ignore"):
+            return np.stack([accepted / impostors, draws @ self.missed / (draws @ self.genuine)])
+
+
+def _pairs_by_person(tracklets: PairLabels, threshold: np.float64) -> _PairsByPerson:
+    labels = tracklets.persons.astype(np.int64)
+    distractors = np.flatnonzero(labels == DISTRACTOR)
+    labels[distractors] = -1 - np.arange(len(distractors))
+    labels, groups = np.unique(labels, return_inverse=True)
     sizes = np.bincount(groups)
     genuine, missed = np.zeros((2, len(sizes)))
-    for rows, distances in _genuine(embeddings, persons, cameras, metric):
+    for rows, distances in genuine_distances(tracklets):
         genuine[groups[rows[0]]] += len(distances)
         missed[groups[rows[0]]] += np.count_nonzero(distances >= threshold)
-
-    # Accepted impostor pairs, added up by their two persons.
-    keys, times = np.empty(0, np.int64), np.empty(0, np.int64)
-    for distances, impostors, start in _impostor_blocks(embeddings, persons, metric):
+    keys, counts = np.empty(0, np.int64), np.empty(0, np.int64)
+    for distances, impostors, start in impostor_blocks(tracklets):
         rows, columns = np.nonzero(impostors & (distances < threshold))
         pairs = np.sort(np.stack([groups[start + rows], groups[start + columns]]), axis=0)
         keys = np.concatenate([keys, pairs[0] * len(sizes) + pairs[1]])
-        times = np.concatenate([times, np.ones(len(rows), np.int64)])
+        counts = np.concatenate([counts, np.ones(len(rows), np.int64)])
         keys, inverse = np.unique(keys, return_inverse=True)
-        times = np.bincount(inverse, weights=times, minlength=len(keys)).astype(np.int64)
-    one, other = keys // len(sizes), keys % len(sizes)
-
-    def rates(weights):
-        weighted = weights * sizes
-        impostors = _pairs_between(weighted) - _pairs_between(weighted[:, ~known])
-        accepted = (weights[:, one] * weights[:, other]) @ times
-        # A draw may hold no pair at all.
-        with np.errstate(invalid="ignore"):
-            return np.stack([accepted / impostors, weights @ missed / (weights @ genuine)])
-
-    rng = np.random.default_rng(seed)
-    chances = np.full(len(sizes), 1 / len(sizes))
-    drawn = [
-        rates(rng.multinomial(len(sizes), chances, size).astype(np.float64))
-        for size in portions(draws, max(len(sizes), len(keys)))
-    ]
-    seen = rates(np.ones((1, len(sizes))))[:, 0]
-    ends = np.nanquantile(np.concatenate(drawn, axis=1), [(1 - share) / 2, (1 + share) / 2], axis=1).T
-    counts = _num_impostors(persons), int(genuine.sum())
-    false_match, false_non_match = (
-        Interval(float(rate), float(min(low, rate)), float(max(high, rate, min(1.0, -math.log(1 - share) / count))))
-        for rate, (low, high), count in zip(seen, ends, counts, strict=True)
-    )
-    return VerificationRates(false_match, false_non_match, counts[1], counts[0], len(sizes))
+        counts = np.bincount(inverse, weights=counts, minlength=len(keys)).astype(np.int64)
+    return _PairsByPerson(sizes, labels < 0, genuine, missed, keys // len(sizes), keys % len(sizes), counts)
 
 
 def fit_verification(
@@ -307,7 +270,7 @@ def fit_verification(
     false_match_rate: float = 0.001,
     fitted_on: str,
 ) -> dict[str, Any]:
-    """Fit the threshold for a chosen false-match rate, by which a model says "same person" or "unknown person".
+    """Fit the threshold for a chosen false-match rate, which separates "same person" from "unknown person".
 
     Args:
         embeddings: see `pair_distances`; of persons that the model was not trained on.
@@ -315,12 +278,12 @@ def fit_verification(
         cameras: see `pair_distances`.
         metric: see `pair_distances`.
         false_match_rate: share of the impostor pairs that may be accepted.
-        fitted_on: description of the persons that the embeddings show.
+        fitted_on: description of the persons of the embeddings.
 
     Returns:
-        A dict that `json` can write, for `kreid.serving.export_model`: `metric`, `threshold`, `false_match_rate` as
-        chosen, `false_non_match_rate`, both rates' intervals over persons, `equal_error_rate` and `fitted_on` with the
-        counts.
+        A dict that `json` can write, for `kreid.serving.export_model`: `metric`, `threshold`, the chosen
+        `false_match_rate`, `false_non_match_rate`, both rates' intervals over persons, `equal_error_rate` and
+        `fitted_on` with the counts.
 
     Raises:
         ValueError: as `pair_distances` and `threshold_at` do.
@@ -351,87 +314,3 @@ def fit_verification(
             "impostor_pairs": rates.num_impostors,
         },
     }
-
-
-def _checked(embeddings, persons, cameras, metric):
-    """Check the embeddings and their labels and return them without junk, and the metric."""
-    embeddings, persons, cameras, _, metric = labelled(
-        embeddings, persons, cameras, metric=metric, needed=("persons", "cameras")
-    )
-    checked_labels(persons, cameras, "tracklets'")
-    if embeddings.ndim != 2 or len(embeddings) != len(persons):
-        raise ValueError(
-            "`embeddings` needs one row per tracklet. Received: "
-            f"embeddings.shape={embeddings.shape}, {len(persons)} persons"
-        )
-    check_finite(embeddings, "embeddings")
-    real = persons != JUNK
-    embeddings, persons, cameras = embeddings[real], persons[real], cameras[real]
-    if not _num_impostors(persons):
-        raise ValueError(
-            f"Impostor pairs need two persons. Received: {len(persons)} tracklets of {len(np.unique(persons))} persons"
-        )
-    seen = np.unique(np.stack([persons, cameras])[:, persons != DISTRACTOR], axis=1)[0]
-    if len(np.unique(seen)) == len(seen):
-        raise ValueError(
-            f"Genuine pairs need a person in two cameras. Received: {len(seen)} persons, each in one camera"
-        )
-    return embeddings, persons, cameras, metric
-
-
-def _genuine(embeddings, persons, cameras, metric):
-    """Yield the rows of a person and distances of genuine pairs among them."""
-    order = np.argsort(persons, kind="stable")
-    labels, starts = np.unique(persons[order], return_index=True)
-    for person, rows in zip(labels, np.split(order, starts[1:]), strict=True):
-        if person == DISTRACTOR:
-            continue
-        for start in range(0, len(rows), _ROWS):
-            some, others = rows[start : start + _ROWS], rows[start:]
-            pairs = np.triu(cameras[some][:, None] != cameras[others], 1)
-            if pairs.any():
-                yield rows, distance_matrix(embeddings[some], embeddings[others], metric)[pairs]
-
-
-def _impostor_blocks(embeddings, persons, metric):
-    """Yield distances of some rows to all from the first of them on, a mask of impostor pairs, and the first row."""
-    step = max(1, _BLOCK_BYTES // (embeddings.itemsize * len(embeddings)))
-    for start in range(0, len(embeddings), step):
-        rows = slice(start, start + step)
-        impostors = np.triu(persons[rows, None] != persons[start:], 1)
-        yield distance_matrix(embeddings[rows], embeddings[start:], metric), impostors, start
-
-
-def _groups(persons):
-    """Return the number, from 0, of each tracklet's person, each distractor a person, and which are no distractors."""
-    labels = persons.astype(np.int64)
-    distractors = np.flatnonzero(labels == DISTRACTOR)
-    labels[distractors] = -1 - np.arange(len(distractors))
-    labels, groups = np.unique(labels, return_inverse=True)
-    return groups, labels > 0
-
-
-def _num_impostors(persons):
-    counts = np.bincount(np.unique(persons, return_inverse=True)[1]).astype(float)
-    return int(_pairs_between(counts[None])[0])
-
-
-def _pairs_between(sizes):
-    """Return the pairs across groups of these sizes, row by row."""
-    return (sizes.sum(axis=1) ** 2 - (sizes**2).sum(axis=1)) / 2
-
-
-def count_within(share: float, count: int) -> int:
-    """Return how many of `count` things a share allows; 0.29 of 100 are 29, whatever the product's last digit."""
-    return math.floor(share * count * (1 + 1e-12))
-
-
-def check_rate(rate: float, count: int, things: str, name: str) -> None:
-    """Raise for a rate that is not between 0 and 1, or that `count` things are too few to show."""
-    if not 0 < rate < 1:
-        raise ValueError(f"`{name}` is above 0 and below 1. Received: {name}={rate!r}")
-    if not count_within(rate, count):
-        raise ValueError(
-            f"A rate of {rate} takes {math.ceil(1 / rate)} {things} to see one, but there are {count}; choose "
-            f"{name}={1 / count:.2g} or more, or give more persons. Received: {name}={rate!r}"
-        )

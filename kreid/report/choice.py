@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kreid.evaluation.retrieval import RetrievalResult
+from kreid.evaluation.retrieval_result import RetrievalResult
 
 
 def best_and_worst(result: RetrievalResult, persons: ArrayLike, count: int = 4) -> tuple[list[int], list[int]]:

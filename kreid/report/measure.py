@@ -14,7 +14,8 @@ from kreid.evaluation.cameras import CameraMatrices, evaluate_cameras
 from kreid.evaluation.clusters import cluster_diameters
 from kreid.evaluation.rerank import evaluate_reranked
 from kreid.evaluation.reranking import Reranking
-from kreid.evaluation.retrieval import RetrievalResult, evaluate_test
+from kreid.evaluation.retrieval import evaluate_test
+from kreid.evaluation.retrieval_result import RetrievalResult
 from kreid.evaluation.tables import results_table, score_intervals
 from kreid.evaluation.verification import (
     PairDistances,

@@ -13,6 +13,7 @@ from kreid.evaluation import (
     evaluate,
     evaluate_embeddings,
     evaluate_test,
+    query_scorer,
     results_dict,
     results_table,
     retrieval,
@@ -95,7 +96,7 @@ def test_many_matches_are_ranked_alike(ties, levels):
     arguments = problem(queries=6, gallery=900, persons=1, levels=levels)
     expected = oracle(*arguments, "standard", ties)
     matches = (arguments[3] == 1).sum()
-    assert matches > 3 * retrieval._COUNTED_MATCHES
+    assert matches > 3 * query_scorer._COUNTED_MATCHES
     np.testing.assert_allclose(evaluate(*arguments, ties=ties).average_precision, expected[:, 0], rtol=1e-12)
 
 
@@ -320,9 +321,9 @@ def test_no_valid_query_is_an_error():
         evaluate([[0.5, 0.1]], [7], [0], [7, 8], [0, 1])
     with pytest.raises(ValueError, match="No query has a match from another camera"):
         evaluate(np.zeros((0, 2)), np.zeros(0, int), np.zeros(0, int), [7, 8], [0, 1])
-    nobody = np.zeros(0, int)
+    no_labels = np.zeros(0, int)
     with pytest.raises(ValueError, match="Received: 2 queries, 0 gallery entries"):
-        evaluate_embeddings(np.zeros((2, 3)), [7, 8], [0, 1], np.zeros((0, 3)), nobody, nobody)
+        evaluate_embeddings(np.zeros((2, 3)), [7, 8], [0, 1], np.zeros((0, 3)), no_labels, no_labels)
 
 
 @pytest.mark.parametrize(
