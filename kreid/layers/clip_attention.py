@@ -7,7 +7,7 @@ from keras import ops
 
 from kreid._typing import Shape, Tensor
 from kreid.layers.base import KreidLayer
-from kreid.layers.masking import mask_of, masked_softmax
+from kreid.layers.masking import check_per_frame, mask_of, masked_softmax
 
 WEIGHTINGS = ("average", "linear", "sigmoid", "softmax")
 
@@ -18,10 +18,11 @@ class ClipAttention(KreidLayer):
 
     A Dense layer T embeds each clip vector (equation 2), another one W gives its weight, `w_i = W . f_Ci` (equation 1),
     and the tracklet's embedding is `f = 1/m sum_i w_i T(f_Ci)` over its m clips (equation 3). A clip's weight depends
-    on that clip only, so repeating a tracklet changes nothing.
+    on that clip only. With `clip_lengths` n_i, clips count by their real frames: `f = sum_i n_i w_i T(f_Ci) / sum_i
+    n_i`, which is equation 3 if all clips have the same length.
 
-    Masking: masked clips have weight 0, whatever they hold, and m counts the others. A tracklet without a real clip
-    gives zeros. Any number of clips.
+    Masking: masked clips have weight 0, whatever they hold, and neither m nor the sum of n_i counts them. A tracklet
+    without a real clip gives zeros. Any number of clips.
 
     Args:
         embedding_dim: D, length of the embedding; `None` for no T: f is the weighted mean of the clip vectors (Table 1
@@ -35,14 +36,15 @@ class ClipAttention(KreidLayer):
     Call arguments:
         inputs: clip vectors.
         mask: optional bool, True on real clips.
+        clip_lengths: optional numbers of real frames in each clip; clips of 0 frames are masked.
         return_attention: also return the weight of each clip.
 
-    Input shape: `(batch, clips, C)`; mask `(batch, clips)`.
+    Input shape: `(batch, clips, C)`; mask and clip lengths `(batch, clips)`.
     Output shape: `(batch, D)`, where D is C without T; attention `(batch, clips)`, float32: the w of equation 3, ones
         for `"average"`, 0 for masked clips.
 
     Raises:
-        ValueError: for an argument out of its range, or inputs or a mask of another shape.
+        ValueError: for an argument out of its range, or inputs, a mask or clip lengths of another shape.
 
     Example:
 
@@ -55,7 +57,8 @@ class ClipAttention(KreidLayer):
     Re-identification, 2020, equations 1 to 3. Where the paper is silent: the weight has a bias that starts at 1, and W
     starts at 0, so that training starts from equal weights (1 for linear ones, 0.73 for sigmoids); T is linear. The
     paper prints no bound, but its Figure 6 shows weights of 0.92 to 0.95, where trained sigmoids are too. `"softmax"`
-    is not in the paper.
+    is not in the paper. Equation 3 has clips of T frames only; kreid counts the shorter clip of left-over frames by its
+    frames, so that each frame of a tracklet counts the same. Else one left-over frame would count as much as T others.
     """
 
     def __init__(self, embedding_dim: int | None = 1024, weighting: str = "sigmoid", **kwargs: Any) -> None:
@@ -96,16 +99,28 @@ class ClipAttention(KreidLayer):
             self.weigh.build(input_shape)
 
     def call(
-        self, inputs: Tensor, mask: Tensor | None = None, return_attention: bool = False
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        clip_lengths: Tensor | None = None,
+        return_attention: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         mask = mask_of(inputs, mask)
+        counts = ops.cast(mask, "float32")
+        if clip_lengths is not None:
+            clip_lengths = ops.convert_to_tensor(clip_lengths)
+            check_per_frame("clip_lengths", clip_lengths, inputs)
+            counts = counts * ops.cast(clip_lengths, "float32")
+            mask = counts > 0
         clips = ops.where(mask[..., None], inputs, 0)
         weights = self._weights(ops.cast(clips, "float32"), mask)
         embedded = ops.cast(clips if self.transform is None else self.transform(clips), "float32")
-        output = ops.sum(weights[..., None] * embedded, axis=1)
-        if self.weighting != "softmax":
-            output = output / ops.maximum(ops.sum(ops.cast(mask, "float32"), axis=1, keepdims=True), 1.0)
-        output = ops.cast(output, self.compute_dtype)
+        shares = weights * counts
+        total = ops.sum(shares if self.weighting == "softmax" else counts, axis=1, keepdims=True)
+        shares = shares / ops.where(total > 0, total, 1.0)
+        if self.weighting == "softmax":
+            weights = shares
+        output = ops.cast(ops.sum(shares[..., None] * embedded, axis=1), self.compute_dtype)
         return (output, weights) if return_attention else output
 
     def _weights(self, clips, mask):

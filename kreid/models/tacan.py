@@ -25,7 +25,8 @@ class TACAN(TrackletModel):
 
     A tracklet is cut into clips of T adjacent frames (`FramesToClips`); each clip becomes one vector by attention over
     its frames (`TemporalAttention`); each clip vector is embedded and weighed, and the weighted mean f is the embedding
-    (`ClipAttention`, equations 1 to 3). A classifier without bias sees f. Trained with the softmax loss on the logits,
+    (`ClipAttention`, equations 1 to 3). A clip counts by its real frames, as the last one may hold fewer than T. A
+    classifier without bias sees f. Trained with the softmax loss on the logits,
     and the batch-hard triplet and the min-max loss on f.
 
     Training takes m clips per tracklet as m times T frames, clip after clip; `embed` takes whole tracklets, whose last
@@ -121,10 +122,15 @@ class TACAN(TrackletModel):
         frames = maps if self.spatial_average is None else self.spatial_average(maps)
         clips, real = self.to_clips(frames, mask=mask)
         vectors, weights = self.within_clips(clips, mask=real, return_attention=True)
-        return vectors, ops.any(real, axis=-1), {"frames": weights}
+        # The clip's number of real frames is the last value of its vector, so that it is there when chunks are joined.
+        vectors = ops.cast(vectors, "float32")
+        counts = ops.sum(ops.cast(real, "float32"), axis=-1, keepdims=True)
+        return ops.concatenate([vectors, counts], axis=-1), ops.any(real, axis=-1), {"frames": weights}
 
     def aggregate_parts(self, vectors: Tensor, mask: Tensor) -> Any:
-        embedding, weights = self.over_clips(vectors, mask=mask, return_attention=True)
+        embedding, weights = self.over_clips(
+            vectors[..., :-1], mask=mask, clip_lengths=vectors[..., -1], return_attention=True
+        )
         return embedding, {"clips": weights}
 
     def clip_weights(self, frames: ArrayLike, lengths: ArrayLike | None = None) -> list[list[tuple[int, int, float]]]:

@@ -107,23 +107,26 @@ def test_temporal_attention_does_not_shrink_with_the_clip():
         np.testing.assert_allclose(vector, frame.mean(axis=(1, 2, 3)), rtol=1e-5)
 
 
-def clip_attention(layer, f):
-    """Weights and tracklet feature of clip vectors (m, C) by equations 1 to 3, softmax without the 1/m."""
+def clip_attention(layer, f, n=None):
+    """Weights and tracklet feature of clip vectors (m, C) by equations 1 to 3, a clip of n frames counted n times.
+
+    Softmax is without the 1/m.
+    """
     embedded = f
     if layer.transform is not None:
         transform, offset = (ops.convert_to_numpy(w).astype("float64") for w in layer.transform.weights)
         embedded = f @ transform + offset
-    m = len(f)
-    w = np.ones(m)
+    n = np.ones(len(f)) if n is None else n.astype("float64")
+    w, total = np.ones(len(f)), n.sum()
     if layer.weighting != "average":
         row, *bias = (ops.convert_to_numpy(x).astype("float64") for x in layer.weigh.weights)
         w = np.array([row[:, 0] @ clip + sum(bias, np.zeros(1))[0] for clip in f])
     if layer.weighting == "sigmoid":
         w = 1 / (1 + np.exp(-w))
     if layer.weighting == "softmax":
-        w = np.exp(w) / np.exp(w).sum()
-        m = 1
-    return w, sum(w[i] * embedded[i] for i in range(len(f))) / m
+        w = n * np.exp(w) / (n * np.exp(w)).sum()
+        return w, sum(w[i] * embedded[i] for i in range(len(f)))
+    return w, sum(n[i] * w[i] * embedded[i] for i in range(len(f))) / total
 
 
 @pytest.mark.parametrize("embedding_dim", [5, None])
@@ -167,6 +170,35 @@ def test_any_number_of_equal_clips_and_any_order_of_clips(weighting):
         np.testing.assert_allclose(layer(np.repeat(vectors[:, :1], clips, axis=1)), one, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(layer(vectors[:, [2, 0, 3, 1]]), layer(vectors), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(layer(np.repeat(vectors, 12, axis=1)), layer(vectors), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("embedding_dim", [5, None])
+@pytest.mark.parametrize("weighting", ["average", "linear", "sigmoid", "softmax"])
+def test_clips_count_by_their_frames(weighting, embedding_dim):
+    vectors = RNG.normal(size=(3, 4, 6)).astype("float32")
+    counts = np.array([[4, 4, 4, 1], [4, 2, 0, 0], [0, 0, 0, 0]])
+    layer = ClipAttention(embedding_dim, weighting)
+    layer.build(vectors.shape)
+    randomised(layer)
+    padded = np.where((counts > 0)[..., None], vectors, np.nan)
+    output, weights = layer(padded, clip_lengths=counts, return_attention=True)
+    for b, length in enumerate([4, 2]):
+        w, f = clip_attention(layer, vectors[b, :length].astype("float64"), counts[b, :length])
+        np.testing.assert_allclose(weights[b, :length], w, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(output[b], f, rtol=1e-4, atol=1e-5)
+    assert not ops.convert_to_numpy(output)[2].any()
+    assert not ops.convert_to_numpy(weights)[counts == 0].any()
+    for equal in (1, 4):
+        same = layer(vectors, clip_lengths=np.full((3, 4), equal))
+        np.testing.assert_allclose(same, layer(vectors), rtol=1e-5, atol=1e-6)
+    first_two = np.tile(np.arange(4) < 2, (3, 1))
+    np.testing.assert_allclose(
+        layer(vectors, mask=first_two, clip_lengths=counts[[0, 0, 0]]), layer(vectors[:, :2]), rtol=1e-5, atol=1e-6
+    )
+    symbolic = layer(keras.KerasTensor((None, None, 6)), clip_lengths=keras.KerasTensor((None, None)))
+    assert symbolic.shape == (None, embedding_dim or 6)
+    with pytest.raises(ValueError, match=r"clip_lengths must be .*shape \(3,\)"):
+        layer(vectors, clip_lengths=np.full(3, 4))
 
 
 def test_without_weights_and_embedding_layer_it_is_the_mean_of_the_clips():

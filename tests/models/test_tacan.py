@@ -117,7 +117,7 @@ def test_aggregation_in_float64(row):
         transform, offset = (w.astype("float64") for w in model.over_clips.transform.get_weights())
     assert model.embedding_dim == transform.shape[1]
     for b, length in enumerate(LENGTHS[:3]):
-        embedded, weights = [], []
+        embedded, weights, counts = [], [], []
         for c, start in enumerate(range(0, length, 3)):
             clip = maps[b, start : min(start + 3, length)]
             a = np.full(len(clip), 1 / len(clip))
@@ -132,20 +132,21 @@ def test_aggregation_in_float64(row):
             np.testing.assert_allclose(explained["frames"][b, c, : len(clip)], a, rtol=1e-3, atol=1e-5)
             vector = sum(w * frame.mean(axis=(0, 1)) for w, frame in zip(a, clip, strict=True))
             embedded.append(vector @ transform + offset)
+            counts.append(len(clip))
             weights.append(1.0)
             if clip_attention != "average":
                 kernel, *bias = (w.astype("float64") for w in model.over_clips.weigh.get_weights())
                 weights[-1] = vector @ kernel[:, 0] + (bias[0][0] if bias else 0.0)
-        w = np.array(weights)
+        w, n = np.array(weights), np.array(counts)
         if clip_attention == "sigmoid":
             w = 1 / (1 + np.exp(-w))
+        f = (n * w) @ np.array(embedded) / n.sum()
         if clip_attention == "softmax":
-            w = np.exp(w) / np.exp(w).sum() * len(w)
-        f = sum(one * e for one, e in zip(w, embedded, strict=True)) / len(w)
+            w = n * np.exp(w) / (n * np.exp(w)).sum()
+            f = w @ np.array(embedded)
         f /= np.sqrt((f**2).sum())
         np.testing.assert_allclose(explained["embedding"][b], f, rtol=1e-3, atol=1e-4 * np.abs(f).max())
-        given = explained["clips"][b, : len(w)] * (len(w) if clip_attention == "softmax" else 1)
-        np.testing.assert_allclose(given, w, rtol=1e-3)
+        np.testing.assert_allclose(explained["clips"][b, : len(w)], w, rtol=1e-3)
         assert not explained["clips"][b, len(w) :].any()
 
 
@@ -156,6 +157,25 @@ def test_1_to_50_clips_of_equal_content_embed_equally(clip_attention):
     for clips in (2, 9, 50):
         many = model.embed(np.tile(FRAMES[:1, :3], (1, clips, 1, 1, 1)))
         np.testing.assert_allclose(many, one, rtol=1e-3, atol=1e-4 * np.abs(one).max())
+
+
+def test_a_left_over_frame_counts_as_one_frame():
+    # Without attentions and embedding layer the embedding is the mean of all frames, whatever their clips.
+    model = make("softmax", clip_length=4, normalize=False)
+    pooled = ops.convert_to_numpy(model.backbone(model.preprocessing(FRAMES))).astype("float64").mean(axis=(2, 3))
+    for length in (4, 5, 7):
+        expected = pooled[0, :length].mean(axis=0)
+        np.testing.assert_allclose(model.embed(FRAMES[:1, :length])[0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("row", ["softmax", "min_max", "softmax_weights"])
+def test_chunks_embed_as_the_whole(row):
+    model = moved(make(row, clip_length=2))
+    batch = {"frames": FRAMES, "lengths": LENGTHS.astype("int32")}
+    whole = model.embedder.predict_on_batch(batch)
+    for frames_at_once in (1, 16):
+        chunked = model.embed_batch(batch, frames_at_once)
+        np.testing.assert_allclose(chunked, whole, rtol=1e-4, atol=1e-5 * np.abs(whole).max())
 
 
 def test_one_clip_for_training_as_the_paper_has_it():
