@@ -1,8 +1,8 @@
 """From image files on disk to batches of tracklets.
 
-A reader (`read_mars`, `read_folder`, ...; `read_dataset` finds the right one) gives a `ReidDataset` of `Tracklet`
-records; `TrainingPipeline` and `EvaluationPipeline` turn tracklets into `tf.data` batches. Importing this package
-imports neither TensorFlow nor Keras: each name is imported on first use.
+A reader (`read_mars`, `read_folder`, ...; `read_dataset` chooses one) returns a `ReidDataset` of `Tracklet` records;
+`TrainingPipeline` and `EvaluationPipeline` turn tracklets into `tf.data` batches. Importing this package imports
+neither TensorFlow nor Keras: each name is imported on first use.
 """
 
 import lazy_loader

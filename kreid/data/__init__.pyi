@@ -1,6 +1,6 @@
 from .augment import Augmentation as Augmentation
 from .cache import FrameCache as FrameCache
-from .check import DataReport as DataReport, check_dataset as check_dataset
+from .check import check_dataset as check_dataset
 from .clips import (
     adjacent_clip as adjacent_clip,
     adjacent_clips as adjacent_clips,
@@ -9,8 +9,10 @@ from .clips import (
     random_clip as random_clip,
 )
 from .damage import DamageLog as DamageLog
+from .data_report import DataReport as DataReport
+from .evaluation_pipeline import EvaluationPipeline as EvaluationPipeline
 from .frames import decode_frame as decode_frame, decode_frames as decode_frames, read_frames as read_frames
-from .pipeline import EvaluationPipeline as EvaluationPipeline, TrainingPipeline as TrainingPipeline
+from .pipeline import TrainingPipeline as TrainingPipeline
 from .readers import (
     layout_of as layout_of,
     read_dataset as read_dataset,

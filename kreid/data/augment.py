@@ -1,20 +1,20 @@
-"""Training augmentation, drawn once per tracklet or, as a setting, once per frame.
+"""Training augmentation, drawn once per clip or, as a setting, once per frame.
 
-By default all frames of a clip get the same flip, crop and erased patch: one
-that flickers from frame to frame is motion that the camera never saw.
+By default all frames of a clip get the same flip, crop and erased patch: a
+patch that flickers from frame to frame is motion that no camera records.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 MEAN_COLOUR = (124, 116, 104)
 
 _ERASED_AREA = (0.02, 0.4)
 _ERASED_ASPECT = (0.3, 3.33)
-# A patch may be drawn too tall or too wide; so many tries leave practically no tracklet without one.
+# Patches drawn too tall or too wide are dropped; of 16, practically always one fits.
 _ERASE_TRIES = 16
 
 
@@ -22,15 +22,15 @@ _ERASE_TRIES = 16
 class Augmentation:
     """Horizontal flip, padded crop and random erasing.
 
-    Numbers are drawn in NumPy when an epoch is planned, and applied in the
-    graph to `uint8` frames, in the order flip, crop, erase.
+    `draw` draws random numbers in NumPy when an epoch is planned; `apply` uses
+    them in the graph on `uint8` frames, in the order flip, crop, erase.
 
     Args:
         flip: float in `[0, 1]`, probability of a horizontal flip.
         crop_padding: int, zeros added on each side, in pixels, before a crop
-            of the old size is taken at random. 0 turns it off.
+            of the original size is taken at random. 0 turns it off.
         erase: float in `[0, 1]`, probability that a rectangle (0.02 to 0.4 of
-            the area, aspect 0.3 to 3.33) is filled with ImageNet's mean colour.
+            the area, height to width 0.3 to 3.33) gets ImageNet's mean colour.
         per_frame: bool, crop and erase each frame separately.
         flip_per_frame: bool, flip each frame separately, with the same
             probability.
@@ -45,8 +45,8 @@ class Augmentation:
     [0, 1, 1, 1, 0, 0, 0, 0]
 
     Reference: Zhong et al., Random Erasing Data Augmentation, 2020. MG-RAFA
-    (Zhang et al., 2020) augments on the level of sequences, STA (Fu et al.,
-    2019, section 4.2) flips input frames at random.
+    (Zhang et al., 2020) augments whole sequences; STA (Fu et al., 2019, section
+    4.2) flips input frames at random.
     """
 
     flip: float = 0.5
@@ -65,23 +65,25 @@ class Augmentation:
             )
 
     def draws(self, num_frames: int) -> int:
-        """Give how many rows of numbers a clip of `num_frames` frames takes: one, or one for each frame."""
+        """Return how many rows of numbers a clip of `num_frames` frames needs: one, or one per frame."""
         return num_frames if self.per_frame or self.flip_per_frame else 1
 
-    def draw(self, count: int, num_frames: int, image_size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    def draw(
+        self, count: int, num_frames: int, image_size: tuple[int, int], rng: np.random.Generator
+    ) -> NDArray[np.int32]:
         """Draw the numbers for several clips.
 
         Args:
-            count: int, clips.
-            num_frames: int, frames of each.
+            count: int, number of clips.
+            num_frames: int, frames of each clip.
             image_size: `(height, width)` of the frames.
             rng: `np.random.Generator`.
 
         Returns:
             `int32` `(count, draws(num_frames), 7)`: flip, crop's top and left
             in the padded frame, and the erased rectangle's top, left, height
-            and width (height 0 where nothing is erased). What is not drawn for
-            each frame is equal within a clip.
+            and width (height 0 where nothing is erased). Numbers that are not
+            drawn per frame are equal in all rows of a clip.
         """
         height, width = image_size
         draws = self.draws(num_frames)
@@ -113,8 +115,8 @@ class Augmentation:
         Args:
             frames: `uint8` tensor `(frames, height, width, 3)` of static
                 shape.
-            numbers: `int32` tensor `(draws, 7)` of static shape, a row of what
-                `draw` gave.
+            numbers: `int32` tensor `(draws, 7)` of static shape, one clip of
+                the result of `draw`.
 
         Returns:
             `uint8` tensor of the same shape.
@@ -132,14 +134,14 @@ class Augmentation:
     def _crop_and_erase(self, frames: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
         _, crop_top, crop_left, *rectangle = tf.unstack(numbers, 7)
         if self.crop_padding:
-            frames = self._crop(frames, crop_top, crop_left, frames.shape)
+            frames = self._crop(frames, crop_top, crop_left)
         if self.erase:
             frames = tf.cond(rectangle[2] > 0, lambda: _erase(frames, *rectangle), lambda: frames)
         return frames
 
-    def _crop(self, frames: tf.Tensor, top: tf.Tensor, left: tf.Tensor, shape: Any) -> tf.Tensor:
-        _, height, width, channels = shape
-        # How far the crop's corner is from the frame's. Only the part they share is copied, and zeros set around it;
+    def _crop(self, frames: tf.Tensor, top: tf.Tensor, left: tf.Tensor) -> tf.Tensor:
+        _, height, width, channels = frames.shape
+        # The crop's offset from the frame. Only the part that both share is copied and then padded with zeros;
         # columns and channels as one axis make both copies much faster.
         down, right = top - int(self.crop_padding), (left - int(self.crop_padding)) * channels
         rows = tf.reshape(frames, (-1, height, width * channels))
@@ -147,7 +149,7 @@ class Augmentation:
         before, after = tf.maximum(-right, 0), tf.maximum(right, 0)
         shared = rows[:, below : height - above, after : width * channels - before]
         padded = tf.pad(shared, [[0, 0], [above, below], [before, after]])
-        return tf.ensure_shape(tf.reshape(padded, (-1, height, width, channels)), shape)
+        return tf.ensure_shape(tf.reshape(padded, (-1, height, width, channels)), frames.shape)
 
 
 def _flip(frames: tf.Tensor) -> tf.Tensor:

@@ -1,16 +1,17 @@
-"""Which frames of a tracklet make a training clip, or represent it in pictures.
+"""Choose the frames of a training clip, or of a picture of a tracklet.
 
-All functions are stateless NumPy. Which frames are embedded at test time is a
-layer inside the model instead, so that it is exported with it.
+All functions are stateless NumPy. At test time a layer inside the model selects
+the frames, so that the selection is exported with the model.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 
-def random_clip(length: int, num_frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw frames anywhere in the tracklet.
+def random_clip(length: int, num_frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw frames at random from the whole tracklet.
 
-    A tracklet shorter than the clip gives every frame at least
+    If the tracklet is shorter than the clip, every frame comes at least
     `num_frames // length` times.
 
     Args:
@@ -36,14 +37,14 @@ def random_clip(length: int, num_frames: int, rng: np.random.Generator) -> np.nd
     return np.sort(np.concatenate([repeated, drawn]))
 
 
-def chunk_clip(length: int, num_frames: int, rng: np.random.Generator) -> np.ndarray:
+def chunk_clip(length: int, num_frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Cut the tracklet into equal chunks and draw one frame from each.
 
     A tracklet shorter than the clip repeats its frames evenly.
 
     Args:
         length: int, frames of the tracklet.
-        num_frames: int, frames of the clip and so the number of chunks.
+        num_frames: int, frames of the clip, which is the number of chunks.
         rng: `np.random.Generator`.
 
     Returns:
@@ -51,13 +52,18 @@ def chunk_clip(length: int, num_frames: int, rng: np.random.Generator) -> np.nda
 
     Raises:
         ValueError: if `length` or `num_frames` is below 1.
+
+    Example:
+
+    >>> chunk_clip(2, 4, np.random.default_rng(0)).tolist()
+    [0, 0, 1, 1]
     """
     _check(length, num_frames)
     edges = np.arange(num_frames + 1) * length // num_frames
     return rng.integers(edges[:-1], np.maximum(edges[1:], edges[:-1] + 1))
 
 
-def adjacent_clip(length: int, num_frames: int, rng: np.random.Generator) -> np.ndarray:
+def adjacent_clip(length: int, num_frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Draw a run of consecutive frames.
 
     A tracklet shorter than the clip repeats its frames evenly.
@@ -72,6 +78,11 @@ def adjacent_clip(length: int, num_frames: int, rng: np.random.Generator) -> np.
 
     Raises:
         ValueError: if `length` or `num_frames` is below 1.
+
+    Example:
+
+    >>> adjacent_clip(9, 4, np.random.default_rng(0)).tolist()
+    [5, 6, 7, 8]
     """
     _check(length, num_frames)
     if length < num_frames:
@@ -79,14 +90,14 @@ def adjacent_clip(length: int, num_frames: int, rng: np.random.Generator) -> np.
     return rng.integers(length - num_frames + 1) + np.arange(num_frames)
 
 
-def adjacent_clips(length: int, num_frames: int, clip_length: int, rng: np.random.Generator) -> np.ndarray:
+def adjacent_clips(length: int, num_frames: int, clip_length: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Draw several runs of consecutive frames, one after the other in time.
 
-    A tracklet of `num_frames` frames or more is cut into equal parts, as many
-    as there are runs, and each part gives one run, so that no frame comes twice. In a
-    shorter one the runs are spread evenly from its first frame to its last, so
-    that they overlap and every frame is shown. A tracklet shorter than a run
-    repeats its frames evenly, the same in every run.
+    A tracklet of `num_frames` frames or more is cut into as many equal parts as
+    there are runs, and one run is drawn from each part, so that no frame comes
+    twice. In a shorter tracklet the runs overlap: they are spread evenly from
+    the first frame to the last, so that every frame is used. A tracklet shorter
+    than one run repeats its frames evenly, the same in every run.
 
     Args:
         length: int, frames of the tracklet.
@@ -107,12 +118,12 @@ def adjacent_clips(length: int, num_frames: int, clip_length: int, rng: np.rando
     [0, 1, 2, 2, 3, 4, 4, 5, 6]
 
     Reference: Li et al., TACAN, 2020, section 3.1, divides a tracklet into
-    clips. Which of them a batch sees is kreid's choice.
+    clips. The choice of the clips for a batch is kreid's.
     """
     _check(length, num_frames)
     if clip_length < 1 or num_frames % clip_length:
         raise ValueError(
-            "The frames are a whole number of runs; make `num_frames` a multiple of `clip_length`. "
+            "`num_frames` must be a multiple of `clip_length`. "
             f"Received: num_frames={num_frames}, clip_length={clip_length}"
         )
     runs = num_frames // clip_length
@@ -126,15 +137,15 @@ def adjacent_clips(length: int, num_frames: int, clip_length: int, rng: np.rando
     return (starts[:, None] + np.arange(clip_length)).ravel()
 
 
-def evenly(length: int, count: int) -> np.ndarray:
+def evenly(length: int, count: int) -> NDArray[np.int64]:
     """Spread positions evenly: the middles of `count` equal parts.
 
     Args:
         length: int, frames of the tracklet, 0 or more.
-        count: int, how many positions, at least 1.
+        count: int, number of positions, at least 1.
 
     Returns:
-        Sorted integer positions `(min(length, count),)`; all of a tracklet with no more than `count`.
+        Sorted `int64` positions `(min(length, count),)`; all positions of a tracklet of at most `count` frames.
 
     Raises:
         ValueError: if `length` is negative or `count` below 1.

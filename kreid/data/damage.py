@@ -1,4 +1,4 @@
-"""Unreadable frames, by name."""
+"""A record of unreadable frames, by name."""
 
 import contextlib
 import threading
@@ -13,8 +13,8 @@ class DamageLog:
     """Counts unreadable frames and stops a run that meets too many.
 
     Args:
-        max_damaged: float in `[0, 1]`, the share of distinct damaged frames
-            among the distinct frames tried above which `check` raises.
+        max_damaged: float in `[0, 1]`. `check` raises when a larger share of
+            the distinct frames tried is damaged.
 
     Raises:
         ValueError: if `max_damaged` is outside its range.
@@ -39,30 +39,30 @@ class DamageLog:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Dict of frame name to how often it could not be read."""
+        """Dict of frame name to the number of times that it could not be read."""
         with self._lock:
             return dict(self._counts)
 
     @property
     def tracklets(self) -> tuple[str, ...]:
-        """Ids of tracklets of which no frame can be read, in the order met."""
+        """Ids of tracklets without a readable frame, in the order of their discovery."""
         with self._lock:
             return tuple(self._tracklets)
 
     @property
     def tried(self) -> int:
-        """Distinct frames tried until the last damage was added; 0 before any."""
+        """Number of distinct frames tried up to the last `add`; 0 before it."""
         with self._lock:
             return self._tried
 
     def add(self, frames: Iterable[str], tracklets: Iterable[str] = (), tried: int = 0) -> None:
-        """Note unreadable frames, and tracklets left without any.
+        """Add unreadable frames, and tracklets without a readable frame.
 
         Args:
-            frames: names of frames, each counted once more.
+            frames: names of frames; each occurrence counts once.
             tracklets: ids of tracklets.
             tried: int, distinct frames tried so far. Batches are loaded in
-                parallel and may report out of order; the largest counts.
+                parallel and may report out of order; the largest value counts.
         """
         with self._lock:
             self._counts.update(frames)
@@ -70,10 +70,10 @@ class DamageLog:
             self._tried = max(self._tried, tried)
 
     def check(self) -> None:
-        """Stop when too much is damaged.
+        """Raise when too many frames are damaged.
 
         Raises:
-            ValueError: if the share is above `max_damaged`; lists the first 20.
+            ValueError: if the share of damaged frames is above `max_damaged`. The message lists the first 20.
         """
         with self._lock:
             counts, tried = dict(self._counts), self._tried
@@ -87,13 +87,13 @@ class DamageLog:
 
     @contextlib.contextmanager
     def plainly(self) -> Iterator[None]:
-        """Raise the error of `check` itself, and drop the lines in which native decoders complain of damaged files.
+        """Raise the plain error of `check`, and drop the native decoders' lines about damaged files.
 
         Put it around the loop that iterates a pipeline's dataset: tf.data wraps the error in another one, and decoders
-        write their complaints, without the file's name, to the standard error stream.
+        write lines without the file's name to standard error.
 
         Raises:
-            ValueError: the same as `check`.
+            ValueError: as `check` does.
         """
         try:
             with decoder_complaints_dropped():

@@ -1,4 +1,4 @@
-"""Names of persons and cameras as folders and file names give them: which of them mean the same."""
+"""Read and number the persons and cameras that folder and file names denote."""
 
 import re
 import unicodedata
@@ -14,11 +14,11 @@ _MARS_JUNK = "00-1"
 
 
 class FrameName(NamedTuple):
-    """What the name of an image file says.
+    """Person and camera in the name of an image file.
 
     Args:
-        convention: whose names have this form.
-        person: text, as in the name.
+        convention: the data set whose names have this form.
+        person: str, as in the name.
         camera: int.
     """
 
@@ -35,13 +35,13 @@ _CONVENTIONS = {
 
 
 def parse_frame_name(name: str) -> FrameName | None:
-    """Read person and camera from the name of an image, where a benchmark's convention puts them there.
+    """Read person and camera from an image's name, if it follows a benchmark's convention.
 
     Args:
         name: of the file, without its folder.
 
     Returns:
-        A `FrameName`, or `None` for a name of no known form.
+        A `FrameName`, or `None` if the name has no known form.
 
     Example:
 
@@ -58,14 +58,14 @@ def parse_frame_name(name: str) -> FrameName | None:
 
 
 def name_key(name: str) -> int | str:
-    """Reduce a name to what it means: a number where it is one, else the text.
+    """Convert a name to a form in which equal names are equal: a number if it is one, else normalised text.
 
     Args:
         name: of a person's or a camera's folder.
 
     Returns:
-        An int for `7`, `0007`, `-1` and `00-1`; otherwise the name in Unicode's composed form, so that one name
-        unpacked on two systems is one.
+        An int for `7`, `0007`, `-1` and `00-1`; otherwise the name in Unicode's composed form, because systems write
+        accents differently.
 
     Example:
 
@@ -80,7 +80,7 @@ def name_key(name: str) -> int | str:
 
 
 def person_key(name: str) -> int | str:
-    """Reduce the name of a person's folder as `name_key` does; `distractor` and `junk` become their numbers.
+    """Convert the name of a person's folder as `name_key` does, and `distractor` and `junk` to their numbers.
 
     Example:
 
@@ -94,10 +94,10 @@ def number_persons(names: Iterable[str]) -> tuple[dict[str, int], dict[int, str]
     """Number persons from 1 in natural order; distractors are 0 and junk is -1.
 
     Args:
-        names: of the persons' folders; those that mean the same get the same number.
+        names: of the persons' folders; names with the same `person_key` get the same number.
 
     Returns:
-        Name to number, and number to name for the persons above 0.
+        A tuple of dicts: name to number, and number to name for the persons above 0.
 
     Example:
 
@@ -111,28 +111,33 @@ def number_cameras(names: Iterable[str]) -> tuple[dict[str, int], dict[int, str]
     """Number cameras from 1 in natural order of their names.
 
     Args:
-        names: of the cameras' folders; those that mean the same get the same number.
+        names: of the cameras' folders; names with the same `name_key` get the same number.
 
     Returns:
-        Name to number, and number to name.
+        A tuple of dicts: name to number, and number to name.
+
+    Example:
+
+    >>> number_cameras(["c10", "c2"])
+    ({'c2': 1, 'c10': 2}, {1: 'c2', 2: 'c10'})
     """
     return _numbered(names, name_key, reserved=set())
 
 
 def naming_remarks(persons: Iterable[str], cameras: Iterable[str]) -> tuple[str, ...]:
-    """Say which names were taken for one, and which stay apart although they differ in leading zeros alone.
+    """Describe names that count as one, and different names that differ only in leading zeros.
 
     Args:
         persons: names of the persons' folders.
         cameras: names of the cameras' folders.
 
     Returns:
-        Sentences, none where there is nothing to say.
+        A tuple of phrases; empty without such names.
 
     Example:
 
     >>> naming_remarks(["7", "0007"], ["c1", "c01"])
-    ('one person under several names: 7 = 0007', 'cameras whose names differ in zeros alone are kept apart: c1, c01')
+    ('one person under several names: 7 = 0007', 'different cameras with names that differ only in zeros: c1, c01')
     """
     remarks = []
     for kind, names, key in (("person", persons, person_key), ("camera", cameras, name_key)):
@@ -147,13 +152,13 @@ def naming_remarks(persons: Iterable[str], cameras: Iterable[str]) -> tuple[str,
             alike.setdefault(_DIGITS.sub(lambda number: str(int(number[0])), name), []).append(name)
         near = [name for group in alike.values() if len(group) > 1 for name in group]
         if near:
-            remarks.append(f"{kind}s whose names differ in zeros alone are kept apart: {_some(near)}")
+            remarks.append(f"different {kind}s with names that differ only in zeros: {_some(near)}")
     return tuple(remarks)
 
 
 def natural(name: str) -> tuple[list[int | str], str]:
-    """Give the key by which names are sorted, so that numbers in them count as numbers."""
-    # Pieces alternate between text and digits, so that like is compared with like; the name itself breaks ties.
+    """Return a sort key that compares the numbers in names as numbers (`2.jpg` before `10.jpg`)."""
+    # Pieces alternate between text and digits, so text is compared with text; the name itself breaks ties.
     pieces = re.split(r"([0-9]+)", name)
     return [int(piece) if place % 2 else piece for place, piece in enumerate(pieces)], name
 
@@ -164,18 +169,18 @@ def _numbered(
     number_of: dict[int | str, int] = {number: number for number in reserved}
     numbers: dict[str, int] = {}
     names_of: dict[int, str] = {}
-    # Of the names with one meaning the first is the one that reports show.
+    # Reports show the first of the names with the same key.
     for name in sorted(set(names), key=_shortest_first):
-        meaning = key(name)
-        if meaning not in number_of:
-            number_of[meaning] = len(names_of) + 1
-            names_of[number_of[meaning]] = name
-        numbers[name] = number_of[meaning]
+        key_of_name = key(name)
+        if key_of_name not in number_of:
+            number_of[key_of_name] = len(names_of) + 1
+            names_of[number_of[key_of_name]] = name
+        numbers[name] = number_of[key_of_name]
     return numbers, names_of
 
 
 def _shortest_first(name: str) -> tuple[list[int | str], int, str]:
-    """Natural order, with the shorter of two names first that differ in zeros alone."""
+    """Return a natural sort key that puts the shorter of two names first if they differ only in zeros."""
     return natural(name)[0], len(name), name
 
 

@@ -1,34 +1,34 @@
-"""Which tracklets, or which frames, make a training batch."""
+"""Choose the tracklets, or single frames, of each training batch."""
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 
 class PKSampler:
     """Batches of P persons with K tracklets each.
 
-    One epoch shows each identity once; where P does not divide their number,
-    the last batch is filled up with other persons of the epoch. The K tracklets
-    of a person come from as many cameras as possible.
+    One epoch shows each identity once. If P does not divide the number of
+    persons, the last batch is filled up with other persons of the epoch. The K
+    tracklets of a person come from as many cameras as possible.
 
     A person with fewer than K tracklets repeats them, as evenly as possible:
-    with two tracklets and K = 4 each comes twice. `TrainingPipeline` draws the
-    frames of each repetition again, so that they are other frames of the same
-    tracklet where it is longer than a clip. So P = 8 and K = 4 can be drawn from
-    PRID2011 and iLIDS-VID, whose persons have two tracklets. A person with a
-    single tracklet is allowed where others have more.
+    with two tracklets and K = 4 each comes twice. `TrainingPipeline` draws new
+    frames for each repetition. So P = 8 and K = 4 work on PRID2011 and
+    iLIDS-VID, whose persons have two tracklets. A person with a single tracklet
+    is allowed if others have more.
 
     Args:
         persons_of_tracklets: int sequence, the person of each tracklet.
         persons_per_batch: int, P.
         tracklets_per_person: int, K.
-        seed: int, 0 or more. Epochs depend on it and their number alone.
+        seed: int, 0 or more. An epoch depends only on the seed and its number.
         cameras_of_tracklets: optional int sequence, the camera of each
-            tracklet. Without it all tracklets of a person are of one camera.
+            tracklet. By default all tracklets count as one camera's.
 
     Raises:
-        ValueError: if P or K is below 1, P exceeds the number of persons, or K
-            is above 1 and every person has a single tracklet.
+        ValueError: if P or K is below 1, P exceeds the number of persons, K is
+            above 1 and every person has a single tracklet, the two sequences
+            differ in length, or the seed is negative.
 
     Example:
 
@@ -82,10 +82,10 @@ class PKSampler:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches until each identity has been shown."""
+        """Number of batches in which each identity is shown."""
         return -(-len(self._rows) // self.persons_per_batch)
 
-    def epoch(self, epoch: int) -> np.ndarray:
+    def epoch(self, epoch: int) -> NDArray[np.int64]:
         """Draw the batches of one epoch.
 
         Args:
@@ -93,7 +93,7 @@ class PKSampler:
 
         Returns:
             `int64` rows of tracklets `(steps, P * K)`; the K tracklets of a
-            person are neighbours.
+            person are next to each other.
         """
         rng = np.random.default_rng((self.seed, epoch))
         order = _filled_up(rng.permutation(len(self._rows)), self.persons_per_batch, rng)
@@ -103,7 +103,7 @@ class PKSampler:
     def _draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         rows = rng.permutation(rows)
         cameras = self._cameras[rows]
-        # How many tracklets of the same camera come before each: first one per camera, then a second, and so on.
+        # Sort by the number of earlier tracklets of the same camera: first one per camera, then a second, and so on.
         turn = np.array([np.count_nonzero(cameras[:place] == camera) for place, camera in enumerate(cameras)])
         rows = rows[np.argsort(turn, kind="stable")]
         return np.resize(rows, self.tracklets_per_person)
@@ -112,18 +112,17 @@ class PKSampler:
 class ShuffledSampler:
     """Batches of tracklets, or of frames, of any persons in random order.
 
-    One epoch shows each item once, in random order; where the batch does not
-    divide their number, the last batch is filled up with other items of the
-    epoch.
+    One epoch shows each item once. If the batch size does not divide the number
+    of items, the last batch is filled up with other items of the epoch.
 
     Args:
         num_items: int, tracklets or frames to draw from.
         batch_size: int, items of a batch.
-        seed: int, 0 or more. Epochs depend on it and their number alone.
+        seed: int, 0 or more. An epoch depends only on the seed and its number.
 
     Raises:
-        ValueError: if the batch has less than one item, or more than
-            `num_items`.
+        ValueError: if `batch_size` is below 1 or above `num_items`, or the seed
+            is negative.
 
     Example:
 
@@ -140,9 +139,7 @@ class ShuffledSampler:
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
         if batch_size > num_items:
-            raise ValueError(
-                f"There are {num_items} to draw from: lower `batch_size`. Received: batch_size={batch_size}"
-            )
+            raise ValueError(f"There are {num_items} items: lower `batch_size`. Received: batch_size={batch_size}")
         if seed < 0:
             raise ValueError(f"`seed` must be 0 or more. Received: seed={seed}")
         self.num_items = num_items
@@ -151,26 +148,26 @@ class ShuffledSampler:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches until each item has been shown."""
+        """Number of batches in which each item is shown."""
         return -(-self.num_items // self.batch_size)
 
-    def epoch(self, epoch: int) -> np.ndarray:
+    def epoch(self, epoch: int) -> NDArray[np.int64]:
         """Draw the batches of one epoch.
 
         Args:
             epoch: int, 0 or more.
 
         Returns:
-            `int64` numbers of items `(steps, batch_size)`.
+            `int64` item numbers `(steps, batch_size)`.
         """
         rng = np.random.default_rng((self.seed, epoch))
         return _filled_up(rng.permutation(self.num_items), self.batch_size, rng).reshape(-1, self.batch_size)
 
 
 def _filled_up(order: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Fill up the last batch of an order with items that the batch does not hold."""
+    """Fill up the last batch of an order with items of earlier batches."""
     lacking = -len(order) % size
     if not lacking:
         return order
-    front = order[: len(order) - (size - lacking)]
-    return np.concatenate([order, rng.choice(front, lacking, replace=False)])
+    earlier = order[: len(order) - (size - lacking)]
+    return np.concatenate([order, rng.choice(earlier, lacking, replace=False)])

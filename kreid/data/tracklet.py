@@ -1,4 +1,4 @@
-"""The records that every reader gives and every pipeline takes.
+"""The records that every reader returns and every pipeline takes.
 
 Plain Python: no TensorFlow, no Keras.
 """
@@ -42,31 +42,37 @@ class Tracklet:
 
 @dataclass(frozen=True)
 class ReidDataset:
-    """A data set as its makers published it.
+    """The tracklets of a data set with its published split into train, query and gallery.
 
     Args:
-        name: what reports call it.
+        name: of the data set, for reports.
         train: tracklets to train on.
         test: all test tracklets in published order, queries, distractors and
             junk included.
         query_rows: rows of `test` that are queries.
-        missing: frame files that the index names and the disk lacks, relative
-            to the root. They are already gone from the tracklets.
-        empty: ids of tracklets that had no frame left and were removed.
-        person_names: the folder name of each person, where persons are
-            numbered by the reader.
-        camera_names: the same for cameras.
-        validation: persons to make choices on, where the makers named some.
-        split: which of several splits this is and where it is from, in words.
-        published: the counts of the set as its makers describe it, by the names
-            of `counts`; empty for a set that is none of the benchmarks.
+        missing: frame files that the index names but the disk lacks, relative
+            to the root. The tracklets do not contain them.
+        empty: ids of tracklets that were removed because no frame is left.
+        person_names: person to folder name, if the reader numbers persons.
+        camera_names: camera to folder name, if the reader numbers cameras.
+        validation: the published validation persons, if there are any.
+        split: number and source of the split, if there are several.
+        published: the published counts of a benchmark, by the names of
+            `counts`; empty for other data sets.
         skipped_files: files among the frames that kreid does not read because
-            of their ending or place, relative to the root.
-        remarks: what else the reader noticed, in words.
+            of their extension or place, relative to the root.
+        remarks: other observations of the reader.
 
     Raises:
         ValueError: if a query row is outside `test`, or is a distractor's or
             junk's.
+
+    Example:
+
+    >>> tracklets = [Tracklet(f"t{camera}", person=1, camera=camera, frames=("0.jpg",)) for camera in (1, 2)]
+    >>> dataset = ReidDataset("mine", train=(), test=tuple(tracklets), query_rows=(0,))
+    >>> [tracklet.id for tracklet in dataset.gallery()]
+    ['t2']
     """
 
     name: str
@@ -103,17 +109,17 @@ class ReidDataset:
 
     @property
     def persons_in_both(self) -> tuple[int, ...]:
-        """The persons who are in `train` and in `test`; re-identification needs other persons to test on."""
+        """Persons who are both in `train` and in `test`; a re-identification test needs other persons."""
         train, test = ({tracklet.person for tracklet in part} for part in (self.train, self.test))
         return tuple(sorted(person for person in train & test if person > DISTRACTOR))
 
     def gallery(self, convention: str = "without_queries", junk: bool = False) -> tuple[Tracklet, ...]:
-        """Give the tracklets to search in, distractors included.
+        """Return the tracklets to search, distractors included.
 
         Args:
-            convention: `"without_queries"` as the common toolboxes do, or
-                `"with_queries"` as MARS's own evaluation code does.
-            junk: whether junk tracklets stay in.
+            convention: `"without_queries"` as in the common toolboxes, or
+                `"with_queries"` as in MARS's own evaluation code.
+            junk: whether to include junk tracklets.
 
         Returns:
             A tuple of tracklets, in published order.
@@ -133,7 +139,7 @@ class ReidDataset:
         )
 
     def counts(self) -> dict[str, int]:
-        """Count what published statistics are compared with.
+        """Count persons, tracklets and frames, to compare with published counts.
 
         Returns:
             A dict: `"train persons"`, `"train tracklets"` and `"train frames"`,
@@ -155,24 +161,24 @@ class ReidDataset:
         }
 
     def warnings(self) -> tuple[str, ...]:
-        """Say what makes scores on this data set mean something else than the reader of a table expects.
+        """Describe properties that make scores on this data set misleading, and remarks.
 
         Returns:
-            Sentences; none for a data set in order.
+            A tuple of phrases; empty if there are none.
         """
         warnings = []
         if self.persons_in_both:
             names = [self.person_names.get(person, str(person)) for person in self.persons_in_both]
             warnings.append(
                 f"{len(names)} persons are both in train and in test, such as {', '.join(names[:3])}: scores on "
-                "persons trained on are no re-identification scores"
+                "training persons are not re-identification scores"
             )
         if self.skipped_files:
             warnings.append(_skipped_text(self.skipped_files))
         return (*warnings, *self.remarks)
 
     def summary(self) -> str:
-        """Write a table of counts, followed by what is missing, what is not as published and `warnings`.
+        """Return a table of counts, then missing frames, differences from the published counts and `warnings`.
 
         Returns:
             A str of several lines.
@@ -199,14 +205,17 @@ class ReidDataset:
             lines.append(f"missing in {split}: {count} frames, such as {', '.join(first)}")
         if self.empty:
             lines.append(
-                f"{len(self.empty)} tracklets skipped, none of their frames exist, such as {', '.join(self.empty[:3])}"
+                f"{len(self.empty)} tracklets skipped, because none of their frames exists, such as "
+                f"{', '.join(self.empty[:3])}"
             )
         if self.published:
             counts = self.counts()
             differing = [
-                f"{counts[name]} {name} for {count}" for name, count in self.published.items() if counts[name] != count
+                f"{counts[name]} {name} instead of {count}"
+                for name, count in self.published.items()
+                if counts[name] != count
             ]
-            lines.append("not as published: " + ", ".join(differing) if differing else "as published")
+            lines.append("differs from the published counts: " + ", ".join(differing) if differing else "as published")
         if self.split:
             lines.append(f"split: {self.split}")
         lines += [f"warning: {warning}" for warning in self.warnings()]
@@ -214,9 +223,11 @@ class ReidDataset:
 
 
 def _skipped_text(files: Sequence[str]) -> str:
-    """Count files by ending, with the first of each."""
-    by_ending: dict[str, list[str]] = {}
+    """Describe the number of files of each extension, with one example."""
+    by_extension: dict[str, list[str]] = {}
     for file in files:
-        by_ending.setdefault(os.path.splitext(file)[1].lower() or "no ending", []).append(file)
-    counts = [f"{len(names)} of {ending} such as {names[0]}" for ending, names in sorted(by_ending.items())]
-    return f"{len(files)} files are not read (only .jpg, .jpeg and .png, in their places, are): {'; '.join(counts)}"
+        by_extension.setdefault(os.path.splitext(file)[1].lower() or "no extension", []).append(file)
+    counts = [f"{len(names)} with {extension} such as {names[0]}" for extension, names in sorted(by_extension.items())]
+    return (
+        f"{len(files)} files are not read (only .jpg, .jpeg and .png in the expected folders are): {'; '.join(counts)}"
+    )

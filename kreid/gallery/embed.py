@@ -164,7 +164,7 @@ def _checked(tracklets):
 def _embedded(model, tracklets, batch_frames, max_damaged, progress):
     """Return a row for every tracklet, which of them are embedded, and the `DamageLog`."""
     # TensorFlow reads the files; scoring embeddings does without it.
-    from kreid.data.pipeline import EvaluationPipeline
+    from kreid.data.evaluation_pipeline import EvaluationPipeline
 
     pipeline = EvaluationPipeline(
         tracklets,

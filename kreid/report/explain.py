@@ -53,7 +53,7 @@ def explain_tracklet(model: "TrackletModel", tracklet: Tracklet) -> Explained | 
     import keras
 
     # TensorFlow reads the files.
-    from kreid.data.pipeline import EvaluationPipeline
+    from kreid.data.evaluation_pipeline import EvaluationPipeline
 
     select = model.selection.positions
     pipeline = EvaluationPipeline([tracklet], model.image_size, select=select, max_damaged=1.0)

@@ -97,7 +97,7 @@ class TestOnDisk:
         np.testing.assert_array_equal(cache.read(tf.constant([9]))[0], read_frames(tf.constant(paths[9:10]), SIZE)[0])
 
     def test_a_file_in_the_folders_place(self, paths):
-        with pytest.raises(ValueError, match=r"none can be made here .* Received: where="):
+        with pytest.raises(ValueError, match=r"cannot be created .* Received: where="):
             FrameCache(paths, SIZE, paths[0]).fill(progress=False)
 
     def test_an_interruption_leaves_nothing(self, paths, tmp_path):

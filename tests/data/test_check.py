@@ -106,8 +106,8 @@ def test_each_finding_is_named_once_and_in_its_place(root):
 
     text = report.text()
     assert f"unreadable: {len(why)}\n  {below(root, first.frames[0])[0]}: empty file\n" in text
-    assert f"named by the index and not on the disk: 1\n  {report.missing[0]}\n" in text
-    assert f"on the disk and not named by the index: 1\n  {report.unnamed[0]}\n" in text
+    assert f"named by the index but not on the disk: 1\n  {report.missing[0]}\n" in text
+    assert f"on the disk but not named by the index: 1\n  {report.unnamed[0]}\n" in text
     assert "frame sizes: 2: 16x32 (" in text
 
 
@@ -145,7 +145,7 @@ def test_persons_of_prid_2011(tmp_path):
     for person in range(1, 6):
         for camera in "ab":
             write(tmp_path / "multi_shot" / f"cam_{camera}" / f"person_{person:04d}", (8, 4))
-    assert "persons=200 takes those with fewer frames too" in check(tmp_path).refusal
+    assert "persons=200 also accepts fewer frames" in check(tmp_path).refusal
     report = check_dataset(tmp_path, persons=200, progress=False)
     assert (report.layout, report.frames, report.damaged, report.unnamed) == ("prid2011", 10, False, ())
 
@@ -163,8 +163,8 @@ def test_files_that_are_not_read(tmp_path):
     assert report.skipped_files == ("train/ada/a/9.webp", "train/ada/a/notes.txt")
     assert report.unnamed == ("train/ada/lost.png",)
     lines = report.text().splitlines()
-    assert lines[lines.index("not read because they end in .webp: 1") + 1] == "  train/ada/a/9.webp"
-    assert lines[lines.index("not read because they end in .txt: 1") + 1] == "  train/ada/a/notes.txt"
+    assert lines[lines.index("not read, with extension .webp: 1") + 1] == "  train/ada/a/9.webp"
+    assert lines[lines.index("not read, with extension .txt: 1") + 1] == "  train/ada/a/notes.txt"
 
 
 def test_persons_in_train_and_in_test_and_the_readers_remarks(tmp_path):
@@ -172,7 +172,7 @@ def test_persons_in_train_and_in_test_and_the_readers_remarks(tmp_path):
         write(tmp_path / place / "a", (8, 4))
     report = check(tmp_path)
     assert report.persons_in_both == ("ada",)
-    assert "in test, so that scores are no re-identification scores: 1: ada" in report.text()
+    assert "in test, so that scores are not re-identification scores: 1: ada" in report.text()
     assert "one person under several names: 7 = 07" in report.text().splitlines()
 
 
@@ -225,10 +225,10 @@ def test_a_damaged_index_is_damage(root, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{}/none"], "folder is not there. Received: root='{}/none'"),
+        (["{}/none"], "folder is missing. Received: root='{}/none'"),
         (["{}/empty"], "Received: root='{}/empty'"),
-        (["{}/empty", "--json", "{}/none/report.json"], "folder to write into is not there. Received: json="),
-        (["{}/empty", "--workers", "0"], "at least one worker. Received: workers=0"),
+        (["{}/empty", "--json", "{}/none/report.json"], "folder to write to is missing. Received: json="),
+        (["{}/empty", "--workers", "0"], "`workers` must be at least 1. Received: workers=0"),
         ([], "the following arguments are required: DIR"),
     ],
 )

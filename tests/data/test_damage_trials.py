@@ -13,8 +13,10 @@ import scipy.io
 from PIL import Image
 
 from kreid.data.augment import Augmentation
-from kreid.data.check import DataReport, check_dataset
-from kreid.data.pipeline import EvaluationPipeline, TrainingPipeline
+from kreid.data.check import check_dataset
+from kreid.data.data_report import DataReport
+from kreid.data.evaluation_pipeline import EvaluationPipeline
+from kreid.data.pipeline import TrainingPipeline
 from kreid.data.readers import read_folder, read_mars
 from kreid.synthetic import render_mars
 

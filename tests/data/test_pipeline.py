@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from kreid.data.augment import Augmentation
-from kreid.data.pipeline import EvaluationPipeline, TrainingPipeline
+from kreid.data.evaluation_pipeline import EvaluationPipeline
+from kreid.data.pipeline import TrainingPipeline
 
 SIZE = (24, 12)
 PLAIN = Augmentation(flip=0.0, crop_padding=0)
@@ -345,7 +346,7 @@ class TestTraining:
             (dict(sampler="frames", batch_size=2), "num_frames=1`. Received: num_frames=4"),
             (dict(sampler="sequences"), "'sequences' needs `batch_size`. Received: batch_size=None"),
             (dict(persons_per_batch=None), "'persons' needs `persons_per_batch`"),
-            (dict(sampler="sequences", batch_size=9), "There are 8 to draw from"),
+            (dict(sampler="sequences", batch_size=9), "There are 8 items"),
             (dict(num_frames=0), "Received: num_frames=0"),
             (dict(clips="adjacent_clips", clip_length=3), "num_frames=4, clip_length=3"),
             (dict(steps_per_epoch=0), "Received: steps_per_epoch=0"),
@@ -488,7 +489,7 @@ class TestEvaluation:
         with pytest.raises(ValueError, match="at least one tracklet"):
             EvaluationPipeline([], SIZE)
         hollow = type(uneven[0])("hollow", 1, 1, ())
-        with pytest.raises(ValueError, match=r"leave out the 1 without\. Received: id='hollow'"):
+        with pytest.raises(ValueError, match=r"leave out the 1 empty ones\. Received: id='hollow'"):
             EvaluationPipeline([hollow], SIZE)
 
 
@@ -500,7 +501,7 @@ def test_decoders_complain_neither_in_training_nor_in_embedding(make_tracklets, 
         path.write_bytes(path.read_bytes()[:-40])
     code = (
         "import pickle, sys\n"
-        "from kreid.data.pipeline import EvaluationPipeline, TrainingPipeline\n"
+        "from kreid.data import EvaluationPipeline, TrainingPipeline\n"
         "tracklets = pickle.load(open(sys.argv[1], 'rb'))\n"
         "settings = dict(num_frames=4, persons_per_batch=2, tracklets_per_person=2, steps_per_epoch=3)\n"
         "for pipeline in (\n"

@@ -112,7 +112,7 @@ def test_shuffled_epochs_depend_on_seed_and_number_alone():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((4, 5), "There are 4 to draw from: lower `batch_size`. Received: batch_size=5"),
+        ((4, 5), "There are 4 items: lower `batch_size`. Received: batch_size=5"),
         ((4, 0), "at least 1. Received: batch_size=0"),
         ((4, 2, -1), "Received: seed=-1"),
     ],

@@ -53,7 +53,7 @@ def test_summary_counts_and_names_what_is_missing():
     assert lines[3].split() == ["gallery", "2", "1", "3", "6"]
     assert lines[4].split() == ["junk", "0", "1", "1", "2"]
     assert "missing in bbox_train: 5 frames, such as bbox_train/0001/0.jpg" in lines[6]
-    assert lines[7] == "1 tracklets skipped, none of their frames exist, such as t9"
+    assert lines[7] == "1 tracklets skipped, because none of their frames exists, such as t9"
 
 
 def test_summary_compares_with_the_published_counts():
@@ -61,7 +61,10 @@ def test_summary_compares_with_the_published_counts():
     assert dataset().counts().items() >= counts.items()
     assert dataset(published=counts).summary().splitlines()[-1] == "as published"
     other = dataset(published={**counts, "train persons": 2, "frames": 12}).summary()
-    assert other.splitlines()[-1] == "not as published: 1 train persons for 2, 13 frames for 12"
+    assert (
+        other.splitlines()[-1]
+        == "differs from the published counts: 1 train persons instead of 2, 13 frames instead of 12"
+    )
     assert "published" not in dataset().summary()
 
 

@@ -1,6 +1,6 @@
-"""One module per benchmark; every reader returns a `ReidDataset`. `folder` also reads one split of its layout.
+"""Readers of the benchmarks and of folders of your own images; every reader returns a `ReidDataset`.
 
-`layouts` chooses the reader by a folder's contents.
+`layouts` chooses the reader by a folder's contents; `folder` also reads a single split.
 """
 
 from kreid.data.readers.duke_video import read_duke_video

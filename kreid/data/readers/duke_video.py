@@ -1,11 +1,11 @@
-"""DukeMTMC-VideoReID, as its makers published it before DukeMTMC was withdrawn."""
+"""DukeMTMC-VideoReID, as published before DukeMTMC was withdrawn."""
 
 import os
 import re
 from pathlib import Path
 
 from kreid.data.readers.listing import below, contents_of, find_below, inside, list_folder, subfolders
-from kreid.data.readers.published import compared
+from kreid.data.readers.published import with_published_counts
 from kreid.data.tracklet import DISTRACTOR, ReidDataset, Tracklet
 
 # 0001_C6_F0099_X30823.jpg, in older copies 0001C6F0099X30823.jpg; D in the place of X marks a distractor.
@@ -21,36 +21,37 @@ PUBLISHED = {
 def read_duke_video(root: str | os.PathLike[str]) -> ReidDataset:
     """Read DukeMTMC-VideoReID.
 
-    DukeMTMC was withdrawn by its makers and must not be used in new work: this
-    reader is for those who hold a copy and the right to use it. Nothing
-    defaults to it. Homepage, kept for the description of the files:
+    The makers of DukeMTMC withdrew it, and it must not be used in new work: this
+    reader is for those who have a copy and the right to use it. Nothing defaults
+    to it. Homepage, for the description of the files:
     https://github.com/Yu-Wu/DukeMTMC-VideoReID (withdrawn).
 
     Expected under `root`: `train/`, `query/` and `gallery/`, each with
     `PPPP/TTTT/PPPP_C6_F0099_X30823.jpg` (person, tracklet, camera from 1,
-    frame), or as older copies have it `PPPPC6F0099X30823.jpg`. `D` in the place
-    of `X` marks a distractor. Files are taken in the order of their names, not
-    counted from F0001: tracklets have gaps. The three folders may also be a
-    folder below `root`, in another letter case, or unpacked a level too deep.
+    frame), or in older copies `PPPPC6F0099X30823.jpg`. `D` instead of `X` marks
+    a distractor. Files are sorted by name; frame numbers may have gaps. The
+    three folders may also be in a folder below `root`, in another letter case,
+    or unpacked a level too deep.
 
-    The gallery folder may hold the queries' tracklets again, as the published
-    one does; such a tracklet is read once, as a query.
+    The gallery folder may repeat the queries' tracklets, as the published one
+    does; a repeated tracklet is read once, as a query.
 
-    The counts that `summary()` compares with are those of Wu et al., 2018: 702
-    train persons with 2,196 tracklets and 369,656 frames; 702 test persons and
-    408 distractors with 2,636 tracklets and 445,764 frames.
+    `summary()` compares with the counts of Wu et al., 2018: 702 train persons
+    with 2,196 tracklets and 369,656 frames; 702 test persons and 408 distractors
+    with 2,636 tracklets and 445,764 frames.
 
     Args:
-        root: the folder that holds the above.
+        root: folder with this content.
 
     Returns:
         A `ReidDataset` whose `test` is the queries followed by the rest of the
         gallery.
 
     Raises:
-        FileNotFoundError: if a folder is not there or holds no image.
-        ValueError: if a file's name does not say person, camera and kind, or a
-            query is a distractor.
+        FileNotFoundError: if one of the three folders is missing or has no
+            image.
+        ValueError: if a file's name lacks person, camera or kind, or a query is
+            a distractor.
 
     Reference: Wu et al., Exploit the Unknown Gradually: One-Shot Video-Based
     Person Re-Identification by Stepwise Learning, 2018; Ristani et al.,
@@ -98,11 +99,11 @@ def read_duke_video(root: str | os.PathLike[str]) -> ReidDataset:
         empty=tuple(empty),
         skipped_files=below(root, others),
     )
-    return compared(dataset, "DukeMTMC-VideoReID", PUBLISHED)
+    return with_published_counts(dataset, "DukeMTMC-VideoReID", PUBLISHED)
 
 
 def find_train(root: Path) -> Path | None:
-    """Find the `train` folder of a set whose first frame is named as in DukeMTMC-VideoReID."""
+    """Return the `train` folder if its first frame is named as in DukeMTMC-VideoReID, else `None`."""
     train = inside(root, "train")
     if train is None or not train.is_dir():
         return None

@@ -11,12 +11,12 @@ from kreid.data.readers.listing import IMAGES, below, contents_of, find_below, i
 from kreid.data.tracklet import DISTRACTOR, ReidDataset, Tracklet
 
 SPLITS = ("train", "query", "gallery")
-# With more tracklets whose frames' names contradict their folders, the folder is in another layout.
+# With a larger share of tracklets whose frames' names contradict their folders, the folder has another layout.
 _MOST_CONTRADICTIONS = 0.1
 
 
 class FolderTracklet(NamedTuple):
-    """One tracklet as the folders name it.
+    """One tracklet of a folder data set.
 
     Args:
         name: path of its folder below the root.
@@ -34,18 +34,18 @@ class FolderTracklet(NamedTuple):
 def read_folder(root: str | os.PathLike[str]) -> ReidDataset:
     """Read `<root>/<split>/<person>/<camera>/<frame>`.
 
-    Splits are `train`, `query` and `gallery`; one of them is enough, as in what `kreid.tracks.cut_tracklets` writes. A
-    camera folder that holds images is one tracklet; one that holds folders is one tracklet per folder. Frames are JPEG
-    or PNG files in natural order (`2.jpg` before `10.jpg`). Hidden files and folders, and those of file servers such as
-    `@eaDir`, are skipped. Files of other kinds, and images in other places, are named in `skipped_files`.
+    Splits are `train`, `query` and `gallery`; one of them is enough, as in the result of `kreid.tracks.cut_tracklets`.
+    A camera folder with images is one tracklet; a camera folder with folders is one tracklet per folder. Frames are
+    JPEG or PNG files in natural order (`2.jpg` before `10.jpg`). Hidden files and folders, and those of file servers
+    such as `@eaDir`, are skipped. `skipped_files` names other files, and images in other places.
 
-    Person and camera folders may have any name. They are numbered from 1 in natural order over all splits, so that a
-    person in `query` and the one of the same name in `gallery` match; `person_names` and `camera_names` lead back.
-    Numbers are compared as numbers: `7` and `0007` are one person. A person named `distractor` or `0000` gets 0, and
-    `junk`, `-1` or `00-1` gets -1, as in Market-1501 and MARS; in `query` they are no queries.
+    Person and camera folders may have any name. They are numbered from 1 in natural order over all splits, so a person
+    in `query` matches the person of the same name in `gallery`; `person_names` and `camera_names` give the folders'
+    names. Numbers are compared as numbers: `7` and `0007` are one person. A person named `distractor` or `0000` gets 0,
+    and `junk`, `-1` or `00-1` gets -1, as in Market-1501 and MARS; neither becomes a query.
 
-    The splits may also be one or two folders below the root, or unpacked a level too deep (`train/train`), and their
-    names in another letter case.
+    The splits may also be one or two folders below the root, or unpacked a level too deep (`train/train`), with names
+    in another letter case.
 
     Args:
         root: the folder with the splits.
@@ -54,16 +54,27 @@ def read_folder(root: str | os.PathLike[str]) -> ReidDataset:
         A `ReidDataset` whose `test` is the queries followed by the gallery.
 
     Raises:
-        FileNotFoundError: if there is no split, or a split holds no tracklet.
-        ValueError: if a camera folder holds images and folders side by side, or the names of the frames say other
-            persons or cameras than the folders: the data set is in another layout.
+        FileNotFoundError: if there is no split, or a split has no tracklet.
+        ValueError: if a camera folder has both images and folders, or the frames' names contradict the folders'
+            persons or cameras, so that the data set has another layout.
+
+    Example:
+
+    >>> import tempfile
+    >>> root = Path(tempfile.mkdtemp())
+    >>> for place in ("query/anna/hall", "gallery/anna/door", "gallery/bert/hall"):
+    ...     (root / place).mkdir(parents=True)
+    ...     (root / place / "1.jpg").touch()
+    >>> dataset = read_folder(root)
+    >>> [dataset.person_names[tracklet.person] for tracklet in dataset.test]
+    ['anna', 'anna', 'bert']
     """
     root = Path(root).absolute()
     places = find_below(root, find_splits) if root.is_dir() else None
     if places is None:
         raise FileNotFoundError(
-            "A folder data set is <root>/train/<person>/<camera>/<frame>, and there is no `train` folder, nor `query` "
-            f"or `gallery`{': ' + contents_of(root) if root.is_dir() else ''}. Received: root={str(root)!r}"
+            "A folder data set is <root>/train/<person>/<camera>/<frame>, but there is no folder `train`, `query` or "
+            f"`gallery`{': ' + contents_of(root) if root.is_dir() else ''}. Received: root={str(root)!r}"
         )
     entries, others = {}, []
     for split, place in places.items():
@@ -85,8 +96,8 @@ def read_folder(root: str | os.PathLike[str]) -> ReidDataset:
     unmatched = [tracklet.id for tracklet in query if tracklet.person <= DISTRACTOR]
     if unmatched:
         remarks.append(
-            f"{len(unmatched)} tracklets in query are of distractors or junk, which match no tracklet, and are no "
-            f"queries, such as {unmatched[0]}"
+            f"{len(unmatched)} tracklets in query are of distractors or junk, which match no tracklet, and are not "
+            f"used as queries, such as {unmatched[0]}"
         )
     return ReidDataset(
         name=root.name,
@@ -102,37 +113,36 @@ def read_folder(root: str | os.PathLike[str]) -> ReidDataset:
 
 
 def find_splits(root: Path) -> dict[str, Path] | None:
-    """Find the folders of the splits; `None` where there are none."""
+    """Return the folders of the splits, or `None` if there is none."""
     places = {split: inside(root, split) for split in SPLITS}
     return {split: place for split, place in places.items() if place is not None and _is_split(place)} or None
 
 
 def _is_split(place: Path) -> bool:
-    """Whether a folder of a split's name is one, and not a data set of that name."""
+    """Return whether a folder with a split's name is a split, not a data set of that name."""
     return place.is_dir() and not any(inside(place, split) for split in SPLITS)
 
 
 def read_tracklet_folders(root: str | os.PathLike[str]) -> list[FolderTracklet]:
     """Read `<root>/<person>/<camera>/[<tracklet>/]<frame>`, one split of a folder data set.
 
-    A camera folder that holds images is one tracklet; one that holds folders is one tracklet per folder. Everything
-    comes in natural order.
+    A camera folder with images is one tracklet; a camera folder with folders is one tracklet per folder.
 
     Args:
         root: the folder with the persons.
 
     Returns:
-        List of `FolderTracklet`; folders without an image are among them.
+        List of `FolderTracklet` in natural order; folders without an image are included.
 
     Raises:
-        FileNotFoundError: if there is no image at all.
-        ValueError: if a camera folder holds images and folders side by side.
+        FileNotFoundError: if there is no image.
+        ValueError: if a camera folder has both images and folders.
     """
     return _read_split(Path(root))[0]
 
 
 def _read_split(root: Path) -> tuple[list[FolderTracklet], list[str]]:
-    """The tracklets of a split, and the files that belong to none of them."""
+    """Return the tracklets of a split, and the files that belong to no tracklet."""
     top = list_folder(root)
     entries, others = [], [*top.images, *top.others]
     for person in top.folders:
@@ -143,7 +153,7 @@ def _read_split(root: Path) -> tuple[list[FolderTracklet], list[str]]:
             others += listed.others
             if listed.folders and listed.images:
                 raise ValueError(
-                    "A camera folder holds either images (one tracklet) or folders (one tracklet each), not both. "
+                    "A camera folder must have either images (one tracklet) or folders (one tracklet each), not both. "
                     f"Received: folder={str(camera)!r}"
                 )
             tracks = {track: list_folder(track) for track in listed.folders}
@@ -151,18 +161,21 @@ def _read_split(root: Path) -> tuple[list[FolderTracklet], list[str]]:
             for track, (images, *_) in (tracks or {camera: listed}).items():
                 entries.append(FolderTracklet(track.relative_to(root).as_posix(), person.name, camera.name, images))
     if not any(entry.frames for entry in entries):
-        seen = f"; there are {len(others)} other files, such as {others[0]}" if others else ""
+        unread = f"; there are {len(others)} other files, such as {others[0]}" if others else ""
         raise FileNotFoundError(
-            f"No image was found as <person>/<camera>/<frame> with an ending among {', '.join(IMAGES)}{seen}. "
+            f"No image was found as <person>/<camera>/<frame> with an extension among {', '.join(IMAGES)}{unread}. "
             f"Received: folder={str(root)!r}"
         )
     return entries, others
 
 
 def _check_frame_names(entries: Sequence[FolderTracklet], root: Path) -> list[str]:
-    """Compare the folders with what the frames' names say, where they are of a known form.
+    """Compare the folders with the persons and cameras in the frames' names, if these have a known form.
 
-    The persons and cameras of the names may be others than those of the folders, but one for one.
+    Names and folders may number persons and cameras differently, but must map one to one.
+
+    Returns:
+        Remarks, empty without contradictions.
     """
     parsed = []
     for entry in entries:
@@ -195,8 +208,10 @@ def _check_frame_names(entries: Sequence[FolderTracklet], root: Path) -> list[st
     where = f"{entry.frames[0].removeprefix(f'{root}/')} in person {entry.person}, camera {entry.camera}"
     if len(wrong) > _MOST_CONTRADICTIONS * len(entries):
         raise ValueError(
-            f"The names of the frames say other persons or cameras than the folders, as those of {name.convention} do "
-            f"in its own layout: give that data set's root to `read_dataset`, or rename the files ({where}). "
+            f"The frames' names contradict the folders' persons or cameras, so the data set may have the layout of "
+            f"{name.convention}: give its root to `read_dataset`, or rename the files ({where}). "
             f"Received: root={str(root)!r}"
         )
-    return [f"frames of {len(wrong)} tracklets are named after another person or camera than their folders, as {where}"]
+    return [
+        f"frames of {len(wrong)} tracklets are named after another person or camera than their folders, such as {where}"
+    ]

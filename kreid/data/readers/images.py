@@ -1,4 +1,4 @@
-"""Folders of single images of persons, for training on images."""
+"""Folders of single images of persons, for image training."""
 
 import os
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from kreid.data.names import naming_remarks, number_persons, parse_frame_name, p
 from kreid.data.readers.listing import below, contents_of, list_folder
 from kreid.data.tracklet import ReidDataset, Tracklet
 
-# Folders of Market-1501, and of the sets that have its layout, in the order in which they are suggested.
+# Folders of Market-1501 and of sets with its layout, in the order of suggestion.
 _MARKET_FOLDERS = ("bounding_box_train", "bounding_box_test", "query", "gt_bbox")
 
 
@@ -22,25 +22,37 @@ class _Image(NamedTuple):
 def read_images(roots: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> ReidDataset:
     """Read folders of single images and merge them into one train set of disjoint persons.
 
-    Each folder is laid out in one of two ways, told apart by its contents:
+    Each folder has one of two layouts, recognised by its contents:
 
     - images named as in Market-1501, `0002_c1s1_000451_03.jpg` (person 2, camera 1);
-    - one folder per person, of any name, with images inside: all of one camera, or of those that the images' names say.
+    - one folder per person, of any name, with images inside. Their camera is read from their names if all have one of
+      the known forms; otherwise all are of camera 1.
+
+    Homepage of Market-1501: https://zheng-lab.cecs.anu.edu.au/Project/project_reid.html.
 
     Junk (`-1`, `junk`) and distractors (`0000`, `distractor`) are left out. Persons and cameras of different folders
-    are different, and are numbered from 1 in the order of the folders, then of their names; `7` and `0007` are one
+    count as different, and are numbered from 1 in the order of the folders, then of their names; `7` and `0007` are one
     person. Every image is a tracklet of one frame.
 
     Args:
-        roots: one path, or a sequence of them.
+        roots: one path, or a sequence of paths.
 
     Returns:
         A `ReidDataset` without a test set.
 
     Raises:
-        FileNotFoundError: if a folder is not there or holds no image of a person.
-        ValueError: if no folder is given, an image's name does not say the person, or the images in one person's folder
-            are of several persons by their names: the folder is the root of a data set.
+        FileNotFoundError: if a folder is missing or has no image of a person.
+        ValueError: if no folder is given, the person is missing in an image's name, or the images in one person's
+            folder are of several persons by their names, so that the folder is the root of a data set.
+
+    Example:
+
+    >>> import tempfile
+    >>> root = Path(tempfile.mkdtemp())
+    >>> for name in ("0002_c1s1_000451_03.jpg", "0007_c2s1_000001_01.jpg", "-1_c1s1_000002_01.jpg"):
+    ...     (root / name).touch()
+    >>> [(tracklet.person, tracklet.camera) for tracklet in read_images(root).train]
+    [(1, 1), (2, 2)]
     """
     roots = [roots] if isinstance(roots, (str, os.PathLike)) else list(roots)
     if not roots:
@@ -84,9 +96,9 @@ def read_images(roots: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 def _read_one(root: Path) -> tuple[list[_Image], list[str]]:
-    """The images of a folder, and its other files."""
+    """Return the images of a folder, and its other files."""
     if not root.is_dir():
-        raise FileNotFoundError(f"There is no folder of images at this path. Received: root={str(root)!r}")
+        raise FileNotFoundError(f"The folder of images is missing. Received: root={str(root)!r}")
     top = list_folder(root)
     if top.images:
         return _read_market(top.images), list(top.others)
@@ -102,16 +114,16 @@ def _read_one(root: Path) -> tuple[list[_Image], list[str]]:
                 f"The images in {folder.name}/ are of other persons by their names, such as "
                 f"{Path(listing.images[-1]).name}: {_suggestion(root)}. Received: root={str(root)!r}"
             )
-        known = all(names)
+        all_named = all(names)
         images += [
-            _Image(folder.name, name.camera if known and name else 1, path)
+            _Image(folder.name, name.camera if all_named and name else 1, path)
             for name, path in zip(names, listing.images, strict=True)
         ]
     if not images:
-        seen = f", and {len(others)} files such as {others[0]}, which kreid does not read" if others else ""
+        unread = f", and {len(others)} files such as {others[0]}, which kreid does not read" if others else ""
         raise FileNotFoundError(
-            "A folder of images holds 0002_c1s1_000451_03.jpg and the like, or a folder with images for each person; "
-            f"{contents_of(root)}{seen}. Received: root={str(root)!r}"
+            "The folder must have images named like 0002_c1s1_000451_03.jpg, or one folder of images per person; "
+            f"{contents_of(root)}{unread}. Received: root={str(root)!r}"
         )
     return images, others
 
@@ -120,8 +132,8 @@ def _suggestion(root: Path) -> str:
     folders = {folder.name.lower(): folder for folder in list_folder(root).folders}
     parts = [str(folders[name]) for name in _MARKET_FOLDERS if name in folders]
     if parts:
-        return f"this looks like the root of Market-1501 or a set laid out like it, so give {parts[0]!r}"
-    return "give the folder that holds the images, or one folder for each person"
+        return f"this looks like the root of Market-1501 or of a set in its layout, so give {parts[0]!r}"
+    return "give the folder with the images, or one folder per person"
 
 
 def _read_market(paths: Sequence[str]) -> list[_Image]:
@@ -130,7 +142,7 @@ def _read_market(paths: Sequence[str]) -> list[_Image]:
         name = parse_frame_name(Path(path).name)
         if name is None:
             raise ValueError(
-                "Images next to each other must be named person_cCAMERA..., as 0002_c1s1_000451_03.jpg: rename the "
+                "Images directly in the folder must be named like 0002_c1s1_000451_03.jpg (person, camera): rename the "
                 f"file, or put each person's images into a folder. Received: {path!r}"
             )
         images.append(_Image(name.person, name.camera, path))

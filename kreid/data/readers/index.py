@@ -1,4 +1,4 @@
-"""Index files as benchmarks publish them: lists of names, MATLAB matrices, JSON; and what can be wrong with them."""
+"""Read and check the index files of benchmarks: lists of names, MATLAB matrices and JSON."""
 
 import json
 import lzma
@@ -8,23 +8,24 @@ from typing import Any
 
 import numpy as np
 import scipy.io
+from numpy.typing import NDArray
 
 from kreid.data.readers.listing import contents_of, inside
 
 FIX = "download the published file again"
 
-# What scipy, h5py, lzma and json raise for files that are cut or no such files at all.
+# The errors of scipy, h5py, lzma and json for truncated files and files of another format.
 _UNREADABLE = (
     *(OSError, EOFError, ValueError, TypeError, IndexError, KeyError, RuntimeError, NotImplementedError),
     *(lzma.LZMAError, zlib.error, scipy.io.matlab.MatReadError),
 )
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-# MATLAB puts its own header before the HDF5 file.
+# MATLAB writes its own header before the HDF5 file.
 _HDF5_STARTS = (0, 512)
 
 
 def find_file(folder: Path, *names: str) -> Path:
-    """Find the first of some files that is in a folder, in any letter case.
+    """Find a file in a folder, under one of several names in any letter case.
 
     Args:
         folder: `pathlib.Path`.
@@ -34,7 +35,7 @@ def find_file(folder: Path, *names: str) -> Path:
         Its path.
 
     Raises:
-        FileNotFoundError: if none is there.
+        FileNotFoundError: if there is no such file.
     """
     for name in names:
         path = inside(folder, name)
@@ -47,7 +48,7 @@ def find_file(folder: Path, *names: str) -> Path:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read the lines of a list of names, which may be packed as `.xz`; empty lines are skipped.
+    """Read the lines of a text file, which may be compressed as `.xz`; empty lines are skipped.
 
     Args:
         path: `pathlib.Path`.
@@ -83,17 +84,17 @@ def read_json(path: Path) -> Any:
         raise _damaged(path, error) from error
 
 
-def read_matrices(path: Path) -> dict[str, np.ndarray]:
-    """Read the matrices of numbers in a MATLAB file, of version 7.3 (which is HDF5) or an earlier one.
+def read_matrices(path: Path) -> dict[str, NDArray[np.int64]]:
+    """Read the matrices of numbers in a MATLAB file of version 7.3 (which is HDF5) or earlier.
 
     Args:
         path: `pathlib.Path`.
 
     Returns:
-        A dict from the variable's name to an int64 array, shaped as in MATLAB.
+        A dict from the variable's name to an `int64` array, shaped as in MATLAB.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if the file is missing.
         ValueError: if the file cannot be read, or a number is not whole.
     """
     path = find_file(path.parent, path.name)
@@ -103,7 +104,7 @@ def read_matrices(path: Path) -> dict[str, np.ndarray]:
         raise _damaged(path, error) from error
     matrices = {}
     for name, values in contents.items():
-        # Files also hold entries that MATLAB adds, and may hold text.
+        # Files also have MATLAB's own entries, and may have text.
         if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf" or values.ndim != 2:
             continue
         broken = np.argwhere(values != np.round(values))
@@ -117,7 +118,7 @@ def read_matrices(path: Path) -> dict[str, np.ndarray]:
     return matrices
 
 
-def read_matrix(path: Path) -> np.ndarray:
+def read_matrix(path: Path) -> NDArray[np.int64]:
     """Read the only matrix of a MATLAB file; see `read_matrices`."""
     matrices = read_matrices(path)
     if len(matrices) != 1:
@@ -129,7 +130,7 @@ def read_matrix(path: Path) -> np.ndarray:
 
 
 def check_columns(tracks: np.ndarray, path: Path) -> None:
-    """Refuse a table of tracklets without the four columns start, end, person, camera."""
+    """Raise `ValueError` unless a table has the four columns start, end, person, camera."""
     if tracks.ndim != 2 or tracks.shape[1] != 4:
         raise ValueError(
             f"{path.name} must have the columns start, end, person, camera; {FIX}. Received: shape={tracks.shape}"
@@ -137,11 +138,11 @@ def check_columns(tracks: np.ndarray, path: Path) -> None:
 
 
 def query_rows(numbers: np.ndarray, count: int, path: Path, table: str) -> list[int]:
-    """Turn a benchmark's list of queries, which counts from 1, into rows.
+    """Convert a benchmark's list of queries, which counts from 1, to rows from 0.
 
     Args:
         numbers: int array.
-        count: rows of the table.
+        count: number of rows of the table.
         path: `pathlib.Path` of the list.
         table: name of the table.
 
@@ -149,7 +150,7 @@ def query_rows(numbers: np.ndarray, count: int, path: Path, table: str) -> list[
         A list of rows, from 0.
 
     Raises:
-        ValueError: if an entry is outside the table or there twice; the first is named.
+        ValueError: if an entry is outside the table or repeated.
     """
     numbers = numbers.ravel()
     outside = (numbers < 1) | (numbers > count)
@@ -175,7 +176,7 @@ def _read_hdf5(path: Path) -> dict[str, Any]:
     import h5py
 
     with h5py.File(path, "r") as file:
-        # Stored column by column, so HDF5 sees the transpose. Groups, such as MATLAB's references, hold no numbers.
+        # MATLAB stores columns first, so HDF5 reads the transpose. Groups, such as its references, have no numbers.
         return {name: value[()].T if isinstance(value, h5py.Dataset) else value for name, value in file.items()}
 
 

@@ -1,4 +1,4 @@
-"""Which data set a folder holds."""
+"""Recognise the data set in a folder and read it."""
 
 import os
 from collections.abc import Callable
@@ -22,11 +22,11 @@ class Layout(NamedTuple):
 
     Args:
         title: name of the data set.
-        holds: what its folder holds, for people.
+        holds: description of its folder's content.
         read: its reader.
-        options: names of the reader's own arguments that choose within the data set.
-        find: function from a folder to something true if it is laid out so.
-        splits: number of splits into train and test persons over which results are averaged, 0 for a fixed split.
+        options: names of the reader's arguments for a split or a subset.
+        find: function from a folder to a true value if the folder has this layout.
+        splits: number of splits into train and test persons over which results are averaged; 0 for a fixed split.
     """
 
     title: str
@@ -38,9 +38,9 @@ class Layout(NamedTuple):
 
 
 def layout_of(root: str | os.PathLike[str]) -> str:
-    """Recognise the layout of a data set by the contents of its folder.
+    """Recognise the layout of a data set by its folder's content.
 
-    The data set may also be in the only subfolder that holds one, a level or two down, except for single images.
+    The data set may also be one or two levels down, if only one subfolder has one. This does not hold for `"images"`.
 
     Args:
         root: the folder.
@@ -50,23 +50,22 @@ def layout_of(root: str | os.PathLike[str]) -> str:
         `"images"`.
 
     Raises:
-        FileNotFoundError: if there is no such folder, it has no known layout, or several subfolders hold a data set.
+        FileNotFoundError: if the folder is missing, it has no known layout, or several subfolders have a data set.
     """
     root = Path(root).absolute()
     if not root.is_dir():
-        raise FileNotFoundError(f"The data set's folder is not there. Received: root={str(root)!r}")
+        raise FileNotFoundError(f"The data set's folder is missing. Received: root={str(root)!r}")
     layout = _layout_here(root) or find_below(root, lambda folder: _layout_here(folder, images=False))
     if layout is not None:
         return layout
     known = "; ".join(f"{layout.title} ({layout.holds})" for layout in LAYOUTS.values())
     raise FileNotFoundError(
-        f"This folder holds no data set in a layout that kreid reads, which are: {known}. {contents_of(root)}. "
-        f"Received: root={str(root)!r}"
+        f"The folder must have one of these layouts: {known}. {contents_of(root)}. Received: root={str(root)!r}"
     )
 
 
 def read_dataset(root: str | os.PathLike[str], split: int | None = None, persons: int | None = None) -> ReidDataset:
-    """Read a data set in any of the layouts that kreid knows.
+    """Read a data set in any layout that kreid knows.
 
     Args:
         root: the folder.
@@ -77,18 +76,18 @@ def read_dataset(root: str | os.PathLike[str], split: int | None = None, persons
         A `ReidDataset`.
 
     Raises:
-        FileNotFoundError: if `layout_of` or the layout's reader says so.
+        FileNotFoundError: see `layout_of` and the layout's reader.
         ValueError: see the layout's reader.
 
     Example:
 
     >>> kreid.data.read_dataset("nowhere")
     Traceback (most recent call last):
-    FileNotFoundError: The data set's folder is not there. Received: root=...
+    FileNotFoundError: The data set's folder is missing. Received: root=...
     """
     layout = LAYOUTS[layout_of(root)]
-    given = {"split": split, "persons": persons}
-    return layout.read(root, **{name: given[name] for name in layout.options if given[name] is not None})
+    options = {"split": split, "persons": persons}
+    return layout.read(root, **{name: options[name] for name in layout.options if options[name] is not None})
 
 
 def _layout_here(root: Path, images: bool = True) -> str | None:
@@ -103,7 +102,7 @@ def _find_images(root: Path) -> bool:
     return bool(list_folder(root).images) or any(list_folder(folder).images for folder in subfolders(root))
 
 
-#: In the order in which they are told apart: the more particular ones come first.
+#: In the order of recognition: the more specific layouts first.
 LAYOUTS = {
     "mars": Layout("MARS", "bbox_train/, bbox_test/, info/", read_mars, (), _find_mars),
     "prid2011": Layout(

@@ -10,7 +10,7 @@ from kreid.data.tracklet import Tracklet
 
 IMAGES = (".jpg", ".jpeg", ".png")
 
-# Folders and files that file servers and operating systems put among the data, in lower case.
+# Folders and files that file servers and operating systems add to the data, in lower case.
 _SYSTEM_FOLDERS = {
     *("@eadir", "#recycle", "#snapshot", "@tmp", "@recycle", "@recently-snapshot", "@__thumb", "__macosx"),
     *("$recycle.bin", "system volume information", "lost+found", "~snapshot", "recycler", "network trash folder"),
@@ -18,14 +18,14 @@ _SYSTEM_FOLDERS = {
 }
 _SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 
-# A folder with more subfolders is a data set, or a disk, but not the place into which one was unpacked.
-_FEW = 30
+# A folder with more subfolders is a data set or a disk, not a folder into which a data set was unpacked.
+_MOST_SUBFOLDERS = 30
 
-_Found = TypeVar("_Found")
+_Result = TypeVar("_Result")
 
 
 class Listing(NamedTuple):
-    """What a folder holds, in natural order and without hidden entries and those of the system.
+    """The content of a folder in natural order, without hidden and system entries.
 
     Args:
         images: paths of the JPEG and PNG files.
@@ -39,16 +39,22 @@ class Listing(NamedTuple):
 
 
 def list_folder(folder: str | os.PathLike[str]) -> Listing:
-    """List a folder.
-
-    Hidden entries are skipped, and what file servers and operating systems put among the data, such as `@eaDir`,
-    `__MACOSX` or `Thumbs.db`.
+    """List a folder without its hidden entries and those of file servers and operating systems, such as `@eaDir`.
 
     Args:
         folder: path.
 
     Returns:
         A `Listing`.
+
+    Example:
+
+    >>> import tempfile
+    >>> root = Path(tempfile.mkdtemp())
+    >>> for name in ("10.jpg", "2.jpg", "notes.txt", "Thumbs.db"):
+    ...     (root / name).touch()
+    >>> [Path(path).name for path in list_folder(root).images]
+    ['2.jpg', '10.jpg']
     """
     images: list[str] = []
     others: list[str] = []
@@ -79,7 +85,7 @@ def subfolders(folder: str | os.PathLike[str]) -> tuple[Path, ...]:
 
 
 def is_system_name(name: str) -> bool:
-    """Say whether a file or folder is hidden, or of a file server or operating system."""
+    """Return whether a file or folder is hidden or belongs to a file server or operating system."""
     return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS or name.lower() in _SYSTEM_FILES
 
 
@@ -88,11 +94,11 @@ def inside(folder: Path, *names: str) -> Path | None:
 
     Args:
         folder: where to begin.
-        *names: of the folders on the way, and of what is looked for.
+        *names: of the folders on the way, then of the folder or file itself.
 
     Returns:
-        Its path on the disk, or `None`. A folder that holds only a folder of the same name, as archives are often
-        unpacked, stands for the inner one.
+        Its path on the disk, or `None`. If a folder holds only a folder of the same name, as when an archive is
+        unpacked a level too deep, the inner folder is returned.
 
     Example:
 
@@ -114,41 +120,41 @@ def inside(folder: Path, *names: str) -> Path | None:
     return folder
 
 
-def find_below(root: Path, find: Callable[[Path], _Found | None], levels: int = 2) -> _Found | None:
-    """Find something in a folder, or in the only one of its subfolders that holds it.
+def find_below(root: Path, find: Callable[[Path], _Result | None], levels: int = 2) -> _Result | None:
+    """Search a folder, then its subfolders, of which only one may have a result.
 
     Args:
         root: the folder.
-        find: function from a folder to what it holds, `None` if it does not.
-        levels: how many levels of subfolders to look into.
+        find: function from a folder to a result, or to `None`.
+        levels: int, levels of subfolders to search.
 
     Returns:
         The result of `find`, or `None`.
 
     Raises:
-        FileNotFoundError: if several subfolders hold it.
+        FileNotFoundError: if several subfolders have a result.
     """
     result = find(root)
     if result is not None or not levels or not root.is_dir():
         return result
     folders = subfolders(root)
-    below = {folder: find_below(folder, find, levels - 1) for folder in folders if len(folders) <= _FEW}
+    below = {folder: find_below(folder, find, levels - 1) for folder in folders if len(folders) <= _MOST_SUBFOLDERS}
     holding = [folder for folder, result in below.items() if result is not None]
     if len(holding) > 1:
         raise FileNotFoundError(
-            f"Several data sets are in this folder; give one of {', '.join(folder.name for folder in holding[:5])}. "
+            f"Several data sets are in this folder; choose one of {', '.join(folder.name for folder in holding[:5])}. "
             f"Received: root={str(root)!r}"
         )
     return below[holding[0]] if holding else None
 
 
 class LostFiles(NamedTuple):
-    """What `look_up` did not find where the index says.
+    """Files that are not at the path in the index.
 
     Args:
-        moved: path by the index to the path on the disk, for files of another place or letter case.
-        missing: paths that are nowhere.
-        others: files with other endings, in the folders of the frames.
+        moved: path in the index to path on the disk, for files in another place or letter case.
+        missing: paths in the index without a file.
+        others: files with other extensions in the folders of the frames.
     """
 
     moved: dict[str, str]
@@ -157,13 +163,13 @@ class LostFiles(NamedTuple):
 
 
 def look_up(tracklets: Sequence[Tracklet], top: Path) -> LostFiles:
-    """Look for the frames of tracklets on the disk; each folder is listed once.
+    """Look up the frames of tracklets on the disk; each folder is listed once.
 
-    Where a folder of frames is missing, the frames are looked for by name everywhere below `top`: the set may be
-    unpacked a level too deep, or without the persons' folders.
+    If a folder of frames is missing, its frames are looked up by name everywhere below `top`: the set may be unpacked
+    a level too deep, or without the persons' folders.
 
     Args:
-        tracklets: with the frames' paths by the index.
+        tracklets: with the paths of the frames in the index.
         top: folder below which all frames are.
 
     Returns:
@@ -197,7 +203,7 @@ def look_up(tracklets: Sequence[Tracklet], top: Path) -> LostFiles:
 
 
 def walk_images(top: str | os.PathLike[str]) -> Iterator[str]:
-    """Yield the paths of all images below a folder, folder by folder in order; linked folders are not followed."""
+    """Yield the sorted paths of all images below a folder; linked folders are not followed."""
     for folder, folders, files in os.walk(top):
         folders[:] = sorted(name for name in folders if not is_system_name(name))
         for name in sorted(files):
@@ -206,7 +212,7 @@ def walk_images(top: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def contents_of(folder: Path, limit: int = 5) -> str:
-    """Describe in words what a folder holds, for messages."""
+    """Describe a folder's content, for messages."""
     if not folder.is_dir():
         return f"{folder.name}/ is missing"
     names = sorted((name for name in os.listdir(folder) if not is_system_name(name)), key=natural)
@@ -215,12 +221,12 @@ def contents_of(folder: Path, limit: int = 5) -> str:
 
 
 def below(root: Path, paths: Iterable[str]) -> tuple[str, ...]:
-    """Shorten paths to those below a root."""
+    """Return the paths relative to a root."""
     return tuple(path.removeprefix(f"{root}/") for path in paths)
 
 
 def _entry(folder: Path, name: str) -> Path | None:
-    """An entry of a folder by its name: the exact one, or the only one that differs in letter case alone."""
+    """Return a folder's entry of this name, or the only one that differs just in letter case."""
     if (folder / name).exists():
         return folder / name
     try:
@@ -233,5 +239,5 @@ def _entry(folder: Path, name: str) -> Path | None:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # A link that leads in a circle.
+    except OSError:  # A link that leads to itself.
         return False

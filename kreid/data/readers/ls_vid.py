@@ -1,4 +1,4 @@
-"""LS-VID, as published: lists of tracklets, tables of tracks and queries, and folders of frames."""
+"""LS-VID, as published: lists of tracklets, tables of tracklets and queries, and folders of frames."""
 
 import bisect
 import dataclasses
@@ -7,11 +7,12 @@ import os
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kreid.data.names import natural
 from kreid.data.readers.index import FIX, check_columns, find_file, query_rows, read_lines, read_matrices
 from kreid.data.readers.listing import Listing, below, contents_of, find_below, inside, list_folder
-from kreid.data.readers.published import compared
+from kreid.data.readers.published import with_published_counts
 from kreid.data.tracklet import JUNK, ReidDataset, Tracklet
 
 LISTS = ("info/list_sequence", "list_sequence")
@@ -38,26 +39,25 @@ def read_ls_vid(root: str | os.PathLike[str]) -> ReidDataset:
     camera, from 1, is the third part of the name between `_`. A table has one
     row `[start, end, person, camera]` for each line of its list, and `query`,
     the rows of the queries, counted from 1. Each part numbers its persons from
-    0, so the reader numbers them from 1, those of the test set after those of
-    the train set; `person_names` leads back. All of this may also be a folder
-    below `root`, in another letter case, or unpacked a level too deep.
+    0, so the reader renumbers them from 1, the test set's after the train set's;
+    `person_names` gives the original part and number. All of this may also be in
+    a folder below `root`, in another letter case, or unpacked a level too deep.
 
-    The counts that `summary()` compares with are those of Li et al., 2019,
-    section 4.1 (842, 200 and 2,730 persons; 550,419, 155,191 and 2,277,075
-    frames), and of the published lists and tables (2,831, 779 and 11,333
-    tracklets, 3,504 queries).
+    `summary()` compares with the counts of Li et al., 2019, section 4.1 (842,
+    200 and 2,730 persons; 550,419, 155,191 and 2,277,075 frames), and of the
+    published lists and tables (2,831, 779 and 11,333 tracklets, 3,504 queries).
 
     Args:
-        root: the folder that holds the above.
+        root: folder with this content.
 
     Returns:
-        A `ReidDataset` whose `validation` holds the persons of
-        `list_seq_val.txt`, or is `None` without that list. Tracklets without
-        a frame on the disk are named in `empty`.
+        A `ReidDataset` whose `validation` has the persons of
+        `list_seq_val.txt`, or is `None` without that list. `empty` names the
+        tracklets without a frame on the disk.
 
     Raises:
-        FileNotFoundError: if a list or a table is not there, or no frame.
-        ValueError: if one of them cannot be read, or they contradict each
+        FileNotFoundError: if a list, a table or every frame is missing.
+        ValueError: if a list or table cannot be read, or they contradict each
             other or the names of the frames.
 
     Reference: Li et al., Global-Local Temporal Representations for Video
@@ -98,11 +98,11 @@ def read_ls_vid(root: str | os.PathLike[str]) -> ReidDataset:
         validation=validation,
         skipped_files=below(root, others),
     )
-    return compared(dataset, "LS-VID", PUBLISHED)
+    return with_published_counts(dataset, "LS-VID", PUBLISHED)
 
 
 def find_lists(root: Path) -> Path | None:
-    """Find the folder of the lists below the root; `None` where there is none."""
+    """Return the folder of the lists below the root, or `None`."""
     for name in LISTS:
         path = inside(root, *name.split("/"), "list_seq_train.txt")
         if path is not None:
@@ -110,18 +110,19 @@ def find_lists(root: Path) -> Path | None:
     return None
 
 
-def read_table(path: Path) -> tuple[np.ndarray, list[int]]:
+def read_table(path: Path) -> tuple[NDArray[np.int64], list[int]]:
     """Read `info_test.mat` or `info_val.mat`.
 
     Args:
         path: `pathlib.Path`.
 
     Returns:
-        The tracks, int64 `(tracklets, 4)` of start, end, person, camera, and the rows of the queries, from 0.
+        A tuple: the table, `int64` `(tracklets, 4)` with the columns start, end, person, camera; and the rows of the
+        queries, from 0.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read or is another table.
+        FileNotFoundError: if the file is missing.
+        ValueError: if the file cannot be read or is another table.
     """
     matrices = read_matrices(path)
     queries = matrices.pop("query", None)
@@ -136,7 +137,7 @@ def read_table(path: Path) -> tuple[np.ndarray, list[int]]:
 
 
 def _numbered(tracklets: tuple[Tracklet, ...], part: str, first: int) -> tuple[tuple[Tracklet, ...], dict[int, str]]:
-    """Number the persons of a part from `first`; negative numbers are junk."""
+    """Renumber the persons of a part from `first`; negative numbers are junk."""
     numbers = {tracklet.person: first + tracklet.person for tracklet in tracklets if tracklet.person >= 0}
     numbered = (dataclasses.replace(track, person=numbers.get(track.person, JUNK)) for track in tracklets)
     return tuple(numbered), {number: f"{part} {person}" for person, number in numbers.items()}
@@ -153,7 +154,7 @@ def _table(root: Path, name: str) -> Path:
 def _read_part(
     root: Path, listed: Path, table: Path | None, folders: dict[str, Listing]
 ) -> tuple[tuple[Tracklet, ...], tuple[int, ...], list[str]]:
-    """The tracklets of a list, the rows of its queries, and the tracklets without a frame."""
+    """Return the tracklets of a list, the rows of its queries, and the prefixes of the tracklets without a frame."""
     tracks, queries = read_table(table) if table is not None else (None, [])
     lines = read_lines(listed)
     if table is not None and tracks is not None and len(lines) != len(tracks):
@@ -168,7 +169,7 @@ def _read_part(
     for row, line in enumerate(lines, start=1):
         prefix, person = _parsed(line, row, listed)
         if prefix in seen:
-            raise ValueError(f"Row {row} of {listed.name} is there twice; {FIX}. Received: {line!r}")
+            raise ValueError(f"Row {row} of {listed.name} repeats an earlier row; {FIX}. Received: {line!r}")
         seen.add(prefix)
         if table is not None and tracks is not None and person != tracks[row - 1, 2]:
             raise ValueError(
@@ -204,13 +205,13 @@ def _parsed(line: str, row: int, listed: Path) -> tuple[str, int]:
 
 
 def _frames(root: Path, prefix: str, folders: dict[str, Listing]) -> tuple[str, ...]:
-    """The images that begin with a prefix; each folder is listed once."""
+    """Return the images whose paths begin with a prefix; each folder is listed once."""
     folder, _, start = prefix.rpartition("/")
     if folder not in folders:
         place = inside(root, *folder.split("/")) if folder else root
         listing = list_folder(place) if place is not None and place.is_dir() else Listing((), (), ())
         folders[folder] = listing._replace(images=tuple(sorted(listing.images, key=_name)))
-    # Names with the same beginning are neighbours.
+    # Names with the same beginning are next to each other.
     images = folders[folder].images
     first = bisect.bisect_left(images, start, key=_name)
     beginning = itertools.takewhile(lambda path: _name(path).startswith(start), itertools.islice(images, first, None))

@@ -1,4 +1,4 @@
-"""The ten halvings of the small sets into train and test persons: published ones, or drawn by kreid."""
+"""The ten splits of the small data sets into train and test persons: published ones, or drawn by kreid."""
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -8,19 +8,19 @@ from typing import NamedTuple
 import numpy as np
 
 from kreid.data.readers.index import FIX, read_json, read_matrices
-from kreid.data.readers.listing import Listing, below, is_system_name, list_folder, subfolders
+from kreid.data.readers.listing import Listing, below, inside, is_system_name, list_folder, subfolders
 from kreid.data.tracklet import ReidDataset, Tracklet
 
 SPLITS = 10
 
 
 class Split(NamedTuple):
-    """Names of the persons of a split, and where it is from.
+    """The persons of a split.
 
     Args:
-        train: folder names of the train persons, sorted.
-        test: those of the test persons.
-        origin: the split's number and source, in words.
+        train: sorted folder names of the train persons.
+        test: sorted folder names of the test persons.
+        origin: number and source of the split, in words.
     """
 
     train: tuple[str, ...]
@@ -29,7 +29,7 @@ class Split(NamedTuple):
 
 
 def drawn_split(names: Iterable[str], number: int) -> Split:
-    """Draw one of ten splits: the same for the same names, whatever their order and the machine.
+    """Draw one of ten splits, which depends only on the names and the number.
 
     Args:
         names: folder names of the persons.
@@ -60,26 +60,26 @@ def drawn_split(names: Iterable[str], number: int) -> Split:
 
 
 def check_number(number: int) -> None:
-    """Refuse the number of a split that is not from 1 to 10."""
+    """Raise `ValueError` unless the number of a split is from 1 to 10."""
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= SPLITS:
-        raise ValueError(f"Splits are numbered from 1 to {SPLITS}. Received: split={number!r}")
+        raise ValueError(f"`split` must be an int from 1 to {SPLITS}. Received: split={number!r}")
 
 
 def find_split_file(folders: Iterable[Path | None], known: Sequence[str]) -> Path | None:
-    """Find the file of published splits, under a known name or any other.
+    """Find the file of published splits.
 
-    Every JSON or MATLAB file with `split` in its name counts: a file of splits must not be passed over for splits drawn
-    at random.
+    Every JSON or MATLAB file with `split` in its name counts, so that no file of splits is overlooked and replaced by
+    drawn splits.
 
     Args:
-        folders: to look into, the most likely first.
+        folders: folders to search, the most likely first.
         known: names under which such files are published, the preferred first.
 
     Returns:
-        The path; `None` if there is no such file.
+        The path, or `None`.
 
     Raises:
-        ValueError: if there are several files, all of unknown names.
+        ValueError: if there are several files, all with unknown names.
     """
     files = []
     for folder in dict.fromkeys(folders):
@@ -104,18 +104,18 @@ def find_split_file(folders: Iterable[Path | None], known: Sequence[str]) -> Pat
 
 
 def published_split(path: Path, number: int, names: Sequence[str]) -> Split:
-    """Read a split from a file, by its form: a list of names (see `listed_split`) or of numbers (`numbered_split`).
+    """Read a split from a file of names (see `listed_split`) or of numbers (see `numbered_split`).
 
     Args:
         path: `pathlib.Path` of a JSON or MATLAB file.
         number: of the split, from 1.
-        names: folder names of the persons, sorted, which numbers count from 1.
+        names: sorted folder names of the persons, to which numbers in the file refer, from 1.
 
     Returns:
         A `Split`.
 
     Raises:
-        ValueError: if the file is of neither form.
+        ValueError: if the file has neither form, or a wrong name or number.
     """
     if path.suffix.lower() == ".json" and isinstance(read_json(path), list):
         return listed_split(path, number)
@@ -133,7 +133,7 @@ def listed_split(path: Path, number: int) -> Split:
         A `Split`.
 
     Raises:
-        ValueError: naming the split and the name that is wrong.
+        ValueError: if the split is not two lists of different names.
     """
     listed = read_json(path)
     if not isinstance(listed, list) or len(listed) != SPLITS:
@@ -159,18 +159,18 @@ def _checked_names(names: object, part: str, path: Path, number: int) -> list[st
 
 
 def numbered_split(path: Path, number: int, names: Sequence[str]) -> Split:
-    """Read a split from `ls_set`: ten rows of numbers of persons, of which the first half are the test persons.
+    """Read a split from `ls_set`: ten rows with all persons' numbers, the test persons in the first half.
 
     Args:
         path: `pathlib.Path` of a MATLAB file, or of a JSON file that also has the names as `person_dirs`.
         number: of the split, from 1.
-        names: folder names of the persons, sorted, which the numbers of a MATLAB file count from 1.
+        names: sorted folder names of the persons, to which the numbers of a MATLAB file refer, from 1.
 
     Returns:
         A `Split`.
 
     Raises:
-        ValueError: naming the row and the number that is wrong.
+        ValueError: if `ls_set` is missing, or the row is not a permutation of the persons' numbers.
     """
     is_json = path.suffix.lower() == ".json"
     contents = read_json(path) if is_json else read_matrices(path)
@@ -200,29 +200,54 @@ def numbered_split(path: Path, number: int, names: Sequence[str]) -> Split:
     return Split(train, test, f"{number} of {path.name}")
 
 
+def find_cameras(root: Path, places: Iterable[Sequence[str]], camera: str) -> Path | None:
+    """Find the folder that holds the cameras' folders.
+
+    Args:
+        root: `pathlib.Path` of the data set.
+        places: possible paths of the folder below the root, as sequences of names.
+        camera: name of the first camera's folder.
+
+    Returns:
+        The folder, or `None`.
+    """
+    for place in places:
+        path = inside(root, *place)
+        folder = inside(path, camera) if path is not None else None
+        if folder is not None and folder.is_dir():
+            return path
+    return None
+
+
+def camera_folders(place: Path | None, names: Sequence[str]) -> list[Path] | None:
+    """Return the folders of all cameras in a folder, or `None` if one is missing."""
+    folders = [inside(place, name) for name in names] if place is not None else [None]
+    present = [folder for folder in folders if folder is not None]
+    return present if len(present) == len(names) else None
+
+
 def two_cameras(
     root: Path, folders: Sequence[Path], split: Split, number_of: Callable[[str], int | None]
 ) -> ReidDataset:
-    """Make the data set of a split of persons that two cameras saw once each.
+    """Build the data set of a split of persons with one tracklet in each of two cameras.
 
     Args:
         root: `pathlib.Path` of the data set, which gives it its name.
-        folders: folder of each of the two cameras, which holds a folder for each person.
+        folders: folders of the two cameras, each with one folder per person.
         split: a `Split`.
-        number_of: function from the name of a person's folder to the person's number, `None` for other folders.
+        number_of: function from the name of a person's folder to the person's number, or `None` for other folders.
 
     Returns:
-        A `ReidDataset`: the first camera's test tracklets are the queries, the second one's the gallery.
+        A `ReidDataset`: the first camera's test tracklets are the queries, the second camera's the gallery.
 
     Raises:
-        FileNotFoundError: if no person of a part has an image.
-        ValueError: if a name is no person's folder.
+        FileNotFoundError: if no train person or no test person has an image.
+        ValueError: if a name in the split is not a person's folder.
     """
     for name in split.train + split.test:
         if number_of(name) is None:
             raise ValueError(
-                f"Split {split.origin} must name folders of persons who were seen by both cameras; {FIX}. "
-                f"Received: person={name!r}"
+                f"Split {split.origin} must name folders of persons in both cameras; {FIX}. Received: person={name!r}"
             )
     listings = {
         (camera, folder.name): list_folder(folder)
@@ -244,8 +269,8 @@ def two_cameras(
                     empty.append(tracklet.id)
         if not parts[part]:
             raise FileNotFoundError(
-                f"No person of split {split.origin} has an image among the {part} persons: unpack the data set into "
-                f"the root. Received: root={str(root)!r}"
+                f"No {part} person of split {split.origin} has an image: unpack the data set into the root. "
+                f"Received: root={str(root)!r}"
             )
     return ReidDataset(
         name=root.name,

@@ -1,24 +1,24 @@
-"""Whether a data set on the disk is the one that its makers published."""
+"""Recognise a published data set by its size."""
 
 import dataclasses
 from collections.abc import Mapping
 
 from kreid.data.tracklet import ReidDataset
 
-# A tree with fewer of the published tracklets is a part of the set, or another set laid out like it.
+# With a smaller share of the published tracklets, a tree is a part of the set or another set in its layout.
 _WHOLE = 0.9
 
 
-def compared(dataset: ReidDataset, name: str, published: Mapping[str, int]) -> ReidDataset:
-    """Give a whole data set its name and the published counts, which its `summary()` compares with.
+def with_published_counts(dataset: ReidDataset, name: str, published: Mapping[str, int]) -> ReidDataset:
+    """Add the published name and counts to a whole data set, so that its `summary()` compares with them.
 
-    A set counts as the published one where the index, or the disk, names nine tenths of the published tracklets or
-    more. Another one keeps its name, and is compared with nothing.
+    A data set is whole if the index or the disk has at least nine tenths of the published tracklets. A smaller one is
+    returned unchanged.
 
     Args:
         dataset: a `ReidDataset`.
         name: of the published set.
-        published: a dict of counts, see `ReidDataset.counts`.
+        published: dict of counts, see `ReidDataset.counts`.
 
     Returns:
         A `ReidDataset`.

@@ -95,7 +95,7 @@ def test_the_folder_above_and_another_letter_case(root, tmp_path_factory):
 
 
 def test_it_is_not_read_as_a_folder_of_splits(root):
-    with pytest.raises(ValueError, match=r"DukeMTMC-VideoReID .* give that data set's root to `read_dataset`"):
+    with pytest.raises(ValueError, match=r"DukeMTMC-VideoReID: give its root to `read_dataset`"):
         read_folder(root)
 
 

@@ -78,7 +78,7 @@ def test_any_split_is_enough(root, missing):
 
 def test_no_split(tmp_path, write_frame):
     write_frame(tmp_path / "anna/hall/1.jpg")
-    with pytest.raises(FileNotFoundError, match=r"no `train` folder, nor .*/ holds anna\. Received: root="):
+    with pytest.raises(FileNotFoundError, match=r"no folder `train`, .*/ holds anna\. Received: root="):
         read_folder(tmp_path)
 
 
@@ -101,7 +101,7 @@ def test_persons_are_compared_as_numbers_where_they_are_numbers(tmp_path, write_
         "warning: one person under several names: 0 = 0000 = distractor, 00-1 = -1 = junk, 7 = 0007, 8 = 008" in lines
     )
     assert "warning: one camera under several names: 1 = 01" in lines
-    assert "warning: persons whose names differ in zeros alone are kept apart: p7, p07" in lines
+    assert "warning: different persons with names that differ only in zeros: p7, p07" in lines
 
 
 def test_one_name_in_two_forms_of_unicode_is_one_person(tmp_path, write_frame):
@@ -140,7 +140,7 @@ def test_files_that_are_not_read_are_named(root, write_frame):
         "gallery/p9/lost.jpg",
     )
     assert "4 files are not read" in dataset.summary()
-    assert "2 of .webp such as train/anna/door/2.webp" in dataset.summary()
+    assert "2 with .webp such as train/anna/door/2.webp" in dataset.summary()
 
 
 def test_only_files_that_are_not_read(tmp_path, write_frame):
@@ -183,7 +183,7 @@ def test_several_data_sets_below_the_root(root, tmp_path_factory):
     above = tmp_path_factory.mktemp("above")
     root.rename(above / "one")
     shutil.copytree(above / "one", above / "two")
-    with pytest.raises(FileNotFoundError, match=r"Several data sets are in this folder; give one of one, two\."):
+    with pytest.raises(FileNotFoundError, match=r"Several data sets are in this folder; choose one of one, two\."):
         read_folder(above)
 
 
@@ -217,7 +217,7 @@ class TestNamesOfFrames:
     @pytest.mark.parametrize("layout", ["{person:04}/{tracklet:04}", "{tracklet:04}/{camera}", "all/{camera}"])
     def test_that_show_another_layout(self, tmp_path, convention, name, layout):
         self.write(tmp_path, name, layout)
-        with pytest.raises(ValueError, match=rf"say other persons or cameras .* {convention} .*Received: root="):
+        with pytest.raises(ValueError, match=rf"contradict .* {convention}: .*Received: root="):
             read_folder(tmp_path)
 
 

@@ -167,7 +167,7 @@ def test_the_published_splits(tmp_path, file):
     assert len({dataset.queries for dataset in found}) == 10
     for dataset in found:
         assert (dataset.name, dataset.empty) == ("iLIDS-VID", ())
-        assert "not as published: 1200 frames for 42460" in dataset.summary().splitlines()
+        assert "differs from the published counts: 1200 frames instead of 42460" in dataset.summary().splitlines()
     if file.endswith("rebuilt.json"):
         # The official form of the same splits.
         (tmp_path / file).unlink()

@@ -77,7 +77,7 @@ def test_the_root_of_market_is_refused_with_the_folder_to_give(tmp_path, write_f
 def test_other_folders_whose_images_are_of_several_persons(tmp_path, write_frame):
     for name in ("morning/0001_c1s1_1.jpg", "morning/0002_c1s1_1.jpg", "evening/0001_c1s1_2.jpg"):
         write_frame(tmp_path / name)
-    with pytest.raises(ValueError, match=r"The images in morning/ are of other persons .*one folder for each person"):
+    with pytest.raises(ValueError, match=r"The images in morning/ are of other persons .*one folder per person"):
         read_images(tmp_path)
 
 

@@ -90,7 +90,7 @@ def test_a_split_and_the_persons_go_to_those_who_have_them(tmp_path):
 
 
 def test_refusals(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"folder is not there\. Received: root="):
+    with pytest.raises(FileNotFoundError, match=r"folder is missing\. Received: root="):
         layout_of(tmp_path / "gone")
     (tmp_path / "notes.json").write_text(json.dumps([]))
     with pytest.raises(FileNotFoundError) as refused:

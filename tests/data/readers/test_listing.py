@@ -56,7 +56,7 @@ def test_the_only_subfolder_that_holds_something(tmp_path):
     assert find_below(tmp_path, find) == tmp_path / "data/set"
     assert find_below(tmp_path, find, levels=1) is None
     touch(tmp_path, "copy/index")
-    with pytest.raises(FileNotFoundError, match=r"give one of copy, data\. Received: root="):
+    with pytest.raises(FileNotFoundError, match=r"choose one of copy, data\. Received: root="):
         find_below(tmp_path, find)
 
 

@@ -100,7 +100,7 @@ def rewrite(path, change):
             r"list_seq_test.txt and info_test.mat must have equally many rows.*4 lines, 5 rows",
         ),
         (lambda lines: lines.__setitem__(1, "tracklet_test/x"), r"Row 2 of list_seq_test.txt must be `prefix person`"),
-        (lambda lines: lines.__setitem__(1, lines[0]), r"Row 2 of list_seq_test.txt is there twice"),
+        (lambda lines: lines.__setitem__(1, lines[0]), r"Row 2 of list_seq_test.txt repeats an earlier row"),
         (
             lambda lines: lines.__setitem__(1, lines[1][:-1] + "3"),
             r"Row 2 of list_seq_test.txt .* person=3 and person=2",

@@ -302,7 +302,10 @@ def test_counts_of_a_full_size_index(tmp_path):
     dataset = read_mars(tmp_path, check_files=False)
     assert_published_counts(dataset)
     # The frames are fewer than MARS has.
-    assert "not as published: 506178 train frames for 509914, 24360 test frames for 681089" in dataset.summary()
+    assert (
+        "differs from the published counts: 506178 train frames instead of 509914, 24360 test frames instead of 681089"
+        in dataset.summary()
+    )
 
 
 @pytest.mark.skipif("KREID_MARS_META" not in os.environ, reason="KREID_MARS_META does not name MARS's index files")

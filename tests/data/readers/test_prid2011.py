@@ -122,7 +122,8 @@ def test_persons_without_images_are_named(root):
     dataset = read_prid2011(root)
     assert dataset.empty == ("train/cam_b/person_0200", "test/cam_a/person_0001")
     assert described(dataset.queries) == [(10, 1, 28)]
-    assert "2 tracklets skipped, none of their frames exist, such as train/cam_b/person_0200" in dataset.summary()
+    skipped = "2 tracklets skipped, because none of their frames exists, such as train/cam_b/person_0200"
+    assert skipped in dataset.summary()
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ def test_a_wrong_file_of_splits(root, change, message):
 def test_refusals(root, tmp_path):
     with pytest.raises(ValueError, match=r"from 1 to 10\. Received: split=0"):
         read_prid2011(root, split=0)
-    with pytest.raises(ValueError, match=r"178 or 200 persons\. Received: persons=89"):
+    with pytest.raises(ValueError, match=r"must be 178 or 200\. Received: persons=89"):
         read_prid2011(root, persons=89)
     (root / "splits_prid2011.json").write_text('[{"train": ')
     with pytest.raises(ValueError, match=r"splits_prid2011\.json is damaged"):
@@ -164,7 +165,7 @@ def test_persons_with_few_frames(tmp_path):
             folder = tmp_path / f"multi_shot/{camera}/person_{person:04d}"
             folder.mkdir(parents=True)
             (folder / "0001.png").touch()
-    with pytest.raises(FileNotFoundError, match=r"27 frames or more .* persons=200 takes"):
+    with pytest.raises(FileNotFoundError, match=r"27 frames or more .* persons=200 also"):
         read_prid2011(tmp_path)
     dataset = read_prid2011(tmp_path, persons=200)
     assert (len(dataset.train), dataset.name, dataset.published) == (4, tmp_path.name, {})
@@ -186,4 +187,7 @@ def test_the_published_splits(tmp_path):
     for dataset in found:
         assert (dataset.name, dataset.empty) == ("PRID2011", ())
         assert "as published" in dataset.summary().splitlines()
-    assert "not as published: 400 frames for 40033" in read_prid2011(tmp_path, persons=200).summary()
+    assert (
+        "differs from the published counts: 400 frames instead of 40033"
+        in read_prid2011(tmp_path, persons=200).summary()
+    )
