@@ -1,6 +1,6 @@
-"""Embeddings kept in a file and searched.
+"""Make embeddings, keep them in a file and search them.
 
-Names are read on first use: importing this package imports neither NumPy nor Keras.
+Names are imported on first use: importing this package imports neither NumPy nor Keras.
 """
 
 import lazy_loader

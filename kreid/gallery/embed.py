@@ -18,7 +18,7 @@ from kreid.gallery.embeddings import BROKEN, TrackletEmbeddings, check_ids, read
 if typing.TYPE_CHECKING:
     from kreid.models import TrackletModel
 
-# Frames of a part: what an interruption costs at most.
+# Frames of a part: an interruption loses at most one part.
 _PART_FRAMES = 4096
 
 
@@ -39,9 +39,9 @@ def embed_tracklets(
     Args:
         model: a model of `kreid.models`.
         tracklets: sequence of `Tracklet`.
-        query_rows: the tracklets that are queries, by number.
-        batch_frames: frames at once, padding included; bounds the memory, for tracklets longer than that too where the
-            system aggregates vectors (see `TrackletModel.embed_batch`).
+        query_rows: numbers of the tracklets that are queries.
+        batch_frames: frames in memory at once, padding included. Where the system aggregates vectors, it also bounds
+            the memory of longer tracklets (see `TrackletModel.embed_batch`).
         max_damaged: share of unreadable frames above which the run stops.
         progress: show a progress bar.
 
@@ -49,7 +49,7 @@ def embed_tracklets(
         A `TrackletEmbeddings`, rows in the order of `tracklets`.
 
     Raises:
-        ValueError: if there is nothing to embed, two tracklets have one id, or too much is damaged.
+        ValueError: if there are no tracklets, two tracklets have one id, or too many frames are damaged.
     """
     tracklets = _checked(tracklets)
     embeddings, done, damage = _embedded(model, tracklets, batch_frames, max_damaged, progress)
@@ -68,15 +68,15 @@ def embed_to_file(
 ) -> TrackletEmbeddings:
     """Embed tracklets into a file, or read the file if the same model embedded the same tracklets into it.
 
-    The work is done in parts, which are kept next to the file, in `PATH.partial`, until all are there: the same call
-    continues after an interruption, and gives the embeddings of an uninterrupted one. The same tracklets are those of
-    the same ids, persons, cameras and frame files; of each one's first file, size and date must be the same too.
+    The work is done in parts, which are kept next to the file, in `PATH.partial`, until all are complete. After an
+    interruption the same call continues, with the same result as without it. Tracklets are the same if their ids,
+    persons, cameras and frame files are, and the size and date of each tracklet's first file.
 
     Args:
         model: a model of `kreid.models`.
         tracklets: sequence of `Tracklet`.
         path: of the `.npz` file; its folder exists.
-        query_rows: the tracklets that are queries, by number.
+        query_rows: numbers of the tracklets that are queries.
         batch_frames: see `embed_tracklets`.
         max_damaged: see `embed_tracklets`.
         progress: show a progress bar.
@@ -85,8 +85,8 @@ def embed_to_file(
         A `TrackletEmbeddings`, see `embed_tracklets`.
 
     Raises:
-        ValueError: if there is nothing to embed, two tracklets have one id, too much is damaged, or the file holds
-            something else.
+        ValueError: if there are no tracklets, two tracklets have one id, too many frames are damaged, or the file
+            holds no embeddings.
     """
     tracklets, path = _checked(tracklets), pathlib.Path(path)
     digests = {"model": model_digest(model), "data": _data_digest(tracklets, query_rows)}
@@ -97,9 +97,9 @@ def embed_to_file(
 
     partial = path.with_name(f"{path.name}.partial")
     partial.mkdir(exist_ok=True)
-    mark = hashlib.sha256(f"{digests['model']} {digests['data']} {batch_frames}".encode()).hexdigest()[:16]
+    prefix = hashlib.sha256(f"{digests['model']} {digests['data']} {batch_frames}".encode()).hexdigest()[:16]
     for file in partial.iterdir():
-        if not file.name.startswith(mark):
+        if not file.name.startswith(prefix):
             file.unlink()  # Of another model, or other data.
 
     lengths = [len(model.selection.positions(len(tracklet))) for tracklet in tracklets]
@@ -108,10 +108,10 @@ def embed_to_file(
     damage, tried = DamageLog(max_damaged), sum(lengths)
     with progress_bar(total=len(tracklets), desc="embedding", unit=" tracklets", disable=not progress) as bar:
         for number, rows in enumerate(_parts(lengths)):
-            file = partial / f"{mark}_{number:05}.npz"
+            file = partial / f"{prefix}_{number:05}.npz"
             part = _saved_part(file)
             if part is None:
-                # The share that may be damaged is one of the whole.
+                # `max_damaged` holds for all parts together.
                 vectors, readable, part_damage = _embedded(
                     model, [tracklets[row] for row in rows], batch_frames, max_damaged=1.0, progress=False
                 )
@@ -121,7 +121,7 @@ def embed_to_file(
                     "damaged_frames": np.array(list(part_damage.counts), np.str_),
                     "unreadable": np.array(part_damage.tracklets, np.str_),
                     # A tracklet with damage is read whole, beyond the selected frames.
-                    "beyond": np.int64(max(0, part_damage.tried - sum(lengths[row] for row in rows))),
+                    "beyond": np.array(max(0, part_damage.tried - sum(lengths[row] for row in rows))),
                 }
                 write_arrays(file, part)
             embeddings[part["rows"]] = part["embeddings"]
@@ -138,7 +138,7 @@ def embed_to_file(
 
 
 def model_digest(model: "TrackletModel") -> str:
-    """Return a digest of a model's class, settings and weights, which tells it from every other model.
+    """Return a digest of a model's class, settings and weights; another model has another digest.
 
     Args:
         model: a model of `kreid.models`.
@@ -153,17 +153,19 @@ def model_digest(model: "TrackletModel") -> str:
     return digest.hexdigest()
 
 
-def _checked(tracklets):
+def _checked(tracklets: Sequence[Tracklet]) -> tuple[Tracklet, ...]:
     tracklets = tuple(tracklets)
     if not tracklets:
-        raise ValueError("There is nothing to embed. Received: tracklets=()")
+        raise ValueError("There are no tracklets to embed; give at least one. Received: tracklets=()")
     check_ids([tracklet.id for tracklet in tracklets])
     return tracklets
 
 
-def _embedded(model, tracklets, batch_frames, max_damaged, progress):
-    """Return a row for every tracklet, which of them are embedded, and the `DamageLog`."""
-    # TensorFlow reads the files; scoring embeddings does without it.
+def _embedded(
+    model: "TrackletModel", tracklets: Sequence[Tracklet], batch_frames: int, max_damaged: float, progress: bool
+) -> tuple[np.ndarray, np.ndarray, DamageLog]:
+    """Return a row for every tracklet, a mask of the embedded tracklets, and the damage."""
+    # Imports TensorFlow, which scoring embeddings does not need.
     from kreid.data.evaluation_pipeline import EvaluationPipeline
 
     pipeline = EvaluationPipeline(
@@ -187,24 +189,32 @@ def _embedded(model, tracklets, batch_frames, max_damaged, progress):
     return embeddings, done, pipeline.damage
 
 
-def _record(metric, tracklets, query_rows, embeddings, done, damage, **digests):
-    """Return the record of the tracklets that are embedded."""
+def _record(
+    metric: str,
+    tracklets: Sequence[Tracklet],
+    query_rows: Sequence[int],
+    embeddings: np.ndarray,
+    done: np.ndarray,
+    damage: DamageLog,
+    **digests: str,
+) -> TrackletEmbeddings:
+    """Return the record of the embedded tracklets."""
     readable = np.flatnonzero(done).tolist()
-    place = {row: number for number, row in enumerate(readable)}
+    new_row = {row: number for number, row in enumerate(readable)}
     return TrackletEmbeddings(
         embeddings[readable],
-        [tracklets[row].id for row in readable],
-        [tracklets[row].person for row in readable],
-        [tracklets[row].camera for row in readable],
-        [place[row] for row in query_rows if row in place],
+        np.array([tracklets[row].id for row in readable], np.str_),
+        np.array([tracklets[row].person for row in readable], np.int64),
+        np.array([tracklets[row].camera for row in readable], np.int64),
+        np.array([new_row[row] for row in query_rows if row in new_row], np.int64),
         metric,
-        damaged_frames=sorted(damage.counts),
-        unreadable=damage.tracklets,
+        damaged_frames=np.array(sorted(damage.counts), np.str_),
+        unreadable=np.array(damage.tracklets, np.str_),
         **digests,
     )
 
 
-def _data_digest(tracklets, query_rows):
+def _data_digest(tracklets: Sequence[Tracklet], query_rows: Sequence[int]) -> str:
     digest = hashlib.sha256(json.dumps([int(row) for row in query_rows]).encode())
     for tracklet in tracklets:
         identity = [tracklet.id, tracklet.person, tracklet.camera, *tracklet.frames]
@@ -218,16 +228,16 @@ def _data_digest(tracklets, query_rows):
 
 
 def _parts(lengths: Sequence[int]) -> Iterator[np.ndarray]:
-    """Yield the rows of each part; tracklets of similar length together, the longest first, as in batches."""
+    """Yield the rows of each part: tracklets of similar length together, the longest first, as in batches."""
     order = np.argsort(-np.asarray(lengths), kind="stable")
     parts = np.cumsum(np.asarray(lengths)[order]) // _PART_FRAMES
     yield from np.split(order, np.flatnonzero(np.diff(parts)) + 1)
 
 
-def _saved_part(file):
+def _saved_part(file: pathlib.Path) -> dict[str, np.ndarray] | None:
     if not file.exists():
         return None
     try:
         return read_arrays(file)
-    except BROKEN:  # Cut short with the machine.
+    except BROKEN:  # The machine stopped while the part was written.
         return None

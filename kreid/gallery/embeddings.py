@@ -13,13 +13,15 @@ from numpy.typing import ArrayLike
 from kreid._files import write_atomically
 from kreid.data.damage import DamageLog
 
-# What reading a file that is cut short, or is no `.npz` file, can raise.
+# Errors of reading a file that is incomplete or no `.npz` file.
 BROKEN = (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrackletEmbeddings:
-    """Embeddings of tracklets and the labels that scores need. `embed_tracklets` makes it, every score accepts it.
+    """Embeddings of tracklets, and the labels that scores need.
+
+    `embed_tracklets` makes the record, and every score of `kreid.evaluation` accepts it.
 
     Args:
         embeddings: float32 `(tracklets, features)`.
@@ -29,8 +31,8 @@ class TrackletEmbeddings:
         query_rows: int64, the rows that are queries, each once.
         metric: `"euclidean"` or `"cosine"`, the distance that the embeddings are compared by.
         model: digest of the model, see `model_digest`; empty if unknown.
-        data: digest of the list of tracklets that was embedded; empty if unknown.
-        damaged_frames: str, frames that could not be read.
+        data: digest of the list of embedded tracklets; empty if unknown.
+        damaged_frames: str, paths of the frames that could not be read.
         unreadable: str, ids of the tracklets without a readable frame; they have no row.
 
     Raises:
@@ -84,17 +86,20 @@ class TrackletEmbeddings:
 
         Args:
             rows: numbers of rows, each at most once, or a boolean mask of all rows.
+
+        Returns:
+            A `TrackletEmbeddings`, in the order of `rows`.
         """
         chosen = np.arange(len(self))[np.asarray(rows)]
-        place = {row: number for number, row in enumerate(chosen.tolist())}
+        new_row = {row: number for number, row in enumerate(chosen.tolist())}
         return dataclasses.replace(
             self,
             **{name: getattr(self, name)[chosen] for name in ("embeddings", "ids", "persons", "cameras")},
-            query_rows=np.array([place[row] for row in self.query_rows.tolist() if row in place], np.int64),
+            query_rows=np.array([new_row[row] for row in self.query_rows.tolist() if row in new_row], np.int64),
         )
 
     def damage_report(self) -> str:
-        """Return the text about frames and tracklets that could not be read, see `DamageLog.report`."""
+        """Return the report of the frames and tracklets that could not be read, see `DamageLog.report`."""
         damage = DamageLog()
         damage.add(self.damaged_frames.tolist(), self.unreadable.tolist())
         return damage.report()
@@ -114,6 +119,9 @@ class TrackletEmbeddings:
         Args:
             path: of the file.
 
+        Returns:
+            A `TrackletEmbeddings`.
+
         Raises:
             FileNotFoundError: if there is no file.
             ValueError: if `save` did not write it.
@@ -126,13 +134,12 @@ class TrackletEmbeddings:
             return cls(**arrays, **texts)
         except BROKEN as error:
             raise ValueError(
-                f"The file holds no embeddings that `TrackletEmbeddings.save` wrote: {error}. "
-                f"Received: path={str(path)!r}"
+                f"The file was not written by `TrackletEmbeddings.save`: {error}. Received: path={str(path)!r}"
             ) from error
 
 
 class Labelled(NamedTuple):
-    """Embeddings and their labels, from a `TrackletEmbeddings` or from bare arrays; see `labelled`."""
+    """Embeddings and their labels, from a `TrackletEmbeddings` or from arrays; see `labelled`."""
 
     embeddings: np.ndarray
     persons: np.ndarray
@@ -149,15 +156,18 @@ def labelled(
     metric: str | None = None,
     needed: tuple[str, ...] = (),
 ) -> Labelled:
-    """Return the arrays of a `TrackletEmbeddings`, or bare arrays as they were given.
+    """Return the arrays of a `TrackletEmbeddings`, or the arrays that are given.
 
     Args:
-        embeddings: the record, which then is the only argument, or an array.
+        embeddings: a `TrackletEmbeddings`, which must be the only argument, or an array.
         persons: with an array.
         cameras: with an array.
         query_rows: with an array.
         metric: with an array; `"euclidean"` by default.
-        needed: names of the labels that an array must come with.
+        needed: names of the labels that are required with an array.
+
+    Returns:
+        A `Labelled`; labels that are not needed may be empty.
 
     Raises:
         ValueError: if labels are given twice, or are missing.
@@ -174,7 +184,7 @@ def labelled(
     missing = [name for name in needed if given[name] is None]
     if missing:
         raise ValueError(
-            f"Embeddings in a bare array need {' and '.join(f'`{name}`' for name in missing)}; give them, or a "
+            f"Embeddings in an array need {' and '.join(f'`{name}`' for name in missing)}; give them, or a "
             f"`TrackletEmbeddings`. Received: {missing[0]}=None"
         )
     embeddings = np.asarray(embeddings)
@@ -186,7 +196,7 @@ def labelled(
 
 
 def checked_query_rows(query_rows: ArrayLike, count: int) -> np.ndarray:
-    """Check the rows that are queries among `count` tracklets and return them as int64."""
+    """Check the rows of queries among `count` tracklets and return them as int64."""
     query_rows = np.asarray(query_rows)
     in_range = np.isin(query_rows, np.arange(count)).all()
     if query_rows.ndim != 1 or query_rows.dtype == bool or not in_range:
@@ -194,7 +204,7 @@ def checked_query_rows(query_rows: ArrayLike, count: int) -> np.ndarray:
     query_rows = query_rows.astype(np.int64)
     rows, times = np.unique(query_rows, return_counts=True)
     if (times > 1).any():
-        raise ValueError(f"A query counts once. Received: query_rows with {rows[times > 1].tolist()[:5]} repeated")
+        raise ValueError(f"Name each query once. Received: query_rows with {rows[times > 1].tolist()[:5]} repeated")
     return query_rows
 
 
@@ -203,7 +213,7 @@ def check_ids(ids: ArrayLike) -> None:
     unique, times = np.unique(ids, return_counts=True)
     if (times > 1).any():
         raise ValueError(
-            f"Each tracklet needs its own id; rename one. Received: {unique[times > 1].tolist()[:5]} more than once"
+            f"Each tracklet needs its own id; rename one. Received: ids with {unique[times > 1].tolist()[:5]} repeated"
         )
 
 
