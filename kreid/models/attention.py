@@ -7,7 +7,7 @@ AXES = ("frame", "clip", "clip_frame", "stage", "stripe", "height", "width", "ch
 
 
 class Attention(NamedTuple):
-    """One attention that a model returns: its axes without the batch, and its label.
+    """One attention that a model returns, or maps or features next to it: axes without the batch, and a label.
 
     The explainer cuts padding by these axes, and the report and plots draw by them, so they need to know no model's
     names. A model declares its attentions in the attribute or property `attentions`, a dict by name.
@@ -17,6 +17,8 @@ class Attention(NamedTuple):
             `part_frames`, `"clip_frame"` the frames within a clip (it follows `"clip"`); these three are padded. The
             others are of fixed size: `"stage"`, `"stripe"`, `"height"`, `"width"`, `"channel"`.
         label: what the page writes above the picture.
+        weights: `False` for maps and features, which explain a model but weight nothing: `kreid.training.AttentionLog`
+            leaves them out, and of features, `("frame", "channel")`, the report draws the first principal component.
 
     Example:
 
@@ -26,6 +28,7 @@ class Attention(NamedTuple):
 
     axes: tuple[str, ...]
     label: str
+    weights: bool = True
 
 
 def check_attentions(model_name: str, declared: Mapping[str, Attention], returned: Mapping[str, tuple]) -> None:
@@ -44,7 +47,7 @@ def check_attentions(model_name: str, declared: Mapping[str, Attention], returne
             f"{model_name} returns an attention that it does not declare; add it to the class's `attentions`, such as "
             f"{{{name!r}: Attention(('frame',), 'Weight of each frame')}}. Received: attentions={dict(declared)!r}"
         )
-    for name, (axes, _) in declared.items():
+    for name, (axes, *_) in declared.items():
         if name not in returned:
             raise ValueError(
                 f"{model_name} declares an attention that its graph does not return; return it in the dict next to "

@@ -59,8 +59,9 @@ class GLTR(TrackletModel):
 
     Input shape: `{"frames": uint8 (B, T, H, W, 3), "lengths": int32 (B,)}`.
     Output shape: `{"logits": (B, num_identities), "features": (B, N d)}` in training; `embedder` gives `(B, N d)`;
-        `explainer` adds `frames` `(B, T)`, each frame's share of the mean, and with the self-attention
-        `self_attention` `(B, T, T)`, its mask M.
+        `explainer` adds `frames` `(B, T)`, each frame's share of the mean, with the self-attention
+        `self_attention` `(B, T, T)`, its mask M, and the frames' features of figure 3: `features` `(B, T, d)`, F;
+        `pyramid_features` `(B, T, N d)`, F'; and `attended_features` `(B, T, N d)`, F''.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -126,16 +127,24 @@ class GLTR(TrackletModel):
         attentions = {"frames": Attention(("frame",), "Weight of each frame")}
         if self.self_attention is not None:
             attentions["self_attention"] = Attention(("frame", "frame"), "Mask M of the self-attention")
+        features = {"features": "Features of the frames (F)"}
+        if self.pyramid is not None:
+            features["pyramid_features"] = "Features after the pyramid (F′)"  # noqa: RUF001
+        if self.self_attention is not None:
+            features["attended_features"] = "Features after the self-attention (F″)"
+        for name, label in features.items():
+            attentions[name] = Attention(("frame", "channel"), label, weights=False)
         return attentions
 
     def encode_parts(self, maps: Tensor, mask: Tensor) -> Any:
         return self.features(self.spatial_average(maps)), mask
 
     def aggregate_parts(self, vectors: Tensor, mask: Tensor) -> Any:
-        attention = {}
+        attention = {"features": vectors}
         if self.pyramid is not None:
-            vectors = self.pyramid(vectors, mask=mask)
+            vectors = attention["pyramid_features"] = self.pyramid(vectors, mask=mask)
         if self.self_attention is not None:
             vectors, attention["self_attention"] = self.self_attention(vectors, mask=mask, return_attention=True)
+            attention["attended_features"] = vectors
         embedding, attention["frames"] = self.frame_average(vectors, mask=mask, return_attention=True)
         return embedding, attention

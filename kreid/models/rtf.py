@@ -68,7 +68,8 @@ class RTF(TrackletModel):
     Input shape: `{"frames": uint8 (B, T, H, W, 3), "lengths": int32 (B,)}`.
     Output shape: `{"logits": (B, num_identities), "features": (B, embedding_dim)}` in training; `embedder` gives
         `(B, embedding_dim)`; `explainer` adds `frames` `(B, N)`, each frame's share, summing to 1, and where they are
-        used `intra` and `inter` `(B, N)`, w and v of equations 3 to 6, and `stages` `(B, K)`, u of equation 8.
+        used `intra` and `inter` `(B, N)`, w and v of equations 3 to 6, and `stages` `(B, K)`, u of equation 8; and the
+        maps of figure 5, `map_1` `(B, h, w)` for the map fused after stage 1 and so on, means of channels' magnitudes.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -151,6 +152,9 @@ class RTF(TrackletModel):
             attentions["inter"] = Attention(("frame",), "Weight by its relation to the others (v)")
         if self.stage_fusion is not None:
             attentions["stages"] = Attention(("stage",), "Weight of each stage (u)")
+        for stage in self.fused_after:
+            label = f"Map fused after stage {stage}, mean of channels"
+            attentions[f"map_{stage}"] = Attention(("height", "width"), label, weights=False)
         return attentions
 
     def encode(self, frames: Tensor, mask: Tensor) -> Any:
@@ -164,6 +168,7 @@ class RTF(TrackletModel):
         vectors = []
         for stage in self.fused_after:
             fused, attention["frames"] = self.frame_fusion(maps[stage], weights, mask=mask, return_attention=True)
+            attention[f"map_{stage}"] = ops.mean(ops.abs(fused), axis=-1)
             for later in self.backbone.stages[stage:]:
                 fused = later(fused, branch=stage)
             vectors.append(self.dense(self.spatial_average(fused)))

@@ -3,6 +3,7 @@ from .attention import (
     draw_bars as draw_bars,
     draw_heat as draw_heat,
     draw_matrix as draw_matrix,
+    first_component as first_component,
     heat as heat,
     heat_limits as heat_limits,
 )

@@ -200,6 +200,31 @@ def draw_heat(
     return Image.blend(Image.fromarray(heat(np.concatenate(grown, axis=1))), grey, _FRAMES_SHARE)
 
 
+def first_component(features: ArrayLike) -> np.ndarray:
+    """Reduce the features of frames to one value each by principal component analysis, as figure 3 of the GLTR paper.
+
+    Values are in lengths of the mean feature, so that features of different scale can be compared: 0.5 is half the mean
+    feature's length away from it. The largest deviation is positive.
+
+    Args:
+        features: floats `(frames, channels)`.
+
+    Returns:
+        float64 array `(frames,)`, of mean 0; all 0 where all frames are equal.
+
+    Example:
+
+    >>> kreid.plots.first_component([[3.0, 4.0], [3.0, 4.0], [3.0, 7.0]]).round(2).tolist()
+    [-0.17, -0.17, 0.34]
+    """
+    features = np.asarray(features, float)
+    mean = features.mean(axis=0)
+    _, _, directions = np.linalg.svd(features - mean, full_matrices=False)
+    values = (features - mean) @ directions[0]
+    values /= max(float(np.linalg.norm(mean)), np.finfo(float).tiny)
+    return values * (np.sign(values[np.argmax(abs(values))]) or 1.0)
+
+
 def draw_matrix(
     matrix: ArrayLike,
     axes: Sequence[str] = ("frame", "frame"),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kreid.plots.attention import attention_parts, draw_bars, draw_heat, draw_matrix, heat_limits
+from kreid.plots.attention import attention_parts, draw_bars, draw_heat, draw_matrix, first_component, heat_limits
 from kreid.plots.charts import bar_chart
 from kreid.plots.strips import draw_frames, shown_frames
 from kreid.report.explain import Explained, explain_tracklet, explains_any_length
@@ -19,6 +19,7 @@ _MOST_FRAMES = 96
 # Parts of an attention of many axes, such as the heads of a multi-head attention.
 _MOST_PARTS = 12
 _MAP_HEIGHT = 256
+_COMPONENT_HEIGHT = 24
 _HEATS = (("frame", "height", "width"), ("frame", "stripe"))
 
 
@@ -71,7 +72,12 @@ def attention_strips(explained: Explained) -> str:
     shown = shown_frames(len(frames), _STRIP_COLUMNS)
     strips = [picture(draw_frames(list(frames[shown]), tile=_TILE), f"{len(shown)} of {len(frames)} frames")]
     others = []
+    components = _components(explained)
+    limit = max((float(abs(values).max()) for values in components.values()), default=0.0)
     for name, values in explained.attention.items():
+        if name in components:
+            strips.append(_component_strip(explained.labels[name], components[name][shown], limit))
+            continue
         parts = attention_parts(values, explained.axes[name])
         for part, part_values, axes in parts[:_MOST_PARTS]:
             label = explained.labels[name] + (f", {part}" if part else "")
@@ -87,6 +93,23 @@ def attention_strips(explained: Explained) -> str:
         f"{scrolling(''.join(strips), f'Frames and attention of {tracklet.id}', 'strips')}"
         f"{row(*others) if others else ''}"
     )
+
+
+def _components(explained: Explained) -> dict[str, np.ndarray]:
+    """Return the first principal component of frames' features, by the names of the features."""
+    return {
+        name: first_component(explained.attention[name])
+        for name in explained.attention
+        if name in explained.unweighted and explained.axes[name] == ("frame", "channel")
+    }
+
+
+def _component_strip(label: str, values: np.ndarray, limit: float) -> str:
+    """Draw a component of the frames shown as a strip of heat, on the scale that all components have."""
+    label = f"{label}: first principal component, {_span(values)} of the mean feature's length"
+    strip = draw_matrix(values[:, None], ("frame", "channel"), limits=(-limit, limit))
+    drawn = picture(strip.resize((_TILE[1] * len(values), _COMPONENT_HEIGHT)), label)
+    return f'<span class="label">{escape(label)}; colours from {-limit:.3g} to {limit:.3g}</span>{drawn}'
 
 
 def _follows_time(axes: tuple[str, ...]) -> bool:

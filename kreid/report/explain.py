@@ -27,6 +27,7 @@ class Explained:
         labels: dict by the same names to the text above a picture.
         clip_frames: frames of a clip, for arrays with the axis `"clip"`; the last clip may have fewer. `None` for a
             model without clips.
+        unweighted: those of the names that are maps or features, no weights.
     """
 
     tracklet: Tracklet
@@ -35,6 +36,7 @@ class Explained:
     axes: dict[str, tuple[str, ...]]
     labels: dict[str, str]
     clip_frames: int | None = None
+    unweighted: frozenset[str] = frozenset()
 
 
 def explain_tracklet(model: "TrackletModel", tracklet: Tracklet) -> Explained | None:
@@ -75,6 +77,7 @@ def explain_tracklet(model: "TrackletModel", tracklet: Tracklet) -> Explained | 
             axes,
             {name: declared.label for name, declared in model.attentions.items()},
             model.part_frames if any("clip" in declared.axes for declared in model.attentions.values()) else None,
+            frozenset(name for name, declared in model.attentions.items() if not declared.weights),
         )
     return None
 

@@ -33,7 +33,7 @@ def attention_spread(values: np.ndarray) -> dict[str, float]:
 class AttentionLog(keras.callbacks.Callback):
     """Add to the logs how unequal each attention's weights are on one batch, to show an attention that collapsed.
 
-    For every attention that the model declares, `attention_NAME_spread` and `attention_NAME_effective`, see
+    For every attention of weights that the model declares, `attention_NAME_spread` and `attention_NAME_effective`, see
     `attention_spread`. A spread of 0 is a plain mean (and for RTF's `inter` a dead relation network); an effective
     number near 1 is one frame or node alone. `attention_maps_1_effective` of MG-RAFA counts the nodes of its first
     granularity, by their weights averaged over the channels.
@@ -59,9 +59,10 @@ class AttentionLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Measure the attentions after an epoch."""
-        if logs is None or not self.model.attentions:
+        names = [name for name, declared in self.model.attentions.items() if declared.weights]
+        if logs is None or not names:
             return
         explained = self.model.explainer.predict_on_batch(self.batch)
-        for name in self.model.attentions:
+        for name in names:
             for measure, value in attention_spread(explained[name]).items():
                 logs[f"attention_{name}_{measure}"] = value

@@ -191,14 +191,22 @@ def test_1000_frames(backbone):
 def test_the_explainer_gives_the_mask(backbone):
     model = moved(make(backbone))
     explained = model.explainer.predict_on_batch({"frames": FRAMES, "lengths": LENGTHS})
-    assert set(explained) == {"embedding", "frames", "self_attention"}
+    features = {"features", "pyramid_features", "attended_features"}
+    assert set(explained) == {"embedding", "frames", "self_attention", *features}
     relations = explained["self_attention"]
     assert relations.shape == (4, 9, 9)
     for b, length in enumerate(LENGTHS):
         assert not relations[b, length:].any()
         assert not relations[b, :, length:].any()
         np.testing.assert_allclose(explained["frames"][b, :length], 1 / max(length, 1), rtol=1e-6)
+        # F, F' and F'' of figure 3, and equation 4.
+        if length:
+            real = {name: explained[name][b, None, :length] for name in features}
+            pooled = model.backbone(model.preprocessing(FRAMES[b, None, :length])).numpy().mean(axis=(2, 3))
+            np.testing.assert_allclose(real["features"], model.features(pooled), rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(real["pyramid_features"], model.pyramid(real["features"]), rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(real["attended_features"][0].mean(axis=0), explained["embedding"][b], rtol=1e-4)
     # m of equation 8: what each frame counts in all.
     assert np.ptp(relations[0].sum(axis=1)) > 0
     plain = make(backbone, "dilated_3").explainer.output
-    assert set(plain) == {"embedding", "frames"}
+    assert set(plain) == {"embedding", "frames", "features", "pyramid_features"}

@@ -189,6 +189,11 @@ def test_algorithm_1_in_float64(row):
         g = []
         for after in fused_after(row):
             fused = sum(a[i] * maps[after][i] for i in range(length)) / length
+            # Figure 5.
+            if after in model.fused_after:
+                np.testing.assert_allclose(
+                    explained[f"map_{after}"][b], np.abs(fused).mean(axis=-1), rtol=1e-3, atol=1e-5
+                )
             passed = fused[None].astype("float32")
             for stage in model.backbone.stages[after:]:
                 passed = stage(passed, branch=after)
@@ -204,6 +209,7 @@ def test_algorithm_1_in_float64(row):
         if len(g) > 1:
             np.testing.assert_allclose(explained["stages"][b], u / u.sum(), rtol=1e-3)
     expected = {"embedding", "frames", *attentions, *(["stages"] if len(g) > 1 else [])}
+    expected |= {f"map_{after}" for after in model.fused_after}
     assert set(explained) == expected
 
 

@@ -3,7 +3,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from kreid.plots import attention_parts, draw_bars, draw_heat, draw_matrix, heat, heat_limits
+from kreid.plots import attention_parts, draw_bars, draw_heat, draw_matrix, first_component, heat, heat_limits
 
 
 def test_heat_rises_in_lightness():
@@ -99,3 +99,17 @@ def test_limits_of_weights_over_frames_include_twice_their_mean():
     assert heat_limits(nearly_equal, ("frame", "stripe")) == (0.125, 0.5)
     assert heat_limits([[0.0], [1.0], [0.0]], ("frame", "stripe")) == (0.0, 1.0)
     assert heat_limits([[2.0], [5.0]], ("frame", "stripe")) == (2.0, 5.0)
+
+
+def test_the_first_component_is_the_direction_of_most_variance():
+    rng = np.random.default_rng(0)
+    direction = np.array([0.6, 0.0, 0.8])
+    along = np.array([0.0, 0.0, 0.0, 5.0, 0.0, -1.0])
+    mean = np.array([2.0, 2.0, 1.0])
+    features = mean + along[:, None] * direction + 1e-4 * rng.normal(size=(6, 3))
+    expected = (along - along.mean()) / np.linalg.norm(features.mean(axis=0))
+    np.testing.assert_allclose(first_component(features), expected, atol=1e-3)
+    # Features of another scale, and of the opposite sign, are equal.
+    np.testing.assert_allclose(first_component(-7 * features), first_component(features), atol=1e-12)
+    assert not first_component(np.ones((4, 3))).any()
+    assert first_component(np.zeros((1, 3))).tolist() == [0.0]

@@ -72,6 +72,21 @@ def test_clips_are_as_wide_as_their_frames():
     np.testing.assert_allclose(widths, [4 * 64 - 2, 4 * 64 - 2, 64 - 2], atol=0.2)
 
 
+def test_features_are_strips_of_their_first_component_on_one_scale():
+    tracklet = Tracklet("t", tuple(f"{number}.jpg" for number in range(5)), 7, 2)
+    occluded = np.ones((5, 3), "float32")
+    occluded[3] = [1, 1, 3]
+    values = {"before": occluded, "after": 1 + (occluded - 1) / 10}
+    axes = dict.fromkeys(values, ("frame", "channel"))
+    labels = {"before": "Features before", "after": "Features after"}
+    explained = Explained(tracklet, np.zeros((5, 16, 8, 3), "uint8"), values, axes, labels, None, frozenset(values))
+    text = attention_strips(explained)
+    # Of five frames one has 2 more in a channel: it is 1.6 from the mean (1, 1, 1.4), whose length is 1.99.
+    assert "Features before: first principal component, from -0.201 to 0.804 of the mean feature&#x27;s length" in text
+    assert "Features after: first principal component, from -0.0228 to 0.0911 of the mean" in text
+    assert text.count("colours from -0.804 to 0.804") == 2
+
+
 def test_equal_weights_are_a_sentence():
     text, root = drawn(np.full(5, 0.2, "float32"), ("frame",))
     assert "My label: all equal, 0.2" in text
