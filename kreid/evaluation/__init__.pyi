@@ -36,6 +36,7 @@ from .tables import (
     results_table as results_table,
     score_intervals as score_intervals,
 )
+from .variances import Variances as Variances, frame_variances as frame_variances
 from .verification import (
     Roc as Roc,
     VerificationRates as VerificationRates,

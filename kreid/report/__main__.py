@@ -27,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --rerank: the power of the distances that weight the neighbours; toolboxes that square squared "
         "distances have 4 (default: 2, as published)",
     )
+    parser.add_argument(
+        "--frame-variances",
+        action="store_true",
+        help="also embed single frames, and print how their variance splits into that within tracklets, between the "
+        "tracklets of a person, and between persons",
+    )
     parser.add_argument("--compare", metavar="RUN2", help="another run, measured on the same data")
     parser.add_argument("--out", metavar="DIR", help="the report's folder (default: RUN/report)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -37,6 +43,7 @@ def run(options: argparse.Namespace) -> int:
     with plain_errors():
         from kreid.evaluation import Reranking
         from kreid.report import write_report
+        from kreid.report.single_frames import frame_variances_text
 
         rerank = options.rerank
         if options.rerank_power is not None:
@@ -44,7 +51,10 @@ def run(options: argparse.Namespace) -> int:
         path, measured = write_report(
             options.run, options.data, rerank, options.compare, options.out, progress=not options.quiet
         )
-        print(f"{measured.summary()}\nReport: {path}")
+        print(measured.summary())
+        if options.frame_variances:
+            print(frame_variances_text(measured, progress=not options.quiet))
+        print(f"Report: {path}")
     return 0
 
 

@@ -18,6 +18,19 @@ def test_scores_are_printed_and_the_page_is_written(runs, tmp_path, capsys):
     assert page.is_file()
 
 
+def test_variances_of_single_frames_on_request(runs, tmp_path, capsys):
+    assert main(["evaluate", str(runs[1]), "--out", str(tmp_path), "--quiet", "--frame-variances"]) == 0
+    numbers = re.search(
+        r"Variance of (\d+) single frames' embeddings, scaled to length 1: (\S+) within tracklets, (\S+) between the "
+        r"tracklets of a person, (\S+) between persons\.",
+        capsys.readouterr().out,
+    )
+    count, *parts = map(float, numbers.groups())
+    assert count > 0
+    # Unit vectors are at most 1 from their mean.
+    assert 0 < sum(parts) <= 1
+
+
 def test_a_refusal_is_one_line(capsys, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         main(["evaluate", str(tmp_path), "--quiet"])
