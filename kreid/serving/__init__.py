@@ -1,7 +1,7 @@
-"""Export to SavedModel, the gRPC server that needs pip alone, and its client.
+"""Export to SavedModel, a gRPC server that needs only pip packages, and its client.
 
-Names are loaded on first use: `kreid.serving.EmbeddingClient` imports neither
-Keras nor TensorFlow; `export_model` and `EmbeddingServer` import both.
+Names are imported on first use: `EmbeddingClient` imports neither Keras nor
+TensorFlow; `export_model` imports both, and `EmbeddingServer` TensorFlow.
 """
 
 import lazy_loader

@@ -2,8 +2,8 @@
 
     kreid serve runs/sta_mars/export --port 8500
 
-The highest version in the folder is served. The line "serving kreid version 1 on 127.0.0.1:8500" says that the server
-is ready. There is no authentication: other addresses than loopback need a proxy in front.
+The highest version in the folder is served. The line "serving kreid version 1 on 127.0.0.1:8500" means that the server
+is ready. There is no authentication: addresses other than loopback need a proxy.
 
 Exit status: 0 after a signal, 2 if the server cannot start.
 """
@@ -20,18 +20,20 @@ from kreid._quiet import decoder_complaints_dropped, import_tensorflow
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to a parser."""
-    parser.add_argument("export_dir", help="base path whose sub-folders are versions; the highest is served")
+    parser.add_argument("export_dir", help="base path whose subfolders are versions; the highest is served")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8500, help="0 chooses a free one (default: %(default)s)")
-    parser.add_argument("--name", default="kreid", help="model name that requests give (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8500, help="0 chooses a free port (default: %(default)s)")
+    parser.add_argument("--name", default="kreid", help="model name that requests must give (default: %(default)s)")
     parser.add_argument(
         "--max-message-mib", type=int, default=64, help="largest request and answer (default: %(default)s)"
     )
-    parser.add_argument("--workers", type=int, default=8, help="requests that run at once (default: %(default)s)")
+    parser.add_argument(
+        "--workers", type=int, default=8, help="number of requests that run at once (default: %(default)s)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT and return the exit status."""
+    """Serve until SIGTERM or SIGINT; return the exit status."""
     from kreid.serving.server import EmbeddingServer
 
     stop = threading.Event()
@@ -48,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
         )
         import_tensorflow()
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
-        # Decoders complain about every damaged image without a name; the server logs their number instead.
+        # Decoders write a line about every damaged image, without its name; the server logs the number instead.
         with decoder_complaints_dropped(), server:
             print(f"serving {server.name} version {server.version} on {server.target}", flush=True)
             stop.wait()
@@ -59,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv`, or the program's, and return the exit status."""
+    """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser("serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     return run(parser.parse_args(argv))

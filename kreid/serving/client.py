@@ -1,4 +1,4 @@
-"""The client: tracklets in, embeddings out, without TensorFlow on the client's side."""
+"""The client: tracklets in, embeddings out, without TensorFlow in the client's process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from kreid.serving import wire
 from kreid.serving.images import check_images
@@ -18,29 +18,29 @@ _DTYPE_NAMES = {1: "float32", 2: "float64", 3: "int32", 4: "uint8", 7: "string",
 _HINTS = {
     "UNAVAILABLE": "start the server (kreid serve EXPORT_DIR) or correct the target",
     "DEADLINE_EXCEEDED": "give the client a longer timeout or send fewer tracklets at once",
-    "NOT_FOUND": "correct the model name or version; the server's start line says both",
+    "NOT_FOUND": "correct the model name or version; the server's first line shows both",
     "INVALID_ARGUMENT": "compare the request with metadata() and with the limits in card()",
     "FAILED_PRECONDITION": "this model has other signatures; metadata() lists them",
     "RESOURCE_EXHAUSTED": "send fewer tracklets at once, or raise max_message_bytes here and on the server",
     "UNIMPLEMENTED": "the target is neither TensorFlow Serving nor a kreid server; correct it",
 }
-# Part of a message -> the hint that fits it better than its code's.
+# Part of a message -> a hint that is better than that of the code.
 _HINTS_BY_MESSAGE = {
     "at most": "thin the tracklet to the frame_limit in card(), or export with a larger frame_limit",
-    "Concurrent RPC limit exceeded": "the server is busy: ask again later, or from fewer clients",
+    "Concurrent RPC limit exceeded": "the server is busy: try again later, or with fewer clients",
     "errors resolving": "correct the target's host name",
     "DNS resolution": "correct the target's host name",
 }
 
-_Part = TypeVar("_Part", bound=Sized)
+_Tracklet = TypeVar("_Tracklet", bound=Sized)
 
 
 class ServingError(RuntimeError):
-    """A request that the server refused, or that did not reach it.
+    """The error of a request that the server refused, or that did not reach it.
 
     Args:
         code: name of the gRPC status code.
-        message: the server's words.
+        message: the server's message.
         hint: how to fix it.
     """
 
@@ -52,21 +52,20 @@ class ServingError(RuntimeError):
 
 
 class EmbeddingClient:
-    """Ask a kreid server or TensorFlow Serving for embeddings.
+    """A client of a kreid server or TensorFlow Serving.
 
-    Needs `grpcio`, `protobuf` and NumPy; neither TensorFlow, Keras nor
-    `tensorflow-serving-api`. Long lists are sent in several requests, each within
-    the frame limit of the model card and the message size.
+    Needs only `grpcio`, `protobuf` and NumPy. Long lists are sent in several
+    requests, each within the frame limit of the model card and the message size.
 
     Args:
         target: `host:port`.
-        model: name under which the server holds the model.
-        timeout: seconds for each request; `None` waits without limit.
-        version: a version's number, or `None` for the server's latest.
+        model: name of the model on the server.
+        timeout: seconds per request; `None` waits without limit.
+        version: int, the model's version, or `None` for the server's latest.
         max_message_bytes: largest request and answer; the server has its own limit.
-        frames_at_once: largest number of frames (padding included) of the tracklets
-            that share a request, so that one stays within the timeout on a slow
-            server. A longer tracklet goes alone.
+        frames_at_once: largest number of frames (padding included) in a request
+            with several tracklets, so that a request stays within the timeout on a
+            slow server. A longer tracklet is sent alone.
 
     Raises:
         ImportError: without `grpcio`.
@@ -109,19 +108,19 @@ class EmbeddingClient:
         )
         self._card: dict[str, Any] | None = None
 
-    def embed_frames(self, tracklets: Iterable[ArrayLike]) -> np.ndarray:
+    def embed_frames(self, tracklets: Iterable[ArrayLike]) -> NDArray[np.float32]:
         """Embed tracklets of decoded frames.
 
         Args:
             tracklets: list of uint8 arrays `(frames, height, width, 3)` of the
-                model's image size; lengths may differ.
+                model's image size; numbers of frames may differ.
 
         Returns:
             float32 `(tracklets, features)`.
 
         Raises:
             ValueError: for an array that is not a tracklet of that size.
-            ServingError: if the server refuses or cannot be reached.
+            ServingError: if the server refuses the request or cannot be reached.
         """
         arrays = [np.asarray(frames) for frames in tracklets]
         size = tuple(self.card()["image_size"])
@@ -141,7 +140,7 @@ class EmbeddingClient:
             parts.append(self._predict("embed_padded", {"frames": batch, "lengths": lengths})["embedding"])
         return np.concatenate(parts)
 
-    def embed_images(self, tracklets: Iterable[Iterable[bytes]]) -> tuple[np.ndarray, np.ndarray]:
+    def embed_images(self, tracklets: Iterable[Iterable[bytes]]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Embed tracklets of encoded images of any size.
 
         Args:
@@ -149,16 +148,16 @@ class EmbeddingClient:
                 skips damaged files.
 
         Returns:
-            float32 `(tracklets, features)` and int32 `(tracklets,)`, the number of
-            frames that could be read; where it is 0 the embedding is NaN.
+            A tuple of float32 `(tracklets, features)` and int32 `(tracklets,)`, the
+            number of readable frames; if it is 0 the embedding is NaN.
 
         Raises:
-            ValueError: for a tracklet that is not a list of files' bytes, for Base64,
-                and for one whose files all have formats that the server cannot read.
-            ServingError: if the server refuses or cannot be reached.
+            ValueError: if a tracklet is not a list of files' bytes, is Base64, or has
+                no JPEG or PNG file but a file of another known format.
+            ServingError: if the server refuses the request or cannot be reached.
         """
         if isinstance(tracklets, bytes | str):
-            tracklets = [tracklets]  # refused below
+            tracklets = [tracklets]  # `check_images` raises
         contents = [check_images(row, images) for row, images in enumerate(tracklets)]
         embeddings = [np.zeros((0, self.card()["embedding_dim"]), np.float32)]
         valid = [np.zeros(0, np.int32)]
@@ -169,15 +168,15 @@ class EmbeddingClient:
                 batch[row, : len(images)] = images
             outputs = self._predict("embed_jpeg", {"images": batch, "lengths": lengths})
             valid.append(outputs["valid_frames"])
-            # The graph gives a finite row that depends on no image; NaN keeps it from being used.
+            # The graph's row is finite but depends on no image; NaN prevents its use.
             embeddings.append(np.where(valid[-1][:, None] > 0, outputs["embedding"], np.float32(np.nan)))
         return np.concatenate(embeddings), np.concatenate(valid)
 
     def card(self) -> dict[str, Any]:
-        """Ask for the model card, once.
+        """Return the model card; the first call requests it from the server.
 
         Returns:
-            dict with `metric`, `image_size`, `embedding_dim`, `frame_limit` and more.
+            A dict, see `kreid.serving.read_card`.
         """
         if self._card is None:
             outputs = self._predict("describe", {"rows": np.zeros(1, np.int32)})
@@ -186,10 +185,10 @@ class EmbeddingClient:
         return self._card
 
     def status(self) -> list[dict[str, Any]]:
-        """Ask which versions the server holds.
+        """Request the state of the model's versions.
 
         Returns:
-            List of dict `version`, `state`, `error`, highest version first.
+            A list of dicts with `version`, `state` and `error`, highest version first.
         """
         types = wire.messages()
         request = self._request(types["StatusRequest"])
@@ -204,10 +203,10 @@ class EmbeddingClient:
         ]
 
     def metadata(self) -> dict[str, dict[str, dict[str, tuple[str, tuple[int, ...]]]]]:
-        """Ask for the signatures.
+        """Request the model's signatures.
 
         Returns:
-            dict of signature name to `{"inputs": {name: (dtype, shape)}, "outputs": ...}`; -1 is any size.
+            A dict of signature name to `{"inputs": {name: (dtype, shape)}, "outputs": ...}`; -1 is any size.
         """
         types = wire.messages()
         request = self._request(types["MetadataRequest"])
@@ -239,11 +238,13 @@ class EmbeddingClient:
     ) -> None:
         self.close()
 
-    def _groups(self, tracklets: Iterable[_Part], size_of: Callable[[list[_Part]], int]) -> Iterator[list[_Part]]:
-        """Yield the tracklets of one request after the other; one too large for any goes alone to the server."""
+    def _groups(
+        self, tracklets: Iterable[_Tracklet], size_of: Callable[[list[_Tracklet]], int]
+    ) -> Iterator[list[_Tracklet]]:
+        """Yield the tracklets of each request; a tracklet above the limits is sent alone."""
         frame_limit = min(self.card()["frame_limit"], self.frames_at_once)
         room = self.max_message_bytes - 64 * 1024
-        group: list[_Part] = []
+        group: list[_Tracklet] = []
         for tracklet in tracklets:
             longer = [*group, tracklet]
             if group and (len(longer) * max(map(len, longer)) > frame_limit or size_of(longer) > room):

@@ -1,8 +1,8 @@
-"""One call from a trained model to a SavedModel that TensorFlow Serving can load."""
+"""Export a trained model to a SavedModel that TensorFlow Serving can load."""
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,16 +16,16 @@ CARD_FILE = "assets.extra/kreid.json"
 
 
 class Exportable(Protocol):
-    """The part of a `kreid.models` model that an export needs."""
+    """The attributes of a `kreid.models` model that an export needs."""
 
     @property
     def embedder(self) -> Any: ...
     @property
-    def image_size(self) -> Any: ...
+    def image_size(self) -> Sequence[int]: ...
     @property
-    def metric(self) -> Any: ...
+    def metric(self) -> str: ...
     @property
-    def embedding_dim(self) -> Any: ...
+    def embedding_dim(self) -> int: ...
 
 
 def export_model(
@@ -46,14 +46,13 @@ def export_model(
     | `describe` | `rows` int32 `[B]` | `card` string `[B]`, the model card once per row |
 
     Padding: frames at or after a tracklet's length do not change its embedding. Lengths
-    outside `0..T` are clipped, since a server cannot raise for one tracklet of a
-    batch. An image that cannot be read is skipped and the rest move up; a
-    tracklet without a readable image gives a finite embedding and `valid_frames` 0.
+    outside `0..T` are clipped, because a server cannot raise for one tracklet of a
+    batch. An unreadable image is skipped and the images after it move up; a tracklet
+    without a readable image gives a finite embedding and `valid_frames` 0.
 
-    `describe` takes a row per answer because a batching server refuses signatures
-    without an input.
+    `describe` has an input because a batching server refuses signatures without one.
 
-    The folder appears under its name only when complete: servers poll for it.
+    The folder gets its name only when complete, because servers poll for it.
 
     Args:
         model: a `kreid.models` model, or any object with `embedder`,
@@ -62,16 +61,17 @@ def export_model(
         version: positive int.
         warmup: whether to write warm-up requests.
         frame_limit: largest number of frames (`B * T`) in one request. Without it
-            a small message of empty images could take any amount of memory.
-        verification: the threshold below which two embeddings count as one
-            person, from `kreid.evaluation.fit_verification`; it goes into the card.
+            a small message of empty images could allocate any amount of memory.
+        verification: optional threshold below which two embeddings count as one
+            person, from `kreid.evaluation.fit_verification`, for the card.
 
     Returns:
         Path of the version's folder.
 
     Raises:
-        ValueError: for a version that is not a positive integer or exists already,
-            and for a threshold of another metric than the model's.
+        ValueError: if the version is not a positive integer or exists already,
+            `frame_limit` is below 1, or the threshold is of another metric than the
+            model's.
         RuntimeError: under a Keras backend other than TensorFlow.
 
     Example:
@@ -88,14 +88,14 @@ def export_model(
 
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
-            "A SavedModel is written by TensorFlow; load the model in a process with KERAS_BACKEND=tensorflow. "
+            "Only TensorFlow writes a SavedModel; load the model in a process with KERAS_BACKEND=tensorflow. "
             f"Received: backend={keras.backend.backend()}"
         )
     directory = Path(directory)
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise ValueError(f"A version is a positive integer. Received: version={version!r}")
+        raise ValueError(f"`version` must be a positive integer. Received: version={version!r}")
     if frame_limit < 1:
-        raise ValueError(f"At least one frame must be allowed. Received: frame_limit={frame_limit}")
+        raise ValueError(f"`frame_limit` must be at least 1. Received: frame_limit={frame_limit}")
     if verification is not None and verification["metric"] != str(model.metric):
         raise ValueError(
             f"The threshold must be of the model's metric, {model.metric}; fit it again. "
@@ -104,14 +104,14 @@ def export_model(
     final = directory / str(version)
     if final.exists():
         raise ValueError(
-            f"This version exists and is never overwritten; the next free one is {next_version(directory)}. "
+            f"This version exists and is not overwritten; the next free one is {next_version(directory)}. "
             f"Received: version={version}, directory={directory}"
         )
     directory.mkdir(parents=True, exist_ok=True)
 
     card = _model_card(model, frame_limit, verification)
     module, signatures = _signatures(model, json.dumps(card), frame_limit)
-    # A polling server looks for names that are integers, so it does not see the temporary folder.
+    # A polling server looks for integer names, so it does not see the temporary folder.
     with replacing(final) as temporary:
         tf.saved_model.save(module, str(temporary), signatures=signatures)
         card_path = temporary / CARD_FILE
@@ -126,7 +126,7 @@ def next_version(directory: str | os.PathLike[str]) -> int:
     """Return the version after the highest one in a base path.
 
     Args:
-        directory: base path; may not exist yet.
+        directory: base path; it may be missing.
 
     Returns:
         int, 1 for an empty or missing folder.
@@ -135,13 +135,13 @@ def next_version(directory: str | os.PathLike[str]) -> int:
 
 
 def versions(directory: str | os.PathLike[str]) -> list[int]:
-    """List the versions in a base path, ascending.
+    """List the versions in a base path.
 
     Args:
-        directory: base path. Sub-folders whose names are not integers are skipped.
+        directory: base path. Subfolders whose names are not integers are skipped.
 
     Returns:
-        List of int.
+        A list of int, ascending; empty if the folder is missing.
     """
     try:
         entries = list(os.scandir(directory))
@@ -157,9 +157,9 @@ def read_card(export_dir: str | os.PathLike[str]) -> dict[str, Any]:
         export_dir: folder of the version.
 
     Returns:
-        dict with `system`, `embedding_dim`, `image_size`, `metric`,
+        A dict with `system`, `embedding_dim`, `image_size`, `metric`,
         `frame_limit`, `verification` (`None` without a fitted threshold),
-        `signatures` and the versions of the packages that wrote it.
+        `signatures`, and the versions of `kreid`, `keras` and `tensorflow`.
     """
     return json.loads((Path(export_dir) / CARD_FILE).read_text(encoding="utf-8"))
 
@@ -208,7 +208,7 @@ def _kreid_version() -> str:
 def _signatures(
     model: Exportable, card: str, frame_limit: int
 ) -> tuple["tf.Module", dict[str, Callable[..., dict[str, "tf.Tensor"]]]]:
-    """Return a `tf.Module` that holds the weights, and the signatures by name."""
+    """Return a `tf.Module` with the weights, and the signatures by name."""
     import tensorflow as tf
 
     from kreid.data.frames import decode_frames
@@ -221,7 +221,7 @@ def _signatures(
     rows_spec = tf.TensorSpec([None], tf.int32, "rows")
 
     def check(inputs, shape, lengths=None):
-        """Return the inputs and clipped lengths, which depend on checks so that these run first."""
+        """Return the inputs and clipped lengths, with control dependencies on checks of the request."""
         # C++ servers do not compare a request with the signature's shape, so the graph does.
         inputs = tf.ensure_shape(inputs, shape)
         batch, length = tf.shape(inputs)[0], tf.shape(inputs)[1]
@@ -254,8 +254,8 @@ def _signatures(
     def embed_jpeg(images, lengths):
         images, lengths = check(images, images_spec.shape, lengths)
         batch, length = tf.shape(images)[0], tf.shape(images)[1]
-        # Decode all real images of the batch in one call, then send them back to their tracklets: `places` are the
-        # (row, column) of each, `rows` the rows of the readable ones, `slots` count these from 0 in each tracklet.
+        # Decode all images of the batch in one call, then scatter them to their tracklets. `places` are the (row,
+        # column) of all images, `rows` those of the readable ones; `slots` count these from 0 in each tracklet.
         places = tf.where(tf.sequence_mask(lengths, length))
         decoded, readable = decode_frames(tf.gather_nd(images, places), (height, width), parallelism=8)
         rows = tf.cast(tf.gather(places[:, 0], readable), tf.int32)
@@ -270,7 +270,7 @@ def _signatures(
         return {"card": tf.fill([tf.shape(rows)[0]], tf.constant(card))}
 
     module = tf.Module(name="kreid")
-    # Track the weights alone: the Keras model would add its whole object graph and every traced call.
+    # Track only the weights: the Keras model would add its whole object graph and every traced call.
     module.weights = [variable.value for variable in embedder.variables]
     return module, {
         "serving_default": serving_default,

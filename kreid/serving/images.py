@@ -1,12 +1,11 @@
-"""The forms in which users have images, told apart by the first bytes.
+"""Recognise the formats of images by their first bytes.
 
-The exported graph reads JPEG and PNG. Everything else is unreadable to it, and it cannot say why.
+The exported graph reads JPEG and PNG. It skips all other formats as unreadable and cannot report the reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 READABLE = ("JPEG", "PNG")
 
@@ -28,18 +27,18 @@ _FORMATS = (
     (0, b"\x93NUMPY", "NumPy"),
     (0, b"%PDF", "PDF"),
 )
-# Beginnings of the same files in Base64, of its form for URLs, and of data URLs.
+# Beginnings of such files in Base64 (standard or for URLs), and of data URLs.
 _BASE64 = (b"/9j/", b"_9j_", b"iVBORw0KGg", b"UklGR", b"R0lGOD", b"data:image/")
 
 
 def image_format(contents: bytes) -> str | None:
-    """Name the format of a file's contents.
+    """Return the format of a file's contents.
 
     Args:
         contents: the bytes of a file.
 
     Returns:
-        Such as `"JPEG"`, `"WebP"` or `"Base64"`; `None` for bytes of no known form.
+        A name such as `"JPEG"`, `"WebP"` or `"Base64"`; `None` for an unknown format.
 
     Example:
 
@@ -54,10 +53,10 @@ def image_format(contents: bytes) -> str | None:
     return None
 
 
-def check_images(row: int, images: Iterable[Any]) -> list[bytes]:
-    """Check one tracklet for the server.
+def check_images(row: int, images: Iterable[object]) -> list[bytes]:
+    """Check one tracklet before it is sent.
 
-    Damaged files are not refused: the server skips them and counts the others.
+    Damaged files pass: the server skips them and counts the others.
 
     Args:
         row: number of the tracklet, for messages.

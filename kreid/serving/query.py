@@ -4,13 +4,13 @@
 
 The query is a folder of frame images. The gallery is one of
 - `<person>/<camera>/<frames>`, or with one more level, one folder per tracklet;
-- a kreid data folder, whose `gallery` split is taken;
-- a MARS root, whose gallery is taken.
+- a kreid data folder, of which the `gallery` split is used;
+- a MARS root, of which the gallery is used.
 
-The metric comes from the served model, and so does the threshold of "same person", if one was fitted: tracklets below
-it are marked, and if there is none, the query shows an unknown person. Works with serve.py and with TensorFlow Serving.
+The served model gives the metric, and the threshold of "same person" if one was fitted: tracklets below it are marked,
+and if none is below it, the query is an unknown person. Works with serve.py and with TensorFlow Serving.
 
-Exit status: 0 good, 1 the server refused or is not there, 2 wrong usage or input, 130 interrupted.
+Exit status: 0 success, 1 the server refused the request or cannot be reached, 2 wrong usage or input, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from kreid.serving.images import READABLE, image_format
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
     from kreid.data.readers import FolderTracklet
     from kreid.serving.client import EmbeddingClient
@@ -38,9 +39,9 @@ class Match(NamedTuple):
     """One gallery tracklet of a ranked list.
 
     Args:
-        tracklet: from the gallery.
+        tracklet: of the gallery.
         distance: to the query, in the model's metric.
-        same_person: whether it shows the query's person, where that person is known.
+        same_person: whether it is of the query's person; `None` if the query's person is not known.
     """
 
     tracklet: FolderTracklet
@@ -55,7 +56,7 @@ class Ranking(NamedTuple):
         matches: nearest first.
         metric: of the distances.
         threshold: two tracklets show the same person if their distance is below it; `None` if none was fitted.
-        unreadable: gallery tracklets that are not ranked because the server could read none of their frames.
+        unreadable: gallery tracklets that are not ranked because none of their frames is readable.
     """
 
     matches: list[Match]
@@ -68,13 +69,13 @@ def read_query(folder: str | os.PathLike[str]) -> tuple[str, ...]:
     """List the frames of the query.
 
     Args:
-        folder: of JPEG or PNG images.
+        folder: with JPEG or PNG images.
 
     Returns:
         Their paths in natural order.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is no image.
     """
     from kreid.data.readers import image_files
 
@@ -87,20 +88,20 @@ def read_query(folder: str | os.PathLike[str]) -> tuple[str, ...]:
 def read_gallery(
     folder: str | os.PathLike[str], person: str | None = None, camera: str | None = None
 ) -> list[FolderTracklet]:
-    """Read a gallery of any of the three layouts.
+    """Read a gallery in any of the three layouts.
 
     Args:
         folder: the gallery.
         person: the query's person, if known.
-        camera: the query's camera, if known. Where both are given, that person's tracklets in that camera are
-            skipped, as in the evaluation.
+        camera: the query's camera, if known. If both are given, this person's tracklets in this camera are skipped, as
+            in the evaluation.
 
     Returns:
-        The tracklets that have frames.
+        The tracklets with frames.
 
     Raises:
-        ValueError: if the gallery is not a folder or no tracklet remains.
-        FileNotFoundError: if it holds no image.
+        ValueError: if the gallery is not a folder, or no tracklet is left.
+        FileNotFoundError: if the gallery has no image.
     """
     from kreid.data.names import name_key, person_key
     from kreid.data.readers import FolderTracklet, read_mars, read_tracklet_folders
@@ -120,11 +121,11 @@ def read_gallery(
     tracklets = [tracklet for tracklet in tracklets if tracklet.frames]
     if person is None or camera is None:
         return tracklets
-    shown = person_key(person), name_key(camera)
-    others = [t for t in tracklets if (person_key(t.person), name_key(t.camera)) != shown]
+    skipped = person_key(person), name_key(camera)
+    others = [t for t in tracklets if (person_key(t.person), name_key(t.camera)) != skipped]
     if not others:
         raise ValueError(
-            "The gallery holds only this person in this camera, and these tracklets are skipped: give a larger "
+            "The gallery has only this person in this camera, and these tracklets are skipped: give a larger "
             f"gallery, or no --query-camera. Received: --query-person={person}, --query-camera={camera}"
         )
     return others
@@ -132,16 +133,16 @@ def read_gallery(
 
 def embed_files(
     client: EmbeddingClient, tracklets: Sequence[Sequence[str]], label: str
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Embed tracklets of image files, a few at a time, with a progress bar on a terminal.
 
     Args:
-        client: connected to the server.
-        tracklets: paths of the frames of each; more than the server's frame limit are thinned evenly.
+        client: an `EmbeddingClient`.
+        tracklets: paths of the frames of each tracklet; above the server's frame limit they are thinned evenly.
         label: of the progress bar.
 
     Returns:
-        float32 `(tracklets, features)` and int32 `(tracklets,)`, the number of frames that could be read.
+        A tuple of float32 `(tracklets, features)` and int32 `(tracklets,)`, the number of readable frames.
     """
     import numpy as np
 
@@ -154,7 +155,7 @@ def embed_files(
         for start in range(0, len(tracklets), TRACKLETS_AT_ONCE):
             part = tracklets[start : start + TRACKLETS_AT_ONCE]
             contents = [[Path(paths[at]).read_bytes() for at in evenly(len(paths), limit)] for paths in part]
-            # A file of another format counts as unreadable here: one such tracklet must not stop the query.
+            # A file of another format counts as unreadable, so that one tracklet of such files does not stop the query.
             contents = [[image for image in images if not _other_format(image)] for images in contents]
             rows, readable = client.embed_images(contents)
             embeddings.append(rows)
@@ -169,7 +170,7 @@ def rank(
     """Rank the gallery by its distance to the query.
 
     Args:
-        client: connected to the server.
+        client: an `EmbeddingClient`.
         query: paths of the query's frames.
         gallery: tracklets with frames.
         person: the query's person, if known.
@@ -178,8 +179,8 @@ def rank(
         A `Ranking`.
 
     Raises:
-        ValueError: if the server can read no frame of the query or of the gallery.
-        ServingError: if the server refuses or cannot be reached.
+        ValueError: if no frame of the query or of the gallery is readable.
+        ServingError: if the server refuses a request or cannot be reached.
     """
     import numpy as np
 
@@ -211,7 +212,7 @@ def rank(
 
 
 def why_unreadable(paths: Sequence[str]) -> str:
-    """Name the format of a tracklet's first frame in parentheses; empty if the server reads it or it is unknown."""
+    """Return a phrase with the first frame's format; empty if the format is readable or unknown."""
     name = _other_format(Path(paths[0]).read_bytes())
     return f" (the first is {name})" if name else ""
 
@@ -222,14 +223,14 @@ def _other_format(contents: bytes) -> str | None:
 
 
 def ranked_table(ranking: Ranking, top: int) -> str:
-    """Write the ranked list as a table, with the decision by the model's threshold.
+    """Return the ranked list as a text table, with the decision by the model's threshold.
 
     Args:
         ranking: as `rank` returns it.
-        top: number of rows.
+        top: largest number of rows.
 
     Returns:
-        Lines of text.
+        A str of several lines.
     """
     width = max([8, *(len(printable(match.tracklet.name)) for match in ranking.matches[:top])])
     nearest = ranking.matches[0]
@@ -264,14 +265,14 @@ def draw_ranking(
     Args:
         query: paths of the query's frames.
         ranking: as `rank` returns it.
-        top: number of matches drawn.
-        path: of the picture; its ending says the format.
+        top: largest number of matches.
+        path: of the picture; its extension gives the format.
         person: the query's person, if known.
         camera: the query's camera, if known.
     """
     from kreid.plots import RankedTracklet, draw_ranked_list
 
-    known = [f"{word} {value}" for word, value in (("person", person), ("camera", camera)) if value]
+    caption = [f"{word} {value}" for word, value in (("person", person), ("camera", camera)) if value]
     matches = [
         RankedTracklet(
             tracklet.frames,
@@ -280,7 +281,7 @@ def draw_ranking(
         )
         for tracklet, distance, same in ranking.matches[:top]
     ]
-    draw_ranked_list(RankedTracklet(query, [*known, f"{len(query)} frames"]), matches).save(path)
+    draw_ranked_list(RankedTracklet(query, [*caption, f"{len(query)} frames"]), matches).save(path)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -288,32 +289,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tracklet", type=Path, help="folder of the query's frame images")
     parser.add_argument("--gallery", type=Path, required=True, help="gallery folder; see above for its layouts")
     parser.add_argument("--server", default="127.0.0.1:8500", help="host:port (default: %(default)s)")
-    parser.add_argument("--model", default="kreid", help="model name at the server (default: %(default)s)")
+    parser.add_argument("--model", default="kreid", help="model name on the server (default: %(default)s)")
     parser.add_argument("--timeout", type=float, default=300, help="seconds per request (default: %(default)s)")
-    parser.add_argument("--top", type=int, default=10, help="number of tracklets listed (default: %(default)s)")
-    parser.add_argument("--picture", type=Path, help="where to write the ranked list as a picture, such as out.png")
-    parser.add_argument("--query-person", help="the query's person, if known: matches are marked")
+    parser.add_argument("--top", type=int, default=10, help="number of tracklets to list (default: %(default)s)")
+    parser.add_argument("--picture", type=Path, help="file for a picture of the ranked list, such as out.png")
+    parser.add_argument("--query-person", help="the query's person, if known, to mark its tracklets")
     parser.add_argument("--query-camera", help="with --query-person: skip this person's tracklets in this camera")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Rank the gallery, print the list and return the exit status."""
+    """Rank the gallery and print the list; return the exit status."""
     from kreid.serving.client import EmbeddingClient, ServingError
 
     try:
         if options.top < 1:
-            raise ValueError(f"List at least one tracklet. Received: --top={options.top}")
+            raise ValueError(f"--top must be at least 1. Received: --top={options.top}")
         query = read_query(options.tracklet)
         gallery = read_gallery(options.gallery, options.query_person, options.query_camera)
         with EmbeddingClient(options.server, options.model, options.timeout) as client:
             ranking = rank(client, query, gallery, options.query_person)
         for tracklet in ranking.unreadable:
-            why = why_unreadable(tracklet.frames)
-            print(f"skipped, no readable frame{why}: {printable(tracklet.name)}", file=sys.stderr)
+            reason = why_unreadable(tracklet.frames)
+            print(f"skipped, no readable frame{reason}: {printable(tracklet.name)}", file=sys.stderr)
         print(ranked_table(ranking, options.top))
         if options.picture is not None:
-            known = options.query_person, options.query_camera
-            draw_ranking(query, ranking, options.top, options.picture, *known)
+            draw_ranking(query, ranking, options.top, options.picture, options.query_person, options.query_camera)
             print(f"picture: {printable(str(options.picture))}")
     except ModuleNotFoundError as error:
         print(f"query: {error}; install it: pip install {error.name}", file=sys.stderr)
@@ -330,7 +330,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv`, or the program's, and return the exit status."""
+    """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser("query", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     return run(parser.parse_args(argv))

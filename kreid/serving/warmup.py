@@ -1,7 +1,7 @@
-"""Warm-up requests, which TensorFlow Serving replays before a version answers.
+"""Warm-up requests, which TensorFlow Serving runs before a version answers.
 
-The first call of a graph is slow: memory is laid out, kernels are chosen. A
-server that replays one request per signature before it answers hides that.
+The first call of a graph is slow, because memory is allocated and kernels are
+chosen. So a server runs one request per signature before it answers clients.
 """
 
 import os
@@ -14,25 +14,25 @@ from numpy.typing import ArrayLike
 from kreid.serving import wire
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
-MAX_RECORDS = 1000  # TensorFlow Serving refuses to load a version with more
+MAX_RECORDS = 1000  # TensorFlow Serving does not load a version with more
 
 
 def warmup_inputs(
     image_size: Sequence[int], frames: int = 8, batches: Iterable[int] = (1,), seed: int = 0
 ) -> list[tuple[str, dict[str, np.ndarray]]]:
-    """Make one synthetic request per signature and batch size.
+    """Make one request of noise per signature and batch size.
 
-    Noise needs no data set, and encodes to JPEGs larger than real crops, so the
-    buffers that it warms are large enough.
+    Noise needs no data set, and its JPEGs are larger than those of real crops, so
+    buffers become large enough.
 
     Args:
-        image_size: (height, width) of the model.
+        image_size: `(height, width)` of the model.
         frames: frames per tracklet.
-        batches: batch sizes to warm.
+        batches: batch sizes.
         seed: of the noise.
 
     Returns:
-        List of (signature name, inputs by name).
+        A list of tuples `(signature name, inputs by name)`.
 
     Example:
 
@@ -64,12 +64,12 @@ def write_warmup(
     requests: Sequence[tuple[str, Mapping[str, ArrayLike]]],
     model_name: str = "kreid",
 ) -> Path:
-    """Write requests as the PredictionLog records that TensorFlow Serving replays.
+    """Write requests as the PredictionLog records that TensorFlow Serving runs.
 
     Args:
         export_dir: folder of one version of a SavedModel.
-        requests: list of (signature name, inputs by name), at most 1000.
-        model_name: name put into the requests; servers do not compare it.
+        requests: list of tuples `(signature name, inputs by name)`, at most 1000.
+        model_name: model name in the requests; servers ignore it.
 
     Returns:
         Path of the file.
@@ -81,7 +81,7 @@ def write_warmup(
 
     if len(requests) > MAX_RECORDS:
         raise ValueError(
-            f"TensorFlow Serving loads no version with more than {MAX_RECORDS} warm-up records; send fewer. "
+            f"TensorFlow Serving accepts at most {MAX_RECORDS} warm-up records; give fewer requests. "
             f"Received: len(requests)={len(requests)}"
         )
     path = Path(export_dir) / WARMUP_FILE
@@ -105,7 +105,7 @@ def read_warmup(export_dir: str | os.PathLike[str]) -> list[tuple[str, dict[str,
         export_dir: folder of one version of a SavedModel.
 
     Returns:
-        List of (signature name, inputs by name); empty when there is no file.
+        A list of tuples `(signature name, inputs by name)`; empty without a file.
 
     Raises:
         ValueError: if the file is damaged.

@@ -1,18 +1,18 @@
 """The part of TensorFlow Serving's protocol that a client needs, without TensorFlow.
 
-The pip package `tensorflow-serving-api` brings all of TensorFlow. A client needs
-a dozen messages; they are declared here as a table of field numbers and built by
-protobuf at run time, in a separate pool, so that they never meet TensorFlow's
-copies in one process. Package names are not on the wire, so both sides agree.
+The pip package `tensorflow-serving-api` depends on all of TensorFlow. A client needs
+only a dozen messages. They are declared here as a table of field numbers, and
+protobuf builds them at run time in a separate pool, so that they cannot conflict
+with TensorFlow's copies. Package names are not on the wire, so both sides agree.
 
-Needs `grpcio` to call and `protobuf` to build messages; NumPy for arrays.
+Source: the .proto files of TensorFlow Serving and TensorFlow.
 """
 
 import functools
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 GET_MODEL_METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
@@ -20,7 +20,7 @@ GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
 DEFAULT_MESSAGE_BYTES = 64 * 1024 * 1024
 
-# message -> field -> (number, type). "*" repeats; "<name" is a map from string to that type.
+# message -> field -> (number, type). "*type" is a repeated field, "<type" a map from string to the type.
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "Dim": {"size": (1, "int64"), "name": (2, "string")},
     "TensorShape": {"dim": (2, "*Dim"), "unknown_rank": (3, "bool")},
@@ -59,7 +59,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "PredictionLog": {"predict_log": (6, "PredictLog")},
 }
 
-# TensorFlow's DataType numbers -> (NumPy dtype, the field that holds values not sent as raw bytes).
+# TensorFlow's DataType numbers -> (NumPy dtype, the field for values that are not sent as raw bytes).
 _DTYPES: dict[int, tuple[np.dtype[Any], str]] = {
     1: (np.dtype("float32"), "float_val"),
     2: (np.dtype("float64"), "double_val"),
@@ -76,10 +76,10 @@ _NUMBERS = {dtype: number for number, (dtype, _) in _DTYPES.items()}
 
 @functools.cache
 def messages() -> dict[str, Any]:
-    r"""Build the message classes, once.
+    r"""Return the message classes; the first call builds them.
 
     Returns:
-        dict of message name (as in this file's table) to protobuf class.
+        A dict of message name (as in this file's table) to protobuf class.
 
     Example:
 
@@ -124,16 +124,16 @@ def fill_tensor(tensor: Any, values: ArrayLike) -> None:
     """Write an array into a Tensor message.
 
     Args:
-        tensor: message with TensorProto's fields, changed in place.
+        tensor: a `"Tensor"` message or TensorProto, changed in place.
         values: numbers, or an object array of bytes.
 
     Raises:
-        TypeError: for a dtype that the protocol of kreid's signatures does not use.
+        TypeError: for a dtype that kreid's signatures do not use.
     """
     array = np.asarray(values)
     if array.dtype not in _NUMBERS:
         raise TypeError(
-            f"Cannot send this dtype; use one of {sorted(str(d) for d in _NUMBERS)}. Received: dtype={array.dtype}"
+            f"This dtype cannot be sent; use one of {sorted(str(d) for d in _NUMBERS)}. Received: dtype={array.dtype}"
         )
     tensor.dtype = _NUMBERS[array.dtype]
     for size in array.shape:
@@ -144,17 +144,17 @@ def fill_tensor(tensor: Any, values: ArrayLike) -> None:
         tensor.tensor_content = np.ascontiguousarray(array).tobytes()
 
 
-def read_tensor(tensor: Any) -> np.ndarray:
-    """Read a Tensor message in either of its two forms: raw bytes or a list of values.
+def read_tensor(tensor: Any) -> NDArray[Any]:
+    """Read a Tensor message, which has its values as raw bytes or as a list.
 
     Args:
-        tensor: message with TensorProto's fields.
+        tensor: a `"Tensor"` message or TensorProto.
 
     Returns:
-        The array; strings come as an object array of bytes.
+        The array; for strings an object array of bytes.
 
     Raises:
-        TypeError: for a dtype outside kreid's signatures.
+        TypeError: for a dtype that kreid's signatures do not use.
 
     Example:
 
@@ -171,7 +171,7 @@ def read_tensor(tensor: Any) -> np.ndarray:
         return np.frombuffer(tensor.tensor_content, dtype).reshape(shape).copy()
     values = list(getattr(tensor, field))
     size = int(np.prod(shape))
-    # A TensorProto may leave out trailing values that repeat the last one, or all of them when they are zero.
+    # A TensorProto may omit trailing values that repeat the last one, and all values if they are zero.
     filler = values[-1] if values else (b"" if dtype.hasobject else 0)
     array = np.empty(size, dtype)
     array[:] = values + [filler] * (size - len(values))

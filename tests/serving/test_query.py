@@ -217,4 +217,4 @@ def test_help_shows_an_example_and_the_layouts(query, capsys):
 
 def test_fewer_than_one_row_is_refused(query, data, capsys):
     assert query.main([str(data / "query"), "--gallery", str(data), "--top", "0"]) == 2
-    assert capsys.readouterr().err == "query: List at least one tracklet. Received: --top=0\n"
+    assert capsys.readouterr().err == "query: --top must be at least 1. Received: --top=0\n"

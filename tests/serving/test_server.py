@@ -310,7 +310,7 @@ def test_the_deadline_bounds_the_run(stubs):
 def test_the_server_stops_a_run_at_its_deadline(base_path):
     server = EmbeddingServer(base_path, port=0).start()
     try:
-        from kreid.serving.server import RequestRefused
+        from kreid.serving.loaded_model import RequestRefused
 
         frames = np.zeros((1, 1000, 64, 32, 3), np.uint8)
         for seconds in (0.0, 0.001):
@@ -378,12 +378,12 @@ def test_a_damaged_warmup_record_says_so(base_path, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"port": -1}, r"A port is 0 .* to 65535\. Received: port=-1"),
+        ({"port": -1}, r"from 0 .* to 65535\. Received: port=-1"),
         ({"port": 65536}, "Received: port=65536"),
-        ({"workers": 0}, "At least one worker .* Received: workers=0"),
+        ({"workers": 0}, "`workers` must be at least 1. Received: workers=0"),
         ({"max_message_bytes": 0}, "Received: max_message_bytes=0"),
         ({"max_message_bytes": 2**31}, "2047 MiB.* Received: max_message_bytes=2147483648"),
-        ({"name": ""}, "A model needs a name"),
+        ({"name": ""}, "`name` must not be empty"),
     ],
 )
 def test_arguments_out_of_range_are_refused(base_path, arguments, message):

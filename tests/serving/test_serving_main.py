@@ -52,10 +52,10 @@ def test_serves_until_a_signal(base_path, program, number):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--port", "70000"], "A port is 0 (any free one) to 65535. Received: port=70000"),
+        (["--port", "70000"], "`port` must be from 0 (any free port) to 65535. Received: port=70000"),
         (["--max-message-mib", "4096"], "(2047 MiB), the limit of protobuf. Received: max_message_bytes=4294967296"),
-        (["--workers", "0"], "At least one worker must run requests. Received: workers=0"),
-        (["--name", ""], "A model needs a name. Received: name=''"),
+        (["--workers", "0"], "`workers` must be at least 1. Received: workers=0"),
+        (["--name", ""], "`name` must not be empty. Received: name=''"),
         (["--host", "no-such-host.invalid", "--port", "0"], "Received: target=no-such-host.invalid:0"),
     ],
 )
@@ -71,7 +71,7 @@ def test_wrong_usage_is_one_sentence(base_path, capsys, arguments, message):
 def test_a_folder_without_versions_is_refused(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
     errors = capsys.readouterr().err
-    assert errors.startswith("serve: The folder holds no version")
+    assert errors.startswith("serve: The folder has no version")
     assert errors.endswith(f"Received: base_path={tmp_path}\n")
 
 
