@@ -24,33 +24,59 @@ def require(owner: str, condition: Any, sentence: str) -> None:
         raise AssertionError(f"{owner}'s contract: {sentence}.")
 
 
-def value_and_gradients(
-    function: Callable[[Any], Any], inputs: ArrayLike, variables: Sequence[keras.Variable] = ()
-) -> tuple[np.ndarray, np.ndarray | None, list[np.ndarray | None]]:
-    """Return a function's value, and the gradients of the value's sum. TensorFlow and JAX only.
+def compiled(function: Callable[..., Any], variables: Sequence[keras.Variable] = ()) -> Callable[..., Any]:
+    """Return a function that JAX compiles as a whole, once for every shape; other backends get it unchanged.
+
+    Otherwise JAX compiles each operation for each shape on its own.
 
     Args:
-        function: callable of one tensor that returns one float tensor.
-        inputs: array.
+        function: callable of tensors that returns tensors. The values that it assigns to variables are dropped on JAX.
         variables: Keras variables that the function uses.
 
     Returns:
-        The value, the gradient for the inputs and the list of gradients for the variables, as NumPy. The gradient for
-        an input or variable that the value does not depend on is zero or `None`, depending on the backend.
+        A callable of arrays, positional and by keyword.
+    """
+    if keras.backend.backend() != "jax":
+        return function
+    import jax
+
+    @jax.jit
+    def stateless(values, arguments, keywords):
+        state = list(zip(variables, values, strict=True))
+        with keras.StatelessScope(state_mapping=state, collect_losses=True):
+            return function(*arguments, **keywords)
+
+    return lambda *arguments, **keywords: stateless([variable.value for variable in variables], arguments, keywords)
+
+
+def gradient_function(
+    function: Callable[[Any], Any], variables: Sequence[keras.Variable] = (), *, jit: bool = False
+) -> Callable[[ArrayLike], tuple[np.ndarray, np.ndarray | None, list[np.ndarray | None]]]:
+    """Return a callable that gives a function's value, and the gradients of the value's sum. TensorFlow and JAX only.
+
+    Args:
+        function: callable of one tensor that returns one float tensor.
+        variables: Keras variables that the function uses.
+        jit: on JAX, compile function and gradients as a whole, once for every shape.
+
+    Returns:
+        A callable of one array. It returns the value, the gradient for the array and the list of gradients for the
+        variables, as NumPy. The gradient for an input or variable that the value does not depend on is zero or `None`,
+        depending on the backend.
 
     Raises:
         NotImplementedError: on another backend.
     """
     backend = keras.backend.backend()
-    inputs = ops.convert_to_tensor(inputs)
-    values = [variable.value for variable in variables]
     if backend == "tensorflow":
         import tensorflow as tf
 
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            value = function(inputs)
-        by_inputs, by_variables = tape.gradient(value, (inputs, values))
+        def both(inputs):
+            values = [variable.value for variable in variables]
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                value = function(inputs)
+            return tape.gradient(value, (inputs, values)), value
     elif backend == "jax":
         import jax
 
@@ -61,8 +87,16 @@ def value_and_gradients(
             return ops.sum(value), value
 
         gradient = jax.grad(summed, argnums=(0, 1), allow_int=True, has_aux=True)
-        (by_inputs, by_variables), value = gradient(inputs, values)
+        gradient = jax.jit(gradient) if jit else gradient
+
+        def both(inputs):
+            return gradient(inputs, [variable.value for variable in variables])
     else:
         raise NotImplementedError(f"Use the TensorFlow or the JAX backend. Received: backend={backend!r}")
-    by_inputs, *by_variables = [None if g is None else ops.convert_to_numpy(g) for g in (by_inputs, *by_variables)]
-    return ops.convert_to_numpy(value), by_inputs, by_variables
+
+    def value_and_gradients(inputs):
+        (by_inputs, by_variables), value = both(ops.convert_to_tensor(inputs))
+        by_inputs, *by_variables = [None if g is None else ops.convert_to_numpy(g) for g in (by_inputs, *by_variables)]
+        return ops.convert_to_numpy(value), by_inputs, by_variables
+
+    return value_and_gradients

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from kreid.testing._common import require, value_and_gradients
+from kreid.testing._common import compiled, gradient_function, require
 
 _require = functools.partial(require, "A layer")
 
@@ -71,17 +71,18 @@ def check_layer(
     (3, 4, 2, 16)
     """
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
-    layer = layer_class(**kwargs)
-    expected = _numpy(layer(*arguments))
+    layer = _built(layer_class(**kwargs), arguments)
+    calls = [_compiled(layer, form) for form in ((False, True) if attention else (False,))]
+    expected = _numpy(calls[0](*arguments))
     _require(_finite(expected), "outputs are finite")
     _check_config(layer_class, layer, kwargs, arguments, expected)
     if masked:
-        _check_masks(layer, inputs, attention, any_length)
+        _check_masks(layer, inputs, calls, any_length)
         _check_refused_masks(layer, inputs)
         if "training" in inspect.signature(layer_class.call).parameters:
             _check_training(layer_class, layer, kwargs, inputs)
     _check_weights(layer, arguments)
-    _check_symbolic(layer, arguments, expected, attention, any_length)
+    _check_symbolic(layer, arguments, expected, calls, any_length)
     _check_policies(layer_class, layer, kwargs, arguments, expected)
     if saved:
         _check_saved(layer, arguments, expected, any_length)
@@ -101,9 +102,10 @@ def _check_config(layer_class, layer, kwargs, arguments, expected):
             _require(config[key] == value, f"the config keeps {key}={value!r}, not {config[key]!r}")
     written = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
     twin = keras.saving.deserialize_keras_object(written)
-    twin(*arguments)
-    twin.set_weights(layer.get_weights())
-    _require(_equal(_numpy(twin(*arguments)), expected), "the layer revived from its config gives equal outputs")
+    _built(twin, arguments).set_weights(layer.get_weights())
+    _require(
+        _equal(_numpy(_compiled(twin)(*arguments)), expected), "the layer revived from its config gives equal outputs"
+    )
 
 
 def _check_refused_masks(layer, inputs):
@@ -125,21 +127,21 @@ def _check_refused_masks(layer, inputs):
         _require(named, f"{case} raises ValueError that names the mask and its shape")
 
 
-def _check_masks(layer, inputs, attention, any_length):
+def _check_masks(layer, inputs, calls, any_length):
     lengths, mask = _some_padded(inputs)
-    extra = {"return_attention": True} if attention else {}
     filled = functools.partial(_filled, inputs, mask)
-    clean = _numpy(layer(filled(0), mask=mask, **extra))
+    clean = _numpy(calls[-1](filled(0), mask=mask))
     _require(_finite(clean), "a tracklet with no real frame gives finite output")
+    gradients = _gradients(lambda x: layer(x, mask=mask), layer)
     for value in (np.nan, 1e4):
-        _require(_equal(_numpy(layer(filled(value), mask=mask, **extra)), clean), f"padding of {value} changes nothing")
-        gradient = _gradients(lambda x: layer(x, mask=mask), filled(value), layer)[0]
+        _require(_equal(_numpy(calls[-1](filled(value), mask=mask)), clean), f"padding of {value} changes nothing")
+        gradient = gradients(filled(value))[0]
         _require(np.isfinite(gradient).all(), f"padding of {value} leaves the gradients finite")
         _require(not gradient[~mask].any(), "padding gets no gradient")
-    whole = _numpy(layer(filled(0), mask=mask))
+    whole = _numpy(calls[0](filled(0), mask=mask))
     for row, length in enumerate(lengths):
         if length == inputs.shape[1] or (length and any_length):
-            alone = _numpy(layer(inputs[row : row + 1, :length]))
+            alone = _numpy(calls[0](inputs[row : row + 1, :length]))
             pairs = zip(tree.flatten(alone), tree.flatten(whole), strict=True)
             same = all(_near(one[0], _cut(padded[row], one[0]), 1e-5) for one, padded in pairs)
             _require(same, "a tracklet gives the same alone, unpadded, as padded in a batch")
@@ -147,9 +149,8 @@ def _check_masks(layer, inputs, attention, any_length):
 
 def _check_training(layer_class, layer, kwargs, inputs):
     # On a twin, so that these added losses do not stay with the layer.
-    twin = layer_class(**kwargs)
+    twin = _built(layer_class(**kwargs), (inputs,))
     mask = _some_padded(inputs)[1]
-    twin(inputs, mask=mask)
     twin.set_weights(layer.get_weights())
 
     def outputs_and_losses(x):
@@ -158,15 +159,16 @@ def _check_training(layer_class, layer, kwargs, inputs):
         # Added losses accumulate. Random layers draw again, so only finiteness and gradients can be compared.
         return outputs, [loss for loss in twin.losses if not any(loss is old for old in before)]
 
+    call, gradients = compiled(outputs_and_losses, twin.variables), _gradients(outputs_and_losses, twin)
     for value in (np.nan, 1e4):
         where = f"in training, padding of {value}"
         padded = _filled(inputs, mask, value)
-        outputs, losses = _numpy(outputs_and_losses(padded))
+        outputs, losses = _numpy(call(padded))
         _require(_finite(outputs), f"{where} leaves the outputs finite")
         _require(_finite(losses), f"{where} leaves the added losses finite")
-        by_input, by_weights = _gradients(outputs_and_losses, padded, twin)
-        gradients = [by_input, *(gradient for gradient in by_weights if gradient is not None)]
-        _require(_finite(gradients), f"{where} leaves the gradients finite")
+        by_input, by_weights = gradients(padded)
+        given = [by_input, *(gradient for gradient in by_weights if gradient is not None)]
+        _require(_finite(given), f"{where} leaves the gradients finite")
         _require(not by_input[~mask].any(), f"{where} gets no gradient, also not from added losses")
 
 
@@ -186,30 +188,30 @@ def _filled(inputs, mask, value):
 def _check_weights(layer, arguments):
     if not layer.trainable_variables:
         return
-    gradients = _gradients(lambda x: layer(x, *arguments[1:]), arguments[0], layer)[1]
+    gradients = _gradients(lambda x: layer(x, *arguments[1:]), layer)(arguments[0])[1]
     for variable, gradient in zip(layer.trainable_variables, gradients, strict=True):
         _require(gradient is not None and np.abs(gradient).max() > 0, f"the weight {variable.path} gets a gradient")
 
 
-def _check_symbolic(layer, arguments, expected, attention, any_length):
+def _check_symbolic(layer, arguments, expected, calls, any_length):
     symbolic = [_symbolic(array, any_length) for array in arguments]
-    forms = [{}, {"return_attention": True}] if attention else [{}]
-    for extra in forms:
-        real = _numpy(layer(*arguments, **extra))
-        spec = layer(*symbolic, **extra)
+    for form, call in enumerate(calls):
+        real = _numpy(call(*arguments))
+        spec = layer(*symbolic, **_extra(form))
         tree.assert_same_structure(spec, real)
         for s, r in zip(tree.flatten(spec), tree.flatten(real), strict=True):
             fits = len(s.shape) == r.ndim and all(n in (None, m) for n, m in zip(s.shape, r.shape, strict=True))
             _require(fits, f"the symbolic shape {s.shape} is that of the real output, {r.shape}")
             _require(s.dtype == str(r.dtype), f"the symbolic dtype {s.dtype} is that of the real output, {r.dtype}")
     model = keras.Model(symbolic, layer(*symbolic))
-    _require(_close(_numpy(model(list(arguments))), expected, 1e-5), "in a model the outputs are the same")
+    call = _compiled(model)
+    _require(_close(_numpy(call(list(arguments))), expected, 1e-5), "in a model the outputs are the same")
     if any_length:
         shorter = [a[1:, :2] if a.ndim > 1 else np.minimum(a[1:], 2) for a in arguments]
     else:
         shorter = [a[1:] for a in arguments]
     _require(
-        _close(_numpy(model(shorter)), _numpy(layer(*shorter)), 1e-5), "another batch and length go through the model"
+        _close(_numpy(call(shorter)), _numpy(calls[0](*shorter)), 1e-5), "another batch and length go through the model"
     )
 
 
@@ -218,11 +220,10 @@ def _check_policies(layer_class, layer, kwargs, arguments, expected):
     revived = layer_class.from_config(config).dtype_policy.name
     _require(revived == "mixed_bfloat16", "the config keeps a policy object given as dtype")
     for policy, tolerance in _LOOSE.items():
-        twin = layer_class(**kwargs, dtype=policy)
-        twin(*arguments)
+        twin = _built(layer_class(**kwargs, dtype=policy), arguments)
         twin.set_weights(layer.get_weights())
-        outputs = _numpy(
-            tree.map_structure(lambda x: x if x.dtype == bool else ops.cast(x, "float32"), twin(*arguments))
+        outputs = tree.map_structure(
+            lambda x: x if x.dtype == bool else x.astype("float32"), _numpy(_compiled(twin)(*arguments))
         )
         floats = tree.map_structure(lambda x: x if x.dtype == bool else x.astype("float32"), expected)
         _require(_finite(outputs), f"outputs are finite under {policy}")
@@ -237,7 +238,9 @@ def _check_saved(layer, arguments, expected, any_length):
         path = pathlib.Path(folder) / "model.keras"
         model.save(path)
         loaded = keras.models.load_model(path)
-        _require(_close(_numpy(loaded(list(arguments))), expected, 1e-5), "a saved model gives equal outputs")
+        _require(
+            _close(_numpy(_compiled(loaded)(list(arguments))), expected, 1e-5), "a saved model gives equal outputs"
+        )
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
@@ -252,20 +255,34 @@ def _symbolic(array, any_length):
     return keras.Input(shape, dtype=str(array.dtype))
 
 
-def _gradients(function, inputs, layer):
-    """Return the gradients of a random weighted sum of all float outputs, for the inputs and the layer's weights.
+def _gradients(function, layer):
+    """Return a callable of inputs: the gradients of a random weighted sum of all float outputs, for the inputs and the
+    layer's weights.
 
     Not of their plain sum, which may be constant: softmax weights sum to 1.
     """
-    rng = np.random.default_rng(0)
-    outputs = [x for x in tree.flatten(function(inputs)) if "float" in keras.backend.standardize_dtype(x.dtype)]
-    weights = [rng.normal(size=tuple(x.shape)).astype("float32") for x in outputs]
 
     def weighted(x):
+        rng = np.random.default_rng(0)
         floats = [y for y in tree.flatten(function(x)) if "float" in keras.backend.standardize_dtype(y.dtype)]
-        return sum(ops.sum(ops.cast(y, "float32") * w) for y, w in zip(floats, weights, strict=True))
+        return sum(ops.sum(ops.cast(y, "float32") * rng.normal(size=y.shape).astype("float32")) for y in floats)
 
-    return value_and_gradients(weighted, inputs, layer.trainable_variables)[1:]
+    gradients = gradient_function(weighted, layer.trainable_variables, jit=True)
+    return lambda inputs: gradients(inputs)[1:]
+
+
+def _built(layer, arguments):
+    """Build a layer for the shapes of arrays, without a call on them."""
+    layer(*(keras.KerasTensor(array.shape, dtype=str(array.dtype)) for array in arguments))
+    return layer
+
+
+def _compiled(layer, attention=False):
+    return compiled(functools.partial(layer, **_extra(attention)), layer.variables)
+
+
+def _extra(attention):
+    return {"return_attention": True} if attention else {}
 
 
 def _numpy(outputs):

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
-from kreid.testing._common import require, value_and_gradients
+from kreid.testing._common import gradient_function, require
 
 _require = functools.partial(require, "A loss")
 
@@ -97,7 +97,7 @@ def value_and_gradient(
         NotImplementedError: on another backend.
     """
     y_true = ops.convert_to_tensor(y_true)
-    value, gradient, _ = value_and_gradients(lambda predictions: loss(y_true, predictions), y_pred)
+    value, gradient, _ = gradient_function(lambda predictions: loss(y_true, predictions))(y_pred)
     return value, np.zeros_like(y_pred) if gradient is None else gradient
 
 

@@ -13,7 +13,7 @@ from kreid.layers import (
     IntraFrameAttention,
     SemanticAttention,
 )
-from kreid.testing._common import value_and_gradients
+from kreid.testing._common import gradient_function
 
 RNG = np.random.default_rng(23)
 FRAMES = RNG.normal(size=(3, 5, 6)).astype("float32")
@@ -204,7 +204,7 @@ def test_a_zero_sum_is_the_plain_mean_with_finite_gradients(attention, case):
         fused, shares = FrameAverage()(x, layer(x, mask=mask), mask=mask, return_attention=True)
         return ops.concatenate([shares * direction, fused], axis=1)
 
-    value, by_input, by_weights = value_and_gradients(weighted, frames, layer.trainable_variables)
+    value, by_input, by_weights = gradient_function(weighted, layer.trainable_variables)(frames)
     np.testing.assert_allclose(value[:, :4], mask * direction / max(mask.sum(), 1), rtol=1e-5)
     np.testing.assert_allclose(value[:, 4:], frames[:, 0] * mask[:, :1], rtol=1e-5)
     assert np.isfinite(by_input).all()
