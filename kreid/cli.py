@@ -4,8 +4,8 @@
     kreid evaluate runs/sta_synthetic
     kreid serve runs/sta_synthetic/export
 
-`kreid COMMAND --help` shows a command's arguments and examples. Exit status: 0 good, 1 the data or the server refused,
-2 wrong usage or input, 130 interrupted.
+`kreid COMMAND --help` shows a command's arguments and examples. Exit status: 0 success, 1 damaged data or a server's
+error, 2 wrong usage or input, 130 interrupted.
 """
 
 import argparse
@@ -23,10 +23,10 @@ class Command(NamedTuple):
     """A command of `kreid`.
 
     Args:
-        module: with `add_arguments(parser)` and `run(options)`; its docstring is the help text. It is imported only
-            when the command is given, so that `kreid --help` is fast.
-        summary: for the list of commands.
-        models: whether it builds or loads models, which may be of your own module.
+        module: name of a module with `add_arguments(parser)` and `run(options)`, whose docstring is the help text. It
+            is imported only for its own command, so that `kreid --help` is fast.
+        summary: text for the list of commands.
+        models: whether the command builds or loads models, which may be registered by your own module.
     """
 
     module: str
@@ -40,11 +40,11 @@ COMMANDS = {
     "ablate": Command("kreid.training.ablation", "train and compare the rows of a table", models=True),
     "export": Command("kreid.training.export_run", "write a model as a SavedModel to serve", models=True),
     "serve": Command("kreid.serving.__main__", "serve an export over gRPC"),
-    "query": Command("kreid.serving.query", "find a tracklet's person in a gallery, through a server"),
-    "check": Command("kreid.data.check", "look through a data set for damage"),
+    "query": Command("kreid.serving.query", "search a gallery for a tracklet's person, through a server"),
+    "check": Command("kreid.data.check", "check a data set for damaged files"),
     "tracks": Command("kreid.tracks.__main__", "cut tracklets out of a video"),
     "synthetic": Command("kreid.synthetic.__main__", "render a synthetic data set"),
-    "cost": Command("kreid.training.variants", "count the multiplications of every variant", models=True),
+    "cost": Command("kreid.training.variants", "count the multiplications of each variant", models=True),
 }
 
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        argv: the arguments, `None` for the program's.
+        argv: arguments, `None` for the program's.
 
     Returns:
         The exit status.
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         for module in getattr(options, "imports", []):
-            _import_users(module)
+            _import_user_module(module)
         return int(options.command_run(options))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -85,26 +85,28 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"kreid {kreid.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", prog="kreid")
     for name, command in COMMANDS.items():
-        own = commands.add_parser(name, help=command.summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        subparser = commands.add_parser(
+            name, help=command.summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
         if name == chosen:
             module = importlib.import_module(command.module)
-            own.description = module.__doc__
-            module.add_arguments(own)
+            subparser.description = module.__doc__
+            module.add_arguments(subparser)
             if command.models:
-                own.add_argument(
+                subparser.add_argument(
                     "--import",
                     action="append",
                     default=[],
                     dest="imports",
                     metavar="MODULE",
-                    help="import this module first, which registers your own system (kreid.models.register_system)",
+                    help="import this module first; it registers your own system (kreid.models.register_system)",
                 )
-            own.set_defaults(command_run=module.run)
+            subparser.set_defaults(command_run=module.run)
     return parser
 
 
-def _import_users(name: str) -> None:
-    """Import a module of the user's, from the folder in which the command is given too."""
+def _import_user_module(name: str) -> None:
+    """Import a user's module, from the path or the current folder."""
     from kreid._quiet import import_tensorflow
 
     import_tensorflow()
@@ -116,7 +118,7 @@ def _import_users(name: str) -> None:
         if error.name != name.split(".")[0] and error.name != name:
             raise
         print(
-            f"error: There is no module of this name; give it without .py, in this folder or on PYTHONPATH. "
+            f"error: There is no module of this name; name it without .py, in this folder or on PYTHONPATH. "
             f"Received: import={name!r}",
             file=sys.stderr,
         )

@@ -1,4 +1,4 @@
-"""The folder of a run: the one place that knows its files' names, for writers and readers."""
+"""The files of a run's folder. Only this module knows their names."""
 
 import csv
 import functools
@@ -24,22 +24,23 @@ _NO_EPOCH = {"epoch": 0, "best_map": -1.0, "best_epoch": None}
 
 
 class RunFiles:
-    """Paths of the files in a run's folder, and their contents as plain data. Nothing needs to be there yet.
+    """Paths of the files in a run's folder, and their contents as plain data. No file needs to exist.
 
     | attribute | file |
     |---|---|
-    | `config_file` | `config.yaml`, the resolved settings; a folder that has it is a run |
-    | `versions_file` | `versions.json`, of the packages and the machine's kind |
+    | `config_file` | `config.yaml`, the resolved settings; a folder with this file is a run |
+    | `versions_file` | `versions.json`, versions of the packages, and the kind of machine |
     | `log` | `log.csv`, one row per epoch |
-    | `tensorboard` | `tensorboard/`, the same for TensorBoard |
-    | `checkpoints` | `checkpoints/`, the last and the best model, and `state.json`, which names them |
+    | `tensorboard` | `tensorboard/`, the same log for TensorBoard |
+    | `checkpoints` | `checkpoints/`, the last and the best model, and `state.json`, which names their epochs |
     | `model` | `model.keras`, the model of the results |
-    | `export` | `export/`, the same as a SavedModel, in `1/` |
+    | `export` | `export/`, the same model as a SavedModel, in `1/` |
     | `untrained` | `untrained.json`, scores before training |
     | `queries` | `queries.json`, scores of the single queries by protocol |
-    | `results` | `results.json`, written last: a run that has it is complete |
+    | `results` | `results.json`, written last: a run with this file is complete |
     | `report` | `report/`, see `ReportFiles` |
-    | `splits_summary` | `splits.json`, in the folder around the runs of several splits |
+    | `phases` | `phases/`, the runs of earlier phases |
+    | `splits_summary` | `splits.json`, the mean over splits, in the folder that holds their runs |
 
     Args:
         path: of the folder.
@@ -72,11 +73,11 @@ class RunFiles:
         return RunFiles(self.phases / name)
 
     def split(self, number: int) -> "RunFiles":
-        """Return the files of one of several splits, `split_NUMBER`."""
+        """Return the files of a split, `split_NUMBER`."""
         return RunFiles(self.path / f"split_{number}")
 
     def splits(self) -> dict[int, "RunFiles"]:
-        """Return the files of the splits that are runs, by their number, in order."""
+        """Return the files of the splits that are runs, by number, in rising order."""
         numbers = (re.fullmatch(r"split_(\d+)", folder.name) for folder in self.path.glob("split_*"))
         runs = {int(number[1]): self.split(int(number[1])) for number in numbers if number}
         return {number: run for number, run in sorted(runs.items()) if run.is_run}
@@ -92,19 +93,19 @@ class RunFiles:
         return self.results.is_file()
 
     def read_config(self) -> Any:
-        """Return the run's settings: a dict, if no other program wrote the file."""
+        """Return the data of `config.yaml`: a dict, unless another program wrote the file."""
         return yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
 
     def read_results(self) -> dict[str, Any]:
-        """Return the data of `results.json`, empty without the file."""
+        """Return the data of `results.json`, empty if there is no file."""
         return _read_json(self.results)
 
     def read_untrained(self) -> dict[str, Any]:
-        """Return the data of `untrained.json`, empty without the file."""
+        """Return the data of `untrained.json`, empty if there is no file."""
         return _read_json(self.untrained)
 
     def read_protocols(self) -> dict[str, RetrievalResult]:
-        """Return the scores of the test set by protocol, with those of the single queries if `queries.json` is there.
+        """Return the scores of the test set by protocol, with the scores of single queries if `queries.json` exists.
 
         Empty for a run without a test set or without results.
         """
@@ -112,11 +113,11 @@ class RunFiles:
         return results_from_dict(self.read_results().get("protocols", {}), queries or None)
 
     def read_query_ids(self, protocol: str) -> list[str]:
-        """Return the ids of the queries in the order of a protocol's arrays, empty without `queries.json`."""
+        """Return the ids of the queries in the order of a protocol's arrays, empty if there is no `queries.json`."""
         return _read_json(self.queries).get(protocol, {}).get("queries", [])
 
     def read_log(self) -> dict[str, np.ndarray]:
-        """Return the columns of `log.csv`, float64 by name, NaN where an epoch has no value; empty without a row."""
+        """Return the columns of `log.csv` by name, float64, NaN where an epoch has no value; empty without rows."""
         if not self.log.is_file():
             return {}
         with self.log.open(newline="", encoding="utf-8") as opened:
@@ -124,20 +125,32 @@ class RunFiles:
         return {key: np.array([float(row[key] or "nan") for row in rows]) for key in rows[0]} if rows else {}
 
     def read_phase_logs(self) -> dict[str, dict[str, np.ndarray]]:
-        """Return the columns of every phase's log, in the order of training; the last phase is called `main`."""
+        """Return the columns of every phase's log, in the order of training; the last phase is named `main`."""
         earlier = {folder.name: RunFiles(folder) for folder in self.phases.glob("*")}
         earlier = {name: run for name, run in earlier.items() if run.log.is_file()}
-        # In the order in which they were trained, which is that of their files.
+        # The dates of the files give the order of training.
         runs = dict(sorted(earlier.items(), key=lambda item: item[1].log.stat().st_mtime))
         logs = {name: run.read_log() for name, run in {**runs, "main": self}.items()}
         return {name: log for name, log in logs.items() if log}
 
 
 class ReportFiles:
-    """Paths of the files in a report's folder.
+    """Paths of the files in a report's folder. No file needs to exist.
+
+    | attribute | file |
+    |---|---|
+    | `page` | `index.html` |
+    | `numbers` | `report.json`, the numbers of the page |
+    | `embeddings` | `embeddings.npz`, embeddings of the test set |
+    | `compared` | `compared.npz`, embeddings of the run that is compared |
 
     Args:
         path: of the folder.
+
+    Example:
+
+    >>> ReportFiles("runs/sta_mars/report").page.as_posix()
+    'runs/sta_mars/report/index.html'
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -159,23 +172,23 @@ def checkpoint_files(folder: str | os.PathLike[str]) -> set[pathlib.Path]:
 
 
 def state_file(folder: str | os.PathLike[str]) -> pathlib.Path:
-    """Return the path of the file that names the checkpoints that count, in a folder of checkpoints."""
+    """Return the path of the file that names the last and the best epoch, in a folder of checkpoints."""
     return pathlib.Path(folder) / "state.json"
 
 
 def read_state(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the state of a folder of checkpoints: epochs done, and the best held-out mAP and its epoch."""
+    """Return the state of a folder of checkpoints: the last epoch, the best held-out mAP and its epoch."""
     return _read_json(state_file(folder)) or dict(_NO_EPOCH)
 
 
 class FinishedRun:
-    """A run's folder as training leaves it, to be read.
+    """Read the folder of a run whose training has finished.
 
     Args:
         path: of the folder.
 
     Raises:
-        ValueError: if it holds no run with a model.
+        ValueError: if the folder holds no run with a model.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -184,8 +197,8 @@ class FinishedRun:
         for file in (self.files.config_file, self.files.model):
             if not file.is_file():
                 raise ValueError(
-                    f"This is no finished run: it has no {file.name}; give the folder that training left, or let the "
-                    f"same training command finish it. Received: run={str(path)!r}"
+                    f"This is no finished run: it has no {file.name}; name the folder of a finished run, or finish it "
+                    f"with the same training command. Received: run={str(path)!r}"
                 )
         self.config = self.files.read_config()
         if not isinstance(self.config, dict) or "system" not in self.config:
@@ -203,7 +216,7 @@ class FinishedRun:
 
     @property
     def results(self) -> dict[str, Any]:
-        """The data of `results.json`; empty without the file."""
+        """The data of `results.json`; empty if there is no file."""
         return self.files.read_results()
 
     def logs(self) -> dict[str, dict[str, np.ndarray]]:
@@ -218,18 +231,18 @@ class FinishedRun:
         return [self.config["data_dir"]]
 
     def dataset(self, data: str | os.PathLike[str] | None = None) -> "ReidDataset":
-        """Read the run's data set, or another.
+        """Read the run's data set, or another one.
 
         Args:
-            data: a folder in a layout that `kreid.data.read_dataset` knows; `None` for the run's own. Of a data set
-                with splits the run's split is read.
+            data: folder in a layout that `kreid.data.read_dataset` knows; `None` for the run's own. For a data set with
+                splits, the run's split is read.
 
         Returns:
             A `ReidDataset` with queries.
 
         Raises:
-            FileNotFoundError: if it is not there.
-            ValueError: if it has no queries, or the run was trained on images and no set is named.
+            FileNotFoundError: if the data set does not exist.
+            ValueError: if it has no queries, or the run was trained on images and `data` is `None`.
         """
         from kreid.data.readers import read_dataset
 
@@ -241,7 +254,7 @@ class FinishedRun:
         root = pathlib.Path(data or self.config["data_dir"])
         if not root.is_dir():
             raise FileNotFoundError(
-                f"The data set is not there; name its folder with --data. Received: data={str(root)!r}"
+                f"The data set does not exist; name its folder with --data. Received: data={str(root)!r}"
             )
         dataset = read_dataset(root, self.config.get("split"), self.config.get("persons"))
         if not dataset.query_rows:
@@ -249,5 +262,5 @@ class FinishedRun:
         return dataset
 
 
-def _read_json(file):
+def _read_json(file: pathlib.Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

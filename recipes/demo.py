@@ -1,8 +1,8 @@
-"""The whole way once, on a synthetic MARS: render, train, evaluate, export, serve, query.
+"""All steps once, on a synthetic MARS: render, train, evaluate, export, serve, query.
 
     python recipes/demo.py [--folder demo]
 
-Everything goes into one folder. A second run keeps the rendered set and trains again.
+All files are written into one folder. A second run keeps the rendered set and trains again.
 """
 
 import argparse
@@ -11,7 +11,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
+from kreid.data import ReidDataset, Tracklet
 from kreid.data.readers import read_mars
 from kreid.runs import RunFiles
 from kreid.synthetic import render_mars
@@ -21,7 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 QUERIES = 2
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line and run the stages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("demo"))
@@ -30,7 +32,7 @@ def main(argv=None):
         run_stages(folder)
 
 
-def run_stages(folder):
+def run_stages(folder: pathlib.Path) -> None:
     """Render, train, serve and query, and print the results."""
     started = time.monotonic()
 
@@ -43,23 +45,25 @@ def run_stages(folder):
     run = folder / "run"
     shutil.rmtree(run, ignore_errors=True)
     overlay = ROOT / "recipes" / "overlays" / "demo.yaml"
-    recipe = ["recipes/train_mars.py", "--system", "baseline", "--overlay", overlay, "--data", data, "--run", run]
-    python(*recipe, "--quiet")
+    options = ["--system", "baseline", "--overlay", overlay, "--data", data, "--run", run, "--quiet"]
+    python("recipes/train_mars.py", *options)
 
-    heading("3/4  Serving the exported model over gRPC, on loopback")
+    heading("3/4  Serving the exported model over gRPC, on the loopback interface")
     server = subprocess.Popen(
         [sys.executable, ROOT / "serving" / "serve.py", RunFiles(run).export, "--port", "0"],
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
+        assert server.stdout is not None
         ready = server.stdout.readline().strip()
         if not ready:
-            sys.exit("error: the server did not start; its own message is above")
+            sys.exit("error: the server did not start; its message is above")
         print(ready)
 
-        heading(f"4/4  Asking it for {QUERIES} tracklets' persons")
-        pictures = [ask(dataset, query, folder, ready.rsplit(" ", 1)[-1]) for query in findable(dataset)[:QUERIES]]
+        heading(f"4/4  Searching the gallery for the persons of {QUERIES} tracklets")
+        target = ready.rsplit(" ", 1)[-1]
+        pictures = [search(query, folder, target) for query in matched_queries(dataset)[:QUERIES]]
     finally:
         server.terminate()
         server.wait()
@@ -77,32 +81,32 @@ def run_stages(folder):
         sys.exit("error: training did not reach three times the untrained model's mAP")
 
 
-def heading(text):
+def heading(text: str) -> None:
     """Print the heading of a stage."""
     print(f"\n== {text}", flush=True)
 
 
-def python(script, *arguments):
+def python(script: str, *arguments: object) -> None:
     """Run one of the repository's scripts, as a user would."""
-    ran = subprocess.run([sys.executable, ROOT / script, *map(str, arguments)])
-    if ran.returncode:
-        sys.exit(ran.returncode)
+    process = subprocess.run([sys.executable, ROOT / script, *map(str, arguments)])
+    if process.returncode:
+        sys.exit(process.returncode)
 
 
-def findable(dataset):
-    """Queries whose person is in the gallery in another camera, one per person."""
-    cameras = {}
+def matched_queries(dataset: ReidDataset) -> list[Tracklet]:
+    """Return queries with a match in the gallery, one per person."""
+    cameras_of: dict[int, set[int]] = {}
     for tracklet in dataset.gallery():
-        cameras.setdefault(tracklet.person, set()).add(tracklet.camera)
-    found = {}
+        cameras_of.setdefault(tracklet.person, set()).add(tracklet.camera)
+    query_of: dict[int, Tracklet] = {}
     for query in dataset.queries:
-        if cameras.get(query.person, set()) - {query.camera}:
-            found.setdefault(query.person, query)
-    return list(found.values())
+        if cameras_of.get(query.person, set()) - {query.camera}:
+            query_of.setdefault(query.person, query)
+    return list(query_of.values())
 
 
-def ask(dataset, query, folder, server):
-    """Copy a query's frames into a folder and rank the gallery for them."""
+def search(query: Tracklet, folder: pathlib.Path, server: str) -> pathlib.Path:
+    """Copy a query's frames into a folder, rank the gallery for them, and return the path of the ranked list."""
     frames = folder / "queries" / query.id.replace("/", "_")
     shutil.rmtree(frames, ignore_errors=True)
     frames.mkdir(parents=True)

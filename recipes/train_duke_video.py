@@ -3,8 +3,9 @@
     python recipes/train_duke_video.py --system sta --data DIR
     python recipes/train_duke_video.py --system sta --synthetic
 
-DukeMTMC was withdrawn by its makers and is not to be newly used; this script is for those who hold a copy and the right
-to use it. The same command continues an interrupted run. `recipes/train_mars.py` shows the experiment step by step.
+DukeMTMC was withdrawn by its authors and must not be used in new work; this script is for holders of a copy with the
+right to use it. The same command continues an interrupted run. `recipes/train_mars.py` shows the experiment step by
+step.
 """
 
 import sys

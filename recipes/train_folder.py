@@ -3,9 +3,9 @@
     python recipes/train_folder.py --system sta --data DIR
     python recipes/train_folder.py --system sta --synthetic
 
-DIR holds `train/` and, to test on, `query/` and `gallery/`; in each, <person>/<camera>/<frame>, with one more folder
-where a camera saw a person several times. The same command continues an interrupted run. `recipes/train_mars.py` shows
-the experiment step by step.
+DIR holds `train/` and, to evaluate, `query/` and `gallery/`; each holds <person>/<camera>/<frame>, with one more folder
+if a camera has several tracklets of a person. The same command continues an interrupted run. `recipes/train_mars.py`
+shows the experiment step by step.
 """
 
 import sys

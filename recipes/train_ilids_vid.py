@@ -4,8 +4,8 @@
     python recipes/train_ilids_vid.py --system mg_rafa --data DIR --splits 1,2,3
     python recipes/train_ilids_vid.py --system sta --synthetic
 
-Each split has its own folder inside the run's; the mean over those that are complete is in splits.json. The same
-command continues an interrupted run. A rendered set (--synthetic) has no splits: it is run once.
+Each split has its own folder inside the run's folder; the mean over the complete splits is in splits.json. The same
+command continues an interrupted run. A synthetic set has no splits and is run once.
 `recipes/train_mars.py` shows the experiment step by step.
 """
 

@@ -9,6 +9,7 @@ by step.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from kreid import evaluation, training
 
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run_experiment(run: training.RunFolder, quiet: bool = False) -> None:
     """Train, evaluate and export one run: a phase of a recipe, with the settings `run.config`."""
-    import keras  # here, so that --help need not wait for it
+    import keras  # here, so that --help does not wait for it
 
     config = run.config
     print(f"\n{run.path}", flush=True)
@@ -32,8 +33,8 @@ def run_experiment(run: training.RunFolder, quiet: bool = False) -> None:
     dataset = training.load_dataset(config)
     print(dataset.summary())
     train, holdout = training.train_and_holdout(dataset, config.holdout, config.seed)
-    for scored in (dataset, holdout):
-        training.check_scorable(scored, config.max_damaged)
+    for tested in (dataset, holdout):
+        training.check_scorable(tested, config.max_damaged)
 
     # Model
     keras.backend.clear_session()
@@ -45,7 +46,7 @@ def run_experiment(run: training.RunFolder, quiet: bool = False) -> None:
         model = training.build_model(config, pipeline.num_identities)
         if config.init:
             fresh = training.start_from(model, config.init, config.init_layers)
-            print(f"Starting from {config.init}; new are {', '.join(fresh) or 'none of the weights'}")
+            print(f"Starting from {config.init}; new weights: {', '.join(fresh) or 'none'}")
         optimizer = training.build_optimizer(config, pipeline.steps_per_epoch)
         model.compile(optimizer, loss=training.build_losses(config), jit_compile=xla)
         run.begin()
@@ -70,7 +71,7 @@ def run_experiment(run: training.RunFolder, quiet: bool = False) -> None:
 
     # Evaluate
     verification, threshold = training.fit_on_holdout(model, holdout, config.false_match_rate, config.max_damaged)
-    scores: dict = {"verification": verification}
+    scores: dict[str, Any] = {"verification": verification}
     if dataset.test:
         evaluated = evaluation.evaluate_model(model, dataset, max_damaged=config.max_damaged)
         print(evaluation.results_table(evaluated.protocols), evaluated.embeddings.damage_report(), sep="\n")
@@ -97,7 +98,7 @@ def run_experiment(run: training.RunFolder, quiet: bool = False) -> None:
             "selected": config.select,
             "epoch": epoch,
             "missing_frames": len(dataset.missing),
-            "damaged_frames": pipeline.damage.counts,  # since training was last started
+            "damaged_frames": pipeline.damage.counts,  # of this process, not of an interrupted one
             **scores,
         }
     )

@@ -4,9 +4,9 @@
     python recipes/train_prid2011.py --system tacan --data DIR --splits 1,2,3
     python recipes/train_prid2011.py --system sta --synthetic
 
-Each split has its own folder inside the run's; the mean over those that are complete is in splits.json. The same
-command continues an interrupted run. A rendered set (--synthetic) has no splits: it is run once. The
-default, persons=178, takes those with 27 frames or more in both cameras; persons=200, TACAN's, takes all.
+Each split has its own folder inside the run's folder; the mean over the complete splits is in splits.json. The same
+command continues an interrupted run. A synthetic set has no splits and is run once.
+The default, persons=178, uses the persons with 27 frames or more in both cameras; persons=200, TACAN's, uses all.
 `recipes/train_mars.py` shows the experiment step by step.
 """
 

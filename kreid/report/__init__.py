@@ -1,6 +1,6 @@
-"""Pages about runs: scores, ranked lists, attention and curves in one HTML file.
+"""Write the report of a run: scores, ranked lists, attention and curves in one HTML file.
 
-Names are read on first use.
+Names are imported on first use.
 """
 
 import lazy_loader

@@ -1,11 +1,13 @@
-"""Evaluate a run's model again and write a report to look at: numbers, ranked lists, attention.
+"""Evaluate a run's model again and write a report: scores, ranked lists, attention.
 
     kreid evaluate runs/sta_mars
     kreid evaluate runs/sta_mars --rerank --compare runs/baseline_mars
     kreid evaluate runs/sta_mars --data data/other --out reports/sta_on_other
 
-The report is one file, RUN/report/index.html, that needs no network. It shows people: keep it as you would keep the
-photographs. Exit status: 0 written, 2 wrong usage or input, 130 interrupted.
+The report is one file, RUN/report/index.html, that needs no network. It shows people: keep it as you would keep their
+photographs.
+
+Exit status: 0 written, 2 wrong usage or input, 130 interrupted.
 """
 
 import argparse
@@ -17,15 +19,15 @@ from kreid.training.command import plain_errors
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to a parser."""
-    parser.add_argument("run", metavar="RUN", help="a run's folder, which training wrote")
+    parser.add_argument("run", metavar="RUN", help="the folder of a trained run")
     parser.add_argument("--data", metavar="DIR", help="the data set to test on (default: the run's)")
     parser.add_argument("--rerank", action="store_true", help="also score by k-reciprocal re-ranking")
     parser.add_argument(
         "--rerank-power",
         type=float,
         metavar="N",
-        help="with --rerank: the power of the distances that weight the neighbours; toolboxes that square squared "
-        "distances have 4 (default: 2, as published)",
+        help="re-rank with this power of the distances; 4 gives the result of toolboxes that square squared distances "
+        "(default: 2, as published)",
     )
     parser.add_argument(
         "--frame-variances",
@@ -33,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also embed single frames, and print how their variance splits into that within tracklets, between the "
         "tracklets of a person, and between persons",
     )
-    parser.add_argument("--compare", metavar="RUN2", help="another run, measured on the same data")
+    parser.add_argument("--compare", metavar="RUN2", help="another run, evaluated on the same data")
     parser.add_argument("--out", metavar="DIR", help="the report's folder (default: RUN/report)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 

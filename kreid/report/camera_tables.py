@@ -1,11 +1,11 @@
-"""Section of the scores by pair of cameras."""
+"""The section of scores by pair of cameras."""
 
 from kreid.report.html import cell, paragraph, row, table
 from kreid.report.measure import Measured, percent
 
 
 def camera_section(measured: Measured) -> str:
-    """Make a table of rank-1 and one of mAP, by the camera of the query and the camera searched.
+    """Make tables of rank-1 and mAP, by the camera of the query and the camera searched.
 
     Args:
         measured: the run's scores.
@@ -29,8 +29,7 @@ def camera_section(measured: Measured) -> str:
         columns = ["query from", *(f"in {camera}" for camera in matrices.cameras)]
         tables.append(table(f"{name} in per cent, by the camera searched", columns, rows))
     return row(*tables) + paragraph(
-        "As in figure 7 of the MARS paper: matches are the query's person in one camera, the person's tracklets in the "
-        "other cameras are removed, all other persons stay. In the query's own camera matches are the person's other "
-        "tracklets there.",
+        "As in figure 7 of the MARS paper: the matches are the person's other tracklets in one camera, which may be "
+        "the query's own. The person's tracklets in all other cameras are removed; all other persons stay.",
         quiet=True,
     )

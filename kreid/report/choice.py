@@ -9,15 +9,16 @@ from kreid.evaluation.retrieval_result import RetrievalResult
 def best_and_worst(result: RetrievalResult, persons: ArrayLike, count: int = 4) -> tuple[list[int], list[int]]:
     """Choose the queries of the highest and of the lowest average precision, each of another person.
 
-    Of equal queries the one with the nearer (best) or farther (worst) first match comes first, then the earlier one.
+    Of queries with equal precision, the query whose first match has the lower (best) or higher (worst) rank is first.
+    Further ties keep the order of the queries in the best list, and reverse it in the worst.
 
     Args:
         result: a `RetrievalResult`.
-        persons: integers, the person of each query.
+        persons: integers `(queries,)`, the person of each query.
         count: queries in each list.
 
     Returns:
-        Two lists of numbers of queries, best and worst; a query is in one of them at most.
+        Two lists of numbers of queries, best and worst; no query is in both.
 
     Example:
 
@@ -43,8 +44,8 @@ def most_changed(result: RetrievalResult, other: RetrievalResult, count: int = 5
         count: queries in each list.
 
     Returns:
-        Two lists of numbers of queries: those whose match the other model ranks higher, and those whose
-        match it ranks lower.
+        Two lists of numbers of queries: those whose first match has a better rank with the other model, and those
+        whose first match has a worse rank.
 
     Example:
 
@@ -65,10 +66,10 @@ def query_scores(result: RetrievalResult) -> tuple[np.ndarray, np.ndarray]:
         result: a `RetrievalResult`.
 
     Returns:
-        The rank of the first match of each query, 0 without one, and its average precision.
+        Arrays `(queries,)`: the rank of the first match, 0 without a match, and the average precision.
 
     Raises:
-        ValueError: if the result was read from means alone.
+        ValueError: if the result was read back without its queries.
     """
     if result.first_hit is None or result.average_precision is None:
         raise ValueError(f"This result has only means; evaluate again for the single queries. Received: {result!r}")

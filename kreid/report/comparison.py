@@ -1,4 +1,4 @@
-"""Section of the comparison with another run: differences of the scores, and the queries that changed most."""
+"""The section of the comparison with another run: differences of the scores, and the queries that changed most."""
 
 from kreid.evaluation.tables import score_intervals
 from kreid.report.choice import most_changed, query_scores
@@ -21,14 +21,14 @@ def comparison_section(measured: Measured, compared: Measured) -> str:
     body = "".join(_differences(measured, compared, names, protocol) for protocol in measured.protocols)
     body += paragraph(
         f"The difference is {names[1]} minus {names[0]}, query by query: its interval by a paired bootstrap, its "
-        "p-value by flipping signs. It is about other queries for these two trained models, not about other trainings.",
+        "p-value by flipping signs. Both are about other queries for these two models, not about other training runs.",
         quiet=True,
     )
     for each, name in zip((measured, compared), names, strict=True):
         body += paragraph(f"{name}: {each.diameter_text()}", quiet=True)
     changed = most_changed(measured.protocols["standard"], compared.protocols["standard"])
-    for queries, word in zip(changed, ("earlier", "later"), strict=True):
-        body += f"<h3>Match found {word} by {escape(names[1])}</h3>"
+    for queries, word in zip(changed, ("at a better rank", "at a worse rank"), strict=True):
+        body += f"<h3>First match {word} with {escape(names[1])}</h3>"
         body += _changed(measured, compared, names, queries, word) if queries else paragraph("None.")
     return body
 
@@ -51,7 +51,7 @@ def _differences(measured: Measured, compared: Measured, names: list[str], proto
 
 
 def _signed(share: float) -> str:
-    """Return a difference in per cent with its sign, and +0.0 for all that round to 0."""
+    """Return a difference in per cent with its sign; a difference that rounds to 0 is +0.0."""
     return f"{round(100 * share, 1) + 0.0:+.1f}"
 
 

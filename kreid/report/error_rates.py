@@ -1,4 +1,4 @@
-"""Section of verification: the error rates of "same person or not" by the threshold on the distance."""
+"""The section of verification: the error rates of "same person or not" by the threshold on the distance."""
 
 from kreid.evaluation.bootstrap import Interval
 from kreid.evaluation.verification import equal_error_rate
@@ -21,7 +21,7 @@ def verification_section(measured: Measured) -> str:
         return paragraph("The test set has no pair of one person in two cameras, or no pair of two persons.")
     body = paragraph(
         f"Equal error rate {percent(equal_error_rate(pairs))}%, over {len(pairs.genuine):,} pairs of one person in "
-        f"two cameras and {pairs.num_impostors:,} of two persons, all of the test set."
+        f"two cameras and {pairs.num_impostors:,} pairs of two persons: all pairs of the test set."
     )
     fitted, rates = measured.run.results.get("verification"), measured.at_threshold
     marks = []

@@ -1,4 +1,4 @@
-"""Pieces of an HTML page that needs no other file: everything is inside it, and nothing is fetched.
+"""Build an HTML page that needs no other file: everything is inside it, and nothing is fetched.
 
 Functions that take `text` escape it; functions that take `body` take finished HTML.
 """
@@ -26,7 +26,7 @@ def page(title: str, lead: str, sections: Mapping[str, tuple[str, str]]) -> str:
     Args:
         title: text of the title and the heading.
         lead: body below the heading.
-        sections: dict from an anchor to `(heading, body)`.
+        sections: dict from an anchor to its `(heading, body)`.
 
     Returns:
         HTML as text.
@@ -48,12 +48,12 @@ def page(title: str, lead: str, sections: Mapping[str, tuple[str, str]]) -> str:
 
 
 def escape(text: object) -> str:
-    r"""Return text that HTML shows unchanged, in attributes too.
+    r"""Escape text for HTML, also for attributes.
 
-    A file name that is not valid UTF-8 is shown with backslashes.
+    Bytes of a file name that are not valid UTF-8 are shown with backslashes.
 
     Args:
-        text: anything, by its `str`.
+        text: text, or any object with a `str`.
 
     Returns:
         HTML that can be written as UTF-8.
@@ -72,22 +72,22 @@ def paragraph(*texts: str, quiet: bool = False) -> str:
 
 
 def scrolling(body: str, label: str, kind: str = "") -> str:
-    """Return a body that scrolls, also by keys, if the page is too narrow for it."""
+    """Return a body that scrolls, also with the keyboard, if the page is too narrow for it."""
     return f'<div class="scroll {kind}" role="region" aria-label="{escape(label)}" tabindex="0">{body}</div>'
 
 
 def table(caption: str, columns: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table whose first column heads the rows.
+    """Return a table whose first column has the headings of the rows.
 
     Args:
-        caption: text above it.
-        columns: texts of the head.
-        rows: lists of cells: texts, or results of `cell`.
+        caption: text above the table.
+        columns: texts of the column headings.
+        rows: sequences of cells: texts, or results of `cell`.
     """
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
     lines = "".join(
         f'<tr><th scope="row">{escape(first)}</th>'
-        + "".join(one if isinstance(one, Cell) else cell(one) for one in others)
+        + "".join(text if isinstance(text, Cell) else cell(text) for text in others)
         + "</tr>"
         for first, *others in rows
     )
@@ -97,7 +97,7 @@ def table(caption: str, columns: Iterable[str], rows: Iterable[Sequence[str]]) -
 
 
 class Cell(str):
-    """A table's cell as finished HTML. A type, so that no text can be mistaken for one."""
+    """A table's cell as finished HTML; its type keeps it apart from text, which is escaped."""
 
     __slots__ = ()
 
@@ -106,9 +106,9 @@ def cell(text: str, small: str = "", shade: float | None = None) -> Cell:
     """Return a table's cell.
 
     Args:
-        text: of the cell.
-        small: text below.
-        shade: a share from 0 to 1, shown as shading.
+        text: text of the cell.
+        small: smaller text below it.
+        shade: share from 0 to 1, shown as shading; `None` or NaN for none.
     """
     small = f"<small>{escape(small)}</small>" if small else ""
     kind = ""
@@ -118,11 +118,11 @@ def cell(text: str, small: str = "", shade: float | None = None) -> Cell:
 
 
 def picture(image: "Image", alt: str, kind: str = "") -> str:
-    """Return an `img` with a `PIL.Image.Image` in it, as JPEG.
+    """Return an `img` element that holds a `PIL.Image.Image`, as JPEG.
 
     Args:
-        image: to show.
-        alt: text for readers who cannot see it.
+        image: the image.
+        alt: text for readers who cannot see the image.
         kind: CSS class.
     """
     content = io.BytesIO()
@@ -136,10 +136,10 @@ def picture(image: "Image", alt: str, kind: str = "") -> str:
 
 
 def figure(body: str, caption: str) -> str:
-    """Return a body with a text below it."""
+    """Return a body with a caption below it."""
     return f"<figure>{body}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def row(*bodies: str) -> str:
-    """Return bodies side by side, or below each other if the page is narrow."""
+    """Return bodies next to each other, or below each other if the page is narrow."""
     return f'<div class="row">{"".join(f"<div>{body}</div>" for body in bodies)}</div>'

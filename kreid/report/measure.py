@@ -1,4 +1,4 @@
-"""Evaluate a finished run again, on its own data set or on another."""
+"""Evaluate a finished run again, on its own data set or on another one."""
 
 import dataclasses
 import functools
@@ -28,7 +28,7 @@ from kreid.evaluation.verification import (
 from kreid.gallery import TrackletEmbeddings, embed_to_file
 from kreid.runs import FinishedRun
 
-# Enough for the digits that are shown.
+# Enough for the digits shown.
 _DRAWS = 2000
 
 
@@ -39,9 +39,9 @@ class Measured:
     Args:
         run: the `FinishedRun`.
         embeddings: `TrackletEmbeddings` of the test set.
-        tracklets: one for each row of the embeddings.
+        tracklets: the `Tracklet` of each row of the embeddings.
         protocols: see `evaluate_test`.
-        reranked: see `evaluate_reranked`; empty if re-ranking was not asked for.
+        reranked: see `evaluate_reranked`; empty if re-ranking was not requested.
     """
 
     run: FinishedRun
@@ -62,7 +62,7 @@ class Measured:
 
     @functools.cached_property
     def pairs(self) -> PairDistances | None:
-        """Distances of the genuine and impostor pairs, or `None` without both kinds."""
+        """Distances of the genuine and impostor pairs, or `None` if there are no pairs of one kind."""
         try:
             return pair_distances(self.embeddings)
         except ValueError:
@@ -80,7 +80,7 @@ class Measured:
     def diameter(self) -> float | None:
         """Mean cluster diameter of the persons with two tracklets or more, or `None` if there are none.
 
-        Embeddings are scaled to length 1 first, so that models of different scales can be compared.
+        Embeddings are scaled to length 1 first, so that models can be compared.
         """
         embeddings, persons = self.embeddings.embeddings, self.embeddings.persons
         labels, counts = np.unique(persons[persons > 0], return_counts=True)
@@ -106,7 +106,7 @@ class Measured:
 
     @property
     def all_scores(self) -> dict[str, RetrievalResult]:
-        """Results by the name of their column: each protocol, plain and, if asked for, re-ranked."""
+        """Results by the name of their column: each protocol, and its re-ranked form if requested."""
         columns = {}
         for name, result in self.protocols.items():
             columns[name] = result
@@ -115,7 +115,7 @@ class Measured:
         return columns
 
     def numbers(self) -> dict[str, Any]:
-        """Return plain data for `report.json`."""
+        """Return the data of `report.json`."""
         numbers: dict[str, Any] = {
             "system": self.run.config["system"],
             "model": self.embeddings.model,
@@ -150,7 +150,7 @@ def measure(
         run: a `FinishedRun`.
         dataset: a `ReidDataset`.
         path: of the file of embeddings, see `embed_to_file`.
-        rerank: also score by re-ranking; a `Reranking` gives its options.
+        rerank: also score by re-ranking; a `Reranking` sets its options.
         progress: show progress bars.
 
     Returns:
@@ -182,7 +182,17 @@ def _rerank(embeddings: TrackletEmbeddings, rerank: bool | Reranking, progress: 
 
 
 def differences(measured: Measured, compared: Measured, protocol: str) -> dict[str, tuple[float, float, float, float]]:
-    """Return score of `compared` minus score of `measured`, the ends of its interval, and its p-value, by name."""
+    """Compare the scores of two runs on the same queries.
+
+    Args:
+        measured: the run's scores.
+        compared: the other run's scores.
+        protocol: name of the protocol.
+
+    Returns:
+        A dict from the score's name to the mean difference `compared - measured`, the ends of its interval, and its
+        p-value.
+    """
     one, other = (each.protocols[protocol].by_query() for each in (measured, compared))
     return {
         name: (
@@ -194,25 +204,33 @@ def differences(measured: Measured, compared: Measured, protocol: str) -> dict[s
 
 
 def error_curve(pairs: PairDistances, points: int = 200) -> list[np.ndarray]:
-    """Return the curve of `roc` without its infinite end, thinned for drawing over the threshold or either rate."""
+    """Return fewer points of the curve of `roc`, for drawing.
+
+    Args:
+        pairs: a `PairDistances`.
+        points: points spread evenly over the thresholds, and over each rate; the false-match rate is logarithmic.
+
+    Returns:
+        Thresholds, false-match rates and false non-match rates, without the infinite threshold.
+    """
     thresholds, false_match, false_non_match = curve = [values[:-1] for values in roc(pairs)]
-    evenly_over = [
+    even = [
         (thresholds, np.linspace(0, thresholds[-1], points)),
         (false_match, np.geomspace(1 / pairs.num_impostors, 1, points)),
         (-false_non_match, np.linspace(-1, 0, points)),
     ]
-    points_of = [np.searchsorted(values, places).clip(0, len(thresholds) - 1) for values, places in evenly_over]
-    drawn = np.unique(np.concatenate(points_of))
+    positions = [np.searchsorted(values, chosen).clip(0, len(thresholds) - 1) for values, chosen in even]
+    drawn = np.unique(np.concatenate(positions))
     return [values[drawn] for values in curve]
 
 
 def percent(share: float) -> str:
-    """Return a share in per cent, with one digit after the point."""
+    """Format a share in per cent, with one digit after the point."""
     return f"{100 * share:.1f}"
 
 
 def run_names(runs: Sequence[Measured]) -> list[str]:
-    """Return the shortest names that tell runs apart: their folders' names, with as many parents as needed."""
+    """Return the shortest distinct names of runs: their folders' names, with as many parents as needed."""
     parts = [one.run.path.resolve().parts for one in runs]
     for length in range(1, max(map(len, parts)) + 1):
         names = ["/".join(each[-length:]) for each in parts]

@@ -1,4 +1,4 @@
-"""The page of a report: its sections in one HTML file."""
+"""The page of a report, with all its sections in one HTML file."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ def report_page(
         measured: the run's scores.
         compared: another run's scores on the same tracklets, or `None`.
         data: name of the data set.
-        trained_in: the folders that the run was trained on, if this is another data set.
+        trained_in: folders of the data that the run was trained on, if the report is about another data set.
 
     Returns:
         HTML as text.
@@ -58,7 +58,7 @@ def report_page(
 
 
 def _lead(runs: list[Measured], data: str, trained_in: Sequence[str] | None) -> str:
-    """Say which model was measured on which tracklets, and which frames could not be read."""
+    """Describe the model, the tracklets, and the frames that could not be read."""
     measured, embeddings = runs[0], runs[0].embeddings
     persons = len(np.unique(embeddings.persons[embeddings.persons > 0]))
     cameras = len(np.unique(embeddings.cameras))
@@ -71,7 +71,7 @@ def _lead(runs: list[Measured], data: str, trained_in: Sequence[str] | None) -> 
     )
     if trained_in:
         lead += paragraph(
-            f"The run was trained on {', '.join(trained_in)}: unless that is the same data, this is a test across data "
+            f"The run was trained on {', '.join(trained_in)}: unless this is the same data, the test is across data "
             "sets."
         )
     damaged, unreadable = len(embeddings.damaged_frames), embeddings.unreadable.tolist()

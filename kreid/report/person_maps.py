@@ -1,4 +1,4 @@
-"""Section of the embedding map: tracklets of a few persons in the plane."""
+"""The section of the embedding map: tracklets of a few persons in the plane."""
 
 import importlib.util
 import tempfile
@@ -31,7 +31,7 @@ def map_section(runs: Sequence[Measured]) -> str:
 
     labels = runs[0].embeddings.persons
     persons, counts = np.unique(labels[labels > 0], return_counts=True)
-    # Of the persons with the most tracklets, whose clusters can be seen; spread evenly, not picked.
+    # Persons with enough tracklets to show a cluster, spread evenly over their numbers.
     enough = persons[counts >= min(4, counts.max())]
     chosen = enough[evenly(len(enough), _MAPPED_PERSONS)].tolist()
     if np.isin(labels, chosen).sum() < 4:
@@ -46,7 +46,7 @@ def map_section(runs: Sequence[Measured]) -> str:
         with Image.open(path) as image:
             drawn = image.convert("RGB").resize((image.width * 2 // 3, image.height * 2 // 3))
     spread = "spread evenly over the persons with four tracklets or more"
-    meaning = "Neighbours stay neighbours; the distance between groups says little."
+    meaning = "Near neighbours stay near; distances between groups have no meaning."
     alt = f"Embeddings of {len(chosen)} persons by t-SNE"
     if len(runs) == 1:
         return figure(picture(drawn, alt, "whole paper"), f"{alt}: persons {spread}. {meaning}")

@@ -1,4 +1,4 @@
-"""Sections of ranked lists: a query and its nearest gallery tracklets."""
+"""The sections of ranked lists: queries and their nearest gallery tracklets."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from kreid.report.choice import query_scores
 from kreid.report.html import escape, paragraph, picture
 from kreid.report.measure import Measured, percent
 
-# With the first match beyond them and one in the same camera, a line of a wide page is full.
+# With the first match beyond them and a tracklet of the same camera, they fill a line of a wide page.
 _LISTED = 7
 _TILE = (128, 64)
 _SIGNS = {True: "✓", False: "✗"}
@@ -23,7 +23,7 @@ def list_section(measured: Measured, queries: Sequence[int], text: str) -> str:
     Args:
         measured: the run's scores.
         queries: numbers of queries.
-        text: above the lists.
+        text: text above the lists.
 
     Returns:
         HTML.

@@ -1,4 +1,4 @@
-"""Sections of the scores: the table, and the cumulative matching curve."""
+"""The sections of the scores: the table, and the cumulative matching curve."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def score_section(measured: Measured, own_data: bool) -> str:
 
     Args:
         measured: the run's scores.
-        own_data: whether this is the data set of the run, so that its `results.json` can be compared.
+        own_data: whether the data set is the run's own, so that its `results.json` can be compared.
 
     Returns:
         HTML.
@@ -43,8 +43,8 @@ def score_section(measured: Measured, own_data: bool) -> str:
     body = table("Scores in per cent, with 95% bootstrap intervals over queries", ["", *columns], rows)
     body += "".join(paragraph(f"{name}: {text}", quiet=True) for name, text in _PROTOCOLS.items())
     body += paragraph(
-        "Both protocols remove the query's own person in the query's own camera, and skip queries that then have no "
-        "match. Intervals assume that queries are independent, so true intervals are at least this wide.",
+        "Both protocols remove the query's person in the query's camera, and skip queries that then have no match. "
+        "Intervals assume that queries are independent, so true intervals are at least this wide.",
         quiet=True,
     )
     body += paragraph(measured.diameter_text())

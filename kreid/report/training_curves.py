@@ -1,4 +1,4 @@
-"""Section of the training: losses, held-out scores and learning rate by epoch."""
+"""The section of the training: losses, held-out scores and learning rate by epoch."""
 
 import numpy as np
 
@@ -44,11 +44,11 @@ def _chart(label: str, epochs: np.ndarray, lines: dict[str, np.ndarray]) -> str:
     last = ", ".join(f"{name} {values[np.isfinite(values)][-1]:.3g}" for name, values in lines.items())
     limits = None
     if label.endswith("%"):
-        # Whole tens around all values, never beyond 100%.
+        # Tens around all values, at most 100%.
         finite = np.concatenate([values[np.isfinite(values)] for values in lines.values()])
         low = min(90.0, 10 * np.floor(finite.min() / 10))
         limits = low, max(low + 10, 10 * np.ceil(finite.max() / 10))
-    # MG-RAFA has a loss for each head: only the first ones are drawn, the sum among them.
+    # MG-RAFA has a loss for each head: the sum and the first heads are drawn.
     drawn = sorted(lines.items(), key=lambda item: item[0] != "loss")[:_MOST_LINES]
     return line_chart(
         {name: (epochs, values) for name, values in drawn},

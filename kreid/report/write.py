@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +12,7 @@ from kreid.evaluation.reranking import Reranking
 from kreid.gallery import TrackletEmbeddings, model_digest
 from kreid.report.measure import Measured, differences, measure, run_names
 from kreid.report.page import report_page
-from kreid.runs import FinishedRun
-
-PAGE, NUMBERS, EMBEDDINGS, COMPARED = "index.html", "report.json", "embeddings.npz", "compared.npz"
+from kreid.runs import FinishedRun, ReportFiles
 
 
 def write_report(
@@ -30,18 +29,19 @@ def write_report(
     same model on the same data reads instead of embedding again.
 
     Args:
-        run: a run's folder.
-        data: folder of the data set to test on, the run's own if `None`; see `FinishedRun.dataset`.
-        rerank: also score by k-reciprocal re-ranking; a `Reranking` gives its options.
-        compare: folder of another run, which is measured on the same data.
-        out: the report's folder; by default `report` in the run's.
+        run: folder of the run.
+        data: folder of the data set to test on, `None` for the run's own; see `FinishedRun.dataset`.
+        rerank: also score by k-reciprocal re-ranking; a `Reranking` sets its options.
+        compare: folder of another run, which is evaluated on the same data, or `None`.
+        out: folder of the report, `None` for `report` in the run's folder.
         progress: show progress bars.
 
     Returns:
         The path of the page, and the run's scores.
 
     Raises:
-        ValueError: if a folder holds no run, the runs are of different data, or `out` holds something else.
+        ValueError: if a folder holds no run, the runs were trained on different data or splits, or `out` holds other
+            files.
         FileNotFoundError: if the data set does not exist.
 
     Example: `path, measured = write_report("runs/sta_mars", compare="runs/baseline_mars")`
@@ -51,25 +51,34 @@ def write_report(
     if other is not None and data is None:
         _check_same_data(finished, other)
     dataset = finished.dataset(data)
-    folder = finished.files.report if out is None else pathlib.Path(out)
+    files = ReportFiles(finished.files.report if out is None else out)
     if out is not None:
-        _check_free(folder, finished)
+        _check_free(files, finished)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(
-            f"The report's folder cannot be created ({error}); choose another --out. Received: out={str(folder)!r}"
+            f"The report's folder cannot be created ({error}); choose another --out. Received: out={str(files.path)!r}"
         ) from None
 
-    measured = measure(finished, dataset, folder / EMBEDDINGS, rerank, progress)
-    compared = None if other is None else measure(other, dataset, folder / COMPARED, rerank, progress)
+    measured = measure(finished, dataset, files.embeddings, rerank, progress)
+    compared = None if other is None else measure(other, dataset, files.compared, rerank, progress)
     if compared and not np.array_equal(compared.embeddings.ids, measured.embeddings.ids):
         raise ValueError(
             "The two models could not read the same tracklets, so their queries cannot be paired; fix the damaged "
             f"frames. Received: {len(measured.embeddings)} and {len(compared.embeddings)} tracklets"
         )
     name = dataset.name if data is None else str(pathlib.Path(data).resolve().name)
-    numbers = {"data": name, **measured.numbers()}
+    is_own = data is None or [os.path.realpath(data)] == [os.path.realpath(one) for one in finished.train_folders]
+    text = report_page(measured, compared, name, trained_in=None if is_own else finished.train_folders)
+    write_atomically(files.numbers, json.dumps(_numbers(measured, compared, name), indent=2) + "\n")
+    write_atomically(files.page, text)
+    return files.page, measured
+
+
+def _numbers(measured: Measured, compared: Measured | None, data: str) -> dict[str, Any]:
+    """Return the data of `report.json`."""
+    numbers = {"data": data, **measured.numbers()}
     if compared:
         numbers["compared"] = {
             "run": run_names([measured, compared])[1],
@@ -79,11 +88,7 @@ def write_report(
                 for protocol in measured.protocols
             },
         }
-    own = data is None or [os.path.realpath(data)] == [os.path.realpath(one) for one in finished.train_folders]
-    text = report_page(measured, compared, name, trained_in=None if own else finished.train_folders)
-    write_atomically(folder / NUMBERS, json.dumps(numbers, indent=2) + "\n")
-    write_atomically(folder / PAGE, text)
-    return folder / PAGE, measured
+    return numbers
 
 
 def _check_same_data(run: FinishedRun, other: FinishedRun) -> None:
@@ -91,25 +96,26 @@ def _check_same_data(run: FinishedRun, other: FinishedRun) -> None:
     folder, other_folder = (pathlib.Path(each.config.get("data_dir", "")).resolve() for each in (run, other))
     if folder != other_folder or run.config.get("data") != other.config.get("data"):
         raise ValueError(
-            f"These runs are of different data, {str(folder)!r} and {str(other_folder)!r}; name the set to compare "
-            f"them on with --data. Received: compare={str(other.path)!r}"
+            f"These runs were trained on different data, {str(folder)!r} and {str(other_folder)!r}; name a data set to "
+            f"compare them on with --data. Received: compare={str(other.path)!r}"
         )
     one, two = ([each.config.get(key) for key in ("split", "persons")] for each in (run, other))
     if one != two:
         raise ValueError(
-            f"These runs are of different splits: one was trained on test persons of the other; compare runs of one "
+            f"These runs were trained on different splits: one saw test persons of the other; compare runs of one "
             f"split. Received: split={one[0]} and {two[0]}, persons={one[1]} and {two[1]}"
         )
 
 
-def _check_free(folder: pathlib.Path, run: FinishedRun) -> None:
-    """Raise if a report of another model, or a page that is no report, would be overwritten."""
-    file = folder / EMBEDDINGS
-    if file.exists() and TrackletEmbeddings.load(file).model != model_digest(run.model):
+def _check_free(files: ReportFiles, run: FinishedRun) -> None:
+    """Raise if the report would overwrite another model's report, or files that are no report."""
+    if files.embeddings.exists():
+        if TrackletEmbeddings.load(files.embeddings).model != model_digest(run.model):
+            raise ValueError(
+                f"This folder holds another model's report; choose another --out. Received: out={str(files.path)!r}"
+            )
+    # An interrupted report has embedded some parts.
+    elif files.path.exists() and {entry.name for entry in files.path.iterdir()} - {f"{files.embeddings.name}.partial"}:
         raise ValueError(
-            f"This folder holds another model's report; choose another --out. Received: out={str(folder)!r}"
-        )
-    if not file.exists() and folder.exists() and {entry.name for entry in folder.iterdir()} - {f"{EMBEDDINGS}.partial"}:
-        raise ValueError(
-            f"This folder holds other files and no report; choose another --out. Received: out={str(folder)!r}"
+            f"This folder holds other files and no report; choose another --out. Received: out={str(files.path)!r}"
         )

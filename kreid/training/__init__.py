@@ -1,4 +1,7 @@
-"""From a recipe's settings to a trained model in a run folder."""
+"""Train a recipe's system: from its settings to a model in a run folder.
+
+Names are imported on first use.
+"""
 
 import lazy_loader
 

@@ -11,7 +11,7 @@ from .command import (
     fit_verbosity as fit_verbosity,
     plain_errors as plain_errors,
 )
-from .config import Config as Config, load_config as load_config, load_phases as load_phases
+from .config import Config as Config
 from .dataset import check_scorable as check_scorable, load_dataset as load_dataset
 from .experiment import run_experiment as run_experiment, train as train
 from .folder import recipe_file as recipe_file, recipe_folder as recipe_folder
@@ -32,6 +32,7 @@ from .recipe import (
     set_precision as set_precision,
 )
 from .run_folder import RunFolder as RunFolder
+from .settings import load_config as load_config, load_phases as load_phases
 from .split_runs import check_splits as check_splits, keep_splits as keep_splits, split_folder as split_folder
 from .start import start_from as start_from
 from .table import load_table as load_table, row_folder as row_folder, table_text as table_text

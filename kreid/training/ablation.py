@@ -4,15 +4,16 @@
     kreid ablate small --synthetic --row "average pooling" --row STA
     kreid ablate recipes/tables/small.yaml --run runs/small --only-table
 
-A table's file names seeds, an image phase, fine-tuning settings, and rows of `system` and `settings`: see
-recipes/tables/small.yaml. The same command continues where it was interrupted, and trains rows that were added. Exit
-status: 0 trained, 2 wrong usage or data, 130 interrupted.
+A table's file holds seeds, an image phase, fine-tuning settings, and rows of `system` and `settings`: see
+recipes/tables/small.yaml. The same command continues an interrupted table, and trains rows that were added.
+
+Exit status: 0 trained, 2 wrong usage or data, 130 interrupted.
 """
 
 import argparse
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from kreid import training
@@ -25,18 +26,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", help="name of a file in recipes/tables, such as small, or a path")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--data", metavar="DIR", help="the data set's folder, in MARS's layout (default: data/mars)")
-    source.add_argument("--synthetic", action="store_true", help="render a synthetic set into data/synthetic, use it")
+    source.add_argument(
+        "--synthetic", action="store_true", help="render a synthetic set into data/synthetic and use it"
+    )
     parser.add_argument("--run", type=pathlib.Path, metavar="DIR", help="folder of the runs (default: runs/TABLE)")
-    parser.add_argument("--row", action="append", help="train only this row, and print those that are trained")
-    parser.add_argument("--only-table", action="store_true", help="train nothing")
+    parser.add_argument("--row", action="append", help="train only this row; may be repeated")
+    parser.add_argument(
+        "--only-table", action="store_true", help="print the table of the trained rows, and train nothing"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train what is missing and print the table; return the exit status."""
+    """Train the missing runs and print the table; return the exit status."""
     with plain_errors():
         path = training.recipe_file("tables", options.table)
         table = training.load_table(path, options.row)
-        # Paths are relative to the table's file; names are not paths.
+        # Paths are relative to the table's file; a name has no ending.
         table["overlays"] = [str(path.parent / file) if "." in file else file for file in table["overlays"]]
         folder = options.run or pathlib.Path("runs") / path.stem
         if not options.only_table:
@@ -45,21 +50,12 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(
-        "python -m kreid ablate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
-    return run(parser.parse_args(argv))
-
-
 def train_rows(table: Mapping[str, Any], folder: pathlib.Path, options: argparse.Namespace) -> None:
     """Train each seed's image model, then its rows.
 
     Args:
-        table: of `load_table`.
-        folder: of the runs.
+        table: data of `load_table`.
+        folder: folder of the runs.
         options: `data` and `synthetic` of the command line.
     """
     for seed in table["seeds"]:
@@ -85,7 +81,7 @@ def _train(
     parser = argparse.ArgumentParser()
     add_train_arguments(parser, "mars")
     command = parser.parse_args(line)
-    # A recipe's earlier phases would start from nothing: the image model replaces them.
+    # The image model replaces the recipe's earlier phases.
     phases = training.load_phases(system, data="mars", overlays=command.overlay, settings=command.set)
     command.phase = list(phases)[-1]
     training.train(command)

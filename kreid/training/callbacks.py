@@ -1,4 +1,4 @@
-"""What happens between epochs: held-out evaluation, numbers for the logs, checkpoints."""
+"""Callbacks of training: held-out evaluation, logs, the check of the loss, checkpoints."""
 
 import csv
 import io
@@ -21,10 +21,10 @@ if typing.TYPE_CHECKING:
 
 
 class HoldoutEvaluation(keras.callbacks.Callback):
-    """Add `holdout_rank1` and `holdout_map` (0 to 1) to the logs of epochs with an evaluation.
+    """Add `holdout_rank1` and `holdout_map` (0 to 1) to the logs of the epochs that are evaluated.
 
     Args:
-        dataset: a `ReidDataset` whose test tracklets are searched, see `split_holdout`; `None` evaluates nothing.
+        dataset: a `ReidDataset` whose test tracklets are scored, see `split_holdout`; `None` evaluates nothing.
         every: epochs between evaluations; the last epoch is always evaluated.
         max_damaged: share of unreadable frames above which the run stops.
     """
@@ -38,7 +38,7 @@ class HoldoutEvaluation(keras.callbacks.Callback):
         self.max_damaged = max_damaged
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Evaluate when it is time."""
+        """Evaluate if this epoch is one to evaluate."""
         if self.dataset is None:
             return
         if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
@@ -50,24 +50,23 @@ class HoldoutEvaluation(keras.callbacks.Callback):
 
 
 class EpochLog(keras.callbacks.Callback):
-    """Add to the logs the epoch's `learning_rate` (at its start) and `seconds` (without what other callbacks do)."""
+    """Add to the logs the epoch's `learning_rate` (at its start) and `seconds` (without the other callbacks)."""
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Start the clock; a schedule's rate is read before the epoch moves it."""
+        """Start the clock, and read the rate before the schedule changes it."""
         self._rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self._started = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Read the clock; comes first among the callbacks."""
+        """Read the clock. This callback must come before callbacks that take time."""
         logs["seconds"] = round(time.perf_counter() - self._started, 3)
         logs["learning_rate"] = self._rate
 
 
 class CsvLog(keras.callbacks.Callback):
-    """Write the logs as CSV, one row per epoch; a value that an epoch does not have is an empty cell.
+    """Write the logs as CSV, one row per epoch, with an empty cell where an epoch has no value.
 
-    A resumed run replaces the rows of epochs that it repeats. (Keras's own logger keeps them, and adds a column
-    `val_...` for each of the others.)
+    A resumed run replaces the rows of the epochs that it repeats, which `keras.callbacks.CSVLogger` would keep.
 
     Args:
         path: of the file.
@@ -85,7 +84,7 @@ class CsvLog(keras.callbacks.Callback):
                 rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < epoch + 1]
         rows.append({"epoch": epoch + 1, **(logs or {})})
         text = io.StringIO(newline="")
-        # Columns in the order in which epochs first had them.
+        # Columns in the order in which they first appeared.
         writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(key for row in rows for key in row)), restval="")
         writer.writeheader()
         writer.writerows(rows)
@@ -96,8 +95,8 @@ class FiniteLoss(keras.callbacks.Callback):
     """Stop training at the first step whose loss is NaN or infinite, before its epoch is saved.
 
     Args:
-        pipeline: the `TrainingPipeline`, so that the error can name the files of the batch, or `None`.
-        checkpoints: folder of the checkpoints, of which the error names the last.
+        pipeline: the `TrainingPipeline`, with which the error names the files of the batch, or `None`.
+        checkpoints: folder of the checkpoints; the error names the last one.
     """
 
     def __init__(self, pipeline: "TrainingPipeline | None", checkpoints: str | os.PathLike[str]):
@@ -128,13 +127,13 @@ class FiniteLoss(keras.callbacks.Callback):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Save the whole model, optimiser included, after each epoch; keep the last and the best by held-out mAP.
+    """Save the whole model, with its optimiser, after each epoch; keep the last and the best by held-out mAP.
 
-    The state file names the epochs that count and is written after their files, which are written under another name
-    and renamed: a kill at any moment leaves the checkpoint before.
+    A checkpoint is written under another name and renamed, and the state file, which names the last and the best, is
+    written after it: if the process is killed at any moment, the previous checkpoint is intact.
 
     Args:
-        folder: gets the checkpoints and the state file, see `kreid.runs`.
+        folder: folder of the checkpoints and the state file, see `kreid.runs`.
     """
 
     def __init__(self, folder: str | os.PathLike[str]):
@@ -143,10 +142,10 @@ class Checkpoint(keras.callbacks.Callback):
         self.state = read_state(self.folder)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Save, and remove the checkpoints that no longer count.
+        """Save the checkpoint, and remove those that are neither the last nor the best.
 
         Raises:
-            ValueError: if a weight is NaN or infinite; the checkpoint before stays.
+            ValueError: if a weight is NaN or infinite; the previous checkpoint is kept.
         """
         broken = [weight.path for weight in self.model.weights if not _is_finite(weight)]
         if broken:
@@ -157,30 +156,30 @@ class Checkpoint(keras.callbacks.Callback):
         score = (logs or {}).get("holdout_map", float("nan"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.state["epoch"] = epoch + 1
-        # A NaN score compares false.
+        # False for NaN, the score of an epoch without an evaluation.
         if score > self.state["best_map"]:
             self.state.update(best_map=score, best_epoch=epoch + 1)
         with replacing(checkpoint_file(self.folder, epoch + 1)) as temporary:
             self.model.save(temporary)
         write_atomically(state_file(self.folder), json.dumps(self.state))
-        counting = {checkpoint_file(self.folder, self.state[key]) for key in ("epoch", "best_epoch")}
-        for old in set(self.folder.glob("*.keras")) - counting:
+        kept = {checkpoint_file(self.folder, self.state[key]) for key in ("epoch", "best_epoch")}
+        for old in set(self.folder.glob("*.keras")) - kept:
             old.unlink()
 
 
-def _is_finite(weight):
+def _is_finite(weight: keras.Variable) -> bool:
     values = keras.ops.convert_to_numpy(weight)
     return not np.issubdtype(values.dtype, np.floating) or bool(np.isfinite(values).all())
 
 
-def _advice(model, checkpoints):
-    """Return what to do when training diverged."""
+def _advice(model: keras.Model, checkpoints: str | os.PathLike[str]) -> str:
+    """Return advice for training that diverged."""
     rate = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
     epoch = read_state(checkpoints)["epoch"]
     start = (
-        f"the checkpoint after epoch {epoch} stays, and --set init={checkpoint_file(checkpoints, epoch)} starts from it"
+        f"the checkpoint after epoch {epoch} is kept; --set init={checkpoint_file(checkpoints, epoch)} starts from it"
         if epoch
-        else "no epoch was finished"
+        else "no epoch was complete"
     )
     return (
         f"Training stops here ({start}). Try a smaller learning_rate (it is {rate:.3g}), warmup_epochs, or "

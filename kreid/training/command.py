@@ -5,8 +5,10 @@
     kreid train --system tacan --data data/prid2011 --splits 1,2,3
     kreid train --system mine.yaml --import my_module --data data/mars
 
---data takes any layout that kreid reads; its settings are those of the data set's file, such as recipes/data/mars.yaml.
-The same command continues an interrupted run. Exit status: 0 trained, 2 wrong usage or data, 130 interrupted.
+--data takes a folder in any layout that kreid reads; the settings of the data set are those of its file, such as
+recipes/data/mars.yaml. The same command continues an interrupted run.
+
+Exit status: 0 trained, 2 wrong usage or data, 130 interrupted.
 """
 
 import argparse
@@ -24,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser, benchmark: str | None = None)
 
     Args:
         parser: to add to.
-        benchmark: name of `kreid.data.readers.LAYOUTS`; `None` for an argument that chooses it.
+        benchmark: a name of `kreid.data.readers.LAYOUTS`; `None` adds an argument to choose it.
     """
     from kreid.data.readers import LAYOUTS
 
@@ -45,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser, benchmark: str | None = None)
     source.add_argument(
         "--synthetic",
         action="store_true",
-        help="render a synthetic set into data/synthetic and use it, with --overlay small where none is given",
+        help="render a synthetic set into data/synthetic and use it, with --overlay small if none is given",
     )
     parser.add_argument(
         "--overlay",
@@ -54,8 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser, benchmark: str | None = None)
         metavar="FILE",
         help="further settings: a name, such as small, or a path",
     )
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, over all files")
-    parser.add_argument("--phase", metavar="NAME", help="run only this phase, from the setting `init`")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, which wins over all files"
+    )
+    parser.add_argument("--phase", metavar="NAME", help="train only this phase, starting from the setting `init`")
     parser.add_argument("--run", metavar="DIR", help="the run's folder (default: runs/SYSTEM_DATA)")
     parser.add_argument("--quiet", action="store_true", help="one line per epoch instead of a progress bar")
     parser.set_defaults(program=parser.prog, splits=[])
@@ -65,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser, benchmark: str | None = None)
             type=lambda text: _split_numbers(text, splits),
             default=list(range(1, splits + 1)),
             metavar="1,2,...",
-            help="of a data set with splits, run these (default: all); the mean is over all that are complete",
+            help="the splits to run, for a data set with splits (default: all); the mean is over all complete splits",
         )
 
 
@@ -75,7 +79,7 @@ def command_line(argv: Sequence[str] | None, description: str | None, benchmark:
     Args:
         argv: arguments, `None` for the program's.
         description: the script's docstring.
-        benchmark: name of `kreid.data.readers.LAYOUTS`.
+        benchmark: a name of `kreid.data.readers.LAYOUTS`.
 
     Returns:
         A namespace of `system`, `benchmark`, `data`, `synthetic`, `overlay`, `set`, `phase`, `run`, `quiet`, `splits`
@@ -88,7 +92,7 @@ def command_line(argv: Sequence[str] | None, description: str | None, benchmark:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train what the command line names; return the exit status."""
+    """Train the runs that the command line names; return the exit status."""
     with plain_errors():
         from kreid.data.readers import LAYOUTS, layout_of
         from kreid.training.experiment import train
@@ -99,34 +103,28 @@ def run(options: argparse.Namespace) -> int:
             options.splits = []
         if options.benchmark == "images":
             raise ValueError(
-                "Single images train the image phases of a system; name their folders by --set 'image_dirs=[DIR]' and "
-                f"the tracklets' folder by --data. Received: data={options.data!r}"
+                "Single images train the image phases of a system; name their folders with --set 'image_dirs=[DIR]', "
+                f"and the folder of the tracklets with --data. Received: data={options.data!r}"
             )
         train(options)
     return 0
 
 
-def main(argv: Sequence[str] | None = None, description: str | None = __doc__, benchmark: str | None = None) -> int:
-    """Run the command line, for `kreid train` or for the script of one data set; return the exit status."""
-    if benchmark is not None:
-        return run(command_line(argv, description, benchmark))
-    parser = argparse.ArgumentParser(
-        "python -m kreid train", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
-    return run(parser.parse_args(argv))
+def main(argv: Sequence[str] | None, description: str | None, benchmark: str) -> int:
+    """Run the script of one data set; return the exit status. The arguments are those of `command_line`."""
+    return run(command_line(argv, description, benchmark))
 
 
 def fit_verbosity(quiet: bool = False) -> int:
-    """Return Keras's `verbose`: 1, a progress bar, on a terminal; else 2, a line per epoch, as for `quiet`."""
+    """Return `verbose` of Keras: 1, a progress bar, on a terminal; 2, a line per epoch, elsewhere or if `quiet`."""
     return 1 if on_a_terminal(sys.stdout) and not quiet else 2
 
 
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
-    """Turn kreid's own refusals into one sentence and exit status 2, and an interruption into 130.
+    """Print kreid's own errors as one sentence, with exit status 2, and an interruption with 130.
 
-    Errors from anywhere else keep their traceback.
+    Errors of other packages keep their traceback.
     """
     package = str(pathlib.Path(__file__).resolve().parents[1])
     try:

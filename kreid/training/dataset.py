@@ -8,7 +8,7 @@ from kreid.training.config import Config
 
 
 def load_dataset(config: Config) -> ReidDataset:
-    """Read the data set that a `Config` names: a benchmark, the rendered set, or folders of single images.
+    """Read the data set of a `Config`: a benchmark, the synthetic set, or folders of single images.
 
     Args:
         config: a `kreid.training.Config`.
@@ -17,7 +17,7 @@ def load_dataset(config: Config) -> ReidDataset:
         A `ReidDataset`.
 
     Raises:
-        FileNotFoundError: if it is not there.
+        FileNotFoundError: if the data set does not exist.
         ValueError: see the readers.
     """
     if config.data == "images":
@@ -25,29 +25,29 @@ def load_dataset(config: Config) -> ReidDataset:
     if config.data == "synthetic":
         return read_mars(config.data_dir)
     layout = LAYOUTS[config.data]
-    chosen = {name: getattr(config, name) for name in layout.options if getattr(config, name) is not None}
-    return layout.read(config.data_dir, **chosen)
+    options = {name: getattr(config, name) for name in layout.options if getattr(config, name) is not None}
+    return layout.read(config.data_dir, **options)
 
 
 def check_scorable(dataset: ReidDataset | None, max_damaged: float = 0.05) -> None:
-    """Look before training whether a data set's test tracklets can be scored, and whether its frames are there.
+    """Raise before training if a data set's test tracklets cannot be scored, or too many of its frames are missing.
 
-    Under each protocol, at least one query needs its person in the gallery, seen by another camera. A data set without
-    test tracklets is trained on without scores.
+    At least one query needs a match in the gallery: its person in another camera. A data set without test tracklets is
+    trained on without scores.
 
     Args:
         dataset: a `ReidDataset`, or `None`, which passes.
-        max_damaged: share of missing frames above which training is refused.
+        max_damaged: share of missing frames above which the data set is refused.
 
     Raises:
-        ValueError: naming the reason and the fix.
+        ValueError: if no query has a match, or too many frames are missing.
     """
     if dataset is None:
         return
-    missing, there = len(dataset.missing), sum(map(len, (*dataset.train, *dataset.test)))
-    if missing > max_damaged * (missing + there):
+    missing, existing = len(dataset.missing), sum(map(len, (*dataset.train, *dataset.test)))
+    if missing > max_damaged * (missing + existing):
         raise ValueError(
-            f"{missing} of the {missing + there} frames that {dataset.name} names are missing, such as "
+            f"{missing} of the {missing + existing} frames that {dataset.name} names are missing, such as "
             f"{dataset.missing[0]}, more than the {max_damaged:.1%} allowed: unpack the data set again, or raise "
             f"max_damaged. Received: max_damaged={max_damaged!r}"
         )
@@ -62,9 +62,9 @@ def check_scorable(dataset: ReidDataset | None, max_damaged: float = 0.05) -> No
     for tracklet in dataset.gallery("without_queries"):
         cameras[tracklet.person].add(tracklet.camera)
     if not any(query.person > DISTRACTOR and cameras[query.person] - {query.camera} for query in dataset.queries):
-        everywhere = {tracklet.camera for tracklet in dataset.test}
+        num_cameras = len({tracklet.camera for tracklet in dataset.test})
         raise ValueError(
             f"No query of {dataset.name} has its person in the gallery in another camera, so nothing can be scored: "
             "add gallery tracklets of other cameras, or remove the test tracklets to train without scores. "
-            f"Received: {len(dataset.query_rows)} queries, {len(everywhere)} cameras in query and gallery"
+            f"Received: {len(dataset.query_rows)} queries, {num_cameras} cameras in query and gallery"
         )

@@ -1,16 +1,15 @@
-"""Write a run's model, or any saved model of kreid, as a SavedModel that can be served.
+"""Export a run's model, or any saved model of kreid, as a SavedModel for a server.
 
     kreid export runs/sta_mars
     kreid export runs/sta_mars --out serving/models/kreid --version 3
     kreid export model.keras --out serving/models/kreid
 
-The versions are subfolders of the export's folder; a server takes the highest. A run's verification threshold goes with
-its model. Exit status: 0 written, 2 wrong usage or input.
+Versions are subfolders of the export's folder; a server loads the highest. A run's verification threshold is exported
+with its model. Exit status: 0 written, 2 wrong usage or input.
 """
 
 import argparse
 import pathlib
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kreid.training.command import plain_errors
@@ -41,15 +40,6 @@ def run(options: argparse.Namespace) -> int:
             version = max((int(name) for name in names if name.isdecimal()), default=0) + 1
         print(f"Exported model: {export_model(model, folder, version=version, verification=verification)}")
     return 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(
-        "python -m kreid export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
-    return run(parser.parse_args(argv))
 
 
 def _load(path: pathlib.Path) -> "tuple[TrackletModel, dict[str, Any] | None]":

@@ -1,10 +1,10 @@
-"""Where the recipes' settings are: in the checkout's `recipes/`, or in the installed package."""
+"""Find the recipes' files: in `recipes/` of the checkout, or in the installed package."""
 
 import difflib
 import os
 import pathlib
 
-_WORDS = {"systems": "system", "data": "data", "overlays": "overlay", "tables": "table"}
+_SINGULAR = {"systems": "system", "data": "data", "overlays": "overlay", "tables": "table"}
 
 
 def recipe_folder() -> pathlib.Path:
@@ -14,7 +14,7 @@ def recipe_folder() -> pathlib.Path:
         `kreid/recipes` of an installed package, else `recipes` of the checkout.
 
     Raises:
-        FileNotFoundError: if neither is there.
+        FileNotFoundError: if neither exists.
 
     Example:
 
@@ -35,7 +35,7 @@ def recipe_folder() -> pathlib.Path:
 def recipe_file(kind: str, name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> pathlib.Path:
     """Return the path of a recipe's YAML file, given by name or, for overlays and tables, by path.
 
-    A word without a folder and an ending, such as `small`, is a name; anything else is a path.
+    A word without a folder and an ending, such as `small`, is a name; all other texts are paths.
 
     Args:
         kind: `"systems"`, `"data"`, `"overlays"` or `"tables"`.
@@ -43,10 +43,10 @@ def recipe_file(kind: str, name: str | os.PathLike[str], folder: str | os.PathLi
         folder: the folder of the recipes, `None` for `recipe_folder()`.
 
     Returns:
-        A path. A path that was given may not exist.
+        A path. A path that was given need not exist.
 
     Raises:
-        ValueError: for an unknown name, with the nearest known one.
+        ValueError: if the name is unknown; the error has the nearest known name.
 
     Example:
 
@@ -61,7 +61,7 @@ def recipe_file(kind: str, name: str | os.PathLike[str], folder: str | os.PathLi
     if str(name) not in names:
         near = difflib.get_close_matches(str(name), names, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        word = _WORDS[kind]
+        word = _SINGULAR[kind]
         raise ValueError(
             f"Unknown {word}; {files} has {', '.join(names) or 'none'}.{hint} Received: {word}={str(name)!r}"
         )

@@ -1,4 +1,4 @@
-"""Hold out train persons, so that no choice is made on test persons."""
+"""Hold out train persons, so that test persons choose nothing."""
 
 from collections.abc import Sequence
 
@@ -6,25 +6,28 @@ import numpy as np
 
 from kreid.data.tracklet import ReidDataset, Tracklet
 
+# Keeps the choice of persons apart from other draws of the same seed.
+_STREAM = 0x40
+
 
 def split_holdout(
     tracklets: Sequence[Tracklet], share: float, seed: int = 0
 ) -> tuple[tuple[Tracklet, ...], ReidDataset | None]:
-    """Split train tracklets into those to train on and a small retrieval problem of other persons.
+    """Split train tracklets into tracklets to train on and a small test set of other persons.
 
-    Of the held-out persons only those seen by two cameras or more can be found; each gives one query per camera (its
-    first tracklet there), as MARS does.
+    Persons are held out only if they have tracklets in two cameras or more. Each held-out person has one query per
+    camera, its first tracklet there, as in MARS.
 
     Args:
         tracklets: train tracklets.
-        share: share of the persons to hold out, `0 <= share < 1`; with 0 none is.
-        seed: of the choice.
+        share: share of the persons to hold out, `0 <= share < 1`; 0 holds out none.
+        seed: seed of the choice of persons.
 
     Returns:
         The tracklets to train on, and a `ReidDataset` of the held-out persons, or `None`.
 
     Raises:
-        ValueError: if the share is out of its range, or leaves fewer than two persons to train on or to search.
+        ValueError: if the share is out of its range, or leaves fewer than two persons to train on or to hold out.
 
     Example:
 
@@ -38,26 +41,26 @@ def split_holdout(
         raise ValueError(f"The held-out share must be in [0, 1). Received: holdout={share!r}")
     if share == 0:
         return tuple(tracklets), None
-    cameras: dict[int, set[int]] = {}
+    cameras_of: dict[int, set[int]] = {}
     for tracklet in tracklets:
-        cameras.setdefault(tracklet.person, set()).add(tracklet.camera)
-    persons = sorted(cameras)
-    findable = [person for person in persons if len(cameras[person]) > 1]
+        cameras_of.setdefault(tracklet.person, set()).add(tracklet.camera)
+    persons = sorted(cameras_of)
+    candidates = [person for person in persons if len(cameras_of[person]) > 1]
     count = max(2, round(share * len(persons)))
-    if len(findable) < count or len(persons) - count < 2:
+    if len(candidates) < count or len(persons) - count < 2:
         raise ValueError(
             f"Holding out needs {count} persons with two cameras and two more to train on, but there are "
-            f"{len(persons)} persons, {len(findable)} of them with two cameras; set holdout=0. "
+            f"{len(persons)} persons, {len(candidates)} of them with two cameras; set holdout=0. "
             f"Received: holdout={share!r}"
         )
-    held = set(np.random.default_rng((seed, 0x40)).choice(findable, count, replace=False).tolist())
-    train = tuple(tracklet for tracklet in tracklets if tracklet.person not in held)
-    test = tuple(tracklet for tracklet in tracklets if tracklet.person in held)
-    first: dict[tuple[int, int], int] = {}
+    held_out = set(np.random.default_rng((seed, _STREAM)).choice(candidates, count, replace=False).tolist())
+    train = tuple(tracklet for tracklet in tracklets if tracklet.person not in held_out)
+    test = tuple(tracklet for tracklet in tracklets if tracklet.person in held_out)
+    query_rows: dict[tuple[int, int], int] = {}
     for row, tracklet in enumerate(test):
-        first.setdefault((tracklet.person, tracklet.camera), row)
+        query_rows.setdefault((tracklet.person, tracklet.camera), row)
     return train, ReidDataset(
-        name="train persons held out", train=(), test=test, query_rows=tuple(sorted(first.values()))
+        name="train persons held out", train=(), test=test, query_rows=tuple(sorted(query_rows.values()))
     )
 
 
@@ -67,13 +70,12 @@ def train_and_holdout(
     """Return the tracklets to train on, and the set to choose on: the validation set, or held-out persons.
 
     Args:
-        dataset: a `ReidDataset`.
-        share: see `split_holdout`; 0 to choose nothing. A data set with a validation set keeps all its train persons
-            for training.
+        dataset: a `ReidDataset`. If it has a validation set, all train persons are trained on.
+        share: see `split_holdout`; with 0 there is no set to choose on.
         seed: see `split_holdout`.
 
     Returns:
-        The tracklets to train on, and a `ReidDataset` of others, or `None`.
+        The tracklets to train on, and a `ReidDataset` of other persons, or `None`.
 
     Raises:
         ValueError: see `split_holdout`.

@@ -35,7 +35,8 @@ def learning_rate(config: Config, steps_per_epoch: int) -> "float | keras.optimi
         A float or a `keras.optimizers.schedules.LearningRateSchedule`.
 
     Raises:
-        ValueError: for warming up with a schedule that has none, or in all epochs, or a step schedule without epochs.
+        ValueError: if a schedule other than "cosine" warms up, the warm-up takes all epochs, or a step schedule has no
+            epochs to decay after.
     """
     if config.warmup_epochs and config.schedule != "cosine":
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Which runs a command line asks for: each phase of a recipe, and each split of a data set that has splits."""
+"""Plan the runs of a command line: each phase of a recipe, for each split of a data set."""
 
 import argparse
 import dataclasses
@@ -7,18 +7,19 @@ import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from kreid.training.config import Config, load_phases
+from kreid.training.config import Config
 from kreid.training.run_folder import RunFolder
+from kreid.training.settings import load_phases
 from kreid.training.split_runs import check_splits, split_folder
 
 
 class Plan(NamedTuple):
-    """What a command line trains.
+    """The runs that a command line trains.
 
     Args:
         runs: a list of `RunFolder`, in order; each has its settings as `config`.
-        folder: the run's folder, which holds those of phases and splits.
-        splits: numbers of the splits, empty for data without.
+        folder: the run's folder, with the folders of phases and splits inside.
+        splits: numbers of the splits, empty for a data set without splits.
     """
 
     runs: list[RunFolder]
@@ -27,17 +28,17 @@ class Plan(NamedTuple):
 
 
 def plan_runs(options: argparse.Namespace) -> Plan:
-    """Resolve a command line into the runs to train; those that are complete are named and skipped.
+    """Resolve a command line into the runs to train; complete runs are reported and skipped.
 
     Args:
-        options: of `kreid.training.command_line`.
+        options: result of `kreid.training.command_line`.
 
     Returns:
         A `Plan`.
 
     Raises:
-        FileNotFoundError: if the data set is not there.
-        ValueError: for settings, phases or a run's folder that are refused.
+        FileNotFoundError: if the data set does not exist.
+        ValueError: if the settings, the phase or the run's folder are refused.
     """
     overlays = options.overlay
     if options.synthetic and not overlays:
@@ -56,16 +57,16 @@ def plan_runs(options: argparse.Namespace) -> Plan:
     check_splits(folder, last)
     runs: dict[pathlib.Path, RunFolder] = {}
     for split in splits:
-        own = {name: dataclasses.replace(config, split=split) for name, config in phases.items()}
+        split_phases = {name: dataclasses.replace(config, split=split) for name, config in phases.items()}
         # Splits share their image phases.
-        runs |= {run.path: run for run in phase_folders(own, split_folder(folder, split), shared=folder)}
+        runs |= {run.path: run for run in phase_folders(split_phases, split_folder(folder, split), shared=folder)}
     return Plan(_incomplete(list(runs.values())), folder, splits)
 
 
 def phases_to_run(phases: Mapping[str, Config], options: argparse.Namespace) -> dict[str, Config]:
-    """Choose among a recipe's phases, and set the data's folder.
+    """Choose among a recipe's phases, and set the folder of the data.
 
-    Phases on images are skipped where no folder of images is given.
+    Phases on images are skipped if no folder of images is given.
 
     Args:
         phases: a dict from the phase's name to its `Config`, see `load_phases`.
@@ -75,7 +76,7 @@ def phases_to_run(phases: Mapping[str, Config], options: argparse.Namespace) -> 
         A dict like `phases`.
 
     Raises:
-        ValueError: if `options.phase` is none of them, or it trains on images and none are named.
+        ValueError: if `options.phase` is unknown, or trains on images and no folder of images is given.
     """
     if options.phase is not None and options.phase not in phases:
         raise ValueError(f"This recipe's phases are {', '.join(phases)}. Received: phase={options.phase!r}")
@@ -117,14 +118,14 @@ def use_synthetic(config: Config, root: str | os.PathLike[str] = "data/synthetic
 
 
 def require_data(config: Config, program: str = "kreid train") -> None:
-    """Stop with one sentence if the data set is not there.
+    """Raise if the data set does not exist.
 
     Args:
         config: a `kreid.training.Config`.
-        program: the command that the sentence proposes with a synthetic set.
+        program: the command that the error proposes, with a synthetic set.
 
     Raises:
-        FileNotFoundError: naming the folder and a command that works without it.
+        FileNotFoundError: if the folder does not hold the data set.
     """
     from kreid.data.readers import LAYOUTS, layout_of
 
@@ -144,30 +145,30 @@ def require_data(config: Config, program: str = "kreid train") -> None:
 def phase_folders(
     phases: Mapping[str, Config], path: str | os.PathLike[str], shared: str | os.PathLike[str] | None = None
 ) -> list[RunFolder]:
-    """Return the run folders of phases: the last one's is `path`, the others' are inside, in `phases/NAME`.
+    """Return the run folders of phases: `path` for the last phase, `phases/NAME` inside it for the others.
 
     Args:
-        phases: a dict from the phase's name to its `Config`; each but the first starts from the model before.
+        phases: a dict from the phase's name to its `Config`; each phase but the first starts from the previous model.
         path: of the run.
-        shared: the folder that holds the runs of several splits. Phases on images before any other are the same for
-            every split: they are trained there, once.
+        shared: folder of the runs of several splits, or `None`. Leading phases on images are the same for every split,
+            so they are trained once, in this folder.
 
     Returns:
         A list of `RunFolder`.
 
     Raises:
-        ValueError: if a folder holds another run, or something that is no run.
+        ValueError: if a folder holds another run, or other files.
     """
     *earlier, last = phases
     runs: list[RunFolder] = []
     for name in (*earlier, last):
         config = phases[name]
-        place = pathlib.Path(path) if name == last else RunFolder.phase_path(path, name)
+        folder = pathlib.Path(path) if name == last else RunFolder.phase_path(path, name)
         if shared and name != last and config.data == "images" and all(run.config.data == "images" for run in runs):
-            place, config = RunFolder.phase_path(shared, name), dataclasses.replace(config, split=None)
+            folder, config = RunFolder.phase_path(shared, name), dataclasses.replace(config, split=None)
         if runs:
             config = dataclasses.replace(config, init=str(runs[-1].model))
-        runs.append(RunFolder(place, config))
+        runs.append(RunFolder(folder, config))
     return runs
 
 

@@ -42,7 +42,7 @@ def build_pipeline(config: Config, tracklets: Sequence[Tracklet]) -> "TrainingPi
 
     Args:
         config: a `kreid.training.Config`.
-        tracklets: to train on.
+        tracklets: the train tracklets.
 
     Returns:
         A `kreid.data.TrainingPipeline`.
@@ -75,7 +75,7 @@ def build_model(config: Config, num_identities: int) -> TrackletModel:
 
     Args:
         config: a `kreid.training.Config`.
-        num_identities: persons to tell apart.
+        num_identities: number of train persons.
 
     Returns:
         A model of `kreid.models`.
@@ -96,16 +96,16 @@ def build_model(config: Config, num_identities: int) -> TrackletModel:
 
 
 def build_losses(config: Config) -> dict[str, keras.losses.Loss]:
-    """Make the losses of a `Config`, by output: smoothed identity on the logits, metric losses on the features.
+    """Make the losses of a `Config`: smoothed identity on the logits, metric losses on the features.
 
-    A system with several heads has as many of each, with their weights in the sum: 1/N for each of MG-RAFA's N
+    A system with several heads has both for each head, weighted by the head's share: 1/N for each of MG-RAFA's N
     granularities (equation 7).
 
     Args:
         config: a `kreid.training.Config`.
 
     Returns:
-        A dict for `compile`, without the features where no metric loss has a weight.
+        A dict from the output to its loss, for `compile`; features are left out if no metric loss has a weight.
     """
     reduction = "sum" if config.loss_reduction == "sum" else "sum_over_batch_size"
     losses = {}

@@ -1,11 +1,13 @@
-"""Runs of several splits side by side in one folder, and their mean."""
+"""Runs of several splits in one folder, and their mean."""
 
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 
 from kreid._files import write_atomically
-from kreid.evaluation.spread import spread_over_splits
+from kreid.evaluation.retrieval_result import RetrievalResult
+from kreid.evaluation.spread import Spread, spread_over_splits
 from kreid.runs import RunFiles
 from kreid.training.config import Config, changed_settings
 
@@ -14,47 +16,46 @@ def split_folder(folder: str | os.PathLike[str], split: int) -> pathlib.Path:
     """Return the run folder of a split.
 
     Args:
-        folder: around the runs of all splits.
-        split: its number.
+        folder: folder of the runs of all splits.
+        split: number of the split.
     """
     return RunFiles(folder).split(split).path
 
 
 def check_splits(folder: str | os.PathLike[str], config: Config) -> None:
-    """Refuse a folder whose runs have other settings than the splits that are to join them.
+    """Raise if a folder holds splits with other settings than those to be trained.
 
     Args:
-        folder: around the runs of all splits.
-        config: the `kreid.training.Config` of the last phase of any split to come.
+        folder: folder of the runs of all splits.
+        config: the `kreid.training.Config` of the last phase; its `split` and `init` are ignored.
 
     Raises:
-        ValueError: naming a split and the settings that differ, or if the folder itself is a run.
+        ValueError: if a split has other settings, or the folder itself is a run.
     """
     files = RunFiles(folder)
     if files.is_run:
         raise ValueError(
-            f"This folder holds a single run, and splits have one folder each inside; choose another with --run. "
+            f"This folder holds a single run, so it cannot hold the runs of splits; choose another with --run. "
             f"Received: run={str(folder)!r}"
         )
     for number, run in files.splits().items():
-        # Each split has its own persons and, where it starts from its own earlier phase, its own start.
+        # Each split has its own persons, and may start from its own earlier phase.
         changes = changed_settings(run.read_config(), config, free={"split", "init"})
         if changes:
             raise ValueError(
-                f"Split {number} in this folder was run with other settings ({changes}), and a mean needs equal ones; "
+                f"Split {number} in this folder has other settings ({changes}), and a mean needs equal ones; "
                 f"choose another with --run. Received: run={str(folder)!r}"
             )
 
 
 def keep_splits(folder: str | os.PathLike[str]) -> str:
-    """Average the splits that are complete, and write the summary next to them.
+    """Average the complete splits, and write the summary next to them.
 
     Args:
-        folder: around the runs of all splits.
+        folder: folder of the runs of all splits.
 
     Returns:
-        The mean and deviation of each protocol as a table, or a sentence if fewer than two splits have a test set's
-        results.
+        The mean and deviation of each protocol as a table, or a sentence if fewer than two splits have test results.
     """
     files = RunFiles(folder)
     runs = {number: run for number, run in files.splits().items() if run.read_protocols()}
@@ -75,8 +76,8 @@ def keep_splits(folder: str | os.PathLike[str]) -> str:
     return f"{_table(results, protocols)}\nMean over {len(results)} splits: {files.splits_summary}"
 
 
-def _table(results, protocols):
-    """Return rank-1 and mAP of each split, then mean and deviation of all scores, by protocol, in per cent."""
+def _table(results: Mapping[int, Mapping[str, RetrievalResult]], protocols: Mapping[str, Mapping[str, Spread]]) -> str:
+    """Return the scores of each split, then mean and deviation, by protocol, in per cent."""
     lines = []
     for name, scores in protocols.items():
         columns = [score for score in scores if score != "mINP"]

@@ -16,17 +16,17 @@ def fit_on_holdout(
 ) -> tuple[dict[str, Any] | None, str]:
     """Fit the threshold for a chosen false-match rate on the held-out persons, if there are enough of them.
 
-    With the checkpoint chosen on the same persons the rates are a little better than on others.
+    If the checkpoint was chosen on the same persons, the rates are slightly lower than on other persons.
 
     Args:
-        model: the trained model, whose metric the threshold is for.
+        model: the trained model.
         holdout: a `ReidDataset` of held-out persons, see `train_and_holdout`, or `None`; its name describes them.
         false_match_rate: see `kreid.evaluation.fit_verification`.
         max_damaged: share of unreadable frames above which the run stops.
 
     Returns:
-        The dict of `kreid.evaluation.fit_verification`, or `None` where no person was held out or their pairs are too
-        few to see the rate; and a text for people, which also names the frames that could not be read.
+        The dict of `kreid.evaluation.fit_verification`, or `None` if no person was held out or there are too few pairs
+        to show the rate; and a text to print, which also names the frames that could not be read.
     """
     if holdout is None:
         return None, "No person was held out, so no verification threshold is fitted."
@@ -40,7 +40,7 @@ def fit_on_holdout(
     low, high = (100 * end for end in fitted["false_non_match_interval"])
     return fitted, (
         f"Same person below a {fitted['metric']} distance of {fitted['threshold']:.4g}: "
-        f"{100 * false_match_rate:.3g}% of different persons accepted, "
-        f"{100 * fitted['false_non_match_rate']:.1f}% ({low:.1f} to {high:.1f}) of equal ones refused, on "
+        f"{100 * false_match_rate:.3g}% of the pairs of different persons accepted, "
+        f"{100 * fitted['false_non_match_rate']:.1f}% ({low:.1f} to {high:.1f}) of the same person's refused, on "
         f"{fitted['fitted_on']['persons']} held-out persons.{damage}"
     )

@@ -1,17 +1,17 @@
-"""Count what each variant of a system multiplies to embed one tracklet, at its paper's size.
+"""Count the multiplications of each variant of a system, to embed one tracklet at its paper's size.
 
     kreid cost
     kreid cost --system mg_rafa --frames 8
 
-GMAC: convolutions and matrix products of the embedder, see `kreid.models.count_macs`. `added` is what the variant
-has beyond its backbone on the same frames; `paper` is the figure that its paper prints for that, if any. All frames
-are embedded, except by MG-RAFA, which always embeds 8; its paper's figures agree with its equations in MG-RAFA's share
-of SG-RAFA, not in size.
+GMAC: convolutions and matrix products of the embedder, see `kreid.models.count_macs`. `added` is the cost beyond the
+backbone on the same frames; `paper` is the paper's figure for `added`, if it has one. All frames are embedded, but
+MG-RAFA always embeds 8. The figures of its paper agree with its equations in the ratio of MG-RAFA to SG-RAFA, not in
+size.
 """
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from kreid import training
@@ -105,7 +105,7 @@ PAPERS: dict[str, dict[str, float]] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to a parser."""
     parser.add_argument("--system", choices=VARIANTS, action="append", help="count this system only")
-    parser.add_argument("--frames", type=int, default=8, help="of the tracklet (default: %(default)s)")
+    parser.add_argument("--frames", type=int, default=8, help="frames of the tracklet (default: %(default)s)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -118,23 +118,14 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(
-        "python -m kreid cost", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
-    return run(parser.parse_args(argv))
-
-
 def cost_line(system: str, variant: str, settings: Mapping[str, Any], frames: int) -> str:
     """Return one variant's line.
 
     Args:
         system: one of `VARIANTS`.
-        variant: its name in the table.
-        settings: in which it differs from the system's recipe.
-        frames: of the tracklet.
+        variant: name of the variant.
+        settings: settings that differ from the system's recipe.
+        frames: frames of the tracklet.
     """
     import keras
 

@@ -11,7 +11,7 @@ import yaml
 from recipe_samples import load_recipe
 
 from kreid import training
-from kreid.training import ablation
+from kreid.cli import main
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -94,7 +94,7 @@ class TestPhases:
         start = rtf / "phases" / "target_images" / "model.keras"
         line = arguments(tmp_path / "run", *SHORT, f"init={start}", "learning_rate=1e-12", system="rtf")
         recipe("train_mars").main([*line, "--phase", "video"])
-        assert "inter" in capsys.readouterr().out.split("new are")[1].splitlines()[0]
+        assert "inter" in capsys.readouterr().out.split("new weights:")[1].splitlines()[0]
         assert not (tmp_path / "run" / "phases").exists()
         before, after = variables(start), variables(tmp_path / "run" / "model.keras")
         trained = [name for name in before if name in after and "moving" not in name]
@@ -165,7 +165,7 @@ class TestStarting:
             training.start_from(build("sta", width=24), source)
         inputs = keras.Input((2,))
         keras.Model(inputs, keras.layers.Dense(1)(inputs)).save(tmp_path / "other.keras")
-        with pytest.raises(ValueError, match=r"Only models of kreid\.models"):
+        with pytest.raises(ValueError, match=r"holds a Functional, not a model of kreid"):
             training.start_from(build("sta"), tmp_path / "other.keras")
 
 
@@ -203,7 +203,7 @@ class TestTable:
     @classmethod
     def trained(cls, table, tree, recipe, tmp_path_factory):
         folder = tmp_path_factory.mktemp("rows")
-        ablation.main([str(table), "--data", str(tree), "--run", str(folder)])
+        main(["ablate", str(table), "--data", str(tree), "--run", str(folder)])
         return folder
 
     def test_rows_start_from_their_seeds_image_model(self, trained):
@@ -215,7 +215,7 @@ class TestTable:
 
     def test_the_table(self, trained, table, tree, capsys):
         before = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()}
-        ablation.main([str(table), "--data", str(tree), "--run", str(trained)])
+        main(["ablate", str(table), "--data", str(tree), "--run", str(trained)])
         lines = capsys.readouterr().out.splitlines()
         assert {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()} == before
         maps = {}
@@ -235,6 +235,6 @@ class TestTable:
             ([str(table), "--row", "STA"], "rows are mean, STA, 2 stripes. Received: row='STA'"),
         ):
             with pytest.raises(SystemExit):
-                ablation.main([*line, "--run", str(tmp_path / "run")])
+                main(["ablate", *line, "--run", str(tmp_path / "run")])
             assert complaint in capsys.readouterr().err
         assert not (tmp_path / "run").exists()

@@ -87,7 +87,7 @@ def test_prid2011_split_by_split(run_recipe, prid, capsys):
     assert f"{100 * scores['mAP']['mean']:.1f} (sd {100 * scores['mAP']['deviation']:.1f})" in printed
     with pytest.raises(SystemExit):
         run_recipe("train_prid2011", prid, *chosen, "seed=3", more=["--splits", "3"])
-    assert "Split 1 in this folder was run with other settings (seed=0 there and 3 here)" in capsys.readouterr().err
+    assert "Split 1 in this folder has other settings (seed=0 there and 3 here)" in capsys.readouterr().err
     assert not (run / "split_3").exists()
 
 

@@ -86,7 +86,7 @@ class TestRefusals:
         other = Path(shutil.copytree(runs[1], tmp_path / "other"))
         config = (other / "config.yaml").read_text(encoding="utf-8")
         (other / "config.yaml").write_text(re.sub("data_dir: .*", "data_dir: data/elsewhere", config), encoding="utf-8")
-        with pytest.raises(ValueError, match=r"runs are of different data.*Received: compare="):
+        with pytest.raises(ValueError, match=r"runs were trained on different data.*Received: compare="):
             write(runs[1], compare=other)
         (other / "config.yaml").write_text(re.sub("\nsplit: .*", "\nsplit: 2", config), encoding="utf-8")
         with pytest.raises(ValueError, match=r"different splits.*Received: split=None and 2"):
