@@ -123,6 +123,12 @@ class ClipAttention(KreidLayer):
         output = ops.cast(ops.sum(shares[..., None] * embedded, axis=1), self.compute_dtype)
         return (output, weights) if return_attention else output
 
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], self.embedding_dim or input_shape[-1])
+
+    def attention_shape(self, input_shape: Shape) -> Shape:
+        return input_shape[:2]
+
     def _weights(self, clips, mask):
         if self.weighting == "average":
             return ops.cast(mask, "float32")

@@ -92,3 +92,9 @@ class ConvolutionalBlockAttention(KreidLayer):
         if not return_attention:
             return output
         return output, {"channels": ops.cast(channels, "float32"), "maps": ops.cast(maps, "float32")}
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+    def attention_shape(self, input_shape: Shape) -> dict[str, Shape]:
+        return {"channels": (*input_shape[:2], input_shape[-1]), "maps": input_shape[:4]}

@@ -104,6 +104,12 @@ class FrameAverage(KreidLayer):
         output = ops.cast(ops.sum(x * spread(shares, inputs), axis=self.axis), self.compute_dtype)
         return (output, shares) if return_attention else output
 
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape[: self.axis], *input_shape[self.axis + 1 :])
+
+    def attention_shape(self, input_shape: Shape) -> Shape:
+        return input_shape[: self.axis + 1]
+
     def _shares(self, weights: Tensor) -> Tensor:
         """Return weights of sum 1; zeros where all are zeros."""
         return weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), self.epsilon)

@@ -66,3 +66,6 @@ class FramePreprocessing(KreidLayer):
             scale = 1 / (255 * ops.array(IMAGENET_STD, "float32"))
             x = x * scale - ops.array(IMAGENET_MEAN, "float32") / ops.array(IMAGENET_STD, "float32")
         return ops.cast(x, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape

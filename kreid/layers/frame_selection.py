@@ -111,5 +111,13 @@ class FrameSelection(KreidLayer):
         selected = ops.take(ops.reshape(frames, (-1, *frames.shape[2:])), rows, axis=0)
         return selected, ops.minimum(lengths, count)
 
+    def compute_output_spec(self, frames: Tensor, lengths: Tensor) -> Any:
+        batch, total = frames.shape[:2]
+        kept = total if self.num_frames is None else self.num_frames
+        return (
+            keras.KerasTensor((batch, kept, *frames.shape[2:]), dtype=frames.dtype),
+            keras.KerasTensor((batch,), dtype="int32"),
+        )
+
     def compute_mask(self, frames: Tensor, lengths: Tensor = None, previous_mask: Tensor | None = None) -> None:
         return None

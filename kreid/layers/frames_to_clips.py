@@ -70,5 +70,14 @@ class FramesToClips(KreidLayer):
 
         return cut(ops.where(spread(mask, inputs), inputs, ops.zeros((), inputs.dtype))), cut(mask)
 
+    def compute_output_spec(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
+        batch, frames = inputs.shape[:2]
+        clips = None if frames is None else -(-frames // self.clip_length)
+        shape = (batch, clips, self.clip_length)
+        return (
+            keras.KerasTensor((*shape, *inputs.shape[2:]), dtype=inputs.dtype),
+            keras.KerasTensor(shape, dtype="bool"),
+        )
+
     def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
         return None

@@ -60,3 +60,6 @@ class InterFrameDistance(KreidLayer):
         length = ops.sum(ops.cast(mask, "float32"), axis=1, keepdims=True)
         total = ops.sum(ops.where(pairs, ops.cast(distances, "float32"), 0.0), axis=2)
         return total / ops.maximum(length, 1.0)
+
+    def compute_output_spec(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
+        return keras.KerasTensor(inputs.shape[:2], dtype="float32")

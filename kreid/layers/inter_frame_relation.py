@@ -123,6 +123,9 @@ class InterFrameRelation(KreidLayer):
         length = ops.sum(ops.cast(mask, "float32"), axis=1, keepdims=True)
         return ops.sum(ops.where(pairs, scores, 0.0), axis=2) / ops.maximum(length - 1.0, 1.0)
 
+    def compute_output_spec(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
+        return keras.KerasTensor(inputs.shape[:2], dtype="float32")
+
 
 def _length(vectors: Tensor) -> Tensor:
     """Return the length of each vector, float32, at least 1e-6: zeros stay zeros."""

@@ -55,3 +55,6 @@ class IntraFrameAttention(KreidLayer):
         mask = mask_of(inputs, mask)
         scores = self.regressor(ops.where(spread(mask, inputs), inputs, 0))
         return ops.where(mask, ops.sigmoid(ops.cast(scores[:, :, 0], "float32")), 0.0)
+
+    def compute_output_spec(self, inputs: Tensor, mask: Tensor | None = None) -> Any:
+        return keras.KerasTensor(inputs.shape[:2], dtype="float32")

@@ -54,5 +54,8 @@ class LengthsToMask(KreidLayer):
         positions = ops.arange(ops.shape(frames)[1], dtype="int32")
         return positions[None, :] < lengths_of(frames, lengths)[:, None]
 
+    def compute_output_spec(self, frames: Tensor, lengths: Tensor) -> Any:
+        return keras.KerasTensor(frames.shape[:2], dtype="bool")
+
     def compute_mask(self, frames: Tensor, lengths: Tensor = None, previous_mask: Tensor | None = None) -> None:
         return None

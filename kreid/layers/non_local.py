@@ -107,3 +107,9 @@ class NonLocal(KreidLayer):
         asking = asking / ops.maximum(ops.sum(asking, axis=1, keepdims=True), 1.0)
         shares = ops.einsum("ri,rij->rj", asking, weights)
         return output, {"maps": ops.reshape(shares, ops.shape(inputs)[:4])}
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+    def attention_shape(self, input_shape: Shape) -> dict[str, Shape]:
+        return {"maps": input_shape[:4]}

@@ -157,20 +157,11 @@ class ReferenceAidedAggregation(KreidLayer):
             return output
         return output, {f"maps_{m}": ops.mean(weight, axis=-1) for m, weight in enumerate(weights, 1)}
 
-    # Keras would derive this by tracing the call: several times slower for each model that is made.
-    def compute_output_spec(
-        self,
-        inputs: Tensor,
-        mask: Tensor | None = None,
-        training: bool | None = None,
-        return_attention: bool = False,
-    ) -> Any:
-        output = keras.KerasTensor((inputs.shape[0], inputs.shape[-1]), dtype=self.compute_dtype)
-        if not return_attention:
-            return output
-        shapes = self.split.compute_output_shape(inputs.shape)
-        maps = {f"maps_{m}": keras.KerasTensor(shape[:-1], dtype="float32") for m, shape in enumerate(shapes, 1)}
-        return output, maps
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], input_shape[-1])
+
+    def attention_shape(self, input_shape: Shape) -> dict[str, Shape]:
+        return {f"maps_{m}": shape[:-1] for m, shape in enumerate(self.split.compute_output_shape(input_shape), 1)}
 
     def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
         return None

@@ -92,20 +92,11 @@ class RelationAwareAttention(KreidLayer):
         maps = ops.reshape(ops.cast(by_position, "float32"), (*leading, height, width))
         return output, {"maps": maps, "channels": ops.cast(by_channel, "float32")}
 
-    # Keras would derive this by tracing the call: several times slower for each model that is made.
-    def compute_output_spec(
-        self,
-        inputs: Tensor,
-        mask: Tensor | None = None,
-        training: bool | None = None,
-        return_attention: bool = False,
-    ) -> Any:
-        output = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
-        attention = {
-            "maps": keras.KerasTensor(inputs.shape[:4], dtype="float32"),
-            "channels": keras.KerasTensor((*inputs.shape[:2], inputs.shape[-1]), dtype="float32"),
-        }
-        return (output, attention) if return_attention else output
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+    def attention_shape(self, input_shape: Shape) -> dict[str, Shape]:
+        return {"maps": input_shape[:4], "channels": (*input_shape[:2], input_shape[-1])}
 
 
 class _RelationWeights(keras.layers.Layer):

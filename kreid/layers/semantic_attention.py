@@ -68,3 +68,9 @@ class SemanticAttention(KreidLayer):
             fused = fused / inputs.shape[1]
         output = ops.cast(fused, self.compute_dtype)
         return (output, weights) if return_attention else output
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], input_shape[2])
+
+    def attention_shape(self, input_shape: Shape) -> Shape:
+        return input_shape[:2]

@@ -47,3 +47,6 @@ class SpatialAverage(KreidLayer):
     def call(self, inputs: Tensor) -> Tensor:
         # Summed in float32: float16 loses the small terms of a large map.
         return ops.cast(ops.mean(ops.cast(inputs, "float32"), axis=(-3, -2)), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape[:-3], input_shape[-1])

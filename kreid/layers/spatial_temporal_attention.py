@@ -118,6 +118,13 @@ class SpatialTemporalAttention(KreidLayer):
         output = ops.reshape(fused, (batch, h, w, self._maps_out * channels))
         return (output, {"stripes": scores, "maps": g}) if return_attention else output
 
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        batch, _, h, w, channels = input_shape
+        return (batch, h, w, self._maps_out * channels)
+
+    def attention_shape(self, input_shape: Shape) -> dict[str, Shape]:
+        return {"stripes": (*input_shape[:2], self.num_stripes), "maps": input_shape[:4]}
+
     @property
     def _maps_out(self):
         return 2 if self.fusion else 1

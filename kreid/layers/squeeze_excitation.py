@@ -67,3 +67,9 @@ class SqueezeExcitation(KreidLayer):
         weights = self.excite(self.squeeze(means))
         output = x * weights[:, :, None, None, :]
         return (output, {"channels": ops.cast(weights, "float32")}) if return_attention else output
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+    def attention_shape(self, input_shape: Shape) -> dict[str, Shape]:
+        return {"channels": (*input_shape[:2], input_shape[-1])}

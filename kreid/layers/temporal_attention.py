@@ -97,5 +97,11 @@ class TemporalAttention(KreidLayer):
         output = ops.reshape(ops.cast(output, self.compute_dtype), (*leading, inputs.shape[-1]))
         return (output, ops.reshape(weights, (*leading, frames))) if return_attention else output
 
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape[:-4], input_shape[-1])
+
+    def attention_shape(self, input_shape: Shape) -> Shape:
+        return input_shape[:-3]
+
     def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
         return None

@@ -88,6 +88,9 @@ class TemporalPyramid(KreidLayer):
         outputs = ops.cast(ops.concatenate(outputs, axis=-1), self.compute_dtype)
         return ops.where(mask[..., None], outputs, 0)
 
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape[:2], self.num_branches * input_shape[2])
+
     def branch(self, number: int, frames: Tensor, mask: Tensor, training: bool | None) -> Tensor:
         """Return the vectors of one branch from all frames' vectors, in which masked frames are zeros."""
         convolved = self.convolutions[number](frames)

@@ -117,6 +117,12 @@ class TemporalSelfAttention(KreidLayer):
         outputs = ops.where(mask[..., None], outputs, 0)
         return (outputs, relations) if return_attention else outputs
 
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+    def attention_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape[:2], input_shape[1])
+
     def _normalized(self, relations, mask):
         pairs = ops.logical_and(mask[:, :, None], mask[:, None, :])
         if self.normalize == "softmax":

@@ -22,6 +22,19 @@ def test_contract(case):
     check_layer(getattr(kreid.layers, case.split("/")[0]), kwargs, inputs, **options)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_symbolic_dtypes_under_mixed_precision(case):
+    kwargs, inputs, options = CASES[case]
+    arrays = inputs if isinstance(inputs, tuple) else (inputs,)
+    layer = getattr(kreid.layers, case.split("/")[0])(**kwargs, dtype="mixed_bfloat16")
+    for extra in ({}, {"return_attention": True}) if options.get("attention") else ({},):
+        real = keras.tree.flatten(layer(*arrays, **extra))
+        symbolic = keras.tree.flatten(layer(*(keras.KerasTensor(x.shape, str(x.dtype)) for x in arrays), **extra))
+        assert [(tuple(x.shape), keras.backend.standardize_dtype(x.dtype)) for x in real] == [
+            (x.shape, x.dtype) for x in symbolic
+        ]
+
+
 class ReadsPadding(keras.layers.Layer):
     def __init__(self, scale=1.0, **kwargs):
         super().__init__(**kwargs)
