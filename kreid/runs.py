@@ -166,11 +166,6 @@ def checkpoint_file(folder: str | os.PathLike[str], epoch: int) -> pathlib.Path:
     return pathlib.Path(folder) / f"epoch_{epoch}.keras"
 
 
-def checkpoint_files(folder: str | os.PathLike[str]) -> set[pathlib.Path]:
-    """Return the paths of all checkpoints in a folder of checkpoints."""
-    return set(pathlib.Path(folder).glob("epoch_*.keras"))
-
-
 def state_file(folder: str | os.PathLike[str]) -> pathlib.Path:
     """Return the path of the file that names the last and the best epoch, in a folder of checkpoints."""
     return pathlib.Path(folder) / "state.json"

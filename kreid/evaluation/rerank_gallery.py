@@ -34,7 +34,7 @@ _ARRAYS = ("embeddings", "neighbours", "farthest", "metric", *_OPTIONS)
 
 
 class RerankingGallery:
-    """A gallery whose neighbours are found once, to be re-ranked for queries as they come.
+    """A gallery whose neighbours are computed once, to be re-ranked for queries as they come.
 
     `rerank_embeddings` takes queries and gallery as one set. Here each query meets the gallery alone: it has neighbours
     in the gallery, and is a neighbour of the entries near to it, but the entries keep the neighbours, vectors and
@@ -48,7 +48,7 @@ class RerankingGallery:
         embeddings: a `TrackletEmbeddings`, or an array `(gallery, features)`.
         metric: with an array, see `rerank_embeddings`.
         reranking: a `Reranking`, the options.
-        progress: show a progress bar while neighbours are found.
+        progress: show a progress bar while neighbours are computed.
 
     Raises:
         ValueError: if the gallery is empty, an embedding is NaN or infinite, or one is zero under cosine.

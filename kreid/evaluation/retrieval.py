@@ -102,7 +102,7 @@ def evaluate_embeddings(
     ties: Ties = "stable",
     ranks: Sequence[int] = (1, 5, 10, 20),
 ) -> RetrievalResult:
-    """Score embeddings of queries against those of a gallery.
+    """Score embeddings of queries against embeddings of a gallery.
 
     The scores are those of `evaluate` with `kreid.distances.distance_matrix`, but distances are computed for a few
     queries at a time; the whole matrix never exists. For a whole test set, or a `TrackletEmbeddings`, use

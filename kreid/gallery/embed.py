@@ -145,6 +145,12 @@ def model_digest(model: "TrackletModel") -> str:
 
     Returns:
         A str of 64 hexadecimal digits.
+
+    Example:
+
+    >>> backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32))
+    >>> len(kreid.gallery.model_digest(kreid.models.Baseline(backbone, num_identities=10)))
+    64
     """
     settings = json.dumps([type(model).__name__, model.get_config()], sort_keys=True, default=str)
     digest = hashlib.sha256(settings.encode())

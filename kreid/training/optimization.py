@@ -15,6 +15,12 @@ def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Op
 
     Returns:
         A Keras optimiser.
+
+    Example:
+
+    >>> optimizer = kreid.training.build_optimizer(kreid.training.Config("sta", weight_decay=0.001), steps_per_epoch=10)
+    >>> type(optimizer).__name__, optimizer.l2
+    ('L2Adam', 0.001)
     """
     rate = learning_rate(config, steps_per_epoch)
     l2 = config.weight_decay_kind == "l2"
@@ -37,6 +43,13 @@ def learning_rate(config: Config, steps_per_epoch: int) -> "float | keras.optimi
     Raises:
         ValueError: if a schedule other than "cosine" warms up, the warm-up takes all epochs, or a step schedule has no
             epochs to decay after.
+
+    Example:
+
+    >>> config = kreid.training.Config("sta", schedule="step", decay_every=2, epochs=6)
+    >>> schedule = kreid.training.learning_rate(config, steps_per_epoch=10)
+    >>> [round(float(schedule(step)), 6) for step in (0, 19, 20, 40)]
+    [0.0003, 0.0003, 3e-05, 3e-06]
     """
     if config.warmup_epochs and config.schedule != "cosine":
         raise ValueError(

@@ -79,6 +79,12 @@ def build_model(config: Config, num_identities: int) -> TrackletModel:
 
     Returns:
         A model of `kreid.models`.
+
+    Example:
+
+    >>> config = kreid.training.Config("baseline", backbone="resnet_tiny", image_size=[64, 32])
+    >>> type(kreid.training.build_model(config, num_identities=10)).__name__
+    'Baseline'
     """
     backbone = backbones.build(
         config.backbone,
@@ -106,6 +112,11 @@ def build_losses(config: Config) -> dict[str, keras.losses.Loss]:
 
     Returns:
         A dict from the output to its loss, for `compile`; features are left out if no metric loss has a weight.
+
+    Example:
+
+    >>> list(kreid.training.build_losses(kreid.training.Config("sta")))
+    ['logits', 'features']
     """
     reduction = "sum" if config.loss_reduction == "sum" else "sum_over_batch_size"
     losses = {}

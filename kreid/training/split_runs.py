@@ -18,6 +18,11 @@ def split_folder(folder: str | os.PathLike[str], split: int) -> pathlib.Path:
     Args:
         folder: folder of the runs of all splits.
         split: number of the split.
+
+    Example:
+
+    >>> kreid.training.split_folder("runs/sta_prid2011", 3).as_posix()
+    'runs/sta_prid2011/split_3'
     """
     return RunFiles(folder).split(split).path
 

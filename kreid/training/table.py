@@ -59,6 +59,11 @@ def row_folder(folder: pathlib.Path, seed: int, name: str) -> pathlib.Path:
         folder: folder of the table's runs.
         seed: of the run.
         name: of the row; characters other than letters and digits become underscores.
+
+    Example:
+
+    >>> kreid.training.row_folder(pathlib.Path("runs/small"), 0, "TACAN +TA").as_posix()
+    'runs/small/seed_0/TACAN__TA'
     """
     return folder / f"seed_{seed}" / "".join(c if c.isalnum() else "_" for c in name)
 
