@@ -24,15 +24,17 @@ def set_precision(precision: str) -> bool:
             later), `mixed_float16` on older ones, `float32` without a GPU.
 
     Returns:
-        Whether to use XLA, for `compile(jit_compile=...)`: on a CPU it was seen to make training steps take 2.5 times
-        as long.
+        Whether to use XLA, for `compile(jit_compile=...)`: `True` with a GPU. On a CPU, training steps with XLA were
+        measured to take 2.5 times as long.
     """
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
     if precision == "auto":
-        capable = [tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus]
-        precision = "float32" if not gpus else "mixed_bfloat16" if min(capable) >= (8, 0) else "mixed_float16"
+        capabilities = [
+            tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus
+        ]
+        precision = "float32" if not gpus else "mixed_bfloat16" if min(capabilities) >= (8, 0) else "mixed_float16"
     keras.config.set_dtype_policy(precision)
     return bool(gpus)
 

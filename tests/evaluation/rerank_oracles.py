@@ -17,7 +17,7 @@ def normalised(distances, power=2):
 
 
 def rankings(distances):
-    """Returns every row's ranking: itself first, equal ones as they come."""
+    """Return every row's ranking: itself first, equal ones as they come."""
     distances = distances.copy()
     np.fill_diagonal(distances, -1)
     return np.argsort(distances, axis=1, kind="stable")
@@ -28,8 +28,9 @@ def reciprocal(ranking, row, k):
 
 
 def expanded(own, candidates):
-    """Returns a k-reciprocal set with the candidates' sets of which it has more than two thirds."""
-    return sorted(own.union(*(found for found in candidates if 3 * len(found & own) > 2 * len(found))))
+    """Return a k-reciprocal set with the candidates' sets of which it has more than two thirds."""
+    accepted = [candidate for candidate in candidates if 3 * len(candidate & own) > 2 * len(candidate)]
+    return sorted(own.union(*accepted))
 
 
 def vectors_of(distances, k1, power=2):
@@ -66,7 +67,7 @@ def fixed_oracle(queries, gallery, k1=20, k2=6, lambda_=0.3):
         with_query, ratios = rankings(distances), normalised(distances)[0]
         own = reciprocal(with_query, 0, k1)
         candidates = [reciprocal(ranking, other - 1, round(k1 / 2)) for other in own if other]
-        members = expanded(own, [{other + 1 for other in found} for found in candidates])
+        members = expanded(own, [{other + 1 for other in candidate} for candidate in candidates])
         vector = np.zeros((1, len(both)))
         vector[0, members] = np.exp(-ratios[members])
         vector /= vector.sum()

@@ -22,13 +22,13 @@ def test_agrees_with_the_normal_interval_of_many_queries():
     scores = baseline + 0.02 + 0.1 * RNG.standard_normal((3, 400))
     differences = (scores - baseline).mean(axis=0)
     half = stats.norm.ppf(0.975) * differences.std() / np.sqrt(400)
-    found = paired_bootstrap(scores, baseline)
-    assert found.mean == pytest.approx(differences.mean())
-    assert found.low == pytest.approx(differences.mean() - half, abs=0.05 * half)
-    assert found.high == pytest.approx(differences.mean() + half, abs=0.05 * half)
-    assert paired_bootstrap(scores, baseline) == found, "seeded"
+    interval = paired_bootstrap(scores, baseline)
+    assert interval.mean == pytest.approx(differences.mean())
+    assert interval.low == pytest.approx(differences.mean() - half, abs=0.05 * half)
+    assert interval.high == pytest.approx(differences.mean() + half, abs=0.05 * half)
+    assert paired_bootstrap(scores, baseline) == interval, "seeded"
     wider = paired_bootstrap(scores, baseline, share=0.99)
-    assert wider.low < found.low < found.high < wider.high
+    assert wider.low < interval.low < interval.high < wider.high
 
 
 def test_runs_of_one_query_are_drawn_together():
@@ -69,11 +69,11 @@ def test_settings_out_of_range():
 
 def test_interval_of_one_model_is_that_of_its_difference_to_nothing():
     scores = np.hstack([RNG.random((3, 40)), np.full((3, 2), np.nan)])
-    found = bootstrap_interval(scores)
-    assert found == paired_bootstrap(scores, np.where(np.isnan(scores), np.nan, 0.0))
-    assert found.mean == pytest.approx(np.nanmean(scores))
+    interval = bootstrap_interval(scores)
+    assert interval == paired_bootstrap(scores, np.where(np.isnan(scores), np.nan, 0.0))
+    assert interval.mean == pytest.approx(np.nanmean(scores))
     half = stats.norm.ppf(0.975) * np.nanmean(scores[:, :40], axis=0).std() / np.sqrt(40)
-    assert found.low == pytest.approx(found.mean - half, abs=0.1 * half)
+    assert interval.low == pytest.approx(interval.mean - half, abs=0.1 * half)
     assert bootstrap_interval([0.25]) == (0.25, 0.25, 0.25)
     with pytest.raises(ValueError, match="No query has a match"):
         bootstrap_interval([np.nan, np.nan])
@@ -89,7 +89,7 @@ def test_draws_in_portions_are_the_same_draws(monkeypatch):
 def test_sign_flips_counted_one_by_one():
     differences = np.round(RNG.normal(0.3, 1, 9), 1)  # Rounded: some sums are equal.
     sums = [abs(sum(sign * value for sign, value in zip(signs, differences, strict=True))) for signs in SIGNS]
-    expected = np.mean([found >= abs(differences.sum()) - 1e-9 for found in sums])
+    expected = np.mean([total >= abs(differences.sum()) - 1e-9 for total in sums])
     assert sign_flip_test(differences, np.zeros(9)) == expected
     assert sign_flip_test(-differences, np.zeros(9)) == expected
     drawn = sign_flip_test(differences, np.zeros(9), draws=500)

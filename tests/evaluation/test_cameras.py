@@ -26,8 +26,8 @@ def oracle(distances, persons, cameras, query_rows):
                 before = seen / position
             cells[cameras[query], camera].append((total / seen, matches[0]))
     shape = (len(numbers), len(numbers), 3)
-    found = [(*np.mean(cell, axis=0), len(cell)) if cell else (np.nan, np.nan, 0) for cell in cells.values()]
-    return np.reshape(found, shape)
+    matrices = [(*np.mean(cell, axis=0), len(cell)) if cell else (np.nan, np.nan, 0) for cell in cells.values()]
+    return np.reshape(matrices, shape)
 
 
 def problem(seed=0, count=120):
@@ -46,24 +46,24 @@ def test_equals_lists_sorted_one_by_one(monkeypatch, block_bytes):
     exact = embeddings.astype("float64")
     distances = np.round(np.linalg.norm(exact[rows][:, None] - exact[None, :], axis=-1), 9)
     expected = oracle(distances, persons, cameras, rows)
-    for found in (
+    for matrices in (
         camera_matrices(distances, persons, cameras, rows),
         evaluate_cameras(embeddings, persons, cameras, rows),
     ):
-        assert found.cameras.tolist() == [2, 3, 7]
-        np.testing.assert_allclose(found.map, expected[..., 0], rtol=1e-12)
-        np.testing.assert_allclose(found.rank1, expected[..., 1], rtol=1e-12)
-        np.testing.assert_array_equal(found.num_queries, expected[..., 2])
+        assert matrices.cameras.tolist() == [2, 3, 7]
+        np.testing.assert_allclose(matrices.map, expected[..., 0], rtol=1e-12)
+        np.testing.assert_allclose(matrices.rank1, expected[..., 1], rtol=1e-12)
+        np.testing.assert_array_equal(matrices.num_queries, expected[..., 2])
 
 
 def test_agrees_with_the_code_of_the_authors_of_mars(golden):
     reference = golden("eval_200x1500.npz")
-    found = camera_matrices(reference["dist"], reference["g_pids"], reference["g_cams"], reference["query_idx"])
-    np.testing.assert_allclose(found.map, reference["mars_octave_ap_CM"], atol=1e-6)
-    np.testing.assert_allclose(found.rank1, reference["mars_octave_r1_CM"], atol=1e-6)
+    matrices = camera_matrices(reference["dist"], reference["g_pids"], reference["g_cams"], reference["query_idx"])
+    np.testing.assert_allclose(matrices.map, reference["mars_octave_ap_CM"], atol=1e-6)
+    np.testing.assert_allclose(matrices.rank1, reference["mars_octave_r1_CM"], atol=1e-6)
     counted = reference["mars_octave_r1_pairwise"] >= 0
     expected = [counted[reference["q_cams"] == camera].sum(axis=0) for camera in range(6)]
-    np.testing.assert_array_equal(found.num_queries, expected)
+    np.testing.assert_array_equal(matrices.num_queries, expected)
 
 
 def test_refusals():

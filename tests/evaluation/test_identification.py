@@ -23,8 +23,8 @@ def test_open_set_search_entry_by_entry(monkeypatch, block_bytes):
         listed = []
         for column, (other, label, place) in enumerate(zip(*arguments[3:], strict=True)):
             if label != -1 and not (label == person and place == camera):
-                found = distance(embedding.astype(float), other.astype(float), "euclidean")
-                listed.append((found, column, bool(label == person and person > 0)))
+                value = distance(embedding.astype(float), other.astype(float), "euclidean")
+                listed.append((value, column, bool(label == person and person > 0)))
         listed.sort()
         ranks = [rank for rank, entry in enumerate(listed, start=1) if entry[2]]
         expected.append((listed[0][0], listed[ranks[0] - 1][0] if ranks else np.nan, ranks[0] if ranks else 0))

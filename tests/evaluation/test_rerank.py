@@ -101,9 +101,9 @@ def test_blocks_of_any_rows():
     chosen = np.array([140, 3, 77, 12, 60])
     order = np.concatenate([chosen, np.setdiff1d(np.arange(150), chosen)])
     expected = rerank_embeddings(rows[chosen], rows[order[5:]])
-    found = list(rerank_blocks(rows, chosen, reranking=Reranking(block=2)))
-    assert [first for first, _ in found] == [0, 2, 4]
-    together = np.concatenate([distances for _, distances in found])
+    blocks = list(rerank_blocks(rows, chosen, reranking=Reranking(block=2)))
+    assert [first for first, _ in blocks] == [0, 2, 4]
+    together = np.concatenate([distances for _, distances in blocks])
     np.testing.assert_allclose(together[:, order[5:]], expected, atol=1e-12)
     assert together[np.arange(5), chosen].max() < 1e-12
 

@@ -101,7 +101,7 @@ def test_many_matches_are_ranked_alike(ties, levels):
 
 
 def test_a_ranking_by_hand():
-    # Ranking: camera of its own (removed), junk (removed), stranger, match, match, stranger, match.
+    # Ranking: the query's camera (removed), junk (removed), stranger, match, match, stranger, match.
     persons, cameras = [5, -1, 8, 5, 5, 0, 5], [0, 1, 0, 1, 2, 1, 1]
     distances = [[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]]
     standard = evaluate(distances, [5], [0], persons, cameras, ranks=(1, 2, 3))

@@ -51,10 +51,10 @@ def test_threshold_is_the_highest_that_keeps_the_rate():
     for rate in (1 / len(impostors), 0.001, 0.01, 0.1, 0.29):
         threshold = threshold_at(measured, rate)
         assert np.mean(impostors < threshold) <= rate < np.mean(impostors <= threshold)
-        found = rates_at(embeddings, persons, cameras, threshold=threshold, draws=20)
-        assert found.false_match.mean == pytest.approx(np.mean(impostors < threshold), rel=1e-12)
-        assert found.false_non_match.mean == pytest.approx(np.mean(genuine >= threshold), rel=1e-12)
-        assert (found.num_genuine, found.num_impostors) == (len(genuine), len(impostors))
+        measured_rates = rates_at(embeddings, persons, cameras, threshold=threshold, draws=20)
+        assert measured_rates.false_match.mean == pytest.approx(np.mean(impostors < threshold), rel=1e-12)
+        assert measured_rates.false_non_match.mean == pytest.approx(np.mean(genuine >= threshold), rel=1e-12)
+        assert (measured_rates.num_genuine, measured_rates.num_impostors) == (len(genuine), len(impostors))
 
 
 @pytest.mark.parametrize("block_bytes", [1, 2**26])
@@ -81,19 +81,19 @@ def test_intervals_from_the_pairs_of_drawn_persons(monkeypatch, block_bytes):
                 elif persons[a] and cameras[a] != cameras[b]:
                     sums[1] += weight[labels[a]] * np.array([not near, 1])
         drawn.append(sums[:, 0] / sums[:, 1])
-    found = rates_at(embeddings, persons, cameras, threshold=3.5, draws=50)
+    measured_rates = rates_at(embeddings, persons, cameras, threshold=3.5, draws=50)
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    np.testing.assert_allclose([found.false_match.low, found.false_non_match.low], low, rtol=1e-9)
-    np.testing.assert_allclose([found.false_match.high, found.false_non_match.high], high, rtol=1e-9)
-    assert found.num_persons == len(names)
+    np.testing.assert_allclose([measured_rates.false_match.low, measured_rates.false_non_match.low], low, rtol=1e-9)
+    np.testing.assert_allclose([measured_rates.false_match.high, measured_rates.false_non_match.high], high, rtol=1e-9)
+    assert measured_rates.num_persons == len(names)
 
 
 def test_no_error_seen_is_not_an_error_rate_of_nothing():
     embeddings = np.array([[0.0], [0.1], [5.0], [5.1], [9.0], [9.1]])
-    found = rates_at(embeddings, [1, 1, 2, 2, 3, 3], [0, 1, 0, 1, 0, 1], threshold=1.0)
-    assert found.false_match[:2] == found.false_non_match[:2] == (0.0, 0.0)
-    assert found.false_match.high == pytest.approx(3.0 / 12, rel=0.01)
-    assert found.false_non_match.high == pytest.approx(3.0 / 3, rel=0.01)
+    measured_rates = rates_at(embeddings, [1, 1, 2, 2, 3, 3], [0, 1, 0, 1, 0, 1], threshold=1.0)
+    assert measured_rates.false_match[:2] == measured_rates.false_non_match[:2] == (0.0, 0.0)
+    assert measured_rates.false_match.high == pytest.approx(3.0 / 12, rel=0.01)
+    assert measured_rates.false_non_match.high == pytest.approx(3.0 / 3, rel=0.01)
 
 
 def test_what_a_model_keeps():

@@ -10,9 +10,9 @@ def test_a_saved_file_has_plain_arrays_and_all_fields(tmp_path):
         np.eye(3), ["a", "b<", "ü"], [7, 9, 7], [1, 2, 2], [0], "cosine", "model", "data", ["x.jpg"], ["gone"]
     )
     made.save(tmp_path / "file.npz")
-    found = TrackletEmbeddings.load(tmp_path / "file.npz")
+    loaded = TrackletEmbeddings.load(tmp_path / "file.npz")
     for name, value in vars(made).items():
-        np.testing.assert_array_equal(getattr(found, name), value)
+        np.testing.assert_array_equal(getattr(loaded, name), value)
     with np.load(tmp_path / "file.npz", allow_pickle=False) as arrays:
         assert all(arrays[name].dtype != object for name in arrays.files)
 
@@ -81,8 +81,8 @@ def test_every_score_takes_the_record_or_its_arrays():
     for score in (evaluation.evaluate_test, evaluation.evaluate_reranked):
         for name, result in score(record).items():
             np.testing.assert_array_equal(result.average_precision, score(*arrays)[name].average_precision)
-    for mine, theirs in zip(evaluation.evaluate_cameras(record), evaluation.evaluate_cameras(*arrays), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
+    for one, other in zip(evaluation.evaluate_cameras(record), evaluation.evaluate_cameras(*arrays), strict=True):
+        np.testing.assert_array_equal(one, other)
     pairs, expected = evaluation.pair_distances(record), evaluation.pair_distances(record.embeddings, *labels, "cosine")
     np.testing.assert_array_equal(pairs.genuine, expected.genuine)
     assert evaluation.rates_at(record, threshold=0.7) == evaluation.rates_at(

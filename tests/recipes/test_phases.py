@@ -85,10 +85,10 @@ class TestPhases:
         shutil.copytree(rtf / "phases" / "images", run / "phases" / "images")
         line = arguments(run, image_dirs, *SHORT, system="rtf")
         recipe("train_mars").main(line)
-        found, expected = variables(run / "model.keras"), variables(rtf / "model.keras")
-        assert found.keys() == expected.keys()
-        for name in found:
-            np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=1e-4, err_msg=name)
+        weights, expected = variables(run / "model.keras"), variables(rtf / "model.keras")
+        assert weights.keys() == expected.keys()
+        for name in weights:
+            np.testing.assert_allclose(weights[name], expected[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
     def test_one_phase_from_a_model(self, rtf, recipe, arguments, tmp_path, capsys):
         start = rtf / "phases" / "target_images" / "model.keras"
@@ -210,8 +210,8 @@ class TestTable:
         for seed in (0, 1):
             start = trained / f"seed_{seed}" / "image_phase" / "model.keras"
             for row in ("mean", "STA__2_stripes"):
-                found = settings(trained / f"seed_{seed}" / row)
-                assert (found["init"], found["seed"], found["epochs"]) == (str(start), seed, 1)
+                resolved = settings(trained / f"seed_{seed}" / row)
+                assert (resolved["init"], resolved["seed"], resolved["epochs"]) == (str(start), seed, 1)
 
     def test_the_table(self, trained, table, tree, capsys):
         before = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()}

@@ -103,22 +103,22 @@ class TestWholeRun:
             assert 0 <= numbers["holdout_map"] <= 1
 
     def test_results_have_both_protocols_before_and_after(self, system, complete, tree):
-        found = results(complete(system))
+        recorded = results(complete(system))
         queries = len(read_mars(tree).query_rows)
-        assert (found["system"], found["data"], found["precision"]) == (system, "mars", "float32")
-        assert (found["selected"], found["epoch"]) == ("last", 2)
+        assert (recorded["system"], recorded["data"], recorded["precision"]) == (system, "mars", "float32")
+        assert (recorded["selected"], recorded["epoch"]) == ("last", 2)
         # Of the systems, STA's run has the setting to be evaluated before training too.
-        assert (found["untrained"] is not None) == (system == "sta")
-        for scores in filter(None, (found["protocols"], found["untrained"])):
+        assert (recorded["untrained"] is not None) == (system == "sta")
+        for scores in filter(None, (recorded["protocols"], recorded["untrained"])):
             assert set(scores) == {"standard", "mars"}
             for protocol in scores.values():
                 assert set(protocol["cmc"]) == {"1", "5", "10", "20"}
                 assert 0 <= protocol["map"] <= 1
                 assert protocol["num_queries"] == queries
-        assert found["protocols"] != found["untrained"]
-        assert found["damaged_frames"] == {}
-        assert found["seconds_per_epoch"] > 0
-        assert found["versions"]["keras"] == keras.__version__
+        assert recorded["protocols"] != recorded["untrained"]
+        assert recorded["damaged_frames"] == {}
+        assert recorded["seconds_per_epoch"] > 0
+        assert recorded["versions"]["keras"] == keras.__version__
 
     def test_the_threshold_of_the_held_out_persons_is_kept(self, system, complete):
         run = complete(system)
@@ -306,11 +306,11 @@ class TestRoughData:
         _, run, _, _ = rough
         scores = [float(row["holdout_map"]) for row in log(run)]
         best = int(np.argmax(scores)) + 1
-        found = results(run)
-        assert (found["selected"], found["epoch"]) == ("best", best)
+        recorded = results(run)
+        assert (recorded["selected"], recorded["epoch"]) == ("best", best)
         for one, other in zip(weights(run), weights(run, f"checkpoints/epoch_{best}.keras"), strict=True):
             np.testing.assert_array_equal(one, other)
-        assert found["untrained"] is None
+        assert recorded["untrained"] is None
 
     def test_too_much_damage_stops_the_run(self, own_tree, arguments, tmp_path, capsys):
         damaged = [frame for tracklet in read_mars(own_tree).train[::3] for frame in tracklet.frames]

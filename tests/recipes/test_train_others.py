@@ -1,4 +1,4 @@
-"""One short run of each recipe beside MARS's, on trees of a few frames in the published layouts."""
+"""One short run of each recipe but MARS's, on trees of a few frames in the published layouts."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ def write(root, *names):
 
 @pytest.fixture
 def run_recipe(arguments, tmp_path):
-    """Function: recipe, data, settings -> runs it for a step, in `tmp_path/run` unless told otherwise."""
+    """Function: recipe, data, settings -> runs it for a step, in `tmp_path/run` by default."""
     short = ("epochs=1", "steps_per_epoch=1")
 
     def run(recipe, data, *settings, more=(), system="baseline"):
@@ -81,9 +81,9 @@ def test_prid2011_split_by_split(run_recipe, prid, capsys):
         assert FinishedRun(own).dataset().split.startswith(f"{split} of")
     for protocol, scores in summary["protocols"].items():
         each = [results(run / f"split_{split}")["protocols"][protocol] for split in (1, 2)]
-        maps = [found["map"] for found in each]
+        maps = [split["map"] for split in each]
         assert scores["mAP"] == pytest.approx({"mean": np.mean(maps), "deviation": np.std(maps, ddof=1)})
-        assert scores["rank-1"]["mean"] == pytest.approx(np.mean([found["cmc"]["1"] for found in each]))
+        assert scores["rank-1"]["mean"] == pytest.approx(np.mean([split["cmc"]["1"] for split in each]))
     assert f"{100 * scores['mAP']['mean']:.1f} (sd {100 * scores['mAP']['deviation']:.1f})" in printed
     with pytest.raises(SystemExit):
         run_recipe("train_prid2011", prid, *chosen, "seed=3", more=["--splits", "3"])
@@ -122,7 +122,7 @@ def test_ls_vid_chooses_on_its_validation_set(run_recipe, tmp_path):
             scipy.io.savemat(root / f"test/data/info_{part}.mat", {f"info_{part}": table, "query": queries})
     run = run_recipe("train_ls_vid", root)
     model = keras.models.load_model(run / "model.keras", compile=False)
-    assert model.num_identities == 4, "nobody is held out"
+    assert model.num_identities == 4, "no person is held out"
     assert results(run)["verification"]["fitted_on"]["who"] == "LS-VID's validation set"
     assert "holdout_map" in (run / "log.csv").read_text().splitlines()[0]
     assert results(run)["protocols"]["standard"]["num_valid"] == 3

@@ -11,7 +11,7 @@ def result_of(first_hits):
     embeddings, persons, cameras = [], [], []
     for number, rank in enumerate(first_hits):
         place = 100.0 * number
-        # The match is behind `rank - 1` persons that are nobody's match.
+        # The match is behind `rank - 1` persons without a match.
         for step in range(rank + 1):
             embeddings.append([place + step])
             persons.append(number + 1 if step in (0, rank) else 1000 + len(embeddings))

@@ -1,4 +1,4 @@
-"""A report's folder: what is read again, and what is refused."""
+"""A report's folder: embeddings that are read again, and refused folders."""
 
 import os
 import re

@@ -221,12 +221,12 @@ class TestHoldout:
     def scores(self, callback, model, epochs):
         callback.set_model(model)
         callback.set_params({"epochs": epochs})
-        found = []
+        holdout_scores = []
         for epoch in range(epochs):
             logs = {"loss": 1.0}
             callback.on_epoch_end(epoch, logs)
-            found.append((logs.get("holdout_rank1"), logs.get("holdout_map")))
-        return found
+            holdout_scores.append((logs.get("holdout_rank1"), logs.get("holdout_map")))
+        return holdout_scores
 
     def test_evaluated_when_due_and_at_the_end(self, model, dataset):
         from kreid.evaluation import evaluate_model

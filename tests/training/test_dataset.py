@@ -1,4 +1,4 @@
-"""Which data sets can be scored, and are refused before training where they cannot."""
+"""The check before training: data sets that can be scored pass, others are refused."""
 
 import pytest
 

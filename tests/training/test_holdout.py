@@ -1,4 +1,4 @@
-"""Held-out persons: who they are, what is asked about them, when there are too few."""
+"""Held-out persons: their choice, their queries, and the error if there are too few."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def walks(persons=20, cameras=(1, 2, 3), each=2):
     ]
 
 
-def test_persons_are_parted_and_nothing_is_lost():
+def test_every_tracklet_is_trained_on_or_held_out():
     tracklets = walks()
     train, holdout = split_holdout(tracklets, 0.25)
     assert not {t.person for t in train} & {t.person for t in holdout.test}
@@ -48,7 +48,7 @@ def test_the_seed_decides_alone():
     assert split_holdout(tracklets, 0.2, seed=3) == split_holdout(tracklets, 0.2, seed=3)
     held = {frozenset(t.person for t in split_holdout(tracklets, 0.2, seed)[1].test) for seed in range(5)}
     assert len(held) == 5
-    # The persons held out do not hang on the order of the tracklets.
+    # The held-out persons do not depend on the order of the tracklets.
     backwards = split_holdout(tracklets[::-1], 0.2, seed=3)[1]
     assert {t.person for t in backwards.test} == {t.person for t in split_holdout(tracklets, 0.2, seed=3)[1].test}
 

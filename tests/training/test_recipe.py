@@ -1,4 +1,4 @@
-"""The losses a recipe compiles with, by output, and what each counts."""
+"""The losses of a recipe by output, and their weights."""
 
 import inspect
 
@@ -11,11 +11,11 @@ from kreid.training import Config, build_losses
 
 def shares(losses):
     """By output, what its losses count: their names and weights."""
-    found = {}
+    weights_of = {}
     for output, loss in losses.items():
         parts = zip(loss.losses, loss.weights, strict=True) if isinstance(loss, WeightedSum) else [(loss, 1.0)]
-        found[output] = {type(part).__name__: weight for part, weight in parts}
-    return found
+        weights_of[output] = {type(part).__name__: weight for part, weight in parts}
+    return weights_of
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The recipes' files: found by name, from any folder, in a checkout and in an installed package."""
+"""The recipes' files: located by name, from any folder, in a checkout and in an installed package."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""One run's folder: what it refuses, what it keeps, which checkpoint it reports."""
+"""One run's folder: refused settings, kept files, and the reported checkpoint."""
 
 import dataclasses
 import functools
@@ -79,11 +79,11 @@ def test_a_new_run_keeps_settings_and_versions(tmp_path):
 
 
 def test_versions_name_what_a_result_depends_on():
-    found = versions()
-    assert set(found) == {"python", "machine", "system", "kreid", "keras", "tensorflow", "numpy"}
-    assert found["keras"] == keras.__version__
-    assert found["numpy"] == np.__version__
-    assert all(isinstance(value, str) and value for value in found.values())
+    recorded = versions()
+    assert set(recorded) == {"python", "machine", "system", "kreid", "keras", "tensorflow", "numpy"}
+    assert recorded["keras"] == keras.__version__
+    assert recorded["numpy"] == np.__version__
+    assert all(isinstance(value, str) and value for value in recorded.values())
 
 
 def test_the_same_run_is_opened_again(tmp_path):

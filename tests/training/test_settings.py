@@ -1,4 +1,4 @@
-"""Settings: which layer wins, what is refused, and that the recipes' own files resolve."""
+"""Settings: the order of layers, refused settings, and the recipes' own files."""
 
 from pathlib import Path
 

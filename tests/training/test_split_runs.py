@@ -1,4 +1,4 @@
-"""Runs of several splits: their folders, their mean, what is refused. Whole runs are in tests/recipes."""
+"""Runs of several splits: their folders, their mean, refused settings. Complete runs are in tests/recipes."""
 
 import json
 
@@ -25,9 +25,9 @@ def test_mean_and_deviation_of_those_that_are_complete(tmp_path):
     summary = json.loads((tmp_path / "splits.json").read_text())
     assert summary["splits"] == [2, 10]
     assert summary["origins"] == {"2": "2 of ten", "10": "10 of ten"}
-    found = summary["protocols"]["standard"]
-    assert found["rank-1"] == pytest.approx({"mean": 0.6, "deviation": 0.02**0.5})
-    assert found["mAP"] == pytest.approx({"mean": 0.3, "deviation": 0.02**0.5})
+    spread = summary["protocols"]["standard"]
+    assert spread["rank-1"] == pytest.approx({"mean": 0.6, "deviation": 0.02**0.5})
+    assert spread["mAP"] == pytest.approx({"mean": 0.3, "deviation": 0.02**0.5})
     lines = [line.split() for line in text.splitlines()]
     assert lines[0] == ["standard", "rank-1", "rank-5", "mAP"]
     assert lines[1] == ["split", "2", "70.0", "100.0", "40.0"]
