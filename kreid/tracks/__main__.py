@@ -1,6 +1,6 @@
 """Cut tracklets out of a video into <out>/<split>/<person>/<camera>/<video>-<id>/<frame>.
 
-Several videos may be cut into one folder, one after the other.
+Several videos can be cut into one folder, one at a time.
 
 Example: kreid tracks hall.mp4 hall.txt --out data/hall --min-confidence 0.5 --stride 5
 """
@@ -20,21 +20,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     limits = TrackLimits()
     height, width = limits.min_size
     add = parser.add_argument
-    add("video", help="any video file that FFmpeg decodes, or a folder of pictures such as MOT Challenge's img1")
+    add("video", help="video file that FFmpeg decodes, or a folder of images such as MOT Challenge's img1")
     add("tracks", help="a tracker's output in MOT Challenge text: frame,id,left,top,width,height[,conf[,x,y,z]]")
-    add("--out", required=True, help="folder to make, or to add the video's tracklets to")
+    add("--out", required=True, help="new folder, or one to which the tracklets are added")
     add("--split", choices=("train", "query", "gallery"), default="gallery", help="folder of the persons (gallery)")
-    add("--person", default="{video}-{id}", help="name of the persons; {video} and {id} are filled in ({video}-{id})")
-    add("--camera", default="{video}", help="name of the camera, filled in the same way ({video})")
-    add("--first-frame", type=int, choices=(0, 1), default=1, help="the tracker's number of the first frame (1)")
-    add("--max-damaged", type=float, default=0.05, help="largest share of wrong lines to skip (0.05)")
-    add("--min-confidence", type=float, help="least confidence of a box (any)")
-    add("--stride", type=int, default=limits.stride, help=f"cut every so many frames of the video ({limits.stride})")
+    add("--person", default="{video}-{id}", help="name of the persons, with the fields {video} and {id} ({video}-{id})")
+    add("--camera", default="{video}", help="name of the camera, with the same fields ({video})")
+    add("--first-frame", type=int, choices=(0, 1), default=1, help="number of the first frame in the tracks (1)")
+    add("--max-damaged", type=float, default=0.05, help="largest share of invalid lines to skip (0.05)")
+    add("--min-confidence", type=float, help="smallest confidence of a box (any)")
+    add("--stride", type=int, default=limits.stride, help=f"cut every Nth frame of the video ({limits.stride})")
     add(
         "--min-inside",
         type=float,
         default=limits.min_inside,
-        help=f"least share in the picture ({limits.min_inside})",
+        help=f"smallest share of a box in the image ({limits.min_inside})",
     )
     add(
         "--min-size",
@@ -42,16 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
         default=limits.min_size,
-        help=f"least size in pixels ({height} {width})",
+        help=f"smallest size in pixels ({height} {width})",
     )
-    add("--min-length", type=int, default=limits.min_length, help=f"least frames of a tracklet ({limits.min_length})")
-    add("--max-length", type=int, help="thin longer tracklets to so many frames (all)")
+    add("--min-length", type=int, default=limits.min_length, help=f"fewest frames of a tracklet ({limits.min_length})")
+    add("--max-length", type=int, help="thin longer tracklets to this many frames (all)")
     add("--format", choices=("png", "jpg"), default="png", help="png: the pixels as decoded; jpg: smaller (png)")
     add("--quiet", action="store_true", help="show no progress bar")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Cut and print a summary; return the exit status: 0, or 2 for wrong usage or input."""
+    """Cut tracklets and print a summary; return the exit status: 0, or 2 for wrong usage or input."""
     from kreid.tracks.folders import cut_tracklets
     from kreid.tracks.mot import read_tracks
 

@@ -1,9 +1,9 @@
-"""Crops out of a video, frame by frame, their names, and what damage cost."""
+"""Cut crops out of a video, name their tracklets, and report the frames lost to damage."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kreid._quiet import progress_bar
 from kreid.data.names import person_key
@@ -14,7 +14,7 @@ _TRACKLET = "{video}-{id}"
 
 
 def crops(video: FrameSource, cuts: Cuts, progress: bool) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Go through a video once and cut.
+    """Decode a video once and cut out the boxes.
 
     Args:
         video: a `FrameSource`, just opened.
@@ -22,11 +22,11 @@ def crops(video: FrameSource, cuts: Cuts, progress: bool) -> Iterator[tuple[int,
         progress: show a progress bar.
 
     Yields:
-        A tuple `(number, owner, crop)` for each box, in order of frames: the frame's number, the tracklet's row in the
-        `Cuts`, and uint8 RGB `(height, width, 3)`. A frame that cannot be decoded yields nothing.
+        A tuple `(number, owner, crop)` for each box, in order of frames: the frame's number, the tracklet's row in
+        `cuts.ids`, and uint8 RGB `(height, width, 3)`. A frame that cannot be decoded yields nothing.
 
     Raises:
-        ValueError: if the tracks go on past the end of a video that is whole.
+        ValueError: if the tracks extend past the end of an undamaged video.
     """
     starts = np.searchsorted(cuts.frames, np.arange(1, cuts.last_frame + 2))
     pictures = video.pictures(set(cuts.frames.tolist()), cuts.last_frame)
@@ -40,38 +40,39 @@ def crops(video: FrameSource, cuts: Cuts, progress: bool) -> Iterator[tuple[int,
             yield number, int(cuts.owners[row]), picture[top:bottom, left:right]
     if video.decoded < cuts.last_frame and not video.missing:
         raise ValueError(
-            f"The tracks go on past the video's end, to frame {cuts.last_frame} of {video.decoded}: they are of "
-            "another video, of this one before it was cut short, or count frames otherwise. "
+            f"The tracks extend past the video's end, to frame {cuts.last_frame} of {video.decoded}: they are of "
+            "another video, of a longer version of this one, or count frames differently. "
             f"Received: tracks={cuts.source!r}, video={video.path!r}"
         )
 
 
-def lasting(video: FrameSource, cuts: Cuts, min_length: int) -> tuple[np.ndarray, np.ndarray, str]:
-    """Find which tracklets are long enough in the decoded frames, and which frames were lost.
+def long_enough(video: FrameSource, cuts: Cuts, min_length: int) -> tuple[NDArray[np.bool_], NDArray[np.int64], str]:
+    """Find the tracklets that are long enough without the lost frames, and the lost frames.
 
     Args:
-        video: the `FrameSource`, gone through.
+        video: the `FrameSource`, after decoding.
         cuts: the `Cuts` that the limits allow.
-        min_length: frames that a tracklet must have.
+        min_length: fewest frames of a tracklet.
 
     Returns:
-        A tuple of bool `(tracklets,)`, the lost frames' numbers, and a sentence on the damage, empty if there is none.
+        A tuple: whether each tracklet is long enough, bool `(tracklets,)`; the lost frames' numbers, int `(frames,)`;
+        and a sentence on the damage, empty if there is none.
 
     Raises:
         ValueError: if no tracklet is left.
     """
     lost = (cuts.frames > video.decoded) | np.isin(cuts.frames, video.corrupt)
-    kept = np.bincount(cuts.owners[~lost], minlength=len(cuts.ids)) >= min_length
+    is_long_enough = np.bincount(cuts.owners[~lost], minlength=len(cuts.ids)) >= min_length
     numbers = np.unique(cuts.frames[lost])
     damage = []
     if video.decoded < cuts.last_frame:
-        damage.append(f"ends after frame {video.decoded}, and the tracks go on to {cuts.last_frame} ({video.missing})")
+        damage.append(f"ends after frame {video.decoded}, but the tracks extend to {cuts.last_frame} ({video.missing})")
     if video.corrupt:
         damage.append(f"has {len(video.corrupt)} corrupt frames")
     report = f"The video {' and '.join(damage)}: {len(numbers)} frames with boxes to cut are lost." if damage else ""
-    if not kept.any():
+    if not is_long_enough.any():
         raise ValueError(f"{report} No tracklet is left: copy the video again. Received: video={video.path!r}")
-    return kept, numbers, report
+    return is_long_enough, numbers, report
 
 
 def names_of(video: str, ids: np.ndarray, person: str, camera: str) -> list[tuple[str, str, str]]:
@@ -80,14 +81,14 @@ def names_of(video: str, ids: np.ndarray, person: str, camera: str) -> list[tupl
     Args:
         video: name of the video, see `FrameSource`.
         ids: the tracker's ids.
-        person: name in which `{video}` and `{id}` are filled in.
-        camera: the same.
+        person: name of the persons, with the fields `{video}` and `{id}`.
+        camera: name of the cameras, with the same fields.
 
     Returns:
-        A list of tuples `(person, camera, tracklet)`, one for each id.
+        A list of tuples `(person, camera, tracklet)`, one per id.
 
     Raises:
-        ValueError: if a name cannot be that of a folder, or a person's name filled in means a distractor or junk.
+        ValueError: if a name is not valid for a folder, or a field turns a person into a distractor or junk.
     """
     names = [
         (
@@ -106,16 +107,16 @@ def names_of(video: str, ids: np.ndarray, person: str, camera: str) -> list[tupl
     return names
 
 
-def _filled(argument: str, template: str, video: str, number: Any) -> str:
+def _filled(argument: str, template: str, video: str, number: int) -> str:
     try:
         name = template.format(video=video, id=number)
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise ValueError(
-            f"Only {{video}} and {{id}} are filled in in a name. Received: {argument}={template!r}"
+            f"A name may have only the fields {{video}} and {{id}}. Received: {argument}={template!r}"
         ) from error
     if not name or name[0] == "." or set(name) & set("/\\\0"):
         raise ValueError(
-            "A name is that of a folder: not empty, without slashes, and not hidden by a point in front. "
+            "A name must be valid for a folder: not empty, without slashes, and without a leading dot. "
             f"Received: {argument}={template!r}, which gives {name!r}"
         )
     return name

@@ -1,4 +1,4 @@
-"""Tracklets of a video straight into embeddings."""
+"""Embed the tracklets of a video without writing files."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ import numpy as np
 
 from kreid.data.names import name_key, person_key
 from kreid.data.tracklet import DISTRACTOR, JUNK
-from kreid.tracks.crops import crops, lasting, names_of
+from kreid.tracks.crops import crops, long_enough, names_of
 from kreid.tracks.cuts import Cuts, TrackLimits, plan_cuts
 from kreid.tracks.mot import Tracks
 from kreid.tracks.source import FrameSource
@@ -35,34 +35,34 @@ def embed_tracks(
     frames_in_memory: int = 8192,
     progress: bool = True,
 ) -> "TrackletEmbeddings":
-    """Embed the tracklets of a video as they end, without a file in between.
+    """Embed each tracklet of a video as it ends, without writing files.
 
-    The result is that of embedding the folders of `cut_tracklets`, as PNG, for the same settings: only the frames that
-    the model selects are kept, resized as files are. Of a tracklet that a damaged video breaks off, the frames before
-    the damage are embedded.
+    The result equals that of embedding the PNG folders of `cut_tracklets` with the same settings. Only the frames that
+    the model selects are stored, resized as image files are. If damage ends the video early, unfinished tracklets are
+    embedded with their frames before the damage.
 
     Args:
         model: a model of `kreid.models`.
         video: see `cut_tracklets`.
         tracks: a `Tracks`, see `read_tracks`.
-        path: of the `.npz` file to write, if any; its folder exists. It must not exist itself.
-        limits: a `TrackLimits`, by default its defaults.
+        path: optional path of a new `.npz` file to write, in an existing folder.
+        limits: a `TrackLimits`; by default `TrackLimits()`.
         person: see `cut_tracklets`. Persons are numbered from 1 in the order of the tracker's ids; `distractor` is 0
             and `junk` -1.
-        camera: see `cut_tracklets`; numbered as persons are.
-        batch_frames: see `embed_tracklets`.
-        frames_in_memory: largest number of frames, of the model's image size, that unfinished tracklets may hold
-            together. How many they will hold is checked before anything is decoded.
+        camera: see `cut_tracklets`; cameras are numbered as persons are.
+        batch_frames: see `kreid.gallery.embed_tracklets`.
+        frames_in_memory: largest number of frames, of the model's image size, that unfinished tracklets may store
+            together. It is checked before decoding.
         progress: show a progress bar.
 
     Returns:
-        A `kreid.gallery.TrackletEmbeddings` without queries. The ids are the tracklets' names as
-        `read_tracklet_folders` gives them, in order of the tracker's ids; `damaged_frames` are the video's lost frames,
-        `<video>:<number>`, and `unreadable` the tracklets left out for them.
+        A `kreid.gallery.TrackletEmbeddings` without queries. The ids are the tracklets' names as in
+        `read_tracklet_folders`, in order of the tracker's ids; `damaged_frames` are the video's lost frames,
+        `<video>:<number>`, and `unreadable` the tracklets left out because of them.
 
     Raises:
         FileExistsError: if there is a file at `path`.
-        ValueError: as `cut_tracklets`, or if more frames than `frames_in_memory` would be held.
+        ValueError: as `cut_tracklets`, or if tracklets would store more frames than `frames_in_memory`.
     """
     from kreid.gallery import TrackletEmbeddings, model_digest
 
@@ -75,18 +75,18 @@ def embed_tracks(
         chosen = cuts.thinned(model.selection.positions)
         if chosen.most_at_once > frames_in_memory:
             raise ValueError(
-                f"Tracklets that overlap in time hold up to {chosen.most_at_once} frames at once: raise "
+                f"Tracklets that overlap in time store up to {chosen.most_at_once} frames at once: raise "
                 "`frames_in_memory`, or thin the tracklets by the limits' `max_length` or `stride`. "
                 f"Received: frames_in_memory={frames_in_memory}"
             )
         embeddings, embedded = _embedded(model, crops(opened, chosen, progress), chosen.last_frames, batch_frames)
-        kept, lost, _ = lasting(opened, cuts, limits.min_length)
+        usable, lost, _ = long_enough(opened, cuts, limits.min_length)
         digest = _digest(video, opened, ["/".join(name) for name in names], cuts)
-    kept &= embedded
+    usable &= embedded
     ids = ["/".join(name) for name in names]
     persons = _numbered((name[0] for name in names), person_key, reserved=(DISTRACTOR, JUNK))
     cameras = _numbered((name[1] for name in names), name_key)
-    rows = np.flatnonzero(kept)
+    rows = np.flatnonzero(usable)
     result = TrackletEmbeddings(
         embeddings[rows],
         np.array([ids[row] for row in rows], str),
@@ -96,7 +96,7 @@ def embed_tracks(
         model=model_digest(model),
         data=digest,
         damaged_frames=np.array([f"{Path(video).name}:{number}" for number in lost], str),
-        unreadable=np.array([ids[row] for row in np.flatnonzero(~kept)], str),
+        unreadable=np.array([ids[row] for row in np.flatnonzero(~usable)], str),
     )
     if path is not None:
         result.save(path)
@@ -106,7 +106,7 @@ def embed_tracks(
 def _embedded(
     model: "TrackletModel", boxes: Iterable[tuple[int, int, np.ndarray]], last_frames: np.ndarray, batch_frames: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings by tracklet, zeros where no frame came, and which tracklets have any."""
+    """Return each tracklet's embedding, zeros without a frame, and whether it has a frame."""
     from kreid.data.frames import fit_frame
 
     embeddings = np.zeros((len(last_frames), model.embedding_dim), np.float32)
@@ -134,7 +134,7 @@ def _embedded(
         unfinished.setdefault(owner, []).append(fit_frame(crop, model.image_size).numpy())
         if number == last_frames[owner]:
             end(owner)
-    for owner in list(unfinished):  # Broken off, or without their last frame.
+    for owner in list(unfinished):  # Their last frame was not decoded.
         end(owner)
     if ended:
         embed_ended()
@@ -142,12 +142,12 @@ def _embedded(
 
 
 def _numbered(names: Iterable[str], key: Callable[[str], int | str], reserved: Sequence[int] = ()) -> dict[str, int]:
-    """Number names from 1 in the order given; names that mean the same get the same number."""
+    """Number names from 1 in their order; names with the same key get the same number."""
     numbers: dict[int | str, int] = {number: number for number in reserved}
     return {name: numbers.setdefault(key(name), len(numbers) - len(reserved) + 1) for name in names}
 
 
 def _digest(video: str | os.PathLike[str], opened: FrameSource, ids: Sequence[str], cuts: Cuts) -> str:
-    """Digest what the embeddings depend on besides the model."""
+    """Return a digest of the video, the tracklets' names and the boxes."""
     parts = [str(video), *opened.stamp(), ids, cuts.owners.tolist(), cuts.frames.tolist(), cuts.corners.tolist()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Tracklets cut out of a video into the folder layout."""
+"""Cut tracklets out of a video into the folder layout."""
 
 import contextlib
 import dataclasses
@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kreid._files import printable, replacing
 from kreid.data.readers.listing import is_system_name
-from kreid.tracks.crops import crops, lasting, names_of
+from kreid.tracks.crops import crops, long_enough, names_of
 from kreid.tracks.cuts import Cuts, TrackLimits, counts_text, plan_cuts
 from kreid.tracks.mot import Tracks
 from kreid.tracks.source import FrameSource
 from kreid.tracks.video import open_video
 
-# PNG holds the video's own pixels; JPEG is smaller and nearly the same.
+# PNG stores the pixels as decoded; JPEG is smaller and nearly the same.
 _FORMATS: dict[str, dict[str, Any]] = {"png": {}, "jpg": {"quality": 95, "subsampling": 0}}
 _SPLITS = ("train", "query", "gallery")
 _SKIPPED_LINES = 5  # in the summary
@@ -31,11 +32,11 @@ class CutTracklets:
 
     Args:
         folder: path, as str.
-        lengths: dict from a tracklet's name, `person/camera/tracklet`, to its frames.
-        dropped: dict from a reason, in words, to the boxes left out for it.
-        damage: a sentence on the frames lost in a damaged video; the empty string if none.
-        unreadable: names of the tracklets left out because of that damage.
-        skipped_lines: lines of the tracks that were skipped, each with its reason.
+        lengths: dict from a tracklet's name, `person/camera/tracklet`, to its number of frames.
+        dropped: dict from a reason to the number of boxes left out for it.
+        damage: a sentence on the frames lost in a damaged video, or the empty string.
+        unreadable: names of the tracklets left out because of the damage.
+        skipped_lines: skipped lines of the tracks, each with its reason.
     """
 
     folder: str
@@ -46,11 +47,11 @@ class CutTracklets:
     skipped_lines: tuple[str, ...] = ()
 
     def summary(self) -> str:
-        """Write the counts as text."""
+        """Return the counts as text."""
         lines = [f"{self.folder}: {len(self.lengths)} tracklets, {sum(self.lengths.values())} frames"]
         if self.skipped_lines:
             more = len(self.skipped_lines) - _SKIPPED_LINES
-            lines.append(f"lines of the tracks skipped: {len(self.skipped_lines)}")
+            lines.append(f"skipped lines of the tracks: {len(self.skipped_lines)}")
             lines += [f"  {line}" for line in self.skipped_lines[:_SKIPPED_LINES]]
             lines += [f"  and {more} more"] if more > 0 else []
         if self.dropped:
@@ -76,44 +77,44 @@ def cut_tracklets(
 ) -> CutTracklets:
     """Cut tracklets out of a video into `<out>/<split>/<person>/<camera>/<video>-<id>/<frame>.png`.
 
-    `read_folder` reads it, and `read_tracklet_folders` one split of it. The video is decoded once, in order, a frame at
-    a time. A new folder is written under another name and renamed when complete.
+    `read_folder` reads the result, and `read_tracklet_folders` one split of it. The video is decoded once, frame by
+    frame. A new folder is written under a temporary name and renamed when complete.
 
-    Several videos may be cut into one folder, one after the other, such as those of several cameras into one gallery:
-    their tracklets are kept apart by the video's name. A folder never gets half a video; one that holds anything but
-    splits is refused, and so is a video of a name that it has already.
+    Several videos can be cut into one folder, one at a time, such as those of several cameras into one gallery; their
+    tracklets differ by the video's name. A video is added completely or not at all. A folder with other content than
+    splits is refused, and so is a video whose name the folder already has.
 
-    A tracker does not know persons: by default each track is a person, named after the video and the track. Where two
-    are the same person, move the tracklet folders of one into the folder of the other. Do so before training.
+    A tracker does not know persons: by default each track is a person, named after the video and the track. If two
+    tracks are the same person, move the tracklet folders of one into the person's folder of the other before training.
 
     A frame's name is its number in the video, counted from 1.
 
-    Damage: of a video cut short all that can be decoded is kept, and a tracklet with fewer than `min_length` frames in
-    it is left out. The result names what was lost.
+    Damage: all decodable frames of a truncated video are used, and tracklets with fewer than `min_length` of them are
+    left out. The result names the lost frames and tracklets.
 
     Args:
-        video: path of any file that FFmpeg decodes, or of a folder with a picture for each frame, such as `img1` of a
-            MOT Challenge sequence (the sequence's name then counts as the video's). Frames of a video are turned
-            upright as the file says, as OpenCV does.
+        video: path of a file that FFmpeg decodes, or of a folder with one image per frame, such as `img1` of a MOT
+            Challenge sequence (the sequence's name is then the video's). Frames of a video are rotated as its metadata
+            specifies, as in OpenCV.
         tracks: a `Tracks`, see `read_tracks`.
-        out: folder to make, or to add to.
-        limits: a `TrackLimits`, by default its defaults.
+        out: new folder, or one to which the tracklets are added.
+        limits: a `TrackLimits`; by default `TrackLimits()`.
         split: `"train"`, `"query"` or `"gallery"`.
-        person: name of the persons' folders, in which `{video}` (the file's name without its ending) and `{id}` are
-            filled in. A name without `{id}` is that of everybody in the video.
-        camera: the same for the cameras' folders.
-        image_format: `"png"`, the pixels as decoded, or `"jpg"`, of quality 95, smaller.
+        person: name of the persons' folders, with the fields `{video}` (the file's name without its extension) and
+            `{id}`. Without `{id}` the whole video is one person.
+        camera: name of the cameras' folders, with the same fields.
+        image_format: `"png"`, the pixels as decoded, or `"jpg"`, smaller, of quality 95.
         progress: show a progress bar.
 
     Returns:
         A `CutTracklets`.
 
     Raises:
-        FileExistsError: if `out` is a file, holds something else, or has tracklets or persons of these names already.
-        FileNotFoundError: if there is no video.
+        FileExistsError: if `out` is a file, has other content, or already has tracklets or persons of these names.
+        FileNotFoundError: if the video is missing.
         ImportError: if PyAV is not installed.
-        ValueError: for a setting out of its range, a file that is no video, tracks that go on past the video's end, or
-            if no tracklet is left.
+        ValueError: if a setting is out of range, the file is not a video, the tracks extend past the video's end, or no
+            tracklet is left.
     """
     limits, out = TrackLimits() if limits is None else limits, Path(out)
     if split not in _SPLITS:
@@ -130,22 +131,22 @@ def cut_tracklets(
         with _work_folder(out, adds) as work:
             folders = [work.joinpath(split, *name) for name in names]
             lengths = _write(folders, crops(opened, cuts, progress), image_format)
-            kept, damage = _drop_short(opened, cuts, limits.min_length, folders, work)
+            usable, damage = _drop_short(opened, cuts, limits.min_length, folders, work)
             if adds:
-                _move_into([folder for folder, stays in zip(folders, kept, strict=True) if stays], work, out)
+                _move_into([folder for folder, stays in zip(folders, usable, strict=True) if stays], work, out)
     paths = ["/".join(name) for name in names]
     return CutTracklets(
         str(out),
-        {path: length for path, length, stays in zip(paths, lengths, kept, strict=True) if stays},
+        {path: length for path, length, stays in zip(paths, lengths, usable, strict=True) if stays},
         cuts.dropped,
         damage,
-        tuple(path for path, stays in zip(paths, kept, strict=True) if not stays),
+        tuple(path for path, stays in zip(paths, usable, strict=True) if not stays),
         tracks.skipped,
     )
 
 
 def _has_content(out: Path) -> bool:
-    """Whether there are tracklets at the target already; refuses a target that is something else."""
+    """Return whether the target already has tracklets; raise if it is a file or has other content."""
     if not os.path.lexists(out):
         return False
     if not out.is_dir():
@@ -154,32 +155,32 @@ def _has_content(out: Path) -> bool:
     others = sorted(set(names) - set(_SPLITS))
     if others:
         raise FileExistsError(
-            f"Give a new folder or one that holds {', '.join(_SPLITS)} alone; this one holds {others[0]}. "
+            f"Give a new folder or one that has only {', '.join(_SPLITS)}; this one has {others[0]}. "
             f"Received: out={str(out)!r}"
         )
     return bool(names)
 
 
 def _check_new(out: Path, split: str, names: Sequence[tuple[str, str, str]], by_track: bool) -> None:
-    """Refuse names of tracklets that are there already, and of persons where a track's number names them."""
+    """Raise if the target already has a tracklet of these names or, if tracks name persons, one of the persons."""
     for name in names:
         if os.path.lexists(out.joinpath(split, *name)):
             raise FileExistsError(
                 f"This video, or one of the same name, was cut into the folder before: give another folder, or rename "
-                f"the video. Received: out={str(out)!r}, which holds {'/'.join((split, *name))}"
+                f"the video. Received: out={str(out)!r}, which has {'/'.join((split, *name))}"
             )
         place = next((place for place in _SPLITS if by_track and os.path.lexists(out / place / name[0])), None)
         if place is not None:
             raise FileExistsError(
-                "A track of another video has this person's name already, and would become one person with it: put "
-                f"{{video}} into `person`, or rename the video. Received: out={str(out)!r}, which holds "
+                "A track of another video already has this person's name, so both would become one person: put "
+                f"{{video}} into `person`, or rename the video. Received: out={str(out)!r}, which has "
                 f"{place}/{name[0]}"
             )
 
 
 @contextlib.contextmanager
 def _work_folder(out: Path, adds: bool) -> Iterator[Path]:
-    """A folder to write into, which becomes the target at the end or, to add to it, is deleted."""
+    """Yield a folder to write to, which becomes the target at the end or, if the target exists, is deleted."""
     if adds:
         with tempfile.TemporaryDirectory(prefix=f".{out.name[:100]}.", dir=out.parent) as work:
             yield Path(work)
@@ -190,7 +191,7 @@ def _work_folder(out: Path, adds: bool) -> Iterator[Path]:
 
 
 def _write(folders: Sequence[Path], boxes: Iterable[tuple[int, int, np.ndarray]], image_format: str) -> list[int]:
-    """Write crops; return how many each folder has."""
+    """Write crops; return the number of frames of each folder."""
     from PIL import Image
 
     lengths = [0] * len(folders)
@@ -204,20 +205,20 @@ def _write(folders: Sequence[Path], boxes: Iterable[tuple[int, int, np.ndarray]]
 
 def _drop_short(
     video: FrameSource, cuts: Cuts, min_length: int, folders: Sequence[Path], top: Path
-) -> tuple[np.ndarray, str]:
-    """Remove the folders of tracklets that damage left too short, and folders left empty above them."""
-    kept, _, damage = lasting(video, cuts, min_length)
-    for row in np.flatnonzero(~kept).tolist():
+) -> tuple[NDArray[np.bool_], str]:
+    """Remove the folders of tracklets that damage made too short, and empty folders above them."""
+    usable, _, damage = long_enough(video, cuts, min_length)
+    for row in np.flatnonzero(~usable).tolist():
         folder = folders[row]
         shutil.rmtree(folder, ignore_errors=True)
         while (folder := folder.parent) != top:
             with contextlib.suppress(OSError):
                 folder.rmdir()
-    return kept, damage
+    return usable, damage
 
 
 def _move_into(folders: Sequence[Path], work: Path, out: Path) -> None:
-    """Move folders to their places below the target; if one cannot be moved, remove those that were."""
+    """Move folders to their places below the target; if one cannot be moved, remove the moved ones."""
     targets = [out / folder.relative_to(work) for folder in folders]
     moved = 0
     try:

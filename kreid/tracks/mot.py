@@ -1,4 +1,4 @@
-"""A tracker's output as MOT Challenge text."""
+"""Read a tracker's output in MOT Challenge text."""
 
 import array
 import dataclasses
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 _COLUMNS = "frame,id,left,top,width,height[,conf[,x,y,z]]"
-# The words that headers use for each of the first seven columns.
+# Names of the first seven columns in headers.
 _HEADER_WORDS = (
     {"frame", "frames", "frameid", "frameno", "framenumber", "frameidx", "frameindex", "fn", "f", "fr"},
     {
@@ -36,7 +36,7 @@ _HEADER_WORDS = (
     {"conf", "confidence", "score", "prob", "c", "s"},
 )
 _OTHER_WORDS = {"right", "bottom", "x2", "y2", "xmax", "ymax", "cx", "cy", "xc", "yc", "xcenter", "ycenter"}
-_LISTED = 20
+_LISTED = 20  # faults in an error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,17 +44,17 @@ class Tracks:
     """Boxes of tracked persons, one per row, in any order.
 
     Args:
-        frames: integers `(boxes,)`, counted from 1, the video's first frame.
-        ids: integers `(boxes,)`; any, the same for the same track.
-        boxes: float `(boxes, 4)`: left, top, width and height in pixels, the video's top left corner at 0, 0.
-        confidences: float `(boxes,)`, `None` where the tracker gives none.
-        source: where they come from, for messages.
-        lines: integers `(boxes,)`, the lines of the source with the boxes, for messages; `None` counts the rows from 1.
-        skipped: lines of the source that were skipped, each with its reason.
+        frames: integers `(boxes,)`, counted from 1.
+        ids: integers `(boxes,)`, equal for the boxes of a track.
+        boxes: float `(boxes, 4)`: left, top, width and height in pixels; the image's top left corner is at 0, 0.
+        confidences: optional float `(boxes,)`.
+        source: of the tracks, for messages.
+        lines: optional integers `(boxes,)`, the boxes' lines in the source, for messages; by default 1, 2, ...
+        skipped: skipped lines of the source, each with its reason.
 
     Raises:
-        ValueError: if there is no box, sizes do not fit, a number is not finite, a frame is below 1, a width or height
-            is not above 0, or a track has two boxes in a frame. All such rows are named, the first 20 in full.
+        ValueError: if there is no box, sizes differ, a number is not finite, a frame is below 1, a width or height is
+            not above 0, or a track has two boxes in a frame. The message counts the rows and names the first 20.
 
     Example:
 
@@ -82,11 +82,11 @@ class Tracks:
         others = [self.ids, lines] + ([] if self.confidences is None else [self.confidences])
         if self.boxes.shape != (count, 4) or any(values.shape != (count,) for values in (self.frames, *others)):
             raise ValueError(
-                "Give one id, four numbers of a box and, if any, one confidence for each frame. Received: "
+                "Give one id, one box of four numbers and, if there are any, one confidence per frame. Received: "
                 f"frames.shape={self.frames.shape}, ids.shape={self.ids.shape}, boxes.shape={self.boxes.shape}"
             )
         if not count:
-            raise ValueError(f"The tracks hold no box: has the tracker run? Received: tracks={self.source!r}")
+            raise ValueError(f"The tracks have no box; check that the tracker ran. Received: tracks={self.source!r}")
         faults = find_faults(self.frames, self.ids, self.boxes, self.confidences, lines)
         if faults:
             raise ValueError(_refusal(faults, self.source, count))
@@ -96,17 +96,17 @@ class Tracks:
 
     @property
     def last_frame(self) -> int:
-        """The last frame with a box, counted from 1."""
+        """Number of the last frame with a box, counted from 1."""
         return int(self.frames.max())
 
 
 class Fault(NamedTuple):
-    """What is wrong with a box.
+    """An invalid box or line.
 
     Args:
-        row: of the box; for a malformed line -1.
+        row: of the box; -1 for a malformed line.
         line: of the source.
-        reason: in words.
+        reason: of the fault, for messages.
     """
 
     row: int
@@ -114,26 +114,26 @@ class Fault(NamedTuple):
     reason: str
 
     def text(self) -> str:
-        """Name the line and the reason."""
+        """Return the line and the reason."""
         return f"line {self.line}: {self.reason}"
 
 
 def find_faults(
     frames: np.ndarray, ids: np.ndarray, boxes: np.ndarray, confidences: np.ndarray | None, lines: np.ndarray
 ) -> list[Fault]:
-    """List the boxes with impossible numbers, and those that a better one of their track and frame makes superfluous.
+    """List the boxes with impossible numbers, and second boxes of a track in a frame.
 
-    Of two boxes of a track in a frame the one with the higher confidence is kept, otherwise the first.
+    Of two boxes of a track in a frame, the one with the lower confidence is listed, or without confidences the second.
 
     Args:
-        frames: see `Tracks`, like the others.
+        frames: integers `(boxes,)`; for all arguments see `Tracks`.
         ids: integers `(boxes,)`.
         boxes: float `(boxes, 4)`.
         confidences: float `(boxes,)` or `None`.
         lines: integers `(boxes,)`.
 
     Returns:
-        A list of `Fault` in order of the lines, at most one for each box.
+        A list of `Fault` in order of the lines, at most one per box.
     """
     reasons: dict[int, str] = {}
     numbers = boxes if confidences is None else np.column_stack([boxes, confidences])
@@ -141,18 +141,19 @@ def find_faults(
     for row, column in np.argwhere(~np.isfinite(numbers)).tolist():
         reasons.setdefault(row, f"{names[column]}={numbers[row, column]} is not finite")
     for row in np.flatnonzero(frames < 1).tolist():
-        reasons.setdefault(row, f"frame={frames[row]}, and frames count from 1")
+        reasons.setdefault(row, f"frame={frames[row]}, but frames count from 1")
     for row in np.flatnonzero((boxes[:, 2:] <= 0).any(axis=1)).tolist():
         width, height = boxes[row, 2:]
-        reasons.setdefault(row, f"width={width}, height={height} must be above 0, after left and top")
-    good = np.array([row for row in range(len(frames)) if row not in reasons], np.int64)
-    preference = -confidences[good] if confidences is not None else np.zeros(len(good))
-    order = good[np.lexsort((lines[good], preference, ids[good], frames[good]))]
-    again = np.flatnonzero((np.diff(frames[order]) == 0) & (np.diff(ids[order]) == 0)) + 1
-    firsts = order[np.maximum.accumulate(np.where(np.isin(np.arange(len(order)), again), 0, np.arange(len(order))))]
-    for place in again.tolist():
+        reasons.setdefault(row, f"width={width}, height={height} must be above 0; columns are left, top, width, height")
+    valid = np.array([row for row in range(len(frames)) if row not in reasons], np.int64)
+    preference = -confidences[valid] if confidences is not None else np.zeros(len(valid))
+    order = valid[np.lexsort((lines[valid], preference, ids[valid], frames[valid]))]
+    repeated = np.flatnonzero((np.diff(frames[order]) == 0) & (np.diff(ids[order]) == 0)) + 1
+    places = np.arange(len(order))
+    firsts = order[np.maximum.accumulate(np.where(np.isin(places, repeated), 0, places))]
+    for place in repeated.tolist():
         row, first = int(order[place]), int(firsts[place])
-        reasons[row] = f"frame={frames[row]}, id={ids[row]} has a box already, in line {lines[first]}"
+        reasons[row] = f"frame={frames[row]}, id={ids[row]} already has a box, in line {lines[first]}"
     faults = [Fault(row, int(lines[row]), reason) for row, reason in reasons.items()]
     return sorted(faults, key=lambda fault: fault.line)
 
@@ -161,55 +162,64 @@ def read_tracks(path: str | os.PathLike[str], *, first_frame: int = 1, max_damag
     """Read a tracker's output in MOT Challenge text: `frame,id,left,top,width,height[,conf[,x,y,z]]` in each line.
 
     Lines may be in any order. Empty lines, a header and lines that begin with `#` are skipped. Columns are separated by
-    commas, semicolons, tabs or spaces, and a separator at the end of a line counts for nothing; only the first seven
-    columns are read. Whole numbers may be written with a point, as NumPy does. Coordinates are taken as trackers write
-    them, the top left corner at 0, 0; the benchmark's own files count pixels from 1, one pixel off.
+    commas, semicolons, tabs or spaces, and trailing separators are ignored; only the first seven columns are read.
+    Integers may be written as floats, as NumPy does. Coordinates are used as trackers write them, with the top left
+    corner at 0, 0; the benchmark's own files count pixels from 1, so their boxes are one pixel off.
 
-    Damage: malformed lines, impossible boxes and second boxes of a track in a frame are skipped as long as they are
-    few; a warning counts them and `skipped` names them. Of two boxes the one with the higher confidence is kept,
-    otherwise the first.
+    Damage: a small share of malformed lines, impossible boxes and second boxes of a track in a frame is skipped; a
+    warning counts them and `skipped` names them. Of two boxes of a track in a frame, the one with the higher confidence
+    is used, or without confidences the first.
 
     Args:
         path: of the text file.
-        first_frame: the number of the video's first frame, 1 by the format. Some trackers count from 0.
-        max_damaged: float in `[0, 1]`, the largest share of lines that may be skipped.
+        first_frame: number of the video's first frame, 1 by the format. Some trackers count from 0.
+        max_damaged: float in `[0, 1]`, the largest share of lines to skip.
 
     Returns:
         A `Tracks`. Its frames count from 1.
 
     Raises:
-        FileNotFoundError: if there is no file.
-        ValueError: if it is not text, its header names other columns, frames count from 0 although `first_frame` is 1,
-            it is a detector's output without tracks, or more than `max_damaged` of the lines are wrong (all are
-            counted, the first 20 named).
+        FileNotFoundError: if the file is missing.
+        ValueError: if the file is not text, its header names other columns, frames count from 0 although `first_frame`
+            is 1, it is a detector's output without tracks, or more than `max_damaged` of the lines are invalid (the
+            message counts them and names the first 20).
+
+    Example:
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "tracks.txt"
+    >>> _ = path.write_text("1,7,10,20,30,60,0.9")
+    >>> read_tracks(path).boxes.tolist()
+    [[10.0, 20.0, 30.0, 60.0]]
+
+    Source: https://motchallenge.net/instructions/.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no file of tracks. Received: tracks={str(path)!r}")
+        raise FileNotFoundError(f"The file of tracks is missing. Received: tracks={str(path)!r}")
     if first_frame not in (0, 1):
-        raise ValueError(f"Trackers count frames from 0 or 1. Received: first_frame={first_frame!r}")
+        raise ValueError(f"`first_frame` must be 0 or 1. Received: first_frame={first_frame!r}")
     if not 0 <= max_damaged <= 1:
-        raise ValueError(f"`max_damaged` is a share, from 0 to 1. Received: max_damaged={max_damaged!r}")
+        raise ValueError(f"`max_damaged` must be from 0 to 1. Received: max_damaged={max_damaged!r}")
     rows, malformed = _read_rows(path)
     count = len(rows.lines) + len(malformed)
     if not len(rows.lines):
         if malformed:
             raise ValueError(_refusal(malformed, path, count))
-        raise ValueError(f"The tracks hold no box: has the tracker run? Received: tracks={str(path)!r}")
+        raise ValueError(f"The tracks have no box; check that the tracker ran. Received: tracks={str(path)!r}")
     if first_frame == 1 and (rows.frames == 0).any():
         line = rows.lines[np.argmax(rows.frames == 0)]
         raise ValueError(
-            "Frames count from 1: this tracker counts from 0, so give first_frame=0 (--first-frame 0), which adds 1 to "
-            f"every frame. Received: tracks={str(path)!r}, line {line}: frame=0"
+            "Frames must count from 1, and this tracker counts from 0: give first_frame=0 (--first-frame 0) to add 1 "
+            f"to every frame. Received: tracks={str(path)!r}, line {line}: frame=0"
         )
     if (rows.ids == -1).all():
         raise ValueError(
-            "A detector's file, in which all ids are -1, has no tracks yet: run a tracker on it. "
-            f"Received: tracks={str(path)!r}"
+            f"This is a detector's file, in which all ids are -1: run a tracker on it. Received: tracks={str(path)!r}"
         )
     frames = rows.frames + 1 - first_frame
     confidences = None if np.isnan(rows.confidences).all() else rows.confidences
     if confidences is not None:
-        without = ~rows.given
+        without = ~rows.has_confidence
         malformed += [
             Fault(row, int(rows.lines[row]), "no confidence, the seventh column, unlike other lines")
             for row in np.flatnonzero(without).tolist()
@@ -222,36 +232,36 @@ def read_tracks(path: str | os.PathLike[str], *, first_frame: int = 1, max_damag
     faults.sort(key=lambda fault: fault.line)
     if len(faults) > max_damaged * count:
         raise ValueError(_refusal(faults, path, count, max_damaged))
-    kept = np.setdiff1d(np.arange(len(frames)), [fault.row for fault in faults])
+    valid = np.setdiff1d(np.arange(len(frames)), [fault.row for fault in faults])
     if faults:
         warnings.warn(
             f"{len(faults)} of {count} lines of {os.fspath(path)} are skipped: {_listed(faults, 3)}", stacklevel=2
         )
     return Tracks(
-        frames[kept],
-        rows.ids[kept],
-        rows.boxes[kept],
-        None if confidences is None else confidences[kept],
+        frames[valid],
+        rows.ids[valid],
+        rows.boxes[valid],
+        None if confidences is None else confidences[valid],
         source=str(path),
-        lines=rows.lines[kept],
+        lines=rows.lines[valid],
         skipped=tuple(fault.text() for fault in faults),
     )
 
 
 class _Rows(NamedTuple):
-    """The well-formed lines of a file; `given` says which have a confidence, which may be NaN."""
+    """The well-formed lines of a file; `has_confidence` marks the lines with a confidence, which may be NaN."""
 
     frames: np.ndarray
     ids: np.ndarray
     boxes: np.ndarray
     confidences: np.ndarray
-    given: np.ndarray
+    has_confidence: np.ndarray
     lines: np.ndarray
 
 
 def _read_rows(path: str | os.PathLike[str]) -> tuple[_Rows, list[Fault]]:
     frames, ids, lines = array.array("q"), array.array("q"), array.array("q")
-    boxes, confidences, given = array.array("d"), array.array("d"), array.array("b")
+    boxes, confidences, confidence_flags = array.array("d"), array.array("d"), array.array("b")
     malformed: list[Fault] = []
     header, has_confidence = None, True
     try:
@@ -274,25 +284,26 @@ def _read_rows(path: str | os.PathLike[str]) -> tuple[_Rows, list[Fault]]:
                 frames.append(int(frame))
                 ids.append(int(identity))
                 boxes.extend(numbers[:4])
-                given.append(has_confidence and len(numbers) > 4)
-                confidences.append(numbers[4] if given[-1] else np.nan)
+                confidence_flags.append(has_confidence and len(numbers) > 4)
+                confidences.append(numbers[4] if confidence_flags[-1] else np.nan)
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"Tracks are lines of text, {_COLUMNS}: is this the video? Received: tracks={str(path)!r}"
+            f"The tracks must be lines of text, {_COLUMNS}, and this file is not text: check that it is not the video. "
+            f"Received: tracks={str(path)!r}"
         ) from error
     rows = _Rows(
         np.array(frames, np.int64),
         np.array(ids, np.int64),
         np.array(boxes).reshape(-1, 4),
         np.array(confidences),
-        np.array(given, bool),
+        np.array(confidence_flags, bool),
         np.array(lines, np.int64),
     )
     return rows, malformed
 
 
 def _cells(text: str) -> list[str]:
-    """The columns of a line; what separates them is decided for each line."""
+    """Split a line into its columns; each line may have another separator."""
     separator = next((each for each in ",;\t" if each in text), None)
     cells = [cell.strip() for cell in text.split(separator)]
     while cells and not cells[-1]:
@@ -313,7 +324,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _check_header(cells: Sequence[str], path: str | os.PathLike[str]) -> bool:
-    """Refuse a header that names other columns or another order; say whether the seventh column is the confidence."""
+    """Return whether the seventh column is the confidence; raise if the header has other columns or another order."""
     words = [re.sub(r"[^a-z0-9]", "", cell.lower()) for cell in cells[: len(_HEADER_WORDS)]]
     known = set().union(*_HEADER_WORDS)
     for word, allowed in zip(words, _HEADER_WORDS, strict=False):
@@ -326,7 +337,7 @@ def _check_header(cells: Sequence[str], path: str | os.PathLike[str]) -> bool:
 
 
 def _parsed(cells: Sequence[str]) -> list[float]:
-    """Frame, id, four numbers of the box and, where there is one, the confidence."""
+    """Return frame, id, the four numbers of the box and, if there is one, the confidence."""
     if len(cells) < 6:
         raise ValueError(f"{len(cells)} columns")
     confidence = [float(cells[6])] if len(cells) > 6 and cells[6] else []
@@ -351,7 +362,7 @@ def _refusal(
 ) -> str:
     allowed = "" if max_damaged is None else f", more than the {max_damaged:.1%} allowed by `max_damaged`"
     return (
-        f"{len(faults)} of {count} lines of the tracks are wrong{allowed}: correct or delete them. "
+        f"{len(faults)} of {count} lines of the tracks are invalid{allowed}: correct or delete them. "
         f"{_listed(faults, _LISTED)}. Received: tracks={os.fspath(source)!r}"
     )
 

@@ -1,11 +1,10 @@
-"""A folder of pictures in the place of a video, such as `img1/` of a MOT Challenge sequence."""
+"""A folder of images instead of a video, such as `img1/` of a MOT Challenge sequence."""
 
 import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,19 +18,19 @@ _LENGTH = re.compile(r"^\s*seqLength\s*=\s*(\d+)", re.MULTILINE | re.IGNORECASE)
 
 
 class ImageSequence(FrameSource):
-    """A folder of JPEG or PNG files, one for each frame.
+    """A folder of JPEG or PNG files, one per frame.
 
-    The files are frames 1, 2, ... in natural order of their names. Where the names are numbers they must follow each
-    other without a gap, from whatever number: otherwise the frame of a box is unknown.
+    The files are frames 1, 2, ... in natural order of their names. Numbers in the names may begin anywhere but must be
+    consecutive, because otherwise the frame of a box is unknown.
 
-    Damage: a file that cannot be decoded costs that frame alone. Where a `seqinfo.ini` next to the folder announces
-    more frames than there are files, the sequence counts as cut short.
+    Damage: a file that cannot be decoded loses only its frame. If a `seqinfo.ini` next to the folder gives more frames
+    than there are files, the sequence counts as truncated.
 
     Args:
-        path: of the folder, or of a sequence's folder with `img1/` in it.
+        path: of the folder, or of a sequence's folder that contains `img1/`.
 
     Raises:
-        ValueError: if the folder has no image, none can be decoded, or the numbers in the names have a gap.
+        ValueError: if the folder has no image, no image can be decoded, or the numbers in the names have a gap.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -43,7 +42,7 @@ class ImageSequence(FrameSource):
         self._files = image_files(folder)
         if not self._files:
             raise ValueError(
-                "A folder in the place of a video holds a JPEG or PNG file for each frame; "
+                "A folder instead of a video must have a JPEG or PNG file for each frame; "
                 f"{contents_of(folder)}. Received: video={self.path!r}"
             )
         self._check_numbers()
@@ -51,14 +50,14 @@ class ImageSequence(FrameSource):
         size = next(filter(None, map(_size, self._files)), None)
         if size is None:
             raise ValueError(
-                f"None of the {len(self._files)} pictures can be decoded: copy the folder again. "
+                f"None of the {len(self._files)} images can be decoded: copy the folder again. "
                 f"Received: video={self.path!r}"
             )
         self.size = size
-        self._announced = _announced(folder)
+        self._expected_frames = _expected_frames(folder)
 
     def pictures(self, wanted: Set[int], last: int) -> Iterator[tuple[int, np.ndarray | None]]:
-        """Decode the wanted frames up to one; see `FrameSource`."""
+        """Decode the wanted frames; see `FrameSource`."""
         for number, path in enumerate(self._files[:last], start=1):
             self.decoded = number
             picture = None
@@ -72,14 +71,14 @@ class ImageSequence(FrameSource):
 
     @property
     def missing(self) -> str:
-        """Why there are fewer frames than there should be; see `FrameSource`."""
-        return f"seqinfo.ini announces {self._announced}" if self.decoded < self._announced else ""
+        """Reason why frames are missing; see `FrameSource`."""
+        return f"seqinfo.ini gives {self._expected_frames}" if self.decoded < self._expected_frames else ""
 
     def close(self) -> None:
-        """Do nothing: no file is kept open."""
+        """Do nothing, because no file is open."""
 
-    def stamp(self) -> list[Any]:
-        """Give name, size and time of each file."""
+    def stamp(self) -> list[list[str | int]]:
+        """Return name, size and modification time of each file."""
         stats = [(os.path.basename(path), os.stat(path)) for path in self._files]
         return [[name, status.st_size, status.st_mtime_ns] for name, status in stats]
 
@@ -88,15 +87,15 @@ class ImageSequence(FrameSource):
         for place, (number, following) in enumerate(itertools.pairwise(numbers)):
             if following != number + 1:
                 raise ValueError(
-                    "The numbers in the pictures' names have a gap, so frames cannot be counted: copy the sequence "
-                    "again, or rename the pictures to consecutive numbers. "
+                    "The numbers in the images' names have a gap, so frames cannot be counted: copy the sequence "
+                    "again, or rename the images to consecutive numbers. "
                     f"Received: {os.path.basename(self._files[place + 1])!r} after "
                     f"{os.path.basename(self._files[place])!r} in video={self.path!r}"
                 )
 
 
 def _numbers(paths: Sequence[str]) -> list[int]:
-    """The last number in each name; none where a name has no number."""
+    """Return the last number in each name, or an empty list if a name has no number."""
     matches = [re.search(r"(\d+)\D*$", os.path.splitext(os.path.basename(path))[0]) for path in paths]
     numbers = [int(match[1]) for match in matches if match]
     return numbers if len(numbers) == len(paths) else []
@@ -111,11 +110,11 @@ def _decoded(path: str) -> np.ndarray | None:
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
-    except Exception:  # Whatever Pillow meets in bytes that are no image.
+    except Exception:  # Pillow raises errors of many types for other bytes.
         return None
 
 
-def _announced(folder: Path) -> int:
+def _expected_frames(folder: Path) -> int:
     for place in (folder.parent, folder):
         path = place / "seqinfo.ini"
         if path.is_file():

@@ -1,21 +1,20 @@
-"""The interface of what has frames to cut from: a video, or a folder of pictures."""
+"""The common interface of videos and folders of images."""
 
 import abc
 from collections.abc import Iterator, Set
-from typing import Any
 
 import numpy as np
 
 
 class FrameSource(abc.ABC):
-    """Frames that come one by one, in order, once; a context manager.
+    """Frames that can be decoded once, in order; a context manager.
 
     Attributes:
-        path: str, as given.
-        name: str, which names of persons and cameras are made of.
+        path: str, the argument.
+        name: str, for names of persons and cameras.
         size: `(height, width)` of the frames in pixels.
-        decoded: frames passed so far.
-        corrupt: list of the numbers of frames so far that could not be decoded.
+        decoded: int, number of frames so far.
+        corrupt: list of the numbers of frames so far that cannot be decoded.
     """
 
     path: str
@@ -26,11 +25,11 @@ class FrameSource(abc.ABC):
 
     @abc.abstractmethod
     def pictures(self, wanted: Set[int], last: int) -> Iterator[tuple[int, np.ndarray | None]]:
-        """Go through the frames to one of them. A source is gone through once.
+        """Decode the frames up to one; callable once.
 
         Args:
             wanted: set of frame numbers, counted from 1.
-            last: number of the frame to go to.
+            last: int, number of the last frame.
 
         Yields:
             A tuple `(number, picture)` for each frame: `picture` is uint8 RGB `(height, width, 3)`, or `None` for a
@@ -43,11 +42,11 @@ class FrameSource(abc.ABC):
     @property
     @abc.abstractmethod
     def missing(self) -> str:
-        """Why there are fewer frames than there should be, once they have ended: a few words, empty for all of them."""
+        """Reason why frames are missing after the last one, in a few words; empty if none is missing."""
 
     @abc.abstractmethod
-    def stamp(self) -> list[Any]:
-        """Give sizes and times of the files, which change when the frames do."""
+    def stamp(self) -> list[int] | list[list[str | int]]:
+        """Return sizes and modification times of the files, which change with the frames, for JSON."""
 
     def __enter__(self) -> "FrameSource":
         return self
@@ -57,7 +56,7 @@ class FrameSource(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Close what is open."""
+        """Close the open files."""
 
     def _refuse_size(self, number: int, size: tuple[int, ...]) -> None:
         if size != self.size:

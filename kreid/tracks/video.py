@@ -1,4 +1,4 @@
-"""A video's frames, decoded once and in order."""
+"""The frames of a video, decoded once and in order."""
 
 import os
 from collections.abc import Iterator, Set
@@ -10,12 +10,12 @@ import numpy as np
 from kreid.tracks.sequence import ImageSequence
 from kreid.tracks.source import FrameSource
 
-# A container counts its time in these.
+# FFmpeg's unit of a container's times.
 _MICROSECONDS = 1_000_000
 
 
 def open_video(path: str | os.PathLike[str]) -> FrameSource:
-    """Open a video file, or a folder of pictures in its place.
+    """Open a video file, or a folder of images instead of a video.
 
     Args:
         path: of the file or folder.
@@ -25,7 +25,7 @@ def open_video(path: str | os.PathLike[str]) -> FrameSource:
 
     Raises:
         FileNotFoundError: if there is neither.
-        ImportError: if a video is given and PyAV is not installed.
+        ImportError: if it is a file and PyAV is not installed.
         ValueError: if no frame can be decoded.
     """
     return ImageSequence(path) if Path(path).is_dir() else Video(path)
@@ -34,55 +34,54 @@ def open_video(path: str | os.PathLike[str]) -> FrameSource:
 class Video(FrameSource):
     """An open video file; a context manager.
 
-    Frames come one by one from the first on, upright as players show them, whatever way the camera was held. Only the
-    decoder's own few frames are kept in memory.
+    Frames are rotated as the file's metadata specifies, as in video players. Only the decoder's own few frames are in
+    memory.
 
-    Damage: frames end where the decoder first fails, because later frames could not be counted; `failure` says why. A
-    frame that the decoder calls corrupt costs that frame alone.
+    Damage: frames end where the decoder first fails, because later frames cannot be counted; `failure` is the reason. A
+    frame that the decoder marks as corrupt loses only that frame.
 
     Args:
         path: of the file.
 
     Attributes:
-        failure: the decoder's message when it failed, `None` if it did not.
-        The others are those of `FrameSource`.
+        failure: the decoder's error message, or `None`. For the others see `FrameSource`.
 
     Raises:
-        FileNotFoundError: if there is no file.
+        FileNotFoundError: if the file is missing.
         ImportError: if PyAV is not installed.
-        ValueError: if it is no video, or not a frame of it can be decoded.
+        ValueError: if the file is not a video, or no frame can be decoded.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         try:
             import av
         except ImportError as error:
-            raise ImportError(f'Videos are decoded by PyAV: pip install "kreid[video]" ({error})') from error
+            raise ImportError(f'Videos need PyAV: pip install "kreid[video]" ({error})') from error
         self.path, self.name = str(path), Path(path).stem
         if not Path(path).is_file():
-            raise FileNotFoundError(f"There is no video file. Received: video={self.path!r}")
+            raise FileNotFoundError(f"The video file is missing. Received: video={self.path!r}")
         self._error = av.FFmpegError
         try:
-            # A playlist must not lead to other files or hosts.
+            # A playlist must not open other hosts.
             self._container = av.open(self.path, options={"protocol_whitelist": "file"})
         except self._error as error:
             raise ValueError(
-                "The file is no video that FFmpeg can open; an MP4 file that was cut short has lost its index, copy it "
-                f"again ({error.strerror}). Received: video={self.path!r}"
+                "FFmpeg cannot open the file as a video; a truncated MP4 file lacks its index, so copy it again "
+                f"({error.strerror}). Received: video={self.path!r}"
             ) from error
         self.decoded, self.corrupt = 0, []
         self.failure: str | None = None
         self._time: float | None = None
         streams = self._container.streams.video
-        # FFmpeg draws text files as terminal screens: such a file is the tracks, given in the video's place.
+        # FFmpeg renders text files as terminal screens; such a file is probably the tracks.
         self._stream = streams[0] if streams and self._container.format.name != "tty" else None
         self._frames = self._decoded()
         self._first = next(self._frames, None)
         if self._first is None:
             self.close()
             raise ValueError(
-                "The file holds no video of which a frame can be decoded: give a video, or copy or convert this one "
-                f"again ({self.failure or 'no frames'}). Received: video={self.path!r}"
+                "No frame of the file can be decoded: give a video, or copy or convert this one again "
+                f"({self.failure or 'no frames'}). Received: video={self.path!r}"
             )
         sides = self._first.height, self._first.width
         self.size = sides[::-1] if _quarter_turns(self._first) % 2 else sides
@@ -91,13 +90,13 @@ class Video(FrameSource):
         """Close the file."""
         self._container.close()
 
-    def stamp(self) -> list[Any]:
-        """Give size and time of the file."""
+    def stamp(self) -> list[int]:
+        """Return size and modification time of the file."""
         status = os.stat(self.path)
         return [status.st_size, status.st_mtime_ns]
 
     def pictures(self, wanted: Set[int], last: int) -> Iterator[tuple[int, np.ndarray | None]]:
-        """Decode up to a frame, and yield the wanted ones; see `FrameSource`."""
+        """Decode the frames up to one; see `FrameSource`."""
         frame, self._first = self._first, None
         while frame is not None:
             self.decoded += 1
@@ -113,19 +112,19 @@ class Video(FrameSource):
 
     @property
     def missing(self) -> str:
-        """Why there are fewer frames than there should be; see `FrameSource`."""
+        """Reason why frames are missing; see `FrameSource`."""
         if self.failure is not None:
             return self.failure
         if self._stream is None:
             return ""
         if self._stream.frames:
-            return f"its header announces {self._stream.frames}" if self.decoded < self._stream.frames else ""
+            return f"its header gives {self._stream.frames}" if self.decoded < self._stream.frames else ""
         if self._container.duration is None or self._time is None:
             return ""
         start, rate = self._container.start_time or 0, self._stream.average_rate
         lacking = (start + self._container.duration) / _MICROSECONDS - self._time - (1 / rate if rate else 0)
-        # Sound may end later than the picture.
-        return f"its header announces {lacking:.0f} seconds more" if lacking > 1 else ""
+        # Sound may end later than the images.
+        return f"its header gives {lacking:.0f} more seconds" if lacking > 1 else ""
 
     def _decoded(self) -> Iterator[Any]:
         if self._stream is None:
@@ -138,5 +137,5 @@ class Video(FrameSource):
 
 
 def _quarter_turns(frame: Any) -> int:
-    """Count the quarter turns, anticlockwise, that put a frame upright."""
+    """Return the number of anticlockwise quarter turns that make a frame upright."""
     return round(frame.rotation / 90) % 4

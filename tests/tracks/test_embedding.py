@@ -30,5 +30,5 @@ def test_memory_is_bounded_beforehand(video, tracks):
     cuts = plan_cuts(tracks, SIZE, ALL)
     assert cuts.most_at_once == 16
     assert cuts.thinned(lambda length: np.array([length - 1])).most_at_once == 1
-    with pytest.raises(ValueError, match=r"hold up to 16 frames at once.*Received: frames_in_memory=15"):
+    with pytest.raises(ValueError, match=r"store up to 16 frames at once.*Received: frames_in_memory=15"):
         embed_tracks(model_of(), video, tracks, limits=ALL, frames_in_memory=15, progress=False)

@@ -63,17 +63,15 @@ def test_what_must_not_be_mixed_is_refused(video, tracks, tmp_path):
     out = tmp_path / "out"
     cut_tracklets(video, tracks, out, limits=ALL, progress=False)
     before = crops_in(out / "gallery").keys()
-    with pytest.raises(
-        FileExistsError, match=r"was cut into the folder before.*which holds gallery/hall-.*/hall/hall-"
-    ):
+    with pytest.raises(FileExistsError, match=r"was cut into the folder before.*which has gallery/hall-.*/hall/hall-"):
         cut_tracklets(video, tracks, out, limits=ALL, progress=False)
-    with pytest.raises(FileExistsError, match=r"would become one person with it.*which holds gallery/hall-"):
+    with pytest.raises(FileExistsError, match=r"would become one person.*which has gallery/hall-"):
         cut_tracklets(video, tracks, out, limits=ALL, camera="door", progress=False)
     with pytest.raises(FileExistsError, match=r"would become one person"):
         cut_tracklets(video, tracks, out, limits=ALL, split="query", progress=False)
     assert crops_in(out / "gallery").keys() == before
     (out / "notes").mkdir()
-    with pytest.raises(FileExistsError, match=r"this one holds notes\. Received: out="):
+    with pytest.raises(FileExistsError, match=r"this one has notes\. Received: out="):
         cut_tracklets(video, tracks, out, limits=ALL, progress=False)
     with pytest.raises(FileExistsError, match=r"this is a file\. Received: out="):
         cut_tracklets(video, tracks, video, limits=ALL, progress=False)

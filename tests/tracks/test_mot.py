@@ -94,12 +94,12 @@ BAD = {
     "inf,2,3,4,5,6,1": "'inf,2",
     "nan,2,3,4,5,6,1": "'nan,2",
     "1,99999999999999999999,3,4,5,6,1": "is too large",
-    "-3,2,3,4,5,6,1": "frame=-3, and frames count from 1",
+    "-3,2,3,4,5,6,1": "frame=-3, but frames count from 1",
     "1,7,3,nan,5,6,1": "top=nan is not finite",
     "1,7,3,4,5,6,inf": "confidence=inf is not finite",
     "1,7,3,4,5,-6,1": r"width=5\.0, height=-6\.0 must be above 0",
     "1,7,3,4,0,6,1": r"width=0\.0, height=6\.0 must be above 0",
-    "4,1,3,4,5,6,0.4": "frame=4, id=1 has a box already, in line 7",
+    "4,1,3,4,5,6,0.4": "frame=4, id=1 already has a box, in line 7",
     "1,7,3,4,5,6": "no confidence, the seventh column, unlike other lines",
 }
 
@@ -120,7 +120,7 @@ def test_too_many_bad_lines_are_refused_at_once(tmp_path):
     with pytest.raises(ValueError) as refused:
         read_tracks(path)
     message = str(refused.value)
-    assert message.startswith("14 of 54 lines of the tracks are wrong, more than the 5.0% allowed by `max_damaged`")
+    assert message.startswith("14 of 54 lines of the tracks are invalid, more than the 5.0% allowed by `max_damaged`")
     for number, reason in enumerate(BAD.values(), start=41):
         assert re.search(f"line {number}: [^;]*({reason})", message)
     assert message.endswith(f"Received: tracks={str(path)!r}")
@@ -135,8 +135,8 @@ def test_of_two_boxes_the_surer_one_is_kept(tmp_path):
     with pytest.warns(UserWarning, match="2 of 42 lines"):
         tracks = read_tracks(path)
     assert tracks.skipped == (
-        "line 7: frame=4, id=1 has a box already, in line 41",
-        "line 42: frame=4, id=2 has a box already, in line 8",
+        "line 7: frame=4, id=1 already has a box, in line 41",
+        "line 42: frame=4, id=2 already has a box, in line 8",
     )
     assert tracks.boxes[(tracks.frames == 4) & (tracks.ids == 1), 0].tolist() == [77]
 
@@ -163,11 +163,11 @@ def test_a_detectors_file_has_no_tracks(tmp_path):
 
 
 def test_bad_files_of_tracks(tmp_path, video):
-    with pytest.raises(FileNotFoundError, match=r"no file of tracks\. Received: tracks='none\.txt'"):
+    with pytest.raises(FileNotFoundError, match=r"file of tracks is missing\. Received: tracks='none\.txt'"):
         read_tracks("none.txt")
-    with pytest.raises(ValueError, match="is this the video"):
+    with pytest.raises(ValueError, match="check that it is not the video"):
         read_tracks(video)
-    with pytest.raises(ValueError, match=r"hold no box: has the tracker run\? Received: tracks="):
+    with pytest.raises(ValueError, match=r"have no box; check that the tracker ran\. Received: tracks="):
         read_tracks(write_tracks(tmp_path / "empty.txt", ["", " "]))
 
 

@@ -1,4 +1,4 @@
-"""Folders of pictures in the place of a video."""
+"""Folders of images instead of a video."""
 
 import subprocess
 import sys
@@ -80,7 +80,7 @@ def test_a_sequence_cut_short(tracks, tmp_path):
         cut_tracklets(folder, tracks, tmp_path / "out", limits=ALL, progress=False)
     (tmp_path / "hall/seqinfo.ini").write_text("[Sequence]\nname=hall\nseqLength=12\n")
     result = cut_tracklets(folder, tracks, tmp_path / "out", limits=ALL, progress=False)
-    assert "ends after frame 11, and the tracks go on to 12 (seqinfo.ini announces 12)" in result.damage
+    assert "ends after frame 11, but the tracks extend to 12 (seqinfo.ini gives 12)" in result.damage
 
 
 def test_pictures_of_another_size(tmp_path):
@@ -99,7 +99,7 @@ def test_folders_without_pictures(tmp_path):
     ):
         ImageSequence(tmp_path / "hall")
     (tmp_path / "hall/1.jpg").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"None of the 1 pictures can be decoded.*Received: video="):
+    with pytest.raises(ValueError, match=r"None of the 1 images can be decoded.*Received: video="):
         ImageSequence(tmp_path / "hall")
 
 

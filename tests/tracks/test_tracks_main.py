@@ -31,8 +31,8 @@ def test_skipped_lines_are_in_the_summary(video, tmp_path, capsys):
     path = write_tracks(tmp_path / "tracks.txt", ["frame,id,x,y,w,h,conf", *lines, "12,5,9,9,9,9,0.1"])
     arguments = [str(video), str(path), "--out", str(tmp_path / "out"), "--quiet", "--min-size", "24", "12"]
     assert main(arguments) == 2
-    assert "1 of 13 lines of the tracks are wrong" in capsys.readouterr().err
+    assert "1 of 13 lines of the tracks are invalid" in capsys.readouterr().err
     assert main([*arguments, "--max-damaged", "0.1"]) == 0
     output = capsys.readouterr()
-    assert "lines of the tracks skipped: 1\n  line 14: frame=12, id=5 has a box already, in line 13\n" in output.out
+    assert "skipped lines of the tracks: 1\n  line 14: frame=12, id=5 already has a box, in line 13\n" in output.out
     assert output.err == ""

@@ -83,19 +83,19 @@ def test_tracks_past_the_end(video, tmp_path):
 
 
 def test_no_video(tmp_path, tracks):
-    with pytest.raises(FileNotFoundError, match=r"no video file\. Received: video='none\.mp4'"):
+    with pytest.raises(FileNotFoundError, match=r"video file is missing\. Received: video='none\.mp4'"):
         cut_tracklets("none.mp4", tracks, tmp_path / "out")
     text = write_tracks(tmp_path / "hall.mp4", ["1,1,0,0,10,20"] * 50)
-    with pytest.raises(ValueError, match=r"no video that FFmpeg can open.*Received: video='.*hall\.mp4'"):
+    with pytest.raises(ValueError, match=r"FFmpeg cannot open the file.*Received: video='.*hall\.mp4'"):
         cut_tracklets(text, tracks, tmp_path / "out")
-    with pytest.raises(ValueError, match=r"holds no video.*Received: video='.*tracks\.txt'"):
+    with pytest.raises(ValueError, match=r"No frame of the file can be decoded.*Received: video='.*tracks\.txt'"):
         cut_tracklets(write_tracks(tmp_path / "tracks.txt", ["1,1,0,0,10,20"] * 500), tracks, tmp_path / "out")
     with av.open(str(tmp_path / "sound.wav"), "w") as file:
         stream = file.add_stream("pcm_s16le", rate=8000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
         frame.sample_rate = 8000
         file.mux(stream.encode(frame))
-    with pytest.raises(ValueError, match=r"holds no video of which a frame can be decoded.*Received: video="):
+    with pytest.raises(ValueError, match=r"No frame of the file can be decoded.*Received: video="):
         cut_tracklets(tmp_path / "sound.wav", tracks, tmp_path / "out")
 
 
