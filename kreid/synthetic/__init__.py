@@ -1,10 +1,10 @@
-"""Walkers rendered on the spot: a MARS tree without a picture of a real person.
+"""Rendered walkers: a data set in the layout of MARS without an image of a real person.
 
-People have lasting looks (build, hair, clothes with patterns, bags) and are seen by six cameras that differ in colour,
-viewpoint, background and sharpness. `render_mars` writes the tree; `kreid synthetic ROOT` does the same.
+Each person has a constant appearance (build, hair, patterned clothes, bag) and walks past six cameras that differ in
+colour, viewpoint, background and sharpness. `render_mars` writes the data set; `kreid synthetic ROOT` does the same.
 
-A reader goes from `people` (who) to `walker` (how they move), `cameras` (what records them), `scene` (one tracklet) and
-`tree` (the files).
+Read the modules in this order: `people` (appearance), `walker` (motion), `cameras`, `scene` (one tracklet), `tree`
+(files).
 """
 
 import lazy_loader

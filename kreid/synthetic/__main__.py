@@ -1,4 +1,4 @@
-"""Render walkers as a MARS tree, without a picture of a real person.
+"""Render walkers as a data set in the layout of MARS, without an image of a real person.
 
 Example: kreid synthetic data/synthetic --train-persons 200 --test-persons 100
 """
@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to a parser."""
     from kreid.synthetic.tree import SyntheticConfig
 
-    parser.add_argument("root", help="folder to make")
+    parser.add_argument("root", help="new or empty folder")
     for field in fields(SyntheticConfig):
         default: Any = field.default
         pair = isinstance(default, tuple)
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Render; return the exit status: 0, or 2 for wrong usage."""
+    """Render the data set; return the exit status: 0, or 2 for wrong usage."""
     from kreid.synthetic.tree import SyntheticConfig, render_mars
 
     names = ["root", "workers", *(field.name for field in fields(SyntheticConfig))]

@@ -1,4 +1,4 @@
-"""Six cameras, each with its own colours, viewpoint, background and sharpness."""
+"""Six cameras that differ in colours, viewpoint, background and sharpness."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ class Camera:
     """One camera.
 
     Attributes:
-        facing: radians; 0 is walking towards the camera, pi away from it.
-        reversed_odds: how often people walk the other way.
+        facing: radians; at 0 people walk towards the camera, at pi away from it.
+        reversed_odds: share of people who walk the other way.
         elevation: radians by which the camera looks down.
         gain: contrast of red, green and blue.
         offset: added to red, green and blue.
@@ -22,10 +22,10 @@ class Camera:
         saturation: 0 gives grey.
         resolution: share of the crop's size that the sensor resolves.
         noise: standard deviation in grey levels.
-        jitter: the detector's unsteadiness, as a share of the box.
-        ground: colours of the ground and of what stands behind it.
-        scenery: what stands behind the ground.
-        horizon: height of the ground's end, as a share of the picture from the top.
+        jitter: random motion of the detector's boxes, as a share of the box.
+        ground: colours of the ground and of the scenery.
+        scenery: kind of scenery behind the ground.
+        horizon: upper edge of the ground, as a share of the image height from the top.
     """
 
     facing: float
@@ -60,7 +60,7 @@ CAMERAS = {
               ((104, 100, 104), (80, 76, 84)), "cars", 0.12),
 }  # fmt: skip
 
-# A brick or pane needs some pixels: smaller backgrounds are painted at this height and shrunk.
+# Bricks and panes need some pixels, so smaller backgrounds are painted at this height and shrunk.
 _LEAST_HEIGHT = 256
 _SURFACES = np.array(
     [(140, 138, 134), (104, 104, 108), (168, 162, 152), (98, 112, 80), (150, 118, 102), (74, 76, 82)], dtype=np.float32
@@ -68,15 +68,15 @@ _SURFACES = np.array(
 
 
 def colour_response(camera: Camera, rng: np.random.Generator) -> tuple[tuple[float, ...], list[int]]:
-    """Draw how one tracklet's light and the camera change the colours.
+    """Draw the change of colours by the camera and by the light of one tracklet.
 
     Args:
         camera: a `Camera`.
         rng: `np.random.Generator`.
 
     Returns:
-        `(matrix, table)`: the 12 numbers of Pillow's `Image.convert("RGB", matrix)` and the list of 768 that its
-        `Image.point` then takes.
+        A tuple `(matrix, table)`: 12 numbers for Pillow's `Image.convert("RGB", matrix)`, and the 768 numbers for its
+        `Image.point`.
     """
     exposure = np.exp(rng.normal(0, 0.09))
     tint = np.exp(rng.normal(0, 0.03, 3))
@@ -92,7 +92,7 @@ def colour_response(camera: Camera, rng: np.random.Generator) -> tuple[tuple[flo
 
 
 def panorama(camera: Camera, size: tuple[int, int], seed: int | Sequence[int]) -> Image.Image:
-    """Paint what one camera sees behind the walkers.
+    """Paint the background of one camera.
 
     Args:
         camera: a `Camera`.
@@ -110,7 +110,7 @@ def panorama(camera: Camera, size: tuple[int, int], seed: int | Sequence[int]) -
     rows = np.arange(height, dtype=np.float32)[:, None, None] / height
     near = np.where(rows * height < horizon, 0.0, 1.0)
     base = near * _surfaces(rng, ground, size) * (0.82 + 0.3 * rows) + (1 - near) * behind
-    # Sun and shade, unevenness and grain.
+    # Sun and shade at a large scale, unevenness and grain at smaller ones.
     relief = 0.3 * _clouds(rng, (3, width // 160), size) + 0.16 * _clouds(rng, (8, width // 40), size)
     relief += 0.14 * _clouds(rng, (height // 4, width // 8), size)
     image = Image.fromarray(np.clip(base + relief[..., None], 0, 255).astype(np.uint8))
@@ -122,13 +122,13 @@ def panorama(camera: Camera, size: tuple[int, int], seed: int | Sequence[int]) -
 
 
 def _clouds(rng: np.random.Generator, cells: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """Smooth random float32 relief `[height, width]` within -128 to 127."""
+    """Return a smooth random relief, float32 `[height, width]` from -128 to 127."""
     coarse = Image.fromarray(rng.integers(0, 256, cells, dtype=np.uint8))
     return np.asarray(coarse.resize(size[::-1], Image.Resampling.BICUBIC), dtype=np.float32) - 128
 
 
 def _surfaces(rng: np.random.Generator, ground: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The ground's colours, float32 `[height, width, 3]`: the camera's own between stretches that all cameras share."""
+    """Return the ground's colours, float32 `[height, width, 3]`: the camera's, and stretches that all cameras share."""
     height, width = size
     colours = np.empty((1, width, 3), dtype=np.float32)
     x = 0
@@ -137,7 +137,7 @@ def _surfaces(rng: np.random.Generator, ground: np.ndarray, size: tuple[int, int
         shared = _SURFACES[rng.integers(len(_SURFACES))]
         colours[:, x : x + stretch] = ground if rng.random() < 0.4 else 0.25 * ground + 0.75 * shared
         x += stretch
-    # Edges between stretches run askew.
+    # Edges between stretches are slanted.
     skew = (np.arange(height)[:, None] * rng.uniform(-0.6, 0.6)).astype(int)
     return colours[0, (np.arange(width)[None] + skew) % width]
 

@@ -1,4 +1,4 @@
-"""One person's lasting appearance, drawn from a palette that many people share."""
+"""A person's constant appearance, drawn from a palette that all persons share."""
 
 from bisect import bisect
 from collections.abc import Sequence
@@ -7,8 +7,9 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-# Few colours, the dull ones frequent: colour alone must not identify a person.
+# Few colours, mostly dull, so that colour alone does not identify a person.
 FABRICS = np.array(
     [
         (226, 226, 222),  # white
@@ -46,13 +47,14 @@ _ROUND = np.linspace(0.0, 2 * np.pi, TEXTURE_COLUMNS, endpoint=False)
 class Person:
     """One person's appearance. Lengths are shares of the body height, angles are radians.
 
+    The attributes not listed are colours (triples from 0 to 255), proportions, or choices from this module's lists.
+
     Attributes:
-        texture: uint8 `[rows, columns, 3]`, the garments unrolled from the shoulders to the lowest hem of the body
-            piece; column 0 is the middle of the chest and the columns run once around the body.
-        lateral: float `[rows]`, half width of the body piece seen from the front.
-        sagittal: float `[rows]`, half width seen from the side.
-        body: length of the body piece.
-        The others name a colour (uint8 triple), a proportion or a choice from this module's lists.
+        texture: uint8 `[rows, columns, 3]`, the unrolled garments of the torso, from the shoulders to the lowest hem;
+            column 0 is the middle of the chest and the columns run once around the body.
+        lateral: float `[rows]`, half width of the torso from the front.
+        sagittal: float `[rows]`, half width of the torso from the side.
+        body: length of the torso.
     """
 
     skin: tuple[int, int, int]
@@ -65,9 +67,9 @@ class Person:
     limb: float
     shoulder: float
     hip: float
-    texture: np.ndarray
-    lateral: np.ndarray
-    sagittal: np.ndarray
+    texture: NDArray[np.uint8]
+    lateral: NDArray[np.float64]
+    sagittal: NDArray[np.float64]
     body: float
     pattern: str
     sleeve: float
@@ -116,7 +118,7 @@ def draw_person(rng: np.random.Generator) -> Person:
     shoulder = 0.118 * build * rng.uniform(0.92, 1.08)
     hip = 0.088 * build * rng.uniform(0.92, 1.1)
     belly = rng.uniform(0.85, 1.05) * build**0.7
-    # The body piece runs from the shoulders (0.82 of the height) to the hem of shirt, coat or skirt.
+    # The torso runs from the shoulders (0.83 of the height) to the hem of shirt, coat or skirt.
     shirt_end = legs - _pick(rng, (-0.005, 0.05, 0.14), (55, 35, 10))
     skirt_end = legs - rng.uniform(0.16, 0.3)
     hem = min(shirt_end, skirt_end) if lower == "skirt" else shirt_end
@@ -138,14 +140,7 @@ def draw_person(rng: np.random.Generator) -> Person:
         skirt_starts = int(TEXTURE_ROWS * (0.83 - max(shirt_end, legs + 0.02)) / body)
         skirt = _garment(rng, ("plain", "stripes", "checks", "band")[rng.integers(4)], bottom, top)
         texture[:, skirt_starts:] = skirt[:, skirt_starts:]
-    if bag == "waist":
-        row = int(TEXTURE_ROWS * (0.83 - legs - 0.05) / body)
-        texture[:, row : row + 5] = bag_colour[:, None, None] * 0.8
-    if bag == "backpack":
-        _paint(texture, rows=(0.0, min(1.0, 0.24 / body)), angle=0.55, width=0.16, colour=bag_colour)
-        _paint(texture, rows=(0.0, min(1.0, 0.24 / body)), angle=-0.55, width=0.16, colour=bag_colour)
-    if bag == "messenger":
-        _strap(texture, bag_side, bag_colour * 0.85, end=(0.83 - legs) / body)
+    _paint_straps(texture, bag, bag_side, bag_colour, body, legs)
 
     sleeve = _pick(rng, (0.0, 0.5, 1.0), (10, 45, 45))
     stripe = second if lower == "trousers" and rng.random() < 0.2 else None
@@ -188,7 +183,7 @@ def draw_person(rng: np.random.Generator) -> Person:
 
 
 def _pick(rng: np.random.Generator, values: Any, odds: Sequence[int]) -> Any:
-    """Draw one of the values with these percentages, as `rng.choice` does but without its slow checks."""
+    """Draw one of the values with these percentages; faster than `rng.choice`, which checks its arguments."""
     return values[bisect(tuple(accumulate(odds)), 100 * rng.random())]
 
 
@@ -227,7 +222,7 @@ def _garment(rng: np.random.Generator, pattern: str, first: np.ndarray, second: 
         mask = np.abs(v - edge) < 0.08
     else:
         mask = np.zeros_like(v, dtype=bool)
-    # sin(9v + wave) by the rule for sums: one sine per row and column, not per point.
+    # sin(9v + wave) by the addition theorem, with one sine per row and column instead of one per point.
     wave = 3 * np.sin(angle * 2 + rng.uniform(0, 6))
     folds = 1 + 0.05 * (np.sin(9 * v) * np.cos(wave) + np.cos(9 * v) * np.sin(wave))
     return (np.where(mask, second[:, None, None], first[:, None, None]) * folds).astype(np.float32)
@@ -255,6 +250,18 @@ def _paint(texture: np.ndarray, rows: tuple[float, float], angle: float, width: 
     centre, half = angle / (2 * np.pi) * TEXTURE_COLUMNS, width / (2 * np.pi) * TEXTURE_COLUMNS
     columns = np.arange(int(centre - half), int(centre + half) + 1) % TEXTURE_COLUMNS
     texture[:, first:last, columns] = colour[:, None, None] * 0.9
+
+
+def _paint_straps(texture: np.ndarray, bag: str, side: int, colour: np.ndarray, body: float, legs: float) -> None:
+    """Paint the part of a bag that lies on the garments."""
+    if bag == "waist":
+        row = int(TEXTURE_ROWS * (0.83 - legs - 0.05) / body)
+        texture[:, row : row + 5] = colour[:, None, None] * 0.8
+    if bag == "backpack":
+        for angle in (0.55, -0.55):
+            _paint(texture, rows=(0.0, min(1.0, 0.24 / body)), angle=angle, width=0.16, colour=colour)
+    if bag == "messenger":
+        _strap(texture, side, colour * 0.85, end=(0.83 - legs) / body)
 
 
 def _strap(texture: np.ndarray, side: int, colour: np.ndarray, end: float) -> None:

@@ -1,4 +1,4 @@
-"""The crops of a tracklet as one camera records one passage, with all that spoils them."""
+"""Render one tracklet: a person's passage through one camera, with other people, obstacles, blur and noise."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -10,21 +10,21 @@ from kreid.synthetic import cameras as cameras_module, people, walker
 _Pen = ImageDraw.ImageDraw
 _Box = tuple[float, float, float, float]
 
-# Frames are drawn on a canvas with room around the person, then cut out and shrunk, which smooths the edges.
+# Frames are drawn larger on a canvas with room around the person, then cut out and shrunk, for smooth edges.
 _OVERSAMPLING = 1.6
 _CANVAS = (1.25, 1.4)
 _GROUND, _BODY = 0.90, 0.66
-# Frames developed at once; more would only take memory.
+# Frames developed at a time; more would need memory without being faster.
 _TOGETHER = 16
 _KINDS = ("person", "distractor", "junk")
 
 
 class Stage:
-    """Render tracklets; hold what does not change between them.
+    """A renderer of tracklets, with the backgrounds and the noise of the cameras.
 
     Args:
         image_size: `(height, width)` of the frames.
-        seed: int; paints the cameras' backgrounds.
+        seed: int, of the cameras' backgrounds and noise.
     """
 
     def __init__(self, image_size: tuple[int, int], seed: int) -> None:
@@ -47,16 +47,19 @@ class Stage:
 
         Args:
             person: a `people.Person`.
-            number: the camera, 1 to 6.
-            frames: int, how many.
-            rng: `np.random.Generator` of this tracklet alone.
+            number: int, the camera, 1 to 6.
+            frames: int, number of frames.
+            rng: `np.random.Generator` that only this tracklet uses.
             kind: `"person"`, `"distractor"` (half of them show no person) or `"junk"` (badly cut boxes).
 
         Yields:
-            RGB `PIL.Image.Image` of the stage's size, in order of time.
+            RGB `PIL.Image.Image` of the stage's image size, in order of time.
+
+        Raises:
+            ValueError: if the kind is unknown.
         """
         if kind not in _KINDS:
-            raise ValueError(f"kind must be one of {_KINDS}. Received: kind={kind!r}")
+            raise ValueError(f"`kind` must be one of {_KINDS}. Received: kind={kind!r}")
         camera = cameras_module.CAMERAS[number]
         empty = kind == "distractor" and rng.random() < 0.5
         walk = None if empty else self._walk(person, camera, frames, rng)
@@ -115,7 +118,7 @@ class Stage:
     def _passer(
         self, camera: cameras_module.Camera, frames: int, rng: np.random.Generator
     ) -> tuple[walker.Walk, list[float], float]:
-        """Someone else: a walk with its place `(x [frames], y)`; `y` below 0 is behind the person."""
+        """Draw another person: a walk, its x in each frame and its y; below 0 it is behind the person."""
         other = self._walk(people.draw_person(rng), camera, frames, rng, rng.uniform(0.8, 1.1))
         side = rng.choice((-1, 1))
         start = side * rng.uniform(0.2, 0.9)
@@ -131,7 +134,7 @@ class Stage:
         return lambda t: panorama.crop((left[t], 0, left[t] + self.width, self.height))
 
     def _boxes(self, camera: cameras_module.Camera, frames: int, rng: np.random.Generator, kind: str) -> list[_Box]:
-        """The detector's boxes on the canvas, `(left, top, right, bottom)` per frame."""
+        """Draw the detector's boxes on the canvas, `(left, top, right, bottom)` per frame."""
         jitter = camera.jitter * rng.uniform(0.5, 1.5)
         wander = rng.normal(0, 1, (frames, 4))
         for t in range(1, frames):
@@ -141,12 +144,12 @@ class Stage:
         middle = _GROUND - 0.47 * _BODY + rng.normal(0, 0.015) + 0.5 * jitter * wander[:, 2]
         centre = 0.5 + rng.normal(0, 0.04) + jitter * wander[:, 3]
         if kind == "junk" or rng.random() < 0.16:
-            # The detector sees only a part: the feet, the head or one side are cut off.
-            keep, cut = (rng.uniform(0.3, 0.5) if kind == "junk" else rng.uniform(0.5, 0.8)), rng.integers(3)
+            # The box has only a part of the person: the feet, the head or one side is cut off.
+            share, cut = (rng.uniform(0.3, 0.5) if kind == "junk" else rng.uniform(0.5, 0.8)), rng.integers(3)
             if cut < 2:
-                middle = middle + (0.5 - keep / 2) * height * (-1 if cut == 0 else 1)
-                height = height * keep
-                aspect = aspect / keep**0.6
+                middle = middle + (0.5 - share / 2) * height * (-1 if cut == 0 else 1)
+                height = height * share
+                aspect = aspect / share**0.6
             else:
                 centre = centre + rng.choice((-1, 1)) * rng.uniform(0.12, 0.28 if kind == "person" else 0.5)
         high = np.minimum(height, 0.98) * self.height
@@ -199,9 +202,9 @@ class Stage:
         noise: Image.Image,
         shift: Sequence[Sequence[int]],
     ) -> Iterator[Image.Image]:
-        """Give the shots the camera's colours, blur and noise, and the frames' size."""
+        """Apply the camera's colours, blur and noise to the shots, and resize them to the frames' size."""
         width, height = shots[0].size
-        # All in one picture, one below the other: reading the table costs Pillow more than a frame's pixels.
+        # All in one image, one below the other, because Pillow's `point` has a high cost per call.
         strip = Image.new("RGB", (width, len(shots) * height))
         for i, shot in enumerate(shots):
             strip.paste(shot, (0, i * height))

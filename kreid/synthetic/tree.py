@@ -1,4 +1,4 @@
-"""Write rendered walkers as a MARS tree: frames, name lists, track tables and queries."""
+"""Write rendered walkers in the layout of MARS: frames, lists of names, tables of tracklets, and queries."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ from kreid.synthetic import people, scene
 from kreid.synthetic.cameras import CAMERAS
 
 _STAMP = Path("info", "synthetic.json")
-# Higher whenever the same settings give other pixels, so that an older rendering is not taken for a new one.
+# Increased whenever the same settings give other pixels, so that an older rendering is not used as a new one.
 _VERSION = 1
 _QUALITY = 90
 _FEWEST_CAMERAS = 2
@@ -43,19 +43,19 @@ class SyntheticConfig:
         for name in ("tracklets_per_camera", "frames_per_tracklet", "image_size"):
             pair = getattr(self, name)
             if not hasattr(pair, "__len__") or len(pair) != 2:
-                raise ValueError(f"Give {name} two numbers. Received: {name}={pair!r}")
+                raise ValueError(f"`{name}` must be two numbers. Received: {name}={pair!r}")
             object.__setattr__(self, name, tuple(int(v) for v in pair))
         for name in ("tracklets_per_camera", "frames_per_tracklet"):
             least, most = getattr(self, name)
             if not 1 <= least <= most <= 999:
-                raise ValueError(f"Give {name} as (least, most) within 1 to 999. Received: {name}={(least, most)}")
+                raise ValueError(f"`{name}` must be (least, most) from 1 to 999. Received: {name}={(least, most)}")
         if min(self.image_size) < 16:
             raise ValueError(
-                f"Give image_size as (height, width) of at least 16 each. Received: image_size={self.image_size}"
+                f"`image_size` must be (height, width), both at least 16. Received: image_size={self.image_size}"
             )
         for name, least in (("train_persons", 1), ("test_persons", 1), ("distractors", 0), ("junk", 0), ("seed", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}. Received: {name}={getattr(self, name)}")
+                raise ValueError(f"`{name}` must be at least {least}. Received: {name}={getattr(self, name)}")
         if self.train_persons + self.test_persons > 9999 or max(self.distractors, self.junk) > 9999:
             raise ValueError(
                 "MARS names have four digits: give at most 9999 persons in all, 9999 distractors and 9999 junk "
@@ -66,7 +66,7 @@ class SyntheticConfig:
 
 @dataclass(frozen=True)
 class _Plan:
-    """One tracklet to render: person, camera, and the seeds of the person and of the passage."""
+    """One tracklet to render, with the seeds of the person and of the passage."""
 
     split: str
     person: int
@@ -97,36 +97,44 @@ def render_mars(
     workers: int = 1,
     progress: bool = True,
 ) -> Path:
-    """Render walkers seen by six cameras into a folder laid out as MARS.
+    """Render walkers in six cameras into a folder in the layout of MARS.
 
-    Train and test persons differ. Every person is seen by two to six cameras. The same settings give the same files,
-    byte for byte, whatever `workers` is. The tree is written under another name and renamed when complete.
+    Train and test persons differ. Every person appears in two to six cameras. The same settings give the same files,
+    byte for byte, whatever `workers` is. The folder is written under a temporary name and renamed when complete.
 
     Args:
-        root: folder to make. It may be missing or empty; a complete rendering of the same settings is kept.
+        root: missing or empty folder. A complete rendering of the same settings is used unchanged.
         train_persons: int, persons numbered from 1.
-        test_persons: int, persons numbered after those.
-        distractors: int, test tracklets of person 0; half show a stranger, half no person.
+        test_persons: int, persons numbered after the train persons.
+        distractors: int, test tracklets of person 0; half show a person without a query, half no person.
         junk: int, test tracklets of person -1: badly cut boxes around test persons.
-        tracklets_per_camera: `(least, most)` tracklets of a person in each camera that sees them.
-        frames_per_tracklet: `(least, most)` frames.
-        image_size: `(height, width)` of a frame.
-        seed: int of at least 0.
-        workers: int, processes to use.
-        progress: bool, whether to show a progress bar.
+        tracklets_per_camera: `(least, most)` tracklets of a person in each of its cameras.
+        frames_per_tracklet: `(least, most)` frames of a tracklet.
+        image_size: `(height, width)` of the frames.
+        seed: int, 0 or more.
+        workers: int, number of processes.
+        progress: show a progress bar.
 
     Returns:
         `root` as a `pathlib.Path`.
 
     Raises:
         ValueError: if a setting is out of range.
-        FileExistsError: if `root` holds anything else than a complete rendering of these settings.
+        FileExistsError: if `root` has other content than a complete rendering of these settings.
+
+    Example:
+
+    >>> import tempfile
+    >>> counts = {"train_persons": 1, "test_persons": 1, "distractors": 1, "junk": 1, "frames_per_tracklet": (2, 2)}
+    >>> root = render_mars(f"{tempfile.mkdtemp()}/mars", **counts, image_size=(32, 16), progress=False)
+    >>> sorted(path.name for path in root.iterdir())
+    ['bbox_test', 'bbox_train', 'info']
     """
     config = SyntheticConfig(
         train_persons, test_persons, distractors, junk, tracklets_per_camera, frames_per_tracklet, image_size, seed
     )
     if workers < 1:
-        raise ValueError(f"workers must be at least 1. Received: workers={workers}")
+        raise ValueError(f"`workers` must be at least 1. Received: workers={workers}")
     root = Path(root)
     stamp = {"version": _VERSION, **asdict(config)}
     if _already_there(root, stamp):
@@ -146,8 +154,8 @@ def _already_there(root: Path, stamp: Mapping[str, Any]) -> bool:
         existing = json.loads((root / _STAMP).read_text(encoding="utf-8"))
     if existing == json.loads(json.dumps(stamp)):
         return True
-    held = "something else" if existing is None else f"a rendering of other settings: {existing}"
-    raise FileExistsError(f"Give a new folder or remove this one; it holds {held}. Received: root={root}")
+    content = "other content" if existing is None else f"a rendering of other settings: {existing}"
+    raise FileExistsError(f"Give a new folder or remove this one; it has {content}. Received: root={root}")
 
 
 def _write(work: Path, config: SyntheticConfig, stamp: Mapping[str, Any], workers: int, progress: bool) -> None:
@@ -171,11 +179,11 @@ def _write(work: Path, config: SyntheticConfig, stamp: Mapping[str, Any], worker
 
 
 def _plan(config: SyntheticConfig) -> tuple[list[_Plan], list[int]]:
-    """Return every tracklet in MARS's order (train by person; test: junk, distractors, persons) and the query rows."""
+    """Return all tracklets in MARS's order (train persons, junk, distractors, test persons), and the query rows."""
     train = [p for person in range(config.train_persons) for p in _plan_person(config, "train", 1 + person, 0)]
-    shown: list[_Plan] = []
+    persons: list[_Plan] = []
     for person in range(config.test_persons):
-        shown += _plan_person(config, "test", 1 + config.train_persons + person, 0)
+        persons += _plan_person(config, "test", 1 + config.train_persons + person, 0)
     without_identity: list[_Plan] = []
     for kind, stream, count in (("junk", 2, config.junk), ("distractor", 3, config.distractors)):
         tracklets = []
@@ -188,7 +196,7 @@ def _plan(config: SyntheticConfig) -> tuple[list[_Plan], list[int]]:
             seed = (config.seed, stream, i, 2)
             tracklets.append(_Plan("test", _WITHOUT_IDENTITY[kind], camera, i + 1, frames, kind, person_seed, seed))
         without_identity += sorted(tracklets, key=lambda p: (p.camera, p.number))
-    test = without_identity + shown
+    test = without_identity + persons
     rng = np.random.default_rng([config.seed, 4])
     places: dict[tuple[int, int], list[int]] = {}
     for row, plan in enumerate(test, start=1):
@@ -200,9 +208,9 @@ def _plan(config: SyntheticConfig) -> tuple[list[_Plan], list[int]]:
 
 def _plan_person(config: SyntheticConfig, split: str, person: int, stream: int) -> list[_Plan]:
     rng = np.random.default_rng([config.seed, stream, person, 1])
-    seen_by = sorted(rng.choice(sorted(CAMERAS), size=rng.integers(_FEWEST_CAMERAS, 7), replace=False).tolist())
+    cameras = sorted(rng.choice(sorted(CAMERAS), size=rng.integers(_FEWEST_CAMERAS, 7), replace=False).tolist())
     plans = []
-    for camera in seen_by:
+    for camera in cameras:
         for number in range(1, _between(rng, config.tracklets_per_camera) + 1):
             frames = _between(rng, config.frames_per_tracklet)
             seed = (config.seed, stream, person, 2, camera, number)
@@ -224,7 +232,7 @@ def _render_all(work: Path, config: SyntheticConfig, plans: list[_Plan], workers
             for plan in plans:
                 bar.update(_render(stage, work, plan))
             return
-        # Spawned, not forked: the caller may have started TensorFlow's threads.
+        # Spawned, not forked, because the caller may have started TensorFlow's threads.
         pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (config.image_size, config.seed, work))
         with pool:
             for frames in pool.map(_render_in_worker, plans, chunksize=16):

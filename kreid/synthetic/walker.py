@@ -1,4 +1,4 @@
-"""A person's pose over time, projected into one camera as polygons and a body piece."""
+"""A person's pose over time, projected into one camera as polygons and pictures of the torso."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,28 +17,29 @@ _Point = Sequence[Any]
 _SHOULDER = 0.80
 _BODY_TOP = 0.83
 _HEAD = 0.915
-# A capsule's outline: five points around each end, as angles from its axis.
+# The outline of a capsule (a thick line with round ends): five points around each end, as angles from its axis.
 _ANGLES = np.deg2rad([90, 45, 0, -45, -90, -90, -135, -180, -225, -270])
 _ALONG, _ACROSS = np.cos(_ANGLES).astype(np.float32)[:, None, None], np.sin(_ANGLES).astype(np.float32)[:, None, None]
 _IS_CORNER = (np.abs(np.cos(_ANGLES) * np.sin(_ANGLES)) > 0.1)[:, None]
 _VIEWS_STEP = 0.25
-# Pixels around a box that can colour it: lines are drawn a little wide.
+# Parts this many pixels outside a box can still colour it, because Pillow draws polygons slightly too wide.
 _MARGIN = 2
 _MOST_PARTS = 40
 
 
 @dataclass
 class Walk:
-    """One person's walk through one camera: `place` it, then `draw` its frames.
+    """One person's walk through one camera: call `place`, then `draw` for each frame.
 
     Attributes:
-        outlines: x and y, float32 `[points, parts, frames]` each: pixels from the point on the ground below the hips.
+        outlines: x and y, float32 `[points, parts, frames]` each, in pixels from the point on the ground below the
+            hips.
         colours: one colour per part.
-        order: int `[frames, parts + 1]`, parts from far to near; the index `parts` is the body piece.
-        views: the body piece's pictures, `(image, mask)` each.
-        view: int `[frames]`, which of them a frame shows.
-        corners: `[frames, 2]`, where its upper left corner goes.
-        polygons: float32 `[frames, parts, points, 2]`, the outlines on the canvas; made by `place`.
+        order: int `[frames, parts + 1]`, parts from far to near; the index `parts` is the torso.
+        views: pictures of the torso from several angles, `(image, mask)` each.
+        view: int `[frames]`, the index in `views` of each frame.
+        corners: `[frames, 2]`, position of the torso's upper left corner.
+        polygons: float32 `[frames, parts, points, 2]`, the outlines on the canvas; `place` sets it.
     """
 
     outlines: tuple[np.ndarray, np.ndarray]
@@ -50,11 +51,11 @@ class Walk:
     polygons: np.ndarray | None = None
 
     def place(self, x: ArrayLike, y: ArrayLike, boxes: ArrayLike) -> None:
-        """Put the walker on a canvas and forget the parts that no box shows.
+        """Place the walker on a canvas, and drop the parts outside the boxes.
 
         Args:
-            x: pixels, where the walker stands: a number or `[frames]`.
-            y: pixels, the ground.
+            x: horizontal position of the walker in pixels, a number or `[frames]`.
+            y: vertical position of the ground in pixels, a number or `[frames]`.
             boxes: `[frames, 4]`, the left, top, right and bottom of the visible part of the canvas.
         """
         across, down = self.outlines[0] + np.asarray(x, np.float32), self.outlines[1] + np.asarray(y, np.float32)
@@ -62,12 +63,12 @@ class Walk:
         self.polygons[..., 0], self.polygons[..., 1] = across.T, down.T
         self.corners = np.rint(self.corners + np.stack(np.broadcast_arrays(x, y), axis=-1)).astype(int).tolist()
         left, top, right, bottom = np.transpose(boxes)
-        seen = (across.max(axis=0) > left - _MARGIN) & (across.min(axis=0) < right + _MARGIN)
-        seen &= (down.max(axis=0) > top - _MARGIN) & (down.min(axis=0) < bottom + _MARGIN)
-        body = len(self.colours)
+        visible = (across.max(axis=0) > left - _MARGIN) & (across.min(axis=0) < right + _MARGIN)
+        visible &= (down.max(axis=0) > top - _MARGIN) & (down.min(axis=0) < bottom + _MARGIN)
+        torso = len(self.colours)
         self.order = [
-            [part for part in parts if part == body or shown[part]]
-            for parts, shown in zip(self.order, seen.T.tolist(), strict=True)
+            [part for part in parts if part == torso or is_visible[part]]
+            for parts, is_visible in zip(self.order, visible.T.tolist(), strict=True)
         ]
 
     def draw(self, canvas: Image.Image, pen: ImageDraw.ImageDraw, frame: int) -> None:
@@ -76,14 +77,17 @@ class Walk:
         Args:
             canvas: RGB `PIL.Image.Image`, changed in place.
             pen: the `PIL.ImageDraw.ImageDraw` of `canvas`.
-            frame: int, which frame of the walk.
+            frame: int, frame of the walk.
+
+        Raises:
+            ValueError: before `place`.
         """
         if self.polygons is None:
             raise ValueError("Call `place` before `draw`. Received: polygons=None")
         polygons = self.polygons[frame]
-        body = len(self.colours)
+        torso = len(self.colours)
         for part in self.order[frame]:
-            if part == body:
+            if part == torso:
                 image, mask = self.views[self.view[frame]]
                 canvas.paste(image, self.corners[frame], mask)
             else:
@@ -91,11 +95,11 @@ class Walk:
 
 
 def walk(person: Person, facing: np.ndarray, phase: np.ndarray, elevation: float, height: float) -> Walk:
-    """Pose a person and project the pose.
+    """Pose a person in each frame and project the poses into a camera.
 
     Args:
         person: a `people.Person`.
-        facing: radians `[frames]`; 0 faces the camera.
+        facing: radians `[frames]`; at 0 the person faces the camera.
         phase: radians `[frames]` of the gait; 2 pi is two steps.
         elevation: radians by which the camera looks down.
         height: pixels from the ground to the top of the head.
@@ -105,7 +109,7 @@ def walk(person: Person, facing: np.ndarray, phase: np.ndarray, elevation: float
     """
     parts = _Parts(facing, elevation, height)
     _legs(parts, person, phase)
-    # The hips rise so that the lower foot is on the ground.
+    # Raise the hips so that the lower foot is on the ground.
     rise = 0.012 - parts.lowest()
     _arms(parts, person, phase)
     _head(parts, person)
@@ -114,7 +118,7 @@ def walk(person: Person, facing: np.ndarray, phase: np.ndarray, elevation: float
     order = np.argsort(np.concatenate([parts.depths(), np.zeros((1, len(phase)))]), axis=0, kind="stable").T
     bins = np.rint(facing / _VIEWS_STEP).astype(int)
     names = sorted(set(bins.tolist()))
-    views = _body_pieces(person, [b * _VIEWS_STEP for b in names], parts.scale, elevation)
+    views = _torso_views(person, [b * _VIEWS_STEP for b in names], parts.scale, elevation)
     view = [names.index(b) for b in bins.tolist()]
     top = -(_BODY_TOP + rise) * parts.scale * np.cos(elevation)
     half = np.array([views[i][0].width / 2 for i in view])
@@ -123,14 +127,14 @@ def walk(person: Person, facing: np.ndarray, phase: np.ndarray, elevation: float
 
 
 class _Parts:
-    """Collect capsules in body coordinates (sideways, up, forward; shares of the height) and project them."""
+    """Capsules in body coordinates (sideways, up, forward; shares of the height), and their projection."""
 
     def __init__(self, facing: np.ndarray, elevation: float, height: float) -> None:
         self.frames = len(facing)
         self.cos, self.sin = np.cos(facing), np.sin(facing)
         self.tilt = elevation
         self.scale = float(height / np.cos(elevation))
-        # Filled part by part, the frames last: many small arrays, or short rows, would cost more than the drawing.
+        # One array with frames last, filled part by part: many small arrays, or short rows, would be too slow.
         self.points = np.zeros((3, 2, _MOST_PARTS, self.frames), dtype=np.float32)
         self.radii = np.zeros((2, _MOST_PARTS, self.frames), dtype=np.float32)
         self.colours: list[_Colour] = []
@@ -159,27 +163,27 @@ class _Parts:
         self.boxes.append(box)
 
     def wide(self, sideways: float, forward: float) -> np.ndarray:
-        """Give the half width on the screen of something that is this wide from the front and from the side."""
+        """Return the half width in the image, `[frames]`, from the half widths from the front and from the side."""
         return np.sqrt((sideways * self.cos) ** 2 + (forward * self.sin) ** 2)
 
     def lowest(self) -> np.ndarray:
-        """Give the height of the lowest part's end, `[frames]`."""
+        """Return the height of the lowest end of a part, `[frames]`."""
         return self.points[1, 1, : len(self.colours)].min(axis=0)
 
     def depths(self) -> np.ndarray:
-        """Give the nearness of each part's middle, with its bias, `[parts, frames]`."""
+        """Return the nearness of each part's middle plus its bias, `[parts, frames]`."""
         sideways, _, forward = self.points[:, :, : len(self.colours)].mean(axis=1)
         return forward * self.cos - sideways * self.sin + np.array(self.biases)[:, None]
 
     def outlines(self, rise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give the capsules' outlines in pixels: x and y, float32 `[points, parts, frames]` each."""
+        """Return the capsules' outlines in pixels: x and y, float32 `[points, parts, frames]` each."""
         parts = len(self.colours)
         x, y = self._project(self.points[:, :, :parts], rise)
         along_x, along_y = x[1] - x[0], y[1] - y[0]
         length = np.maximum(np.sqrt(along_x * along_x + along_y * along_y), 1e-6)
         along_x, along_y = along_x / length, along_y / length
         reach = np.where(np.array(self.boxes) & _IS_CORNER, 1.35, 1.0).astype(np.float32)[..., None]
-        # The first half of the points goes around the end, the second around the start.
+        # The first half of the points is around the end, the second around the start.
         half = len(_ANGLES) // 2
         radii = np.repeat(self.radii[::-1, :parts] * np.float32(self.scale), half, axis=0)
         x, y = np.repeat(x[::-1], half, axis=0), np.repeat(y[::-1], half, axis=0)
@@ -220,11 +224,11 @@ def _legs(parts: _Parts, person: Person, phase: np.ndarray) -> None:
                 hem = _between(hip, knee, 0.8)
                 parts.add(hip, hem, cloth * 1.2, person.lower_colour, near + 0.02, cloth * 1.1)
         if person.side_stripe:
-            seen = np.clip(-side * parts.sin * 1.5, 0, 1)
+            visible = np.clip(-side * parts.sin * 1.5, 0, 1)
             edge = side * cloth * 0.75
             upper, middle, lower = ((p[0] + edge * k, p[1], p[2]) for p, k in ((hip, 1.1), (knee, 0.9), (ankle, 0.7)))
-            parts.add(upper, middle, 0.012 * seen, person.side_stripe, near + 0.05)
-            parts.add(middle, lower, 0.012 * seen, person.side_stripe, near + 0.05)
+            parts.add(upper, middle, 0.012 * visible, person.side_stripe, near + 0.05)
+            parts.add(middle, lower, 0.012 * visible, person.side_stripe, near + 0.05)
 
 
 def _between(start: _Point, end: _Point, share: float) -> tuple[Any, ...]:
@@ -232,7 +236,7 @@ def _between(start: _Point, end: _Point, share: float) -> tuple[Any, ...]:
 
 
 def _hand(person: Person, phase: np.ndarray, side: int) -> tuple[_Point, _Point, _Point]:
-    """Shoulder, elbow and hand of one arm; it swings against the leg of its side."""
+    """Return shoulder, elbow and hand of one arm, which swings against the leg on its side."""
     upper, lower = 0.47 * person.arm, 0.45 * person.arm
     swing = -person.swing * np.sin(phase + (0 if side > 0 else np.pi))
     out = side * person.shoulder
@@ -247,7 +251,7 @@ def _arms(parts: _Parts, person: Person, phase: np.ndarray) -> None:
     thick = 0.034 * person.limb
     for side in (-1, 1):
         shoulder, elbow, hand = _hand(person, phase, side)
-        # At the front and back the arms hang next to the body piece and in front of its edge.
+        # From the front and the back the arms are next to the torso and in front of its edge.
         near = 0.03
         colour = person.sleeve_colour
         parts.add(hand, hand, thick * 0.75, person.skin, near + 0.002)
@@ -272,7 +276,7 @@ def _head(parts: _Parts, person: Person) -> None:
     crown = (0, _HEAD + 0.036, lean - 0.016)
     parts.add((0, _HEAD + 0.02, lean - 0.05), crown, size * 0.66, colour, 0.43, size * 0.8)
     parts.add((0, _HEAD - 0.022, lean - 0.035), crown, size * 0.7, colour, 0.41, size * 0.85)
-    # The face shows only from the front, below the hair.
+    # The face is visible only from the front, below the hair.
     parts.add((0, _HEAD - 0.026, lean + 0.04), (0, _HEAD - 0.002, lean + 0.045), size * 0.6, person.skin, 0.4)
     if person.hair_style == "cap":
         parts.add((0, _HEAD + 0.03, lean + 0.03), (0, _HEAD + 0.026, lean + 0.09), 0.016, colour, 0.46)
@@ -312,10 +316,10 @@ def _bag(parts: _Parts, person: Person, phase: np.ndarray) -> None:
         parts.add((hand[0], hand[1] - 0.12, hand[2]), (hand[0], hand[1] - 0.13, hand[2]), spot, person.bag_pocket, 0.07)
 
 
-def _body_pieces(
+def _torso_views(
     person: Person, angles: Sequence[float], scale: float, elevation: float
 ) -> list[tuple[Image.Image, Image.Image]]:
-    """Wrap the unrolled garments around the body as seen at each angle; return images with their masks."""
+    """Return an image and its mask of the torso from each angle, with the garments wrapped around it."""
     knots = np.arange(len(person.texture))
     source = np.linspace(0, knots[-1], max(2, round(person.body * scale * np.cos(elevation))))
     lateral, sagittal = np.interp(source, knots, person.lateral), np.interp(source, knots, person.sagittal)

@@ -112,7 +112,7 @@ def test_other_contents_are_refused(small, tmp_path):
         render_mars(small, seed=6, **SMALL)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"something else.*Received: root="):
+    with pytest.raises(FileExistsError, match=r"other content.*Received: root="):
         render_mars(tmp_path / "full", **SMALL)
     assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
 
