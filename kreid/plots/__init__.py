@@ -1,4 +1,4 @@
-"""Pictures of results, without Keras or TensorFlow. Pillow draws; embedding maps need the extra `plots`."""
+"""Pictures of results. Pillow draws them, without Keras or TensorFlow; embedding maps need `kreid[plots]`."""
 
 import lazy_loader
 

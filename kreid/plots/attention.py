@@ -1,14 +1,14 @@
-"""Attention drawn by its axes: bars along time, heat over frames, matrices.
+"""Draw attention as bars along time, as heat over frames, or as a matrix.
 
-The names of an attention's axes decide how it is drawn, never the attention's own name. An attention starts with
-`"frame"`, `"clip"` or any other axis; see `kreid.models.attention` for the names that kreid's models use.
+The names of an attention's axes, not the name of the attention, decide the form. See `kreid.models.attention` for the
+names in kreid's models.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from kreid.plots import palette
 from kreid.plots.charts import bar_chart
@@ -21,14 +21,14 @@ _HEAT_COLOURS = [palette.rgb(colour) for colour in palette.HEAT]
 _FRAMES_SHARE = 0.45
 
 
-def heat(values: ArrayLike) -> np.ndarray:
-    """Return colours of values from 0 to 1, dark to light.
+def heat(values: ArrayLike) -> NDArray[np.uint8]:
+    """Return the colours of values, from dark at 0 to light at 1.
 
     Args:
-        values: floats of any shape; values outside 0 and 1 are clipped.
+        values: floats of any shape, clipped to 0 and 1.
 
     Returns:
-        uint8 array of the same shape with a last axis of three colours.
+        uint8 RGB, the same shape with a last axis of 3.
 
     Example:
 
@@ -44,18 +44,18 @@ def heat(values: ArrayLike) -> np.ndarray:
 def attention_parts(values: ArrayLike, axes: Sequence[str]) -> list[tuple[str, np.ndarray, tuple[str, ...]]]:
     """Split an attention into parts that one picture can show.
 
-    A picture shows one or two axes, or `("frame", "height", "width")`. Of more axes the first ones are taken apart.
-    The frames within clips, `("clip", "clip_frame")`, become one axis `"frame"`.
+    A picture shows one or two axes, or `("frame", "height", "width")`. Attention of more axes is split along its first
+    axes. The axes `("clip", "clip_frame")` become one axis `"frame"`.
 
     Args:
-        values: floats, one axis for each name.
+        values: floats, one axis per name.
         axes: names of the axes.
 
     Returns:
-        A list of `(name, values, axes)`: the name of the part, such as `"head 2"`, is empty if there is only one.
+        A list of tuples `(name, values, axes)`. The name of the part, such as `"head 2"`, is empty for a single part.
 
     Raises:
-        ValueError: if the values have another number of axes.
+        ValueError: if the number of names is not the number of axes.
 
     Example:
 
@@ -88,15 +88,15 @@ def draw_bars(
 ) -> str:
     """Draw an attention of one axis as bars.
 
-    Bars of frames and of clips fill the whole width, so that they fit a strip of the frames above. A clip is as wide
-    as its frames: the last one may hold fewer than the others.
+    The bars fill the whole width, to match a strip of frames above them. The width of a clip is proportional to its
+    number of frames, because the last clip may have fewer.
 
     Args:
-        values: floats of one axis, or of `("clip", "clip_frame")`, which is drawn frame by frame.
+        values: floats of one axis, or of `("clip", "clip_frame")`, drawn frame by frame.
         axes: names of the axes.
-        description: what the chart shows, for readers who cannot see it.
-        num_frames: frames of the tracklet. Bars of padding after them are not drawn.
-        clip_frames: frames of a clip, for the edges of clips; without it or `num_frames` all clips are equally wide.
+        description: text alternative of the chart, for screen readers.
+        num_frames: optional int, frames of the tracklet. Bars of padding after them are not drawn.
+        clip_frames: optional int, frames of a clip. Without it or `num_frames` all clips are equally wide.
         size: `(width, height)` in pixels.
 
     Returns:
@@ -113,7 +113,9 @@ def draw_bars(
     """
     [(_, values, axes), *others] = attention_parts(values, axes)
     if others or values.ndim != 1:
-        raise ValueError(f"Bars show one axis. Received: axes={tuple(axes)!r}, values of shape {values.shape}")
+        raise ValueError(
+            f"Bars need an attention of one axis. Received: axes={tuple(axes)!r}, values of shape {values.shape}"
+        )
     edges = None
     if axes == ("frame",):
         values = values[:num_frames]
@@ -127,14 +129,14 @@ def heat_limits(values: ArrayLike, axes: Sequence[str]) -> tuple[float, float]:
     """Return the values to draw darkest and lightest.
 
     These are the smallest and the largest value. Weights that sum to 1 over the frames get at least the range from
-    half to twice their mean, so that nearly equal weights also look nearly equal.
+    half to twice their mean, so that nearly equal weights look nearly equal.
 
     Args:
-        values: floats, one axis for each name.
+        values: floats, one axis per name.
         axes: names of the axes.
 
     Returns:
-        The two values.
+        A tuple `(darkest, lightest)`.
 
     Example:
 
@@ -156,21 +158,21 @@ def draw_heat(
     tile: tuple[int, int] = (128, 64),
     limits: tuple[float, float] | None = None,
 ) -> "Image":
-    """Draw attention within frames as heat over them, side by side. The frames below lose their colours.
+    """Draw attention as heat over grey frames, side by side.
 
     Args:
         frames: paths of images, or uint8 arrays `(height, width, 3)`.
         maps: floats `(frames, h, w)`, or `(frames, stripes)` for stripes from top to bottom.
-        axes: `("frame", "height", "width")`, of which neighbouring values are blended, or `("frame", "stripe")`.
+        axes: `("frame", "height", "width")`, drawn with interpolation, or `("frame", "stripe")`.
         tile: `(height, width)` of one drawn frame in pixels.
-        limits: the values drawn darkest and lightest; by default see `heat_limits`. Give the limits of a whole
+        limits: the values drawn darkest and lightest; by default those of `heat_limits`. Give the limits of a whole
             tracklet to compare strips.
 
     Returns:
         A `PIL.Image.Image`.
 
     Raises:
-        ValueError: if there is not one map for each frame, or for other axes.
+        ValueError: if there is not one map per frame, or for other axes.
 
     Example:
 
@@ -234,14 +236,14 @@ def draw_matrix(
 ) -> "Image":
     """Draw an attention of two axes as fields of heat.
 
-    Rows are the first axis. Of `("frame", ...)` with another second axis, columns are the frames, so that time runs
-    from left to right as in a strip of frames. Longer sides than `size` are averaged down to it.
+    Rows are the first axis. For `("frame", ...)` with another second axis, columns are the frames, so that time runs
+    from left to right as in a strip of frames. A side with more than `size` values is averaged to `size` pixels.
 
     Args:
         matrix: floats of two axes.
         axes: names of the axes.
-        size: pixels of the longer side, at least, if every value has a field: each is a whole number of pixels.
-        limits: the values drawn darkest and lightest; by default the smallest and the largest.
+        size: int, pixels of the longer side. It is rounded up so that each value gets a whole number of pixels.
+        limits: the values drawn darkest and lightest; by default the smallest and the largest value.
 
     Returns:
         A `PIL.Image.Image`.
@@ -260,11 +262,12 @@ def draw_matrix(
 
     matrix = np.asarray(matrix, np.float32)
     if matrix.ndim != 2 or len(axes) != 2:
-        raise ValueError(f"A matrix has two axes. Received: axes={tuple(axes)!r}, values of shape {matrix.shape}")
+        raise ValueError(f"A matrix must have two axes. Received: axes={tuple(axes)!r}, values of shape {matrix.shape}")
     shares = _shares(matrix, limits or (float(matrix.min()), float(matrix.max())))
     if axes[0] == "frame" and axes[1] != "frame":
         shares = shares.T
-    # Fields are square where both sides have one unit. Channels are many, frames few: each side has its own scale.
+    # Fields are square if both sides have the same unit. Otherwise, as for few frames of many channels, each side has
+    # its own scale.
     square = axes[0] == axes[1] or tuple(axes) == ("height", "width")
     longest = max(shares.shape)
     rows, columns = (max(1, -(-size // (longest if square else length))) for length in shares.shape)

@@ -1,13 +1,13 @@
-"""Charts as SVG text for an HTML page: no library, no script, readable on light and on dark paper.
+"""Charts as SVG text for an HTML page, without a library or script, for light and dark backgrounds.
 
-Colours come from the page, by the classes `series-1` to `series-6` (`kreid.plots.palette.css_variables`), `axis`,
-`grid` and `bar`. Series differ by dashes too, and the legend names them.
+The page defines the colours of the classes `series-1` to `series-6` (`kreid.plots.palette.css_variables`), `axis`,
+`grid` and `bar`. Series also differ in their dashes, and the legend names them.
 """
 
 import html
 import math
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,7 +16,7 @@ from kreid.plots.palette import SERIES
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 14, 10, 42
 _LEGEND_LINE, _TEXT_LINE = 20, 16
-# A wide estimate of a letter's width in the 13 pixel font, which differs between systems: texts must not be cut.
+# An upper estimate of a letter's width in the 13 pixel font, which differs between systems, so that no text is cut.
 _LETTER = 7.6
 
 
@@ -34,20 +34,20 @@ def line_chart(
     """Draw lines over a common axis.
 
     Args:
-        series: dict from a name to `(x, y)`, up to six; points with a value that is not finite are skipped.
-        x_label: below the axis; a long one is broken into lines.
-        y_label: next to the vertical axis; a long one is broken into lines.
-        description: what the chart shows, for readers who cannot see it.
+        series: dict from a name to `(x, y)`, up to six; points that are not finite are skipped.
+        x_label: label of the horizontal axis, broken into lines if it is long.
+        y_label: label of the vertical axis, broken into lines if it is long.
+        description: text alternative of the chart, for screen readers.
         size: `(width, height)` in pixels, without the legend and further lines of the x label.
-        y_limits: the ends of the vertical axis; by default the smallest and the largest value.
-        logarithmic: a logarithmic x axis; points at 0 or below are skipped.
+        y_limits: ends of the vertical axis; by default the smallest and the largest value.
+        logarithmic: whether the x axis is logarithmic; points at 0 or below are then skipped.
         marks: `(x, text)` of vertical lines.
 
     Returns:
         SVG as text.
 
     Raises:
-        ValueError: without a point to draw, or for more than six series.
+        ValueError: without a finite point, without a series, or for more than six series.
 
     Example:
 
@@ -56,7 +56,7 @@ def line_chart(
     (True, 1)
     """
     if not 1 <= len(series) <= len(SERIES):
-        raise ValueError(f"A chart has 1 to {len(SERIES)} series. Received: {len(series)} series")
+        raise ValueError(f"A chart must have 1 to {len(SERIES)} series. Received: {len(series)} series")
     lines = {name: _finite(x, y, logarithmic) for name, (x, y) in series.items()}
     if not any(len(x) for x, _ in lines.values()):
         raise ValueError(f"There is no finite point to draw. Received: series={list(series)}")
@@ -114,25 +114,20 @@ def line_chart(
     for number, text in enumerate(y_lines):
         x = 13 + _TEXT_LINE * number
         parts.append(_text(x, middle, text, "middle", f'transform="rotate(-90 {x} {middle})"'))
-    y = below + 12
-    for number, name in enumerate(names, 1):
-        parts.append(f'<polyline class="series-{number}" points="{start},{y} {start + 34},{y}"/>')
-        for line, text in enumerate(name):
-            parts.append(_text(start + 42, y + 4 + _TEXT_LINE * line, text))
-        y += _LEGEND_LINE + _TEXT_LINE * (len(name) - 1)
+    parts += _legend(names, start, below + 12)
     return "".join([*parts, "</svg>"])
 
 
 def bar_chart(
     values: ArrayLike, *, description: str, size: tuple[int, int] = (640, 70), edges: ArrayLike | None = None
 ) -> str:
-    """Draw weights along an axis that fills the whole width, so that it fits a strip of frames above it.
+    """Draw values as bars over the whole width, to match a strip of frames above them.
 
     Args:
         values: floats `(bars,)`.
-        description: what the chart shows, for readers who cannot see it.
+        description: text alternative of the chart, for screen readers.
         size: `(width, height)` in pixels.
-        edges: where the bars begin and the last ends, `bars + 1` rising numbers; by default all are equally wide.
+        edges: `bars + 1` increasing numbers, the edges of the bars; by default all bars are equally wide.
 
     Returns:
         SVG as text. Bars of positive values rise from 0, bars of negative values fall from it.
@@ -181,6 +176,17 @@ def _text(x: float, y: float, text: str, anchor: str = "start", more: str = "") 
     return f'<text x="{x}" y="{y}" text-anchor="{anchor}"{" " * bool(more)}{more}>{html.escape(text)}</text>'
 
 
+def _legend(names: Iterable[Sequence[str]], left: float, y: float) -> list[str]:
+    """Return a line and the lines of text of each series, one below the other."""
+    parts = []
+    for number, name in enumerate(names, 1):
+        parts.append(f'<polyline class="series-{number}" points="{left},{y} {left + 34},{y}"/>')
+        for line, text in enumerate(name):
+            parts.append(_text(left + 42, y + 4 + _TEXT_LINE * line, text))
+        y += _LEGEND_LINE + _TEXT_LINE * (len(name) - 1)
+    return parts
+
+
 def _lines(text: str, width: float) -> list[str]:
     """Break a text into lines that fit a width in pixels."""
     return textwrap.wrap(text, max(8, int(width / _LETTER)), break_on_hyphens=False) or [""]
@@ -195,7 +201,7 @@ def _finite(x: ArrayLike, y: ArrayLike, positive: bool) -> tuple[np.ndarray, np.
 
 
 def _ends(low: float, high: float) -> tuple[float, float]:
-    """Return two different ends around values."""
+    """Return the ends, moved apart if they are equal."""
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
@@ -204,7 +210,7 @@ def _all_whole(values: np.ndarray) -> bool:
 
 
 def _ticks(low: float, high: float, whole: bool = False) -> np.ndarray:
-    """Return about five round numbers from `low` to `high`, only whole ones for epochs and ranks."""
+    """Return about five round numbers from `low` to `high`; integers only if `whole`."""
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)

@@ -1,18 +1,18 @@
-"""Colours of pictures, charts and pages: the one place that names them.
+"""The colours of pictures, charts and pages.
 
-Okabe and Ito's colours stay distinct for colour-blind readers. Each colour is a CSS hexadecimal text; pictures take
-the numbers by `rgb`.
+Most are Okabe and Ito's, which colour-blind readers can distinguish. Each colour is CSS hexadecimal text; `rgb` returns
+its numbers.
 """
 
 import re
 
-# Match states of a ranked list. Captions repeat them in words.
+# The matches of a ranked list. Captions state them in words too.
 SAME_PERSON, OTHER_PERSON, UNCOUNTED, QUERY = "#008c46", "#c8321e", "#8c8c8c", "#1e50b4"
 
-# Dark to light, so that the order is visible without colours too.
+# From dark to light, so that the order is visible without colours.
 HEAT = ("#140b52", "#7a1c6d", "#d6483e", "#f99d26", "#fff5aa")
 
-# Lines of a chart: the colour on light paper, the lighter one on dark paper, and the dashes.
+# Lines of a chart: the colour on a light background, the colour on a dark background, and the dashes.
 SERIES = (
     ("#0072b2", "#56b4e9", "none"),
     ("#c04a00", "#ff9a4d", "7 4"),
@@ -22,7 +22,7 @@ SERIES = (
     ("#555555", "#bbbbbb", "1 3"),
 )
 
-# Persons of an embedding map. Without yellow, which is hard to see on white paper.
+# Persons of an embedding map, without yellow, which is hard to see on white.
 PERSONS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 _LIGHT = {"same": SAME_PERSON, "other": OTHER_PERSON, "uncounted": UNCOUNTED, "query": QUERY}
@@ -39,7 +39,7 @@ def rgb(colour: str) -> tuple[int, int, int]:
         Red, green and blue from 0 to 255.
 
     Raises:
-        ValueError: if the text is no hexadecimal colour of six digits.
+        ValueError: if the text is not a hexadecimal colour of six digits.
 
     Example:
 
@@ -47,16 +47,16 @@ def rgb(colour: str) -> tuple[int, int, int]:
     (30, 80, 180)
     """
     if not re.fullmatch("#[0-9a-fA-F]{6}", colour):
-        raise ValueError(f"A colour is # and six hexadecimal digits. Received: colour={colour!r}")
+        raise ValueError(f"`colour` must be # and six hexadecimal digits. Received: colour={colour!r}")
     red, green, blue = bytes.fromhex(colour[1:])
     return red, green, blue
 
 
 def css_variables() -> str:
-    """Return the style rules that give a page these colours, for light and for dark paper.
+    """Return style rules with these colours, for pages on a light or dark background.
 
     They define `--same`, `--other`, `--uncounted`, `--query`, `--heat` (stops of a gradient) and `--series-1` to
-    `--series-6`, and draw the class `series-1` to `series-6` with its colour and dashes.
+    `--series-6`, and the colour and dashes of the classes `series-1` to `series-6`.
 
     Returns:
         CSS as text.

@@ -1,4 +1,4 @@
-"""A query tracklet and its nearest gallery tracklets, as one picture."""
+"""Draw a query tracklet and its nearest gallery tracklets as one picture."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ class RankedTracklet:
 
     Args:
         frames: paths of images, or uint8 arrays `(height, width, 3)`.
-        caption: lines of text below it.
-        same_person: True draws a green border, False red, `None` (not known) grey.
+        caption: lines of text below the frames.
+        same_person: True for a green border, False for red, `None` (not known) for grey.
 
     Example:
 
@@ -48,15 +48,15 @@ def draw_ranked_list(
     tile: tuple[int, int] = (192, 96),
     frames_shown: int = 2,
 ) -> "Image":
-    """Draw the query on the left and its matches, nearest first, in rows on the right.
+    """Draw the query on the left, and its matches in rows on the right.
 
     Args:
         query: a `RankedTracklet`.
         matches: list of `RankedTracklet`, nearest first.
         columns: matches in one row.
         tile: `(height, width)` of one drawn frame in pixels.
-        frames_shown: frames drawn per tracklet, evenly spread over it. A file
-            that cannot be read is drawn as a grey field.
+        frames_shown: frames drawn per tracklet, evenly spread over it. An
+            unreadable file is drawn grey.
 
     Returns:
         A `PIL.Image.Image`.
@@ -75,7 +75,7 @@ def draw_ranked_list(
 
     if columns < 1 or frames_shown < 1:
         raise ValueError(
-            f"At least one column and one frame are drawn. Received: columns={columns}, frames_shown={frames_shown}"
+            f"`columns` and `frames_shown` must be at least 1. Received: columns={columns}, frames_shown={frames_shown}"
         )
     font = ImageFont.load_default(size=_FONT_SIZE)
     line = _FONT_SIZE + 4
@@ -122,7 +122,7 @@ def _caption(entry: RankedTracklet) -> list[str]:
 
 
 def _shortened(text: str, width: int, draw: "ImageDraw", font: "ImageFont | FreeTypeFont") -> str:
-    """Cut the front of a text that is too wide: file names differ in their ends."""
+    """Cut the front of a text that is too wide, because file names differ in their ends."""
     if draw.textlength(text, font=font) <= width:
         return text
     while text and draw.textlength("…" + text, font=font) > width:

@@ -1,10 +1,11 @@
-"""Frames of a tracklet side by side."""
+"""Draw frames of a tracklet side by side."""
 
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kreid.data.clips import evenly
 
@@ -17,26 +18,26 @@ Frame: TypeAlias = str | os.PathLike[str] | np.ndarray
 MISSING = (225, 225, 225)
 
 
-def shown_frames(length: int, columns: int) -> np.ndarray:
-    """Choose the frames of a tracklet that a strip shows: the middles of equal parts, so that a time axis below fits.
+def shown_frames(length: int, columns: int) -> NDArray[np.int64]:
+    """Choose the frames of a strip: the middles of equal parts of the tracklet, to match a time axis below.
 
     Args:
-        length: frames of the tracklet.
-        columns: most frames to show.
+        length: int, frames of the tracklet.
+        columns: int, largest number of frames to show.
 
     Returns:
-        Positions, rising.
+        Increasing `int64` positions `(min(length, columns),)`.
 
     Example:
 
     >>> kreid.plots.shown_frames(100, 4).tolist()
     [12, 37, 62, 87]
     """
-    return np.asarray(evenly(length, min(length, columns)))
+    return evenly(length, min(length, columns))
 
 
 def draw_frames(frames: Sequence[Frame], *, tile: tuple[int, int] = (128, 64)) -> "Image":
-    """Draw frames side by side. A file that cannot be read is drawn as a grey field.
+    """Draw frames side by side. An unreadable file is drawn grey.
 
     Args:
         frames: paths of images, or uint8 arrays `(height, width, 3)`.
@@ -60,7 +61,7 @@ def draw_frames(frames: Sequence[Frame], *, tile: tuple[int, int] = (128, 64)) -
 
 
 def tile_of(frame: Frame, size: tuple[int, int]) -> "Image":
-    """Return a frame as a `PIL.Image.Image` of `(width, height)`; grey where the file cannot be read."""
+    """Return a frame as a `PIL.Image.Image` of size `(width, height)`; grey if the file is unreadable."""
     from PIL import Image
 
     if not isinstance(frame, str | os.PathLike):

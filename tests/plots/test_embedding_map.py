@@ -108,7 +108,7 @@ def test_missing_packages_are_named(tmp_path, monkeypatch, package):
         (dict(persons=np.zeros(24)), "persons float64"),
         (dict(embeddings=np.zeros(24)), r"embeddings of shape \(24,\)"),
         (dict(embeddings=np.full((24, 2), np.nan)), "must be finite.*person 7"),
-        (dict(embeddings=np.zeros((25, 2)), persons=np.arange(25)), "At most 24 persons.*Received: 25 persons"),
+        (dict(embeddings=np.zeros((25, 2)), persons=np.arange(25)), "at most 24 persons.*Received: 25 persons"),
     ],
 )
 def test_refusals(tmp_path, changes, complaint):
