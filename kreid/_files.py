@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all."""
+"""Write files and folders completely or not at all."""
 
 import contextlib
 import os
@@ -10,17 +10,18 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a path to write to, and rename it to `path` at the end of the block.
+    """Yield a temporary path to write to, and rename it to `path` at the end of the block.
 
-    The temporary path is in the folder of `path` and has its ending, because writers such as Keras's `model.save` go
-    by the ending. The block writes a file or makes a folder there. If the block raises, what it wrote is deleted and
-    `path` stays as it was.
+    The temporary path is in the folder of `path` and has its extension, because writers such as Keras's `model.save`
+    depend on the extension. The block writes a file or a folder there. If the block raises, the temporary path is
+    deleted and `path` is unchanged.
 
     Args:
-        path: of the file or folder; the folder above it exists. A folder that exists is replaced only if it is empty.
+        path: of the file or folder, in an existing folder. An existing folder at `path` is replaced only if it is
+            empty.
 
     Yields:
-        A `pathlib.Path` at which there is nothing yet. Its name begins with `.writing-`.
+        A `pathlib.Path` that does not exist yet. Its name begins with `.writing-`.
 
     Example:
 
@@ -46,13 +47,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes | bytearray | memoryview) -> None:
-    r"""Write a file under another name and rename it.
+    r"""Write a file under a temporary name and rename it.
 
-    Text is written as UTF-8. A file name that is not valid UTF-8 reaches Python as text with lone surrogates; these
-    are written with a backslash, `\udce9`. In JSON that is the escape for the same character, so the name survives.
+    Text is written as UTF-8. Python represents a file name that is not valid UTF-8 as text with lone surrogates; these
+    are written with a backslash, `\udce9`. In JSON this is the escape for the same character, so the name is preserved.
 
     Args:
-        path: of the file; its folder exists.
+        path: of the file, in an existing folder.
         content: text or bytes.
     """
     with replacing(path) as temporary:
@@ -60,7 +61,7 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes | bytear
 
 
 def printable(text: str) -> str:
-    r"""Write lone surrogates, the bytes of a file name that is not valid UTF-8, with a backslash as `\udce9`.
+    r"""Escape lone surrogates, which are bytes of a file name that is not valid UTF-8, as in `\udce9`.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Public names that moved to another package and can still be imported from the old one, with a warning."""
+"""Import public names from the packages that had them before, with a warning."""
 
 import importlib
 import warnings
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def with_moved_names(package: str, get: Callable[[str], Any], homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Make a package's `__getattr__` that also knows the names that moved away.
+    """Return a `__getattr__` for a package that also forwards names that moved to other packages.
 
     Args:
         package: name of the old package.
-        get: the package's `__getattr__` for the names that it has.
-        homes: name to the package that has it now.
+        get: the package's `__getattr__` for its own names.
+        homes: dict of name to the package that has it now.
 
     Returns:
         A function to assign to the package's `__getattr__`.

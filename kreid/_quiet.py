@@ -1,4 +1,4 @@
-"""What programs write besides their results: progress, and the notices of native libraries."""
+"""Show progress, and suppress the notices of native libraries."""
 
 import contextlib
 import os
@@ -18,32 +18,32 @@ _SECONDS_BETWEEN_LINES = 30.0
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow without its notices to developers.
+    """Import TensorFlow without its notices.
 
-    TensorFlow writes notices before its own log level counts, so the standard error stream is held back meanwhile. An
-    import that fails still raises. On a machine without a GPU no device is made visible: else TensorFlow reports the
-    missing CUDA driver. Programs call this before anything else; libraries do not.
+    TensorFlow writes notices before its log level applies, so standard error is discarded during the import. A failing
+    import still raises. On a machine without a GPU no device is made visible, because otherwise TensorFlow reports the
+    missing CUDA driver. Programs call this first; libraries do not call it.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     without_gpu = not any(map(os.path.exists, _GPU_DEVICES))
     if without_gpu:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-    with _stream_held_back():
+    with _stderr_discarded():
         import tensorflow
 
         if without_gpu:
-            # The first look for devices reports the missing driver; later ones do not.
+            # The first search for devices reports the missing driver; later ones do not.
             tensorflow.config.list_physical_devices()
 
 
-# How lines begin in which libjpeg and libpng complain, and the source files of TensorFlow that call them.
+# Beginnings of the warnings of libjpeg and libpng, and the source files of TensorFlow that call these libraries.
 _COMPLAINTS = (
     r"^(Corrupt JPEG data|Premature end of JPEG|Improper call to JPEG|Invalid JPEG|Not a JPEG file|Unsupported JPEG|"
     r"JPEG datastream|Empty input file|Bogus |Inconsistent progression|Invalid SOS|Invalid progressive|"
     r"Unsupported marker|Unknown Adobe|Application transferred too|Huffman code size|"
     r"Unexpected end of JPEG|libpng (error|warning))|tensorflow/core/lib/(jpeg|png|gif)/"
 )
-# A process of its own, so that the last words of a crash still come out. What has no line end yet passes at once.
+# A separate process, so that the last lines before a crash are still shown. Text without a line end passes at once.
 _FILTER = """
 import os, re, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -64,10 +64,10 @@ _open_streams: dict[tuple[int, int], TextIO] = {}
 
 @contextlib.contextmanager
 def decoder_complaints_dropped() -> Iterator[None]:
-    """Drop the lines in which image decoders complain of damaged files; everything else still comes out.
+    """Drop the warnings of image decoders about damaged files; other output on standard error is unchanged.
 
-    Decoders write such lines for each bad file, without its name, straight to the process's standard error stream.
-    `kreid.data.DamageLog` names the files instead. May be nested, and used by several threads at once.
+    Decoders write a warning for each damaged file, without its name, directly to the process's standard error.
+    `kreid.data.DamageLog` names the files instead. Can be nested, and used by several threads at once.
     """
     global _filter_users, _filter_stack
     with _filter_lock:
@@ -87,11 +87,11 @@ def decoder_complaints_dropped() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stream_filtered() -> Iterator[None]:
-    """Send descriptor 2 through the filter; Python's stream goes around it, so that a terminal stays one."""
+    """Filter descriptor 2, but not Python's stream, so that it still is a terminal if it was one."""
     stream = sys.stderr
     if stream is not None:
         stream.flush()
-    kept = os.dup(2)
+    original = os.dup(2)
     try:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _FILTER, _COMPLAINTS], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
@@ -99,35 +99,35 @@ def _stream_filtered() -> Iterator[None]:
         assert process.stdin is not None
         os.dup2(process.stdin.fileno(), 2)
         process.stdin.close()
-        if stream is not None and sys.__stderr__ is stream:
-            sys.stderr = _stream_to(kept, stream)
+        if stream is sys.__stderr__ and stream is not None:
+            sys.stderr = _stream_to(original, stream)
         try:
             yield
         finally:
             if sys.stderr is not None and sys.stderr is not stream:
                 sys.stderr.flush()
                 sys.stderr = stream
-            os.dup2(kept, 2)
-            # A program started meanwhile may hold the filter's input open: then it ends with that program.
+            os.dup2(original, 2)
+            # A program started in the block may have the filter's input open; then the filter ends with that program.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=1)
     finally:
-        os.close(kept)
+        os.close(original)
 
 
-def _stream_to(descriptor: int, like: Any) -> TextIO:
-    """Open a text stream to where a descriptor leads; it stays open, as a log set up meanwhile may keep it."""
+def _stream_to(descriptor: int, like: TextIO) -> TextIO:
+    """Return a text stream to a descriptor's file. It stays open, because a log handler may still use it."""
     status = os.fstat(descriptor)
-    place = status.st_dev, status.st_ino
-    if place not in _open_streams:
-        _open_streams[place] = os.fdopen(
+    file = status.st_dev, status.st_ino
+    if file not in _open_streams:
+        _open_streams[file] = os.fdopen(
             os.dup(descriptor), "w", buffering=1, encoding=like.encoding, errors=like.errors
         )
-    return _open_streams[place]
+    return _open_streams[file]
 
 
 def on_a_terminal(stream: TextIO | None) -> bool:
-    """Return whether a person watches a stream, so that a progress bar may redraw its line."""
+    """Return whether a stream is an open terminal, where a progress bar can redraw its line."""
     return stream is not None and not stream.closed and stream.isatty()
 
 
@@ -139,16 +139,15 @@ def progress_bar(
     unit: str = "it",
     disable: bool = False,
 ) -> Any:
-    """Show the progress of something long on the standard error stream.
+    """Show the progress of a long task on standard error.
 
-    On a terminal it is tqdm's bar. Elsewhere, as in a log file, it is one plain line every half minute and one at the
-    end.
+    On a terminal it is tqdm's bar. Elsewhere, as in a log file, it is one line every half minute and one at the end.
 
     Args:
-        iterable: to iterate over, or `None` where `update` is called.
-        total: number of items, where it is known.
-        desc: what is done.
-        unit: what is counted.
+        iterable: to iterate over, or `None` if the caller calls `update`.
+        total: number of items, if it is known.
+        desc: description of the task.
+        unit: name of the items.
         disable: show nothing.
 
     Returns:
@@ -168,7 +167,7 @@ def progress_bar(
 
 
 class _ProgressLines(Generic[Item]):
-    """What kreid uses of tqdm, in plain lines."""
+    """The part of tqdm's interface that kreid uses, with lines instead of a bar."""
 
     def __init__(self, iterable: Iterable[Item] | None, total: int | None, desc: str, unit: str) -> None:
         self._iterable = iterable
@@ -179,13 +178,13 @@ class _ProgressLines(Generic[Item]):
         self._started = self._last = time.monotonic()
 
     def update(self, count: int = 1) -> None:
-        """Count items that are done."""
+        """Count finished items."""
         self._count += count
         if time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
             self._write()
 
     def close(self) -> None:
-        """Write the last line, unless it is written."""
+        """Write the last line, unless it is already written."""
         if self._count > self._written:
             self._write()
 
@@ -211,14 +210,14 @@ class _ProgressLines(Generic[Item]):
 
 
 @contextlib.contextmanager
-def _stream_held_back() -> Iterator[None]:
-    """Send the standard error stream nowhere."""
+def _stderr_discarded() -> Iterator[None]:
+    """Discard the process's standard error."""
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    original, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(original, 2)
+        os.close(original)
+        os.close(null)

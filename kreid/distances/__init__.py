@@ -1,7 +1,7 @@
 """Pairwise distances: of tensors for losses and layers, of NumPy arrays for evaluation and queries.
 
-Importing this package imports neither TensorFlow nor Keras: names are fetched when first used, and
-`distance_matrix` needs NumPy alone.
+Importing this package imports neither TensorFlow nor Keras: names are imported on first use, and `distance_matrix`
+needs only NumPy.
 """
 
 import lazy_loader

@@ -1,37 +1,39 @@
-"""Distances between the rows of NumPy arrays, for evaluation and queries; needs no Keras."""
+"""Distances between the rows of NumPy arrays, for evaluation and queries, without Keras."""
+
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-# Rows of a matrix product are padded to a multiple of this. Libraries compute odd rows at the edge in another order:
-# equal rows would differ in the last digit, and a row's product would depend on the rows next to it.
+# Rows of a matrix product are padded to a multiple of this. Libraries compute the remaining rows in another order, so
+# that equal rows would differ in the last digit, and a row's product would depend on the rows next to it.
 _EDGE = 16
 
-# Squared distances up to this share of the squared norms are rounding errors, in float64.
+# In float64, squared distances up to this share of the squared norms are rounding errors.
 _ROUNDING = 32 * np.finfo(np.float64).eps
 
 
-def distance_matrix(x: ArrayLike, y: ArrayLike, metric: str = "euclidean", block: int = 2048) -> np.ndarray:
+def distance_matrix(x: ArrayLike, y: ArrayLike, metric: str = "euclidean", block: int = 2048) -> NDArray[Any]:
     """Return the distances between all rows of two NumPy arrays, for evaluation.
 
-    The matrix product runs in float64 on blocks of rows, so float32 embeddings
-    keep their full precision: equal rows are 0 apart, and as far from any
+    The matrix product runs in float64 on blocks of rows, with the full precision
+    of float32 embeddings: equal rows have distance 0, and equal distances to any
     other row. Memory beyond the result is about `3 * block * block` float64
     values.
 
     Args:
         x: array `(n, features)`.
         y: array `(m, features)`.
-        metric: `"euclidean"` or `"cosine"` (1 - cos; a row of zeros is 1 from
-            everything).
-        block: rows of `x` and of `y` taken at once.
+        metric: `"euclidean"` or `"cosine"` (1 - cos; a row of zeros has distance
+            1 to every row).
+        block: int, rows of `x` and of `y` per matrix product.
 
     Returns:
         float32 array `(n, m)`, float64 if an input is float64.
 
     Raises:
-        ValueError: if the metric is unknown, the shapes do not fit, `block` is
-            not positive or a value is NaN or infinite.
+        ValueError: if the metric is unknown, the shapes do not match, `block` is
+            not positive, or a value is NaN or infinite.
 
     Example:
 
@@ -39,7 +41,7 @@ def distance_matrix(x: ArrayLike, y: ArrayLike, metric: str = "euclidean", block
     [[5.0, 0.0]]
     """
     if metric not in ("euclidean", "cosine"):
-        raise ValueError(f"`metric` is 'euclidean' or 'cosine'. Received: metric={metric!r}")
+        raise ValueError(f"`metric` must be 'euclidean' or 'cosine'. Received: metric={metric!r}")
     x, y = np.asarray(x), np.asarray(y)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise ValueError(
@@ -62,7 +64,7 @@ def distance_matrix(x: ArrayLike, y: ArrayLike, metric: str = "euclidean", block
             scale = row_squares[: len(target), None] + column_squares[None, : target.shape[1]]
             product *= -2.0
             product += scale
-            # Equal rows leave rounding errors, whose square root would look like a distance.
+            # Set the rounding errors of equal rows to 0, because their square roots would be considerable.
             product[product <= np.multiply(scale, _ROUNDING, out=scale)] = 0.0
             np.sqrt(product, out=product)
             target[...] = product
@@ -70,7 +72,7 @@ def distance_matrix(x: ArrayLike, y: ArrayLike, metric: str = "euclidean", block
 
 
 def check_finite(embeddings: np.ndarray, name: str) -> None:
-    """Raise the `ValueError` of `not_finite` for the first row with NaN or an infinity."""
+    """Raise `ValueError` for the first row with NaN or an infinity; see `not_finite`."""
     for start in range(0, len(embeddings), 4096):
         finite = np.isfinite(embeddings[start : start + 4096]).all(axis=1)
         if not finite.all():
@@ -78,7 +80,7 @@ def check_finite(embeddings: np.ndarray, name: str) -> None:
 
 
 def not_finite(embeddings: np.ndarray, row: int, name: str) -> ValueError:
-    """Return the error for a row with NaN, an infinity or a value whose square is infinite."""
+    """Return the error for a row with NaN, an infinity, or a value whose square is infinite."""
     with np.errstate(over="ignore"):
         column = int(np.argmin(np.isfinite(np.square(embeddings[row], dtype=np.float64))))
     return ValueError(

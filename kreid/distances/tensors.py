@@ -1,9 +1,8 @@
-"""Pairwise distances of tensors, and the one safe square root, for losses and layers.
+"""Pairwise distances of tensors, and a square root with safe gradients, for losses and layers.
 
-They sum squared differences, feature block by feature block, instead of expanding `|x|^2 + |y|^2 - 2 x.y`. The
-expansion loses all small distances to rounding (embeddings of norm 30 that are equal come out 0.01 apart in float32,
-and TensorFloat-32 matrix products are a thousand times worse); differences are exact for equal vectors and have exact
-gradients.
+The distances sum squared differences, block by block of features, instead of expanding `|x|^2 + |y|^2 - 2 x.y`.
+Differences are exact for equal vectors and have exact gradients. The expansion loses small distances to rounding: equal
+embeddings of norm 30 get a distance of 0.01 in float32, and TensorFloat-32 matrix products are a thousand times worse.
 """
 
 import keras
@@ -11,10 +10,10 @@ from keras import ops
 
 from kreid._typing import Tensor
 
-# Bounds the memory of the differences to `n * m * 128` values.
+# Limits the memory of the differences to `n * m * 128` values.
 _FEATURES_AT_ONCE = 128
 
-# Smallest normal numbers: below them square roots may be flushed to 0, with infinite gradients.
+# Smallest normal numbers. Below them square roots may be flushed to 0, with infinite gradients.
 _TINY = {"float16": 2.0**-14, "bfloat16": 2.0**-126, "float32": 2.0**-126, "float64": 2.0**-1022}
 
 
@@ -38,11 +37,11 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def safe_sqrt(x: Tensor) -> Tensor:
-    """Return the square root that is 0 with gradient 0 at 0.
+    """Return the square root, with gradient 0 at 0.
 
-    The plain square root has an infinite gradient at 0, which turns into NaN
-    when the sum below it is exactly 0: repeated frames, equal embeddings.
-    Negative and subnormal values count as 0. NaN stays NaN.
+    The plain square root has an infinite gradient at 0, which turns into NaN for
+    a sum that is exactly 0, as for repeated frames or equal embeddings. Negative
+    and subnormal values count as 0. NaN stays NaN.
 
     Args:
         x: float tensor of any shape.
@@ -63,8 +62,8 @@ def safe_sqrt(x: Tensor) -> Tensor:
 def pairwise_squared_euclidean(x: Tensor, y: Tensor | None = None) -> Tensor:
     """Return the squared Euclidean distances between all rows of `x` and of `y`.
 
-    Computed in float32 whatever the input (float64 stays float64). Equal rows
-    are exactly 0 apart.
+    Computed in float32 for any input dtype (float64 stays float64). Equal rows
+    have distance 0 exactly.
 
     Args:
         x: tensor `(..., n, features)`.
@@ -96,7 +95,8 @@ def pairwise_squared_euclidean(x: Tensor, y: Tensor | None = None) -> Tensor:
 def pairwise_euclidean(x: Tensor, y: Tensor | None = None) -> Tensor:
     """Return the Euclidean distances between all rows of `x` and of `y`.
 
-    As `pairwise_squared_euclidean`; the gradient at distance 0 is 0.
+    The square root of `pairwise_squared_euclidean`; the gradient at distance 0
+    is 0.
 
     Args:
         x: tensor `(..., n, features)`.
@@ -120,8 +120,8 @@ def pairwise_euclidean(x: Tensor, y: Tensor | None = None) -> Tensor:
 def pairwise_cosine(x: Tensor, y: Tensor | None = None) -> Tensor:
     """Return the cosine distances, 1 - cos, between all rows of `x` and of `y`.
 
-    Computed as half the squared distance of the normalised rows, so equal
-    rows are exactly 0 apart. A row of zeros is 1 from everything.
+    Computed as half the squared distance of the normalised rows, so equal rows
+    have distance 0 exactly. A row of zeros has distance 1 to every row.
 
     Args:
         x: tensor `(..., n, features)`.

@@ -1,4 +1,4 @@
-"""Contracts of kreid's parts as functions; for your own layers and losses too."""
+"""Functions that check the contracts of kreid's parts, and of your own layers, losses, pipelines and exports."""
 
 import lazy_loader
 

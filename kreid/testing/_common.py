@@ -9,13 +9,13 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 
-def require(owner: str, condition: Any, sentence: str) -> None:
+def require(owner: str, condition: object, sentence: str) -> None:
     """Raise `AssertionError` with a sentence of the contract unless a condition holds.
 
     Args:
         owner: the contract's owner, such as `"A layer"`.
-        condition: the condition.
-        sentence: sentence of the contract, without a full stop.
+        condition: a value whose truth is tested.
+        sentence: the sentence, without a full stop.
 
     Raises:
         AssertionError: if the condition does not hold.
@@ -25,16 +25,16 @@ def require(owner: str, condition: Any, sentence: str) -> None:
 
 
 def compiled(function: Callable[..., Any], variables: Sequence[keras.Variable] = ()) -> Callable[..., Any]:
-    """Return a function that JAX compiles as a whole, once for every shape; other backends get it unchanged.
+    """Return the function compiled as a whole on JAX, once per shape, and unchanged on other backends.
 
-    Otherwise JAX compiles each operation for each shape on its own.
+    Without it JAX compiles each operation separately for each shape.
 
     Args:
-        function: callable of tensors that returns tensors. The values that it assigns to variables are dropped on JAX.
+        function: callable from tensors to tensors. On JAX, values that it assigns to variables are discarded.
         variables: Keras variables that the function uses.
 
     Returns:
-        A callable of arrays, positional and by keyword.
+        A callable of arrays, as positional and keyword arguments.
     """
     if keras.backend.backend() != "jax":
         return function
@@ -52,17 +52,17 @@ def compiled(function: Callable[..., Any], variables: Sequence[keras.Variable] =
 def gradient_function(
     function: Callable[[Any], Any], variables: Sequence[keras.Variable] = (), *, jit: bool = False
 ) -> Callable[[ArrayLike], tuple[np.ndarray, np.ndarray | None, list[np.ndarray | None]]]:
-    """Return a callable that gives a function's value, and the gradients of the value's sum. TensorFlow and JAX only.
+    """Return a callable for a function's value and the gradients of its sum, on TensorFlow and JAX.
 
     Args:
-        function: callable of one tensor that returns one float tensor.
+        function: callable from one tensor to one float tensor.
         variables: Keras variables that the function uses.
-        jit: on JAX, compile function and gradients as a whole, once for every shape.
+        jit: on JAX, compile function and gradients as a whole, once per shape.
 
     Returns:
-        A callable of one array. It returns the value, the gradient for the array and the list of gradients for the
-        variables, as NumPy. The gradient for an input or variable that the value does not depend on is zero or `None`,
-        depending on the backend.
+        A callable of one array. It returns NumPy arrays: the value, the gradient for the array, and the list of
+        gradients for the variables. If the value does not depend on the array or a variable, the gradient is zero or
+        `None`, by backend.
 
     Raises:
         NotImplementedError: on another backend.

@@ -5,6 +5,7 @@ import os
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kreid.testing._common import require
 
@@ -14,31 +15,31 @@ if TYPE_CHECKING:
 _require = functools.partial(require, "An export")
 
 
-def check_export(model: "keras.Model", folder: str | os.PathLike[str]) -> np.ndarray:
-    """Check that an exported model keeps kreid's contract; for your own models too.
+def check_export(model: "keras.Model", folder: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """Check that an export fulfils kreid's contract, of kreid's models or your own.
 
     The checks:
 
-    - the signatures are `serving_default`, `embed_padded` and `embed_jpeg`, with the inputs and outputs of
+    - the signatures `serving_default`, `embed_padded` and `embed_jpeg` have the inputs and outputs of
       `kreid.serving.export_model`;
-    - loaded as TensorFlow Serving loads it, through a session, each of them gives the embeddings of `model.embed`;
-    - an unreadable image is skipped, is not counted in `valid_frames`, and changes no other tracklet of its batch.
+    - in a session, as in TensorFlow Serving, each of them returns the embeddings of `model.embed`;
+    - an unreadable image is skipped, does not count in `valid_frames`, and changes no other tracklet of its batch.
 
     Args:
         model: a model of `kreid.models`.
-        folder: one exported version of it, the result of `export_model`.
+        folder: folder of one exported version of the model, as returned by `export_model`.
 
     Returns:
-        The embeddings of two tracklets, as NumPy.
+        The embeddings of two tracklets, float32 `(2, features)`.
 
     Raises:
-        AssertionError: with a sentence on the first check that fails.
+        AssertionError: if a check fails, with a sentence on it.
     """
     import tensorflow as tf
 
     height, width = model.image_size
     rng = np.random.default_rng(0)
-    # Smooth pictures: JPEG changes noise too much.
+    # Smooth images, because JPEG changes noise too much.
     ramp = np.linspace(0, 255, height)[:, None, None] * np.ones((1, width, 3))
     frames = np.clip(ramp + rng.uniform(-60, 60, (2, 3, 1, 1, 3)), 0, 255).astype("uint8")
     lengths = np.array([3, 2], "int32")

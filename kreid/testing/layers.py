@@ -29,7 +29,7 @@ def check_layer(
     saved: bool = True,
     any_length: bool = True,
 ) -> Any:
-    """Check that a layer keeps kreid's contract; for your own layers too.
+    """Check that a layer fulfils kreid's contract, of kreid's layers or your own.
 
     The checks:
 
@@ -37,13 +37,13 @@ def check_layer(
       revived from JSON gives equal outputs with the same weights;
     - (masked) the values of padding, NaN included, change no output and no gradient; a tracklet gives the same output
       alone, unpadded, as padded in a batch; a tracklet without a real frame gives finite output; a mask of another
-      rank or length is refused;
+      rank or length raises;
     - (masked, and `call` takes `training`) in training too, NaN in padding leaves outputs, added losses and gradients
       finite, and padding gets no gradient from outputs and added losses;
-    - every trainable weight gets a gradient that is not zero (seed the draw of the weights first, with
+    - every trainable weight gets a gradient that is not zero (first fix the random weights with
       `keras.utils.set_random_seed`: all units of a small ReLU layer may be dead by chance);
-    - batch and (any_length) length may be unknown, symbolic shapes and dtypes equal the real ones, also (attention)
-      of the form that returns attention;
+    - batch and (any_length) length may be unknown; symbolic shapes and dtypes equal the real ones, and (attention) so
+      do those of the attention;
     - under `mixed_bfloat16` and `mixed_float16` outputs are finite and close to float32's;
     - a model with the layer saves, loads and (TensorFlow) exports, with equal outputs.
 
@@ -52,16 +52,16 @@ def check_layer(
         kwargs: dict of constructor arguments, preferably not the defaults.
         inputs: NumPy array `(batch, frames, ...)` of at least 3 tracklets and 3 frames, or a tuple of arrays for a
             layer with several inputs.
-        masked: the layer takes `mask`.
-        attention: the layer takes `return_attention`.
-        saved: the layer can be the only layer of a model.
-        any_length: the second axis may have any length; `False` for a layer made for one length.
+        masked: whether the layer takes `mask`.
+        attention: whether the layer takes `return_attention`.
+        saved: whether the layer can be the only layer of a model.
+        any_length: whether the second axis may have any length.
 
     Returns:
-        The output, as NumPy.
+        The output, a NumPy array or a nest of arrays.
 
     Raises:
-        AssertionError: with a sentence on the first check that fails.
+        AssertionError: if a check fails, with a sentence on it.
 
     Example:
 
@@ -123,8 +123,8 @@ def _check_refused_masks(layer, inputs):
             message = str(error)
         else:
             message = ""
-        named = "mask" in message and str(mask.shape) in message
-        _require(named, f"{case} raises ValueError that names the mask and its shape")
+        is_named = "mask" in message and str(mask.shape) in message
+        _require(is_named, f"{case} raises ValueError that names the mask and its shape")
 
 
 def _check_masks(layer, inputs, calls, any_length):
@@ -148,7 +148,7 @@ def _check_masks(layer, inputs, calls, any_length):
 
 
 def _check_training(layer_class, layer, kwargs, inputs):
-    # On a twin, so that these added losses do not stay with the layer.
+    # On a twin, so that the layer does not keep these added losses.
     twin = _built(layer_class(**kwargs), (inputs,))
     mask = _some_padded(inputs)[1]
     twin.set_weights(layer.get_weights())
@@ -156,7 +156,7 @@ def _check_training(layer_class, layer, kwargs, inputs):
     def outputs_and_losses(x):
         before = twin.losses
         outputs = twin(x, mask=mask, training=True)
-        # Added losses accumulate. Random layers draw again, so only finiteness and gradients can be compared.
+        # Added losses accumulate. Random layers draw new numbers, so only finiteness and gradients can be checked.
         return outputs, [loss for loss in twin.losses if not any(loss is old for old in before)]
 
     call, gradients = compiled(outputs_and_losses, twin.variables), _gradients(outputs_and_losses, twin)
@@ -259,7 +259,7 @@ def _gradients(function, layer):
     """Return a callable of inputs: the gradients of a random weighted sum of all float outputs, for the inputs and the
     layer's weights.
 
-    Not of their plain sum, which may be constant: softmax weights sum to 1.
+    The weights are random because a plain sum may be constant, as for the outputs of a softmax.
     """
 
     def weighted(x):

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from kreid.testing._common import gradient_function, require
 
@@ -18,33 +18,30 @@ _require = functools.partial(require, "A loss")
 
 def check_loss(
     loss_class: type[keras.losses.Loss], kwargs: dict[str, Any], y_true: ArrayLike, y_pred: ArrayLike
-) -> np.ndarray:
-    """Check that a loss keeps kreid's contract; for your own losses too.
+) -> NDArray[np.float32]:
+    """Check that a loss fulfils kreid's contract, of kreid's losses or your own.
 
     The checks:
 
-    - the keys of the config are the arguments of the constructor, given values
-      are kept unchanged, and the loss that Keras revives from JSON gives equal
-      values and gradients;
+    - the keys of the config are the arguments of the constructor with their
+      values, and the loss revived from JSON gives equal values and gradients;
     - value and gradients are finite, float32, and depend on the predictions;
     - labels may be int32, int64, float32 and of shape `(batch, 1)`;
-    - float16 and bfloat16 predictions, the `mixed_float16` policy and a half
-      `dtype` of the loss itself are computed in float32;
-    - the compiled function, by XLA too, agrees with the eager one, and a model
-      trains.
+    - with float16 and bfloat16 predictions, under the policy `mixed_float16` and
+      with a half precision `dtype`, the loss is computed in float32;
+    - the compiled loss, by XLA too, agrees with the eager one, and a model trains.
 
     Args:
         loss_class: subclass of `keras.losses.Loss`.
         kwargs: dict of constructor arguments, preferably not the defaults.
-        y_true: integer NumPy array `(batch,)`.
-        y_pred: float32 NumPy array `(batch, features)` at which the loss is not
-            flat.
+        y_true: integers `(batch,)`.
+        y_pred: floats `(batch, features)` at which the gradient is not zero.
 
     Returns:
-        The value, as a NumPy array.
+        The value, a float32 NumPy array.
 
     Raises:
-        AssertionError: with a sentence on the first check that fails.
+        AssertionError: if a check fails, with a sentence on it.
 
     Example:
 
@@ -60,7 +57,9 @@ def check_loss(
     value, gradient = value_and_gradient(loss, y_true, y_pred)
     _require(value.dtype == np.float32, f"the value is float32, not {value.dtype}")
     _require(np.isfinite(value).all() and np.isfinite(gradient).all(), "value and gradients are finite")
-    _require(np.abs(gradient).max() > 0, "the loss depends on these predictions; give others if it is flat at these")
+    _require(
+        np.abs(gradient).max() > 0, "the loss depends on these predictions; give others if its gradient is zero here"
+    )
 
     _check_config(loss_class, loss, kwargs, (y_true, y_pred), (value, gradient))
     for labels in (y_true.astype("int64"), y_true.astype("float32"), y_true[:, None]):
@@ -81,9 +80,7 @@ def check_loss(
 def value_and_gradient(
     loss: Callable[[Any, Any], Any], y_true: ArrayLike, y_pred: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a loss's value and its gradient for the predictions, as NumPy arrays.
-
-    Values without a reduction are summed for the gradient. TensorFlow and JAX only.
+    """Return a loss's value, and the gradient of its sum for the predictions, on TensorFlow and JAX.
 
     Args:
         loss: callable of labels and predictions.
@@ -91,7 +88,7 @@ def value_and_gradient(
         y_pred: float array of predictions.
 
     Returns:
-        Two NumPy arrays.
+        A tuple of NumPy arrays: the value and the gradient.
 
     Raises:
         NotImplementedError: on another backend.
@@ -108,13 +105,13 @@ def _check_config(loss_class, loss, kwargs, batch, expected):
         set(config) == arguments,
         f"the config names every argument of the constructor: {sorted(set(config) ^ arguments)} differ",
     )
-    for key, given in kwargs.items():
-        if isinstance(given, (int, float, str)):
-            _require(config[key] == given, f"the config keeps {key}={given!r}, not {config[key]!r}")
+    for key, value in kwargs.items():
+        if isinstance(value, (int, float, str)):
+            _require(config[key] == value, f"the config keeps {key}={value!r}, not {config[key]!r}")
     written = json.loads(json.dumps(keras.saving.serialize_keras_object(loss)))
     twin = keras.saving.deserialize_keras_object(written)
-    for given, revived in zip(expected, value_and_gradient(twin, *batch), strict=True):
-        _require(np.array_equal(given, revived), "the loss revived from its config gives equal values and gradients")
+    for original, revived in zip(expected, value_and_gradient(twin, *batch), strict=True):
+        _require(np.array_equal(original, revived), "the loss revived from its config gives equal values and gradients")
 
 
 def _check_precision(loss_class, loss, kwargs, y_true, y_pred):
@@ -156,5 +153,5 @@ def _check_training(loss, y_true, y_pred):
     start = keras.initializers.Identity()
     model = keras.Model(inputs, keras.layers.Dense(y_pred.shape[-1], kernel_initializer=start)(inputs))
     model.compile(optimizer=keras.optimizers.SGD(1e-3), loss=loss, jit_compile=False)
-    logged = model.fit(y_pred, y_true, batch_size=len(y_true), epochs=2, shuffle=False, verbose=0).history["loss"]
-    _require(np.isfinite(logged).all() and logged[1] != logged[0], f"a model trains on it; losses were {logged}")
+    losses = model.fit(y_pred, y_true, batch_size=len(y_true), epochs=2, shuffle=False, verbose=0).history["loss"]
+    _require(np.isfinite(losses).all() and losses[1] != losses[0], f"a model trains on it; losses were {losses}")

@@ -13,26 +13,26 @@ _require = functools.partial(require, "A pipeline")
 
 
 def check_pipeline(make: Callable[[], Any], *, epochs: int = 2) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Check that a training pipeline keeps kreid's contract; for your own pipelines too.
+    """Check that a training pipeline fulfils kreid's contract, of kreid's pipelines or your own.
 
     The checks:
 
     - batches are inputs of the models: uint8 `frames` `(B, T, H, W, 3)`, int32 `lengths` `(B,)`, all T, and contiguous
       int32 labels for every target, all with static shapes;
-    - a batch holds P persons with K tracklets each;
+    - a batch has P persons with K tracklets each;
     - two pipelines from the same arguments give equal batches, bit for bit, and `dataset(first_epoch=1)` begins where
       an uninterrupted run is after one epoch.
 
     Args:
-        make: callable without arguments that makes a new pipeline. The pipeline has `dataset(first_epoch=0)`,
-            `steps_per_epoch`, `num_identities`.
-        epochs: number of epochs to check, at least 2.
+        make: callable without arguments that returns a new pipeline with `dataset(first_epoch=0)`, `steps_per_epoch`
+            and `num_identities`, such as a `kreid.data.TrainingPipeline`.
+        epochs: int, number of epochs to check, at least 2.
 
     Returns:
-        The first batch, as NumPy.
+        The first batch, `(inputs, labels)`, as NumPy arrays.
 
     Raises:
-        AssertionError: with a sentence on the first check that fails.
+        AssertionError: if a check fails, with a sentence on it.
     """
     pipeline = make()
     steps = pipeline.steps_per_epoch
