@@ -33,7 +33,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     ['scores.npy']
     """
     path = Path(path)
-    temporary = path.with_name(f".writing-{secrets.token_hex(6)}{path.suffix}")
+    # Keras wants both endings of a file of weights, `.weights.h5`.
+    temporary = path.with_name(f".writing-{secrets.token_hex(6)}{''.join(path.suffixes[-2:])}")
     try:
         yield temporary
         os.replace(temporary, path)

@@ -75,6 +75,7 @@ ARCHITECTURES = {
     ),
     "se_resnet50": Architecture((3, 4, 6, 3), bottleneck=True, squeeze=16),
     "resnet18": Architecture((2, 2, 2, 2), bottleneck=False),
+    "resnet34": Architecture((3, 4, 6, 3), bottleneck=False),
     "resnet_tiny": Architecture((1, 1, 1, 1), bottleneck=False, width=16),
 }
 

@@ -3,20 +3,23 @@
 import difflib
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from kreid._files import replacing
 from kreid._typing import Shape, Tensor
-from kreid.backbones import alexnet, inception, resnet
+from kreid.backbones import alexnet, inception, mobilenet, resnet
+from kreid.backbones.checkpoints import SUFFIXES, file_passport, load_checkpoint, write_passport
 from kreid.backbones.normalization import FusedBatchNormalization
 
 ARCHITECTURES = {
     **resnet.ARCHITECTURES,
     "inception_v3": inception.InceptionV3(),
     "alexnet": alexnet.AlexNet(),
+    "mobilenet_v2": mobilenet.MobileNetV2(),
 }
 
 
@@ -115,18 +118,20 @@ class StagedBackbone(keras.Model):
     `kreid.layers.FramePreprocessing`); the models of `kreid.models` do that themselves.
 
     Args:
-        architecture: one of `resnet50`, `resnet50_v1`, `se_resnet50`, `resnet18`, `resnet_tiny`, `inception_v3`,
-            `alexnet`.
+        architecture: one of `resnet50`, `resnet50_v1`, `se_resnet50`, `resnet34`, `resnet18`, `resnet_tiny`,
+            `mobilenet_v2`, `inception_v3`, `alexnet`.
         image_size: `(height, width)` of the frames in pixels.
         last_stride: 1 or 2, the stride of the last stage: of conv5, of Inception's last reduction, of AlexNet's last
             pooling. 1 doubles the map's height and width.
-        width: channels of conv2, or of the first convolution of Inception and AlexNet; `None` for the architecture's
-            own. Halving it quarters the weights.
-        stem_stride: 4 as published (a convolution of stride 2 and max pooling), or, of residual networks, 2 without
-            the pooling: maps are then twice as high and wide, which suits frames of half the papers' size.
+        width: channels of conv2, or of the first convolution of MobileNetV2, Inception and AlexNet; `None` for the
+            architecture's own. Halving it quarters the weights.
+        stem_stride: 4 as published (a convolution of stride 2 and max pooling), or, of residual networks and
+            MobileNetV2, 2 without the second: maps are then twice as high and wide, which suits frames of half the
+            papers' size.
         branches: stages (1 to 3) after which maps of another kind than frames' join, such as means over frames. They
             pass the following stages by `stage(x, branch=1)` for those that join after stage 1, with the same weights
             and moving batch-norm statistics of their own. Frames are branch 0.
+        passport: plain data on where the weights come from; `load_pretrained` writes it, and saved models keep it.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Input shape: `(batch, H, W, 3)` or `(batch, frames, H, W, 3)`.
@@ -167,6 +172,7 @@ class StagedBackbone(keras.Model):
         width=None,
         stem_stride=4,
         branches=(),
+        passport=None,
         **kwargs,
     ):
         kwargs.setdefault("name", str(architecture))
@@ -202,6 +208,7 @@ class StagedBackbone(keras.Model):
         self.width = width
         self.stem_stride = stem_stride
         self.branches = tuple(sorted(branches))
+        self.passport = passport
         self.preprocessing = arch.preprocessing
         self.stages = [self._stage(index, arch) for index in range(4)]
         *_, height, width, self.channels = self.compute_output_shape((None, *self.image_size, 3))
@@ -216,6 +223,16 @@ class StagedBackbone(keras.Model):
         width = self.width or arch.width
         blocks, *stem = arch.stage(index, width, self.last_stride, self.stem_stride, len(branches), policy)
         return Stage(blocks, *stem, branches, dtype=policy, name=arch.stage_names[index])
+
+    @property
+    def passport(self) -> dict[str, Any] | None:
+        """Where the weights come from, as plain data; `None` for random ones."""
+        return self.__dict__.get("_passport")
+
+    @passport.setter
+    def passport(self, passport: Mapping[str, Any] | None) -> None:
+        # In __dict__ directly: Keras would wrap a dict.
+        self.__dict__["_passport"] = None if passport is None else dict(passport)
 
     def build(self, input_shape: Shape) -> None:
         for stage in self.stages:
@@ -244,6 +261,13 @@ class StagedBackbone(keras.Model):
             for block in stage.blocks:
                 units += block.all_units()
         return {layer.name: layer for unit in units for layer in (unit.conv, unit.bn) if layer is not None}
+
+    def named_gates(self) -> dict[str, keras.layers.Dense]:
+        """Return the Dense layers of squeeze-and-excitation gates by name, such as `conv2_block1_se_squeeze`."""
+        gated = [block for stage in self.stages for block in stage.blocks if getattr(block, "gate", None) is not None]
+        return {
+            f"{block.name}_se_{name}": getattr(block.gate, name) for block in gated for name in ("squeeze", "excite")
+        }
 
     def copy_statistics(self) -> None:
         """Give every branch the frames' batch-norm statistics, as after loading the weights of an image model."""
@@ -281,19 +305,26 @@ class StagedBackbone(keras.Model):
         """Load weights. Branches missing there get the frames' statistics.
 
         Args:
-            weights: `"imagenet"` (`resnet50_v1` and `inception_v3`), a keras.applications file without top (`.h5`), or
-                a file that `backbone.save_weights` wrote (`.weights.h5`).
+            weights: `"imagenet"` (`resnet50_v1` and `inception_v3`), a keras.applications file without top (`.h5`), a
+                file that `backbone.save_weights` wrote (`.weights.h5`), or a checkpoint of torchvision, timm, torchreid
+                or fast-reid (`.safetensors`, or `.pth` with PyTorch installed; see `load_checkpoint`).
 
         Raises:
             ValueError: if there is no such file, or it does not fit this architecture.
+            ImportError: for a `.pth` file without PyTorch.
         """
         if weights == "imagenet":
             self._load_imagenet()
+            self.passport = {"weights": "imagenet", "layout": "keras.applications"}
             return
         path = pathlib.Path(weights)
         if not path.is_file():
             raise ValueError(f"There is no weights file at this path. Received: weights={str(weights)!r}")
+        if path.suffix in SUFFIXES:
+            load_checkpoint(self, path)
+            return
         try:
+            self.passport = file_passport(path)
             if path.name.endswith(".weights.h5"):
                 self.load_weights(path)
             else:
@@ -302,6 +333,17 @@ class StagedBackbone(keras.Model):
             raise ValueError(
                 f"This file does not fit {self.architecture} ({error}). Received: weights={str(weights)!r}"
             ) from error
+
+    def save_pretrained(self, path: str | os.PathLike[str]) -> None:
+        """Save the weights and the passport for `load_pretrained`.
+
+        Args:
+            path: of the file, `.weights.h5`.
+        """
+        with replacing(path) as temporary:
+            self.save_weights(temporary)
+            if self.passport:
+                write_passport(temporary, self.passport)
 
     def _load_imagenet(self):
         try:
@@ -342,6 +384,7 @@ class StagedBackbone(keras.Model):
             width=self.width,
             stem_stride=self.stem_stride,
             branches=self.branches,
+            passport=self.passport,
         )
         return config
 

@@ -1,0 +1,366 @@
+"""Weights of other projects' image networks: read their checkpoints, and find the place of every tensor.
+
+A checkpoint is a dict of tensors by name. Each project names the same convolutions in its own way, a *layout*: a
+function from a layer's name here to the module's name there. The layout that explains most tensors is taken, and then
+every tensor must have its place: nothing is loaded in part without a word.
+"""
+
+import dataclasses
+import fnmatch
+import hashlib
+import json
+import os
+import pathlib
+import re
+import typing
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+if typing.TYPE_CHECKING:
+    from kreid.backbones.staged import StagedBackbone
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin")
+
+Layout = Callable[[str], str]
+
+# Names around the network's own, in checkpoints of torchreid, fast-reid, Lightning and of parallel training.
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "network")
+_PREFIXES = ("module.", "backbone.", "model.", "base.", "encoder.")
+# Counters, and constants of fast-reid's input, which `kreid.layers.FramePreprocessing` has.
+_IGNORED = ("*num_batches_tracked", "pixel_mean", "pixel_std")
+# What stands behind the pooled maps: other persons or other classes than yours.
+_CLASSIFIERS = ("fc.*", "classifier.*", "heads.*", "head.*", "last_linear.*", "bottleneck.*", "bnneck.*")
+_NAMED_AT_ONCE = 12
+_ATTRIBUTE = "kreid_passport"
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """How the tensors of a checkpoint were placed.
+
+    Args:
+        layout: name of the project whose names the file has, such as `"torchvision"`.
+        placed: how many tensors have a place in the backbone.
+        left_out: names of tensors outside the backbone, such as the classifier's.
+        file: name of the file.
+        sha256: of its content.
+    """
+
+    layout: str
+    placed: int
+    left_out: tuple[str, ...]
+    file: str
+    sha256: str
+
+    @property
+    def passport(self) -> dict[str, str]:
+        """Where the weights come from, as plain data for a saved model."""
+        return {"weights": self.file, "sha256": self.sha256, "layout": self.layout}
+
+
+def file_passport(path: pathlib.Path) -> dict[str, str]:
+    """Return the passport that `write_passport` put into a weights file of Keras, or the file's name and digest."""
+    with h5py.File(path) as file:
+        passport = file.attrs.get(_ATTRIBUTE)
+    return json.loads(passport) if passport else {"weights": path.name, "sha256": _digest(path), "layout": "keras"}
+
+
+def write_passport(path: str | os.PathLike[str], passport: Mapping[str, str]) -> None:
+    """Put a passport into a weights file of Keras, which may have no other place for it."""
+    with h5py.File(path, "a") as file:
+        file.attrs[_ATTRIBUTE] = json.dumps(passport)
+
+
+def _digest(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read the tensors of a checkpoint by name. No code in the file is run.
+
+    Args:
+        path: a `.safetensors` file, or a file that PyTorch wrote (`.pth`, `.pt`, `.tar`, `.bin`), which needs PyTorch.
+
+    Returns:
+        A dict of arrays.
+
+    Raises:
+        ValueError: if the file is damaged, unpacks to more than it is, or holds anything but tensors and plain data.
+        ImportError: without PyTorch for its files.
+    """
+    path = pathlib.Path(path)
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            return load_file(path)
+        except (SafetensorError, KeyError, TypeError) as error:  # KeyError, TypeError: of dtypes that NumPy lacks.
+            raise ValueError(
+                f"This file holds no readable tensors ({error!r}). Received: weights={str(path)!r}"
+            ) from None
+    content = _unwrapped(_read_torch(path))
+    tensors = {name: value for name, value in content.items() if hasattr(value, "detach")}
+    if not tensors:
+        raise ValueError(
+            f"This file holds no tensors by name; save a model's state_dict(). Received: weights={str(path)!r} with "
+            f"{', '.join(map(repr, list(content)[:_NAMED_AT_ONCE]))}"
+        )
+    return {name: value.detach().cpu().float().numpy() for name, value in tensors.items()}
+
+
+def _read_torch(path: pathlib.Path) -> Any:
+    try:
+        import torch
+    except ImportError:
+        raise ImportError(
+            "Reading a checkpoint of PyTorch needs PyTorch: pip install 'kreid[convert]'; or save it elsewhere as "
+            f".safetensors. Received: weights={str(path)!r}"
+        ) from None
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            unpacked = sum(entry.file_size for entry in file.infolist())
+        # PyTorch stores its tensors as they are.
+        if unpacked > 2 * path.stat().st_size:
+            raise ValueError(
+                f"This file unpacks to {unpacked} bytes, which no checkpoint does. Received: weights={str(path)!r} of "
+                f"{path.stat().st_size} bytes"
+            )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # Any error of the unpickler, on whatever bytes.
+        raise ValueError(
+            f"PyTorch reads no tensors from this file without running code from it "
+            f"({str(error).splitlines()[0]}); save a model's state_dict(). Received: weights={str(path)!r}"
+        ) from None
+
+
+def _unwrapped(content: Any) -> Mapping[str, Any]:
+    while isinstance(content, Mapping):
+        inner = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)), None)
+        if inner is None:
+            return {name: value for name, value in content.items() if isinstance(name, str)}
+        content = inner
+    return {}
+
+
+def load_checkpoint(backbone: "StagedBackbone", path: str | os.PathLike[str], skip: Sequence[str] = ()) -> Conversion:
+    """Load a checkpoint of another project into a backbone of the same architecture, completely or not at all.
+
+    Args:
+        backbone: a built `StagedBackbone`, changed in place.
+        path: see `read_tensors`.
+        skip: names of further tensors to leave out, with `*` and `?`; the usual names of classifiers and embedding
+            layers are left out in any case.
+
+    Returns:
+        A `Conversion`.
+
+    Raises:
+        ValueError: as `read_tensors` does; or naming every tensor without a place in the backbone and every weight
+            without a tensor, every tensor of another shape, or a tensor with NaN or infinity.
+    """
+    path = pathlib.Path(path)
+    tensors = read_tensors(path)
+    left_out = sorted(name for name in tensors if _matches(_plain(name), _CLASSIFIERS) or _matches(name, skip))
+    plain_names = _plain_names(name for name in tensors if name not in left_out)
+    own = {plain: tensors[name] for plain, name in plain_names.items()}
+    layout, places = _best_layout(backbone, own)
+    described = f"Received: weights={str(path)!r} for {backbone.architecture}"
+    homeless, empty = sorted(own.keys() - places.keys()), sorted(places.keys() - own.keys())
+    if homeless or empty:
+        raise ValueError(
+            f"The file and {backbone.architecture} are different networks: {_listed(homeless, 'tensors')} in the file "
+            f"have no place in the backbone, and {_listed(empty, 'tensors')} of the backbone ({layout}'s names) are "
+            f"not in the file. {described}"
+        )
+    values = {name: place.arranged(own[name]) for name, place in places.items()}
+    unlike = [
+        f"{name} {own[name].shape} instead of {place.there}"
+        for name, place in places.items()
+        if getattr(values[name], "shape", None) != tuple(place.variable.shape)
+    ]
+    if unlike:
+        raise ValueError(
+            f"The file's network has another width or kernel size; the shapes of {_listed(unlike, 'tensors')} differ. "
+            f"{described}"
+        )
+    broken = [name for name in places if not np.isfinite(own[name]).all()]
+    if broken:
+        raise ValueError(f"{_listed(broken, 'tensors')} have values that are NaN or infinite. {described}")
+    for name, place in places.items():
+        place.variable.assign(values[name])
+    backbone.copy_statistics()
+    conversion = Conversion(layout, len(places), tuple(left_out), path.name, _digest(path))
+    backbone.passport = conversion.passport
+    return conversion
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """A weight of the backbone, and how PyTorch arranges the tensor for it."""
+
+    variable: keras.Variable
+    axes: tuple[int, ...] | None = None
+
+    def arranged(self, tensor: np.ndarray) -> np.ndarray | None:
+        """Return the tensor with the axes of the variable, or `None` if it has another number of axes."""
+        if self.axes is None:
+            return tensor
+        if tensor.ndim == 4 and len(self.axes) == 2:  # A 1x1 convolution in place of a Dense layer.
+            tensor = tensor[:, :, 0, 0] if tensor.shape[2:] == (1, 1) else tensor
+        return tensor.transpose(self.axes) if tensor.ndim == len(self.axes) else None
+
+    @property
+    def there(self) -> tuple[int, ...]:
+        """The shape that the tensor must have."""
+        shape = tuple(self.variable.shape)
+        return shape if self.axes is None else tuple(shape[self.axes.index(axis)] for axis in range(len(shape)))
+
+
+def _places(layer: keras.layers.Layer, module: str) -> dict[str, _Place]:
+    """Return the places of a layer's tensors by their names in the checkpoint."""
+    if isinstance(layer, keras.layers.BatchNormalization):
+        variables = {
+            "weight": layer.gamma,
+            "bias": layer.beta,
+            "running_mean": layer.moving_mean,
+            "running_var": layer.moving_variance,
+        }
+        return {f"{module}.{name}": _Place(variable) for name, variable in variables.items()}
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        axes: tuple[int, ...] = (2, 3, 0, 1)
+    elif isinstance(layer, keras.layers.Conv2D):
+        axes = (2, 3, 1, 0)
+    else:
+        axes = (1, 0)
+    places = {f"{module}.weight": _Place(layer.kernel, axes)}
+    if layer.use_bias:
+        places[f"{module}.bias"] = _Place(layer.bias)
+    return places
+
+
+def _best_layout(backbone: "StagedBackbone", tensors: Iterable[str]) -> tuple[str, dict[str, _Place]]:
+    """Return the layout that explains most of the tensors, and the places of the backbone's weights by its names."""
+    layers = backbone.named_layers() | backbone.named_gates()
+    tensors = set(tensors)
+    best: tuple[str, dict[str, _Place]] = ("", {})
+    layouts = LAYOUTS.get(backbone.architecture)
+    if layouts is None:
+        raise ValueError(
+            f"Checkpoints of other projects are known for {', '.join(LAYOUTS)}. "
+            f"Received: architecture={backbone.architecture!r}"
+        )
+    for name, layout in layouts.items():
+        places: dict[str, _Place] = {}
+        for layer_name, layer in layers.items():
+            places |= _places(layer, layout(layer_name))
+        if not best[0] or len(places.keys() & tensors) > len(best[1].keys() & tensors):
+            best = name, places
+    return best
+
+
+def _plain(name: str) -> str:
+    """Return a tensor's name without what other programs put before it."""
+    while prefix := next((prefix for prefix in _PREFIXES if name.startswith(prefix)), ""):
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _plain_names(names: Iterable[str]) -> dict[str, str]:
+    """Return the names of tensors by their plain names, without counters and constants of the input.
+
+    Raises:
+        ValueError: if two tensors have one plain name.
+    """
+    plain_names: dict[str, str] = {}
+    for name in names:
+        plain = _plain(name)
+        if _matches(plain, _IGNORED):
+            continue
+        if plain in plain_names:
+            raise ValueError(
+                "The file holds more than one network; leave one out by skip, such as skip=['teacher.*']. "
+                f"Received: tensors {plain_names[plain]} and {name}"
+            )
+        plain_names[plain] = name
+    return plain_names
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _listed(names: Sequence[str], kind: str) -> str:
+    """Return a count and the names, such as `2 tensors (a, b)`."""
+    return f"{len(names)} {kind}" + (f" ({', '.join(names)})" if names else "")
+
+
+def _resnet_layout(name: str) -> str:
+    """Return torchvision's name, which timm, torchreid and fast-reid share; gates have timm's."""
+    match = re.fullmatch(r"conv(\d)_block(\d+)_(\d|se)_(\w+)", name)
+    if match is None:
+        return {"conv1_conv": "conv1", "conv1_bn": "bn1"}[name]
+    stage, block, number, kind = match.groups()
+    block_name = f"layer{int(stage) - 1}.{int(block) - 1}"
+    if number == "se":
+        return f"{block_name}.se.{ {'squeeze': 'fc1', 'excite': 'fc2'}[kind] }"
+    if number == "0":
+        return f"{block_name}.downsample.{ {'conv': 0, 'bn': 1}[kind] }"
+    return f"{block_name}.{kind}{number}"
+
+
+def _mobilenet_layout(nested: bool) -> Layout:
+    """Return torchvision's layout of MobileNetV2; `nested` since torchvision 0.3, where units are modules of two."""
+
+    def layout(name: str) -> str:
+        number, part, kind = re.fullmatch(r"features_(\d+)_?(\w*)_(conv|bn)", name).groups()  # type: ignore[union-attr]
+        place = {"conv": 0, "bn": 1}[kind]
+        if not part:
+            return f"features.{number}.{place}"
+        # The first block expands nothing, so its depthwise convolution comes first.
+        position = {"expand": 0, "depthwise": 1, "project": 2}[part] - (number == "1")
+        if part == "project":
+            return f"features.{number}.conv.{position + place if nested else 3 * position + place}"
+        return f"features.{number}.conv.{f'{position}.{place}' if nested else 3 * position + place}"
+
+    return layout
+
+
+def _timm_mobilenet_layout(name: str) -> str:
+    number, part, kind = re.fullmatch(r"features_(\d+)_?(\w*)_(conv|bn)", name).groups()  # type: ignore[union-attr]
+    if number == "0":
+        return {"conv": "conv_stem", "bn": "bn1"}[kind]
+    if not part:
+        return {"conv": "conv_head", "bn": "bn2"}[kind]
+    group, block = _GROUP_OF_BLOCK[int(number)]
+    parts = ("depthwise", "project") if number == "1" else ("expand", "depthwise", "project")
+    convolutions = ("conv_dw", "conv_pw") if number == "1" else ("conv_pw", "conv_dw", "conv_pwl")
+    position = parts.index(part)
+    return f"blocks.{group}.{block}.{convolutions[position] if kind == 'conv' else f'bn{position + 1}'}"
+
+
+_GROUP_OF_BLOCK = dict(
+    enumerate(((group, block) for group, count in enumerate((1, 2, 3, 4, 3, 3, 1)) for block in range(count)), 1)
+)
+
+_RESNET: dict[str, Layout] = {"torchvision": _resnet_layout}
+
+# By architecture, and by the project that has the names.
+LAYOUTS: dict[str, dict[str, Layout]] = {
+    "resnet18": _RESNET,
+    "resnet34": _RESNET,
+    "resnet50": _RESNET,
+    "se_resnet50": {"timm": _resnet_layout},
+    "mobilenet_v2": {
+        "torchvision": _mobilenet_layout(nested=True),
+        "torchvision before 0.3": _mobilenet_layout(nested=False),
+        "timm": _timm_mobilenet_layout,
+    },
+}

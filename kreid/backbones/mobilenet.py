@@ -1,0 +1,145 @@
+"""MobileNetV2, padded as PyTorch pads it."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from kreid._typing import Shape, Tensor
+from kreid.backbones.normalization import FusedBatchNormalization
+
+_EPSILON = 1e-5
+# Expansion, channels, blocks and stride, as in Table 2 of the paper.
+_GROUPS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+# The groups of each stage: a stage ends before the resolution halves.
+_STAGES = (_GROUPS[:2], _GROUPS[2:3], _GROUPS[3:5], _GROUPS[5:])
+_LAST_CHANNELS = 1280
+
+
+class MobileNetV2:
+    """The convolutions of Sandler et al. (2018).
+
+    `width` is the first convolution's channels: 32 is a width multiplier of 1. The last convolution has 1280 channels
+    at every multiplier up to 1, as published. A stem's stride of 2 leaves out the stride of the second group of blocks.
+    """
+
+    width = 32
+    preprocessing = "torch"
+    imagenet_file = None
+    smallest = 32
+    stem_strides = (2, 4)
+    stage_names = ("stage1", "stage2", "stage3", "stage4")
+
+    def stage(self, index: int, width: int, last_stride: int, stem_stride: int, branches: int, policy: Any) -> tuple:
+        """Blocks of a stage, the stem before them or `None`; no pooling."""
+
+        def unit(name: str, filters: int | None, size: int, stride: int, relu: bool = True) -> ConvolutionUnit6:
+            return ConvolutionUnit6(name, filters, size, stride, relu, branches, dtype=policy)
+
+        number = 1 + sum(blocks for stage in _STAGES[:index] for _, _, blocks, _ in stage)
+        given = width if index == 0 else self.scaled(_STAGES[index - 1][-1][1], width)
+        stem = unit("features_0", width, 3, 2) if index == 0 else None
+        blocks: list[Any] = []
+        for position, (expansion, channels, count, stride) in enumerate(_STAGES[index]):
+            if index == 0 and position == 1 and stem_stride == 2:
+                stride = 1
+            if index == 3 and position == 0:
+                stride = last_stride
+            filters = self.scaled(channels, width)
+            for block in range(count):
+                first = stride if block == 0 else 1
+                blocks.append(_InvertedResidual(f"features_{number}", given, filters, expansion, first, unit, policy))
+                given, number = filters, number + 1
+        if index == 3:
+            blocks.append(unit(f"features_{number}", max(_LAST_CHANNELS, self.scaled(_LAST_CHANNELS, width)), 1, 1))
+        return blocks, stem, False
+
+    def scaled(self, channels: int, width: int) -> int:
+        """Return channels at this width: a multiple of 8, not more than a tenth below."""
+        exact = channels * width / self.width
+        rounded = max(8, int(exact + 4) // 8 * 8)
+        return rounded + 8 if rounded < 0.9 * exact else rounded
+
+
+class ConvolutionUnit6(keras.layers.Layer):
+    """Convolution or depthwise convolution, batch normalisation and, if asked, ReLU6; padded on every side.
+
+    Args:
+        name: before the names of its convolution and batch normalisation.
+        filters: channels out, `None` for a depthwise convolution.
+        size: of the kernel.
+        stride: of the convolution.
+        relu: apply ReLU6.
+        branches: the kinds of maps with statistics of their own.
+        **kwargs: base layer arguments.
+    """
+
+    def __init__(
+        self, name: str, filters: int | None, size: int, stride: int, relu: bool, branches: int, **kwargs: Any
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        # Not by padding="same", which pads a stride of 2 behind alone.
+        self.pad = size // 2
+        self.relu = relu
+        common = {
+            "strides": stride,
+            "use_bias": False,
+            "dtype": self.dtype_policy,
+            "name": f"{name}_conv",
+        }
+        initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
+        if filters is None:
+            self.conv: Any = keras.layers.DepthwiseConv2D(size, depthwise_initializer=initializer, **common)
+        else:
+            self.conv = keras.layers.Conv2D(filters, size, kernel_initializer=initializer, **common)
+        self.bn = FusedBatchNormalization(0.9, _EPSILON, branches, dtype=self.dtype_policy, name=f"{name}_bn")
+
+    def all_units(self) -> list:
+        """Return the unit itself, as a block returns its units."""
+        return [self]
+
+    def _padded(self, shape: Shape) -> Shape:
+        return (shape[0], *(None if s is None else s + 2 * self.pad for s in shape[1:3]), shape[3])
+
+    def build(self, input_shape: Shape) -> None:
+        self.conv.build(self._padded(input_shape))
+        self.bn.build(self.compute_output_shape(input_shape))
+
+    def call(self, x: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
+        if self.pad:
+            x = ops.pad(x, [(0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)])
+        x = self.bn(self.conv(x), training=training, branch=branch)
+        return ops.relu6(x) if self.relu else x
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return self.conv.compute_output_shape(self._padded(input_shape))
+
+
+class _InvertedResidual(keras.layers.Layer):
+    """Expansion, depthwise convolution and linear projection, added to the input where the size stays (figure 3)."""
+
+    def __init__(self, name, given, filters, expansion, stride, unit, policy):
+        super().__init__(name=name, dtype=policy)
+        self.units = [] if expansion == 1 else [unit(f"{name}_expand", given * expansion, 1, 1)]
+        self.units += [unit(f"{name}_depthwise", None, 3, stride), unit(f"{name}_project", filters, 1, 1, relu=False)]
+        self.adds = stride == 1 and given == filters
+
+    def all_units(self) -> list:
+        """Return its convolutions with their batch normalisation."""
+        return self.units
+
+    def build(self, input_shape: Shape) -> None:
+        for unit in self.units:
+            unit.build(input_shape)
+            input_shape = unit.compute_output_shape(input_shape)
+
+    def call(self, x: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
+        residual = x
+        for unit in self.units:
+            residual = unit(residual, training=training, branch=branch)
+        return x + residual if self.adds else residual
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        for unit in self.units:
+            input_shape = unit.compute_output_shape(input_shape)
+        return input_shape

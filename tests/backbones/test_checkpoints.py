@@ -1,0 +1,158 @@
+"""Other projects' checkpoints: outputs equal to the original networks', and nothing is loaded in part."""
+
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+from reference_weights import IMAGE_SIZE, drawn, image
+from safetensors.numpy import save_file
+
+import kreid
+from kreid.backbones import build, load_checkpoint
+
+pytestmark = pytest.mark.usefixtures("eagerly")
+
+REFERENCES = sorted(pathlib.Path(__file__).with_name("references").glob("*.json"))
+WIDTHS = {"mobilenet_v2": 16}
+
+
+def reference(name):
+    return json.loads((pathlib.Path(__file__).with_name("references") / f"{name}.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    """The weights of a MobileNetV2 half as wide, by torchvision's names, its classifier included."""
+    return drawn(reference("mobilenet_v2_torchvision")["shapes"])
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return build("mobilenet_v2", IMAGE_SIZE, width=16, branches=(1,))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(tensors):
+        save_file(tensors, tmp_path / "file.safetensors")
+        return tmp_path / "file.safetensors"
+
+    return save
+
+
+@pytest.mark.parametrize("file", REFERENCES, ids=lambda file: file.stem)
+def test_outputs_are_the_original_networks(file, saved):
+    record = json.loads(file.read_text())
+    architecture, _, project = file.stem.rpartition("_")
+    backbone = build(architecture, IMAGE_SIZE, width=WIDTHS.get(architecture))
+    conversion = load_checkpoint(backbone, saved(drawn(record["shapes"])))
+    assert conversion.layout == project
+    assert conversion.placed + len(conversion.left_out) == len(record["shapes"])
+    maps = keras.ops.convert_to_numpy(backbone(image()))[0]
+    assert list(maps.shape[:2]) == record["map"]
+    np.testing.assert_allclose(maps.mean(axis=(0, 1))[:16], record["means"], rtol=1e-4, atol=1e-5 * maps.max())
+    np.testing.assert_allclose([maps.mean(), maps.std()], [record["mean"], record["deviation"]], rtol=1e-4)
+
+
+def test_resnet34_has_the_names_of_resnet18():
+    shapes = reference("resnet18_torchvision")["shapes"]
+    layers = build("resnet34", IMAGE_SIZE, width=8).named_layers()
+    assert layers.keys() > build("resnet18", IMAGE_SIZE, width=8).named_layers().keys()
+    assert "layer4.1.conv2.weight" in shapes
+    # 3, 4, 6 and 3 blocks of two convolutions, three projections and the stem.
+    assert sum(isinstance(layer, keras.layers.Conv2D) for layer in layers.values()) == 2 * 16 + 3 + 1
+
+
+@pytest.mark.parametrize("prefix", ["module.", "backbone.", "model.backbone.", "module.base."])
+def test_names_before_the_networks_own(prefix, tensors, backbone, saved):
+    conversion = load_checkpoint(backbone, saved({f"{prefix}{name}": values for name, values in tensors.items()}))
+    assert conversion.left_out == (f"{prefix}classifier.1.bias", f"{prefix}classifier.1.weight")
+    kernel = backbone.named_layers()["features_0_conv"].kernel
+    np.testing.assert_array_equal(kernel, tensors["features.0.0.weight"].transpose(2, 3, 1, 0))
+
+
+def test_counters_and_input_constants_have_no_place(tensors, backbone, saved):
+    more = {"features.0.1.num_batches_tracked": np.array(7), "pixel_mean": np.zeros((1, 3, 1, 1), "float32")}
+    assert load_checkpoint(backbone, saved({**tensors, **more})).placed == len(tensors) - 2
+
+
+def test_branches_start_from_the_statistics_of_the_file(tensors, backbone, saved):
+    load_checkpoint(backbone, saved(tensors))
+    bn = backbone.named_layers()["features_4_expand_bn"]
+    (mean, _), (branch_mean, _) = bn.statistics
+    np.testing.assert_array_equal(branch_mean, tensors["features.4.conv.0.1.running_mean"])
+    np.testing.assert_array_equal(mean, branch_mean)
+
+
+def without(tensors, name):
+    return {other: values for other, values in tensors.items() if other != name}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (
+            lambda t: without(t, "features.3.conv.2.weight"),
+            r"0 tensors in the file have no place .* 1 tensors \(features\.3\.conv\.2\.weight\) of the backbone",
+        ),
+        (
+            lambda t: {**t, "features.19.weight": np.zeros(2, "float32"), "temporal.bias": np.zeros(2, "float32")},
+            r"2 tensors \(features\.19\.weight, temporal\.bias\) in the file have no place .*mobilenet_v2$",
+        ),
+        (
+            lambda t: {**t, "features.0.0.weight": np.zeros((24, 3, 3, 3), "float32")},
+            r"another width or kernel size; .*features\.0\.0\.weight \(24, 3, 3, 3\) instead of \(16, 3, 3, 3\)",
+        ),
+        (
+            lambda t: {**t, "features.0.0.weight": np.zeros(16, "float32")},
+            r"features\.0\.0\.weight \(16,\) instead of \(16, 3, 3, 3\)",
+        ),
+        (
+            lambda t: {**t, "features.0.1.bias": np.full(16, np.nan, "float32")},
+            r"1 tensors \(features\.0\.1\.bias\) have values that are NaN or infinite",
+        ),
+        (
+            lambda t: {**t, **{f"backbone.{name}": values for name, values in t.items()}},
+            r"more than one network; .*Received: tensors (backbone\.)?features\.\S+ and (backbone\.)?features\.",
+        ),
+    ],
+)
+def test_a_file_that_does_not_fit_changes_nothing(change, complaint, tensors, backbone, saved):
+    before = backbone.get_weights()
+    with pytest.raises(ValueError, match=complaint):
+        load_checkpoint(backbone, saved(change(tensors)))
+    for one, other in zip(backbone.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_further_tensors_are_left_out_by_name(tensors, backbone, saved):
+    path = saved({**tensors, "temporal.bias": np.zeros(2, "float32")})
+    assert "temporal.bias" in load_checkpoint(backbone, path, skip=["temporal.*"]).left_out
+
+
+def test_another_architecture_is_named_on_both_sides(tensors, saved):
+    with pytest.raises(ValueError, match=r"\(features\.0\.0\.weight, .*\) in the file .*layer1\.0\.conv1\.weight"):
+        load_checkpoint(build("resnet18", IMAGE_SIZE, width=8), saved(tensors))
+    with pytest.raises(ValueError, match=r"are known for resnet18, .*Received: architecture='alexnet'"):
+        load_checkpoint(build("alexnet", (64, 64), width=8), saved(tensors))
+
+
+@pytest.mark.parametrize("content", [b"", b"no tensors", b"\xff" * 64, b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
+def test_damaged_files(content, backbone, tmp_path):
+    (tmp_path / "file.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=r"Received: weights='.*file\.safetensors'"):
+        load_checkpoint(backbone, tmp_path / "file.safetensors")
+
+
+def test_a_model_remembers_where_its_weights_come_from(tensors, saved, tmp_path):
+    path = saved(tensors)
+    backbone = build("mobilenet_v2", IMAGE_SIZE, width=16, weights=path)
+    assert backbone.passport["weights"] == "file.safetensors"
+    assert backbone.passport["layout"] == "torchvision"
+    assert len(backbone.passport["sha256"]) == 64
+    model = kreid.models.Baseline(backbone, num_identities=3)
+    model.save(tmp_path / "model.keras")
+    assert kreid.load_model(tmp_path / "model.keras").backbone.passport == backbone.passport
+    assert build("mobilenet_v2", IMAGE_SIZE, width=16).passport is None
