@@ -119,7 +119,7 @@ class EmbeddedSet:
         Args:
             count: neighbours of a row; no more than the size of the set.
             step: rows of a block.
-            bar: progress bar.
+            bar: a `kreid._quiet.progress_bar`, updated by the rows that are done.
 
         Returns:
             The neighbours, int32 `(tracklets, count)`, and their normalised distances.

@@ -78,7 +78,7 @@ class RetrievalResult:
             "num_valid": self.num_valid,
         }
 
-    def queries_to_dict(self) -> dict[str, list[Any]]:
+    def queries_to_dict(self) -> dict[str, list[float | None]]:
         """Return the scores of the single queries as data that `json` can write; null for a query without a match.
 
         Raises:
