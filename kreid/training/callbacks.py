@@ -182,6 +182,6 @@ def _advice(model: keras.Model, checkpoints: str | os.PathLike[str]) -> str:
         else "no epoch was complete"
     )
     return (
-        f"Training stops here ({start}). Try a smaller learning_rate (it is {rate:.3g}), warmup_epochs, or "
+        f"Training stops here ({start}). Try a smaller learning_rate (it is {rate:.3g}), warmup_epochs, clip_norm, or "
         "precision=float32, in another --run."
     )

@@ -70,7 +70,9 @@ class Config:
         decay_epochs: for "step", the epochs to decay after.
         decay_every: for "step", instead of `decay_epochs`.
         decay_factor: for "step", the factor of a decay.
-        warmup_epochs: epochs in which the rate rises linearly from a tenth, with "cosine" only.
+        warmup_epochs: epochs in which the rate rises linearly from a tenth; a step schedule counts them too.
+        clip_norm: largest norm of the gradient of all weights together; longer ones are scaled down to it. Null for
+            none.
         epochs: number of epochs to train.
         precision: "auto" (bfloat16 or float16 on a GPU, by its age; float32 on a CPU) or a Keras dtype policy.
         seed: seed of all random draws.
@@ -134,6 +136,7 @@ class Config:
     decay_every: int | None = None
     decay_factor: float = 0.1
     warmup_epochs: int = 0
+    clip_norm: float | None = None
     epochs: int = 100
     precision: str = "auto"
     seed: int = 0
@@ -157,6 +160,10 @@ class Config:
             raise ValueError(f"Training takes at least one epoch. Received: epochs={self.epochs!r}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"The learning rate is a positive number. Received: learning_rate={self.learning_rate!r}")
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
+            raise ValueError(
+                f"Gradients are clipped to a positive norm, or null. Received: clip_norm={self.clip_norm!r}"
+            )
         for name in ("seed", "weight_decay", "triplet_weight", "min_max_weight", "momentum"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is a number of at least 0. Received: {name}={getattr(self, name)!r}")

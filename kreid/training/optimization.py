@@ -1,8 +1,10 @@
 """The optimiser of a recipe, and its learning rate over the epochs."""
 
+from typing import Any
+
 import keras
 
-from kreid.optimizers import L2SGD, L2Adam
+from kreid.optimizers import L2SGD, L2Adam, WarmUp
 from kreid.training.config import Config
 
 
@@ -24,10 +26,10 @@ def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Op
     """
     rate = learning_rate(config, steps_per_epoch)
     l2 = config.weight_decay_kind == "l2"
-    decay = {"l2": config.weight_decay} if l2 else {"weight_decay": config.weight_decay}
+    options: dict[str, Any] = {"l2" if l2 else "weight_decay": config.weight_decay, "global_clipnorm": config.clip_norm}
     if config.optimizer == "sgd":
-        return (L2SGD if l2 else keras.optimizers.SGD)(rate, momentum=config.momentum, **decay)
-    return (L2Adam if l2 else keras.optimizers.Adam)(rate, **decay)
+        return (L2SGD if l2 else keras.optimizers.SGD)(rate, momentum=config.momentum, **options)
+    return (L2Adam if l2 else keras.optimizers.Adam)(rate, **options)
 
 
 def learning_rate(config: Config, steps_per_epoch: int) -> "float | keras.optimizers.schedules.LearningRateSchedule":
@@ -41,8 +43,7 @@ def learning_rate(config: Config, steps_per_epoch: int) -> "float | keras.optimi
         A float or a `keras.optimizers.schedules.LearningRateSchedule`.
 
     Raises:
-        ValueError: if a schedule other than "cosine" warms up, the warm-up takes all epochs, or a step schedule has no
-            epochs to decay after.
+        ValueError: if the warm-up takes all epochs, or a step schedule has no epochs to decay after.
 
     Example:
 
@@ -51,37 +52,36 @@ def learning_rate(config: Config, steps_per_epoch: int) -> "float | keras.optimi
     >>> [round(float(schedule(step)), 6) for step in (0, 19, 20, 40)]
     [0.0003, 0.0003, 3e-05, 3e-06]
     """
-    if config.warmup_epochs and config.schedule != "cosine":
-        raise ValueError(
-            f"Only the cosine schedule warms up; set warmup_epochs=0. Received: schedule={config.schedule!r}, "
-            f"warmup_epochs={config.warmup_epochs!r}"
-        )
-    if config.schedule == "constant":
-        return config.learning_rate
-    if config.schedule == "step":
-        epochs = config.decay_epochs
-        if config.decay_every is not None:
-            epochs = list(range(config.decay_every, config.epochs, config.decay_every))
-            if not epochs:
-                return config.learning_rate
-        if not epochs or sorted(epochs) != epochs:
-            raise ValueError(
-                "A step schedule needs decay_epochs, the epochs to decay after, in order, or decay_every. "
-                f"Received: decay_epochs={config.decay_epochs!r}, decay_every={config.decay_every!r}"
-            )
-        values = [config.learning_rate * config.decay_factor**i for i in range(len(epochs) + 1)]
-        # Keras switches after the boundary's step, counted from 0.
-        boundaries = [epoch * steps_per_epoch - 1 for epoch in epochs]
-        return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
     if not 0 <= config.warmup_epochs < config.epochs:
         raise ValueError(
             f"Warming up must end before the last epoch. Received: warmup_epochs={config.warmup_epochs!r}, "
             f"epochs={config.epochs!r}"
         )
     warmup = config.warmup_epochs * steps_per_epoch
-    steps = config.epochs * steps_per_epoch - warmup
-    if warmup == 0:
-        return keras.optimizers.schedules.CosineDecay(config.learning_rate, steps)
-    return keras.optimizers.schedules.CosineDecay(
-        config.learning_rate / 10, steps, warmup_target=config.learning_rate, warmup_steps=warmup
-    )
+    if config.schedule == "cosine":
+        steps = config.epochs * steps_per_epoch - warmup
+        if warmup == 0:
+            return keras.optimizers.schedules.CosineDecay(config.learning_rate, steps)
+        return keras.optimizers.schedules.CosineDecay(
+            config.learning_rate / 10, steps, warmup_target=config.learning_rate, warmup_steps=warmup
+        )
+    rate = config.learning_rate if config.schedule == "constant" else _steps(config, steps_per_epoch)
+    return WarmUp(rate, warmup) if warmup else rate
+
+
+def _steps(config: Config, steps_per_epoch: int) -> "float | keras.optimizers.schedules.LearningRateSchedule":
+    """Return the rate of a step schedule; epochs count from the start, those of the warm-up included."""
+    epochs = config.decay_epochs
+    if config.decay_every is not None:
+        epochs = list(range(config.decay_every, config.epochs, config.decay_every))
+        if not epochs:
+            return config.learning_rate
+    if not epochs or sorted(epochs) != epochs:
+        raise ValueError(
+            "A step schedule needs decay_epochs, the epochs to decay after, in order, or decay_every. "
+            f"Received: decay_epochs={config.decay_epochs!r}, decay_every={config.decay_every!r}"
+        )
+    values = [config.learning_rate * config.decay_factor**i for i in range(len(epochs) + 1)]
+    # Keras switches after the boundary's step, counted from 0.
+    boundaries = [epoch * steps_per_epoch - 1 for epoch in epochs]
+    return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)

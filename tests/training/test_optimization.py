@@ -59,6 +59,35 @@ def test_warming_up_comes_before_the_cosine():
     assert rates(schedule, range(41)) == pytest.approx(warm + cool, abs=1e-7)
 
 
+def test_every_schedule_warms_up():
+    # The strong baseline's: 10 epochs from a tenth, decays after epochs 40 and 70 counted from the start.
+    settings = {"learning_rate": 3.5e-4, "warmup_epochs": 10, "epochs": 120}
+    steps = learning_rate(config(schedule="step", decay_epochs=[40, 70], **settings), 5)
+    warm = [3.5e-4 * (0.1 + 0.9 * step / 50) for step in (0, 1, 25, 49)]
+    expected = [*warm, 3.5e-4, 3.5e-4, 3.5e-5, 3.5e-5, 3.5e-6]
+    assert rates(steps, (0, 1, 25, 49, 50, 199, 200, 349, 350)) == pytest.approx(expected)
+    constant = learning_rate(config(schedule="constant", **settings), 5)
+    assert rates(constant, (0, 25, 50, 599)) == pytest.approx([3.5e-5, 3.5e-4 * 0.55, 3.5e-4, 3.5e-4])
+    for schedule in (steps, constant):
+        revived = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
+        assert rates(revived, range(0, 400, 7)) == rates(schedule, range(0, 400, 7))
+
+
+@pytest.mark.parametrize("kind", ["l2", "decoupled"])
+def test_gradients_are_clipped_together(kind):
+    settings = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "learning_rate": 1.0}
+    optimizer = build_optimizer(config(clip_norm=1.0, weight_decay_kind=kind, **settings), 10)
+    variables = [keras.Variable([0.0, 0.0]), keras.Variable([0.0])]
+    optimizer.apply([keras.ops.array([3.0, 0.0]), keras.ops.array([4.0])], variables)
+    np.testing.assert_allclose(np.concatenate([np.asarray(v) for v in variables]), [-0.6, 0.0, -0.8], rtol=1e-6)
+    # A shorter gradient stays.
+    optimizer.apply([keras.ops.array([0.1, 0.0]), keras.ops.array([0.0])], variables)
+    np.testing.assert_allclose(np.asarray(variables[0]), [-0.7, 0.0], rtol=1e-6)
+    assert build_optimizer(config(), 10).global_clipnorm is None
+    with pytest.raises(ValueError, match=r"clip_norm=0\.0"):
+        config(clip_norm=0.0)
+
+
 def test_constant_schedule():
     assert learning_rate(config(learning_rate=0.5), 3) == 0.5
 
@@ -68,8 +97,8 @@ def test_constant_schedule():
     [
         ({"schedule": "step"}, r"decay_epochs=\[\]"),
         ({"schedule": "step", "decay_epochs": [4, 2]}, r"in order, .*Received: decay_epochs=\[4, 2\]"),
-        ({"schedule": "constant", "warmup_epochs": 1}, "schedule='constant', warmup_epochs=1"),
-        ({"schedule": "step", "decay_epochs": [1], "warmup_epochs": 1}, "Only the cosine schedule warms up"),
+        ({"schedule": "constant", "epochs": 2, "warmup_epochs": 2}, "warmup_epochs=2, epochs=2"),
+        ({"schedule": "step", "decay_epochs": [1], "warmup_epochs": -1}, "warmup_epochs=-1"),
         ({"schedule": "cosine", "epochs": 3, "warmup_epochs": 3}, "warmup_epochs=3, epochs=3"),
         ({"schedule": "cosine", "warmup_epochs": -1}, "warmup_epochs=-1"),
     ],
