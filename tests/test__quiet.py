@@ -1,4 +1,4 @@
-"""What programs hold back of native libraries, and how they show progress."""
+"""Suppressed notices of native libraries, and progress."""
 
 import io
 import os
@@ -10,7 +10,7 @@ from kreid._quiet import progress_bar
 
 
 def errors_of(code):
-    # As a user's program: the tests' own log level would hide what it writes.
+    # As in a user's program, because the tests' log level would hide its output.
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert ran.returncode == 0, ran.stderr
@@ -35,7 +35,7 @@ COMPLAINTS = (
 
 
 class TestDecoderComplaints:
-    def test_complaints_alone_are_dropped(self):
+    def test_only_decoder_warnings_are_dropped(self):
         errors = errors_of(
             "import os, sys\n"
             "from kreid._quiet import decoder_complaints_dropped\n"
@@ -98,7 +98,7 @@ class TestDecoderComplaints:
         assert errors == ""
 
 
-def test_tensorflow_does_not_look_for_a_gpu_where_there_is_none():
+def test_tensorflow_does_not_search_for_a_gpu_on_a_machine_without_one():
     code = (
         "import os, kreid._quiet as quiet\n"
         "os.environ.pop('CUDA_VISIBLE_DEVICES', None)\n"

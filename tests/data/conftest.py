@@ -1,4 +1,4 @@
-"""Tiny trees of JPEG frames, drawn anew for every test."""
+"""Tiny trees of JPEG frames, drawn again for every test."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ SIZE = (24, 12)
 
 
 def _write_frame(path, seed=0, size=SIZE, colour=None):
-    """Writes one JPEG: noise of a seed, or a plain colour that survives compression."""
+    """Write one JPEG: noise of a seed, or a plain colour that compression does not change."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
@@ -23,7 +23,7 @@ def _write_frame(path, seed=0, size=SIZE, colour=None):
 
 
 def _truncate(path):
-    """Cuts a file in half."""
+    """Cut a file in half."""
     contents = Path(path).read_bytes()
     Path(path).write_bytes(contents[: len(contents) // 2])
 

@@ -85,7 +85,7 @@ def test_the_share_of_flipped_frames_and_clips():
     assert (clips == clips[:, :1]).all()
 
 
-def test_numbers_depend_on_the_generator_alone():
+def test_numbers_depend_only_on_the_generator():
     augmentation = Augmentation(erase=0.5)
     one, same, other = (augmentation.draw(50, 4, SIZE, np.random.default_rng(seed)) for seed in (4, 4, 5))
     np.testing.assert_array_equal(one, same)

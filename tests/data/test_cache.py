@@ -29,9 +29,9 @@ def test_frames_are_those_of_the_files(paths, where):
     cache = FrameCache(paths, SIZE, where)
     cache.fill(progress=False)
     numbers = [69, 3, 0, 0, 66, 68, 64]
-    frames, kept = cache.read(tf.constant(numbers))
-    expected, expected_kept = read_frames(tf.constant([paths[number] for number in numbers]), SIZE)
-    assert kept.numpy().tolist() == expected_kept.numpy().tolist() == [0, 2, 3, 5, 6]
+    frames, positions = cache.read(tf.constant(numbers))
+    expected, expected_positions = read_frames(tf.constant([paths[number] for number in numbers]), SIZE)
+    assert positions.numpy().tolist() == expected_positions.numpy().tolist() == [0, 2, 3, 5, 6]
     np.testing.assert_array_equal(frames, expected)
 
 
@@ -39,8 +39,8 @@ def test_graphs_read_it_too(paths, where):
     cache = FrameCache(paths, SIZE, where)
     cache.fill(progress=False)
     read = tf.data.Dataset.from_tensors(tf.constant([3, 5])).map(cache.read)
-    frames, kept = read.get_single_element()
-    assert kept.numpy().tolist() == [1]
+    frames, positions = read.get_single_element()
+    assert positions.numpy().tolist() == [1]
     np.testing.assert_array_equal(frames, read_frames(tf.constant(paths[5:6]), SIZE)[0])
 
 
@@ -59,7 +59,7 @@ def test_empty_it_says_so(paths):
 
 
 @pytest.mark.parametrize("where", ["memory", "folder"])
-def test_what_cannot_fit_is_refused(paths, where, tmp_path):
+def test_frames_that_cannot_fit_are_refused(paths, where, tmp_path):
     cache = FrameCache(paths, (2**20, 2**20), "memory" if where == "memory" else tmp_path / "cache")
     with pytest.raises(ValueError, match=r"take \d+\.\d GiB .* Received: where="):
         cache.fill(progress=False)
@@ -87,7 +87,7 @@ class TestOnDisk:
         assert len(self.files(tmp_path / "cache")) == 3
         np.testing.assert_array_equal(cache.read(tf.constant([0]))[0], read_frames(tf.constant(paths[:1]), SIZE)[0])
 
-    def test_a_cut_file_is_written_anew(self, paths, tmp_path, truncate):
+    def test_a_truncated_file_is_written_again(self, paths, tmp_path, truncate):
         FrameCache(paths, SIZE, tmp_path / "cache").fill(progress=False)
         (name,) = self.files(tmp_path / "cache")
         truncate(tmp_path / "cache" / name)

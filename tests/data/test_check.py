@@ -24,7 +24,7 @@ def rendered(tmp_path_factory):
 
 @pytest.fixture
 def root(rendered, tmp_path):
-    """A copy of the set to damage; the files themselves are shared until they are written again."""
+    """A copy of the data set, to be damaged."""
     copy = tmp_path / "mars"
     for path in sorted(rendered.rglob("*")):
         target = copy / path.relative_to(rendered)
@@ -132,7 +132,7 @@ def test_persons_and_sizes_that_stand_out(tmp_path):
     assert report.one_camera == {"train": ("di",), "test": ("eve",)}
     assert report.one_tracklet == {"train": (), "test": ("eve",)}
     assert [row["camera"] for row in report.cameras] == ["a", "b"]
-    # Where half a tracklet has one size and half another, neither is that of most.
+    # If half a tracklet has one size and half another, most frames have neither.
     assert report.sizes_in_tracklet == {"train/bo/b/1/2.png": "4x8"}
     assert report.sizes_in_set == dict.fromkeys(("train/bo/b/1/0.png", "train/bo/b/1/1.png"), "4x9") | {
         "train/bo/b/2/1.png": "4x7"
@@ -186,7 +186,7 @@ def test_names_that_are_not_utf_8(tmp_path, capsys):
     assert json.loads(file.read_text())["empty_files"] == [os.fsdecode(b"train/Jos\xe9/a/1.png")]
 
 
-def test_long_lists_are_cut_in_the_text_alone(tmp_path):
+def test_long_lists_are_cut_only_in_the_text(tmp_path):
     write(tmp_path / "train" / "ada" / "a", *[(8, 4)] * 30)
     for path in (tmp_path / "train" / "ada" / "a").iterdir():
         path.write_bytes(b"")

@@ -29,7 +29,7 @@ def test_positions_are_inside_sorted_and_repeat_only_when_they_must(clip, length
 
 
 @pytest.mark.parametrize("clip", CLIPS)
-def test_the_generator_alone_decides(clip):
+def test_only_the_generator_decides(clip):
     draws = [[clip(50, 4, np.random.default_rng(seed)).tolist() for seed in (1, 1, 2)] for _ in range(2)]
     assert draws[0] == draws[1]
     assert draws[0][0] == draws[0][1] != draws[0][2]

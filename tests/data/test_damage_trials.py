@@ -1,4 +1,4 @@
-"""Damage of every kind, as found on disks: what training, embedding and the checker make of it, side by side."""
+"""Damage of every kind in training, embedding and checking, side by side."""
 
 import io
 import os
@@ -25,7 +25,7 @@ PERSONS, CAMERAS = 4, 2
 
 
 def smooth(seed, size=SIZE):
-    """A picture that JPEG hardly changes."""
+    """Return an image that JPEG hardly changes."""
     low = np.random.default_rng(seed).integers(0, 256, (3, 2, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(low).resize(size[::-1], Image.Resampling.BICUBIC))
 
@@ -55,8 +55,8 @@ def tree(tmp_path):
     return make
 
 
-class Found(NamedTuple):
-    """What the three made of a data set."""
+class Outcome(NamedTuple):
+    """The results of training, embedding and checking a data set."""
 
     embedded: dict[str, list[np.ndarray]]
     trained: dict[int, int]
@@ -65,8 +65,8 @@ class Found(NamedTuple):
     report: DataReport
 
 
-def tried(root, frames=4, size=SIZE, read=read_folder, sampler="persons", max_damaged=1.0):
-    """Trains an epoch that asks for every frame, embeds all, checks; the three must agree on what is damaged."""
+def run_all(root, frames=4, size=SIZE, read=read_folder, sampler="persons", max_damaged=1.0):
+    """Train an epoch that reads every frame, embed all, check; the three must agree on the damage."""
     dataset = read(root)
     training = TrainingPipeline(
         dataset.train,
@@ -97,7 +97,7 @@ def tried(root, frames=4, size=SIZE, read=read_folder, sampler="persons", max_da
     assert set(training.damage.counts) == damaged
     assert set(training.damage.tracklets) == lost == set(report.lost_tracklets)
     assert {f"{root}/{name}" for name in report.unreadable} == damaged
-    return Found(embedded, trained, damaged, lost, report)
+    return Outcome(embedded, trained, damaged, lost, report)
 
 
 def mean_difference(one, other):
@@ -112,27 +112,27 @@ def test_frames_cut_at_random_places(tree, kind):
     for number in cut:
         contents = files[number].read_bytes()
         files[number].write_bytes(contents[: rng.integers(1, len(contents))])
-    found = tried(root, frames=10, max_damaged=0.05)
-    assert found.damaged == {str(files[number]) for number in cut}
-    assert found.lost == set()
-    assert sum(map(len, found.embedded.values())) == 76
-    assert found.report.damaged
-    assert not found.report.empty_files
-    # What is left has moved up, in order and unharmed.
+    outcome = run_all(root, frames=10, max_damaged=0.05)
+    assert outcome.damaged == {str(files[number]) for number in cut}
+    assert outcome.lost == set()
+    assert sum(map(len, outcome.embedded.values())) == 76
+    assert outcome.report.damaged
+    assert not outcome.report.empty_files
+    # The other frames have moved up, in order and unchanged.
     track = cut[0] // 10
     rest = [number for number in range(10 * track, 10 * track + 10) if number not in cut]
-    for frame, number in zip(found.embedded[f"train/p{track // 2}/c{track % 2}"], rest, strict=True):
+    for frame, number in zip(outcome.embedded[f"train/p{track // 2}/c{track % 2}"], rest, strict=True):
         assert mean_difference(frame, smooth(number)) < 3
 
-    # One more than 5%, and either run stops and lists them all.
+    # With more than 5% either run stops and lists all damaged frames.
     more = next(number for number in range(len(files)) if number not in cut)
     files[more].write_bytes(b"")
     with pytest.raises(ValueError, match=r"(?s)^5 of 80 frames cannot be read, more than the 5\.0% allowed") as error:
-        tried(root, frames=10, max_damaged=0.05)
+        run_all(root, frames=10, max_damaged=0.05)
     assert all(str(files[number]) in str(error.value) for number in [more, *cut])
-    found = tried(root, frames=10, max_damaged=0.07)
-    assert len(found.damaged) == 5
-    assert found.report.empty_files == (str(files[more].relative_to(root)),)
+    outcome = run_all(root, frames=10, max_damaged=0.07)
+    assert len(outcome.damaged) == 5
+    assert outcome.report.empty_files == (str(files[more].relative_to(root)),)
 
 
 def test_a_tracklet_without_one_good_frame(tree):
@@ -140,22 +140,22 @@ def test_a_tracklet_without_one_good_frame(tree):
     for file in files[:3]:
         file.write_bytes(b"no image")
     files[3].write_bytes(b"")
-    found = tried(root)
-    assert found.lost == {"train/p0/c0"}
-    assert "train/p0/c0" not in found.embedded
-    assert len(found.embedded) == 7
-    assert found.trained == dict.fromkeys(range(4), 2), "its place is taken by the person's other tracklet"
-    assert set(found.report.unreadable.values()) == {"not an image", "empty file"}
+    outcome = run_all(root)
+    assert outcome.lost == {"train/p0/c0"}
+    assert "train/p0/c0" not in outcome.embedded
+    assert len(outcome.embedded) == 7
+    assert outcome.trained == dict.fromkeys(range(4), 2), "its place is taken by the person's other tracklet"
+    assert set(outcome.report.unreadable.values()) == {"not an image", "empty file"}
 
 
 def test_png_data_under_jpg_names(tree):
     root, files = tree()
     files[0].write_bytes(encoded(smooth(0), "PNG"))
-    found = tried(root)
-    assert found.damaged == set()
-    np.testing.assert_array_equal(found.embedded["train/p0/c0"][0], smooth(0))
-    assert found.report.other_formats == {"train/p0/c0/0.jpg": "PNG"}
-    assert not found.report.damaged
+    outcome = run_all(root)
+    assert outcome.damaged == set()
+    np.testing.assert_array_equal(outcome.embedded["train/p0/c0"][0], smooth(0))
+    assert outcome.report.other_formats == {"train/p0/c0/0.jpg": "PNG"}
+    assert not outcome.report.damaged
 
 
 def test_grey_cmyk_and_16_bit_images(tree):
@@ -166,9 +166,9 @@ def test_grey_cmyk_and_16_bit_images(tree):
     files[1].write_bytes(encoded(Image.fromarray(smooth(7)).convert("CMYK")))
     files[2].write_bytes(encoded(deep, "PNG"))
     files[3].write_bytes(encoded(grey, "PNG"))
-    found = tried(root)
-    assert found.damaged == set()
-    frames = found.embedded["train/p0/c0"]
+    outcome = run_all(root)
+    assert outcome.damaged == set()
+    frames = outcome.embedded["train/p0/c0"]
     for number in (0, 2, 3):
         assert (frames[number] == frames[number][..., :1]).all(), "three equal channels"
     assert mean_difference(frames[0][..., 0], grey) < 3
@@ -183,36 +183,36 @@ def test_an_exif_rotation_is_not_followed(tree, kind):
     exif = Image.Exif()
     exif[0x0112] = 6
     files[0].write_bytes(encoded(smooth(0), kind, exif=exif))
-    found = tried(root)
-    assert found.damaged == set()
-    assert mean_difference(found.embedded["train/p0/c0"][0], smooth(0)) < 3
-    assert found.report.rotated == ("train/p0/c0/0.jpg",)
-    assert not found.report.damaged
+    outcome = run_all(root)
+    assert outcome.damaged == set()
+    assert mean_difference(outcome.embedded["train/p0/c0"][0], smooth(0)) < 3
+    assert outcome.report.rotated == ("train/p0/c0/0.jpg",)
+    assert not outcome.report.damaged
 
 
 def test_an_image_of_one_pixel(tree):
     root, files = tree()
     files[0].write_bytes(encoded(np.full((1, 1, 3), 90, np.uint8), "PNG"))
-    found = tried(root)
-    assert found.damaged == set()
-    np.testing.assert_array_equal(found.embedded["train/p0/c0"][0], np.full((*SIZE, 3), 90, np.uint8))
-    assert found.report.sizes_in_tracklet == found.report.sizes_in_set == {"train/p0/c0/0.jpg": "1x1"}
+    outcome = run_all(root)
+    assert outcome.damaged == set()
+    np.testing.assert_array_equal(outcome.embedded["train/p0/c0"][0], np.full((*SIZE, 3), 90, np.uint8))
+    assert outcome.report.sizes_in_tracklet == outcome.report.sizes_in_set == {"train/p0/c0/0.jpg": "1x1"}
 
 
 def test_twenty_megapixels_are_read_and_forty_one_are_not(tree):
     root, files = tree()
     files[0].write_bytes(encoded(Image.new("RGB", (4_000, 5_000), (10, 20, 30)), "PNG"))
     files[1].write_bytes(encoded(Image.new("L", (8_000, 5_125), 10), "PNG"))
-    found = tried(root)
-    assert found.damaged == {str(files[1])}
-    np.testing.assert_array_equal(found.embedded["train/p0/c0"][0], np.full((*SIZE, 3), (10, 20, 30), np.uint8))
-    assert found.report.unreadable == {"train/p0/c0/1.jpg": "too many pixels"}
-    assert found.report.sizes_in_tracklet == {"train/p0/c0/0.jpg": "4000x5000"}
+    outcome = run_all(root)
+    assert outcome.damaged == {str(files[1])}
+    np.testing.assert_array_equal(outcome.embedded["train/p0/c0"][0], np.full((*SIZE, 3), (10, 20, 30), np.uint8))
+    assert outcome.report.unreadable == {"train/p0/c0/1.jpg": "too many pixels"}
+    assert outcome.report.sizes_in_tracklet == {"train/p0/c0/0.jpg": "4000x5000"}
 
 
 @pytest.fixture
 def as_nobody():
-    """Makes root another user for the test, whom file permissions bind; the folder is one that this user may enter."""
+    """Change root to a user with file permissions for the test; this user may enter the folder."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     root = os.geteuid() == 0
@@ -225,12 +225,12 @@ def as_nobody():
 def test_a_file_that_may_not_be_read(tree, as_nobody):
     folder, become_nobody = as_nobody
     root, files = tree(root=folder / "own")
-    assert tried(root).damaged == set()
+    assert run_all(root).damaged == set()
     files[5].chmod(0)
     become_nobody()
-    found = tried(root)
-    assert found.damaged == {str(files[5])}
-    assert found.report.unreadable == {"train/p0/c1/1.jpg": "permission denied"}
+    outcome = run_all(root)
+    assert outcome.damaged == {str(files[5])}
+    assert outcome.report.unreadable == {"train/p0/c1/1.jpg": "permission denied"}
 
 
 def test_names_with_spaces_other_letters_and_bytes_that_are_no_text(tree):
@@ -240,13 +240,13 @@ def test_names_with_spaces_other_letters_and_bytes_that_are_no_text(tree):
     (folder / "1.jpg").rename(folder / "größe 1.jpg")
     latin = os.fsdecode(b"gr\xf6\xdfe.jpg")
     (folder / "2.jpg").rename(folder / latin)
-    found = tried(root)
-    assert found.damaged == set()
-    assert [len(frames) for frames in found.embedded.values()] == [4] * 8
-    assert found.report.unnamed == ()
+    outcome = run_all(root)
+    assert outcome.damaged == set()
+    assert [len(frames) for frames in outcome.embedded.values()] == [4] * 8
+    assert outcome.report.unnamed == ()
     (folder / latin).write_bytes(b"")
-    found = tried(root)
-    assert found.report.empty_files == (f"train/Zoë Ångström 佐藤/c0/{latin}",)
+    outcome = run_all(root)
+    assert outcome.report.empty_files == (f"train/Zoë Ångström 佐藤/c0/{latin}",)
 
 
 def test_links_in_a_circle(tmp_path):
@@ -257,10 +257,10 @@ def test_links_in_a_circle(tmp_path):
     first.unlink()
     first.symlink_to(first.name)
     (first.parent / "again").symlink_to(root)
-    found = tried(root, frames=16, size=(32, 16), read=read_mars, sampler="sequences")
-    assert found.damaged == {str(first)}
-    assert found.report.unreadable == {str(first.relative_to(root)): "too many levels of symbolic links"}
-    assert found.report.unnamed == ()
+    outcome = run_all(root, frames=16, size=(32, 16), read=read_mars, sampler="sequences")
+    assert outcome.damaged == {str(first)}
+    assert outcome.report.unreadable == {str(first.relative_to(root)): "too many levels of symbolic links"}
+    assert outcome.report.unnamed == ()
 
 
 def test_links_in_a_circle_among_folders(tree):
@@ -268,9 +268,9 @@ def test_links_in_a_circle_among_folders(tree):
     files[0].unlink()
     files[0].symlink_to(files[0].name)
     (root / "train" / "p9").symlink_to("p9")
-    found = tried(root)
-    assert found.damaged == {str(files[0])}
-    assert found.report.unreadable == {"train/p0/c0/0.jpg": "too many levels of symbolic links"}
+    outcome = run_all(root)
+    assert outcome.damaged == {str(files[0])}
+    assert outcome.report.unreadable == {"train/p0/c0/0.jpg": "too many levels of symbolic links"}
 
 
 def test_an_index_that_points_past_its_list(tmp_path):

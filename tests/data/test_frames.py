@@ -105,32 +105,32 @@ def test_unreadable_images_are_left_out_and_the_order_is_kept(parallelism, graph
     bad = list(BAD.values())
     contents = [bad[0], good[0], *bad[1:5], good[1], good[2], *bad[5:], good[3]]
     decode = tf.function(decode_frames) if graph else decode_frames
-    frames, kept = decode(tf.constant(contents), SIZE, parallelism)
-    assert kept.dtype == tf.int32
-    assert kept.numpy().tolist() == [1, 6, 7, len(contents) - 1]
+    frames, positions = decode(tf.constant(contents), SIZE, parallelism)
+    assert positions.dtype == tf.int32
+    assert positions.numpy().tolist() == [1, 6, 7, len(contents) - 1]
     np.testing.assert_array_equal(frames.numpy(), np.stack([opened(image) for image in good]))
 
 
 @pytest.mark.parametrize("contents", [[], [b"", b"nothing"]])
 def test_nothing_readable(contents):
-    frames, kept = decode_frames(tf.constant(contents, tf.string), SIZE)
+    frames, positions = decode_frames(tf.constant(contents, tf.string), SIZE)
     assert frames.shape == (0, *SIZE, 3)
-    assert kept.shape == (0,)
+    assert positions.shape == (0,)
 
 
 def test_read_frames_takes_a_missing_file_as_unreadable(tmp_path):
     (tmp_path / "good.png").write_bytes(encoded("PNG"))
     (tmp_path / "empty.jpg").write_bytes(b"")
     paths = [str(tmp_path / name) for name in ("gone.jpg", "good.png", "empty.jpg")]
-    frames, kept = read_frames(tf.constant(paths), SIZE)
-    assert kept.numpy().tolist() == [1]
+    frames, positions = read_frames(tf.constant(paths), SIZE)
+    assert positions.numpy().tolist() == [1]
     np.testing.assert_array_equal(frames[0].numpy(), opened(encoded("PNG")))
 
 
 def test_works_in_a_saved_model_loaded_by_a_session(tmp_path):
     module = tf.Module()
     module.decode = tf.function(
-        lambda images: dict(zip(("frames", "kept"), decode_frames(images, SIZE, tf.data.AUTOTUNE), strict=True)),
+        lambda images: dict(zip(("frames", "positions"), decode_frames(images, SIZE, tf.data.AUTOTUNE), strict=True)),
         input_signature=[tf.TensorSpec([None], tf.string, name="images")],
     )
     tf.saved_model.save(module, str(tmp_path / "saved"), signatures=module.decode)
@@ -139,8 +139,8 @@ def test_works_in_a_saved_model_loaded_by_a_session(tmp_path):
         signature = tf.compat.v1.saved_model.load(session, ["serve"], str(tmp_path / "saved")).signature_def
         outputs = {name: info.name for name, info in signature["serving_default"].outputs.items()}
         feed = signature["serving_default"].inputs["images"].name
-        found = session.run(outputs, {feed: images})
+        results = session.run(outputs, {feed: images})
         nothing = session.run(outputs, {feed: [b"nothing"]})
-    assert found["kept"].tolist() == [0, len(images) - 1]
-    np.testing.assert_array_equal(found["frames"], np.stack([opened(images[0]), opened(images[-1])]))
+    assert results["positions"].tolist() == [0, len(images) - 1]
+    np.testing.assert_array_equal(results["frames"], np.stack([opened(images[0]), opened(images[-1])]))
     assert nothing["frames"].shape == (0, *SIZE, 3)

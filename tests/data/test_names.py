@@ -27,7 +27,7 @@ from kreid.data.names import (
         ("cam1_person001_00317.png", None),
     ],
 )
-def test_what_the_name_of_a_frame_says(name, expected):
+def test_person_and_camera_in_the_name_of_a_frame(name, expected):
     assert parse_frame_name(name) == expected
 
 

@@ -46,7 +46,7 @@ def assert_same(one, other):
 
 
 def sources(frames):
-    """The (person, tracklet, time) of every frame, from its shade of grey."""
+    """Return (person, tracklet, time) of every frame, from its shade of grey."""
     shade = np.rint(frames.mean(axis=(-3, -2, -1))).astype(int)
     assert np.abs(frames.astype(int) - shade[..., None, None, None]).max() <= 2
     return shade // 32, shade // 8 % 4, shade % 8
@@ -110,20 +110,20 @@ class TestTraining:
         assert (sources(frames)[2] == 0).all()
 
     @pytest.mark.parametrize("cache", ["memory", "folder"])
-    def test_kept_frames_give_the_same_batches(self, make_tracklets, truncate, tmp_path, cache):
-        # Every epoch asks for all frames, so that batches loaded ahead count nothing new.
+    def test_cached_frames_give_the_same_batches(self, make_tracklets, truncate, tmp_path, cache):
+        # Every epoch reads all frames, so that batches loaded ahead count no new ones.
         tracklets = make_tracklets(frames=4)
         for path in (tracklets[0].frames[2], *tracklets[3].frames):
             truncate(path)
         rich = Augmentation(flip=0.5, crop_padding=2, erase=0.5)
         plain = training(tracklets, augmentation=rich)
-        kept = training(tracklets, augmentation=rich, cache="memory" if cache == "memory" else tmp_path / "cache")
-        assert_same(take(plain, 6), take(kept, 6))
-        assert plain.damage.counts.keys() == kept.damage.counts.keys() != set()
-        assert plain.damage.tracklets == kept.damage.tracklets == (tracklets[3].id,)
+        cached = training(tracklets, augmentation=rich, cache="memory" if cache == "memory" else tmp_path / "cache")
+        assert_same(take(plain, 6), take(cached, 6))
+        assert plain.damage.counts.keys() == cached.damage.counts.keys() != set()
+        assert plain.damage.tracklets == cached.damage.tracklets == (tracklets[3].id,)
 
     @pytest.mark.parametrize("sampler", ["persons", "sequences", "frames"])
-    def test_workers_together_see_what_one_alone_sees(self, make_tracklets, sampler):
+    def test_workers_together_see_the_batches_of_a_single_worker(self, make_tracklets, sampler):
         tracklets = make_tracklets(persons=5)
         rich = Augmentation(flip=0.5, crop_padding=2, erase=0.5)
         settings = dict(augmentation=rich, sampler=sampler, batch_size=3)
@@ -139,7 +139,7 @@ class TestTraining:
         assert training(make_tracklets(persons=5), shard=(0, 2)).steps_per_epoch == 1
 
     @pytest.mark.parametrize("parallelism", [1, 3, None])
-    def test_the_seed_alone_decides(self, make_tracklets, parallelism):
+    def test_only_the_seed_decides(self, make_tracklets, parallelism):
         tracklets = make_tracklets()
         rich = Augmentation(crop_padding=3, erase=0.5)
         expected = take(training(tracklets, augmentation=rich, seed=3, parallelism=2), 5)
@@ -198,14 +198,14 @@ class TestTraining:
         ]
         pipeline = training(tracklets, sampler="frames", num_frames=1, batch_size=8)
         assert pipeline.steps_per_epoch == 2
-        found = []
+        drawn = []
         for frames, lengths, labels in take(pipeline, 2):
             assert lengths.tolist() == [1] * 8
             times = sources(frames)[2][:, 0].tolist()
-            found += [(*name, time) for name, time in zip(shown(labels["logits"], frames), times, strict=True)]
+            drawn += [(*name, time) for name, time in zip(shown(labels["logits"], frames), times, strict=True)]
         expected = [(row // 2, row % 2, time) for row in range(6) for time in range((4, 1, 3)[row % 3])]
-        assert sorted(found) == expected
-        assert len({person for person, *_ in found[:8]}) > 1
+        assert sorted(drawn) == expected
+        assert len({person for person, *_ in drawn[:8]}) > 1
 
     def test_a_damaged_frame_among_frames_is_replaced_by_another_of_the_batch(self, make_tracklets, truncate):
         tracklets = make_tracklets(persons=2, tracklets=2, frames=3)
@@ -233,15 +233,15 @@ class TestTraining:
         Path(tracklets[4].frames[1]).unlink()
         Path(tracklets[4].frames[3]).unlink()
         pipeline = training(tracklets)
-        found = {}
+        times_by_tracklet = {}
         for frames, _, labels in take(pipeline, 2):
             times = sources(frames)[2].tolist()
-            found.update(zip(shown(labels["logits"], frames), times, strict=True))
+            times_by_tracklet.update(zip(shown(labels["logits"], frames), times, strict=True))
         # Clips of four from four frames: the readable ones, spread evenly.
-        assert found.pop((0, 0)) == [1, 1, 2, 3]
-        assert found.pop((1, 1)) == [0, 0, 1, 3]
-        assert found.pop((2, 0)) == [0, 0, 2, 2]
-        assert set(map(tuple, found.values())) == {(0, 1, 2, 3)}
+        assert times_by_tracklet.pop((0, 0)) == [1, 1, 2, 3]
+        assert times_by_tracklet.pop((1, 1)) == [0, 0, 1, 3]
+        assert times_by_tracklet.pop((2, 0)) == [0, 0, 2, 2]
+        assert set(map(tuple, times_by_tracklet.values())) == {(0, 1, 2, 3)}
         lost = [tracklets[0].frames[0], tracklets[3].frames[2], tracklets[4].frames[1], tracklets[4].frames[3]]
         assert set(pipeline.damage.counts) == set(lost)
         assert pipeline.damage.tracklets == ()
@@ -263,13 +263,15 @@ class TestTraining:
             for frame in lost:
                 Path(tracklets[2 * tracklet].frames[frame]).unlink()
         pipeline = training(tracklets, clips="adjacent_clips", clip_length=2, num_frames=6)
-        found = {}
+        times_by_tracklet = {}
         for frames, _, labels in take(pipeline, 2):
-            found.update(zip(shown(labels["logits"], frames), sources(frames)[2].tolist(), strict=True))
-        assert found[0, 0] == [0, 0, 2, 3, 4, 5]
-        assert found[1, 0] == [0, 1, 2, 2, 2, 2], "the last clip has no frame left and repeats its neighbour"
-        assert found[2, 0] == [2, 3, 2, 3, 4, 5]
-        assert (3, 0) not in found
+            times_by_tracklet.update(zip(shown(labels["logits"], frames), sources(frames)[2].tolist(), strict=True))
+        assert times_by_tracklet[0, 0] == [0, 0, 2, 3, 4, 5]
+        assert times_by_tracklet[1, 0] == [0, 1, 2, 2, 2, 2], (
+            "the last clip has no frame left and repeats its neighbour"
+        )
+        assert times_by_tracklet[2, 0] == [2, 3, 2, 3, 4, 5]
+        assert (3, 0) not in times_by_tracklet
         assert pipeline.damage.tracklets == (tracklets[6].id,)
 
     def test_a_clip_without_readable_frames_becomes_another_of_the_same_person(self, make_tracklets):
@@ -328,7 +330,7 @@ class TestTraining:
         assert pipeline.damage.counts.keys() == {tracklets[0].frames[1]}
         assert pipeline.damage.counts[tracklets[0].frames[1]] >= 5
 
-    def test_damage_leaves_other_clips_and_the_order_alone(self, make_tracklets, truncate):
+    def test_damage_changes_neither_other_clips_nor_the_order(self, make_tracklets, truncate):
         tracklets = make_tracklets(frames=4)
         before = take(training(tracklets, parallelism=4), 4)
         truncate(tracklets[5].frames[0])
@@ -383,8 +385,8 @@ def uneven(make_tracklets):
 
 
 def times_of(pipeline):
-    """Row -> times of its frames; checks the padding and that frames are of their tracklet."""
-    found = {}
+    """Return row -> times of its frames; check the padding and that frames are of their tracklet."""
+    times_by_row = {}
     for inputs, rows in pipeline.dataset():
         frames, lengths = inputs["frames"].numpy(), inputs["lengths"].numpy()
         assert frames.dtype == np.uint8
@@ -394,9 +396,9 @@ def times_of(pipeline):
             assert (clip[length:] == 0).all()
             person, tracklet, time = sources(clip[:length])
             assert set(zip(person.tolist(), tracklet.tolist(), strict=True)) == {(row // 3, row % 3)}
-            assert row not in found
-            found[row] = time.tolist()
-    return found
+            assert row not in times_by_row
+            times_by_row[row] = time.tolist()
+    return times_by_row
 
 
 class TestEvaluation:
@@ -423,7 +425,7 @@ class TestEvaluation:
         assert rows.dtype == inputs["lengths"].dtype == tf.int32
 
     def test_only_selected_frames_are_read(self, uneven):
-        # The unselected last frame is gone, and nobody notices.
+        # The last frame is missing but not selected, so it is not noticed.
         for tracklet in uneven:
             if len(tracklet) > 2:
                 Path(tracklet.frames[-1]).unlink()
@@ -435,10 +437,10 @@ class TestEvaluation:
         truncate(uneven[1].frames[0])
         Path(uneven[3].frames[3]).write_bytes(b"")
         pipeline = EvaluationPipeline(uneven, SIZE, batch_frames=14, max_damaged=0.5)
-        found = times_of(pipeline)
-        assert found.pop(1) == [1, 2, 3, 4, 5, 6]
-        assert found.pop(3) == [0, 1, 2]
-        assert all(times == list(range(len(uneven[row]))) for row, times in found.items())
+        times_by_row = times_of(pipeline)
+        assert times_by_row.pop(1) == [1, 2, 3, 4, 5, 6]
+        assert times_by_row.pop(3) == [0, 1, 2]
+        assert all(times == list(range(len(uneven[row]))) for row, times in times_by_row.items())
         assert pipeline.damage.counts == {uneven[1].frames[0]: 1, uneven[3].frames[3]: 1}
 
     def test_a_tracklet_with_damage_among_the_selected_frames_is_read_whole(self, uneven, truncate):
@@ -447,10 +449,10 @@ class TestEvaluation:
         pipeline = EvaluationPipeline(
             uneven, SIZE, select=lambda length: np.arange(min(length, 2)), max_damaged=0.5, batch_frames=6
         )
-        found = times_of(pipeline)
-        assert found.pop(1) == [0, 2, 3, 4, 6]
-        assert all(times == [0, 1][: len(times)] for times in found.values())
-        assert len(found) == 8
+        times_by_row = times_of(pipeline)
+        assert times_by_row.pop(1) == [0, 2, 3, 4, 6]
+        assert all(times == [0, 1][: len(times)] for times in times_by_row.values())
+        assert len(times_by_row) == 8
         assert pipeline.damage.counts == {uneven[1].frames[1]: 1, uneven[1].frames[5]: 1}
 
     @pytest.mark.parametrize("batch_frames", [1, 1_000])
@@ -493,8 +495,8 @@ class TestEvaluation:
             EvaluationPipeline([hollow], SIZE)
 
 
-def test_decoders_complain_neither_in_training_nor_in_embedding(make_tracklets, tmp_path):
-    """In a process whose standard error stream is read as a whole: the decoders write past Python."""
+def test_decoders_warn_neither_in_training_nor_in_embedding(make_tracklets, tmp_path):
+    """Read the standard error of another process, because the decoders bypass Python's stream."""
     tracklets = make_tracklets(persons=2, frames=4)
     for tracklet in tracklets:
         path = Path(tracklet.frames[0])

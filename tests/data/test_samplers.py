@@ -44,7 +44,7 @@ def test_persons_with_fewer_tracklets_repeat_them_evenly():
     assert PKSampler([1, 1, 2, 2], 2, 5).epoch(0).shape == (1, 10)
 
 
-def test_epochs_depend_on_seed_and_number_alone():
+def test_epochs_depend_only_on_seed_and_number():
     first, again, other = (PKSampler(PERSONS, 3, 2, seed=seed) for seed in (5, 5, 6))
     first.epoch(0)
     np.testing.assert_array_equal(first.epoch(7), again.epoch(7))
@@ -101,7 +101,7 @@ def test_a_shuffled_epoch_shows_each_item_once_and_fills_the_last_batch(items, s
         assert all(len(set(batch.tolist())) == size for batch in batches)
 
 
-def test_shuffled_epochs_depend_on_seed_and_number_alone():
+def test_shuffled_epochs_depend_only_on_seed_and_number():
     first, again, other = (ShuffledSampler(20, 6, seed=seed) for seed in (5, 5, 6))
     first.epoch(0)
     np.testing.assert_array_equal(first.epoch(7), again.epoch(7))

@@ -70,6 +70,6 @@ def test_summary_compares_with_the_published_counts():
 
 def test_a_validation_set_is_counted_and_shown():
     validation = ReidDataset("other", (), (Tracklet("v", 9, 3, ("e",)),), (0,))
-    found = dataset(validation=validation)
-    assert (found.counts()["validation persons"], found.counts()["cameras"]) == (1, 2)
-    assert ["validation", "1", "1", "1", "1"] in [line.split() for line in found.summary().splitlines()]
+    counted = dataset(validation=validation)
+    assert (counted.counts()["validation persons"], counted.counts()["cameras"]) == (1, 2)
+    assert ["validation", "1", "1", "1", "1"] in [line.split() for line in counted.summary().splitlines()]

@@ -134,7 +134,7 @@ def test_wrong_inputs_are_named():
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_a_distance_depends_on_nothing_beside_its_two_rows(metric):
+def test_a_distance_depends_only_on_its_two_rows(metric):
     random = np.random.default_rng(0)
     x, y = random.normal(size=(37, 512)), random.normal(size=(201, 512))
     y[150:] = y[3]

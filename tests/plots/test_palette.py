@@ -13,7 +13,7 @@ def test_series_differ_in_colours_and_dashes():
         assert len(set(column)) == len(SERIES)
 
 
-def test_dark_paper_has_colours_of_its_own():
+def test_dark_backgrounds_have_other_colours():
     light, dark = css_variables().split("prefers-color-scheme: dark")
     assert "--same: #008c46;" in light
     assert "--same: #2eb872;" in dark

@@ -27,7 +27,7 @@ def base_path(model, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def server(base_path):
-    """The embedded server; not used where KREID_SERVING_TARGET names another."""
+    """The embedded server, unless KREID_SERVING_TARGET names another server."""
     from kreid.serving import EmbeddingServer
 
     with EmbeddingServer(base_path, port=0) as running:
@@ -36,5 +36,5 @@ def server(base_path):
 
 @pytest.fixture(scope="session")
 def target(request):
-    """host:port under test: TensorFlow Serving's, if KREID_SERVING_TARGET says so, else the embedded server's."""
+    """host:port under test: KREID_SERVING_TARGET, or by default the embedded server's."""
     return os.environ.get("KREID_SERVING_TARGET") or request.getfixturevalue("server").target

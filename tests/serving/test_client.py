@@ -40,7 +40,7 @@ def test_images_of_different_sizes_and_some_damaged(client, model):
     assert valid.tolist() == [3, 1, 0, 1]
     assert np.isfinite(embeddings).all(axis=1).tolist() == [True, True, False, True]
     assert np.isnan(embeddings[2]).all()
-    # PNGs of the model's own size lose nothing on the way.
+    # PNGs of the model's image size are decoded without loss.
     np.testing.assert_allclose(embeddings[0], model.embed(random_tracklet(0, 3)[None])[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(embeddings[1], model.embed(random_tracklet(1, 1)[None])[0], rtol=1e-4, atol=1e-5)
 

@@ -36,7 +36,7 @@ class Session:
         )
 
     def run_unchecked(self, signature, *inputs):
-        """As C++ does: without Python's comparison of shapes before the run."""
+        """Run as C++ does, without Python's comparison of shapes before the run."""
         signature = self.signatures[signature]
         feeds = [signature.inputs[alias].name for alias in sorted(signature.inputs)]
         fetches = [signature.outputs[alias].name for alias in sorted(signature.outputs)]
@@ -142,7 +142,7 @@ def test_a_tracklet_alone_and_in_a_batch_agree(session):
         ("embed_jpeg", [np.full((2, 1), b"", object), np.zeros(3, np.int32)], "one entry per tracklet"),
     ],
 )
-def test_the_graph_itself_refuses_what_does_not_fit(session, signature, inputs, message):
+def test_the_graph_itself_refuses_invalid_requests(session, signature, inputs, message):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         session.run_unchecked(signature, *inputs)
 
@@ -173,7 +173,7 @@ def test_card_is_the_same_on_disk_and_on_the_wire(session, base_path, model):
     assert [json.loads(text) for text in answer] == [card, card]
 
 
-def test_warmup_is_what_tensorflow_serving_reads(session, base_path):
+def test_warmup_has_the_format_of_tensorflow_serving(session, base_path):
     prediction_log_pb2 = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
     path = base_path / "3" / "assets.extra" / "tf_serving_warmup_requests"
     logs = [

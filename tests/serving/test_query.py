@@ -128,7 +128,7 @@ def test_a_gallery_of_which_nothing_is_left_is_a_sentence(query, data, server, c
     assert "The server could read no frame of the gallery" in capsys.readouterr().err
 
 
-def test_images_beside_folders_are_refused_as_the_reader_does(query, data, capsys, tmp_path):
+def test_images_next_to_folders_are_refused_as_by_the_reader(query, data, capsys, tmp_path):
     write_tracklet(tmp_path / "bob" / "c1", COLOURS["bob"])
     write_tracklet(tmp_path / "bob" / "c1" / "t1", COLOURS["bob"])
     assert query.main([str(data / "query"), "--gallery", str(tmp_path)]) == 2

@@ -19,7 +19,7 @@ JPEG = encode(FRAME)
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "AVIF"])
-def test_formats_are_told_apart(name):
+def test_formats_are_recognised(name):
     Image.init()
     if name not in Image.SAVE:
         pytest.skip(f"Pillow writes no {name} here")

@@ -38,7 +38,7 @@ def test_serves_until_a_signal(base_path, program, number):
         assert line.startswith("serving people version 3 on 127.0.0.1:")
         with EmbeddingClient(line.rsplit(" ", 1)[1].strip(), model="people", timeout=None) as client:
             whole = encode(random_tracklet(0, 1, size=(400, 200))[0])
-            # libjpeg complains on the standard error stream about each of the damaged files.
+            # libjpeg writes a warning to standard error about each damaged file.
             _, valid = client.embed_images([[whole, whole[:4000], whole[:300] + b"x" * 50 + whole[400:]]])
             assert valid.tolist() == [2]
         process.send_signal(number)

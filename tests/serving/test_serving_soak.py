@@ -1,4 +1,4 @@
-"""Load and fuzz against the embedded server: wrong bytes and right ones at once, for a minute."""
+"""Load and fuzz tests of the embedded server: invalid and valid requests at once, for a minute."""
 
 import concurrent.futures
 import time
@@ -37,7 +37,7 @@ def valid_request():
 
 
 def fuzz(target, seed, until):
-    """Sends damaged requests; counts the status codes."""
+    """Send damaged requests; count the status codes."""
     rng = np.random.default_rng(seed)
     whole = valid_request()
     codes = {}
@@ -58,7 +58,7 @@ def fuzz(target, seed, until):
 
 
 def load(target, seed, until, expected):
-    """Sends right requests; counts the answers, each compared with what it was without load."""
+    """Send valid requests; count the answers and compare each with the answer without load."""
     tracklet = random_tracklet(seed, 3)
     answers = 0
     with EmbeddingClient(target) as client:

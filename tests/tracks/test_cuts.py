@@ -10,19 +10,19 @@ def test_length_confidence_stride_and_thinning(video, tracks, tmp_path):
     confidences = np.where(tracks.ids == 7, 0.2 * (tracks.frames % 2), 0.9)
     tracks = Tracks(tracks.frames, tracks.ids, tracks.boxes, confidences)
 
-    def kept(**limits):
+    def cut(**limits):
         cuts = plan_cuts(tracks, SIZE, TrackLimits(**{"min_size": (1, 1), "min_length": 1, **limits}))
         return {int(n): cuts.frames[cuts.owners == row].tolist() for row, n in enumerate(cuts.ids)}, cuts.dropped
 
-    assert kept(min_length=7) == ({3: [*range(1, 13)], 7: [*range(3, 10)]}, {"in tracks of fewer than 7 frames": 4})
-    assert kept(min_confidence=0.2)[0][7] == [3, 5, 7, 9]
-    assert kept(min_confidence=0.21)[0].keys() == {3, -2}
-    assert kept(stride=5)[0] == {3: [1, 6, 11], 7: [6], -2: [1]}
-    assert kept(stride=5, min_length=3) == (
+    assert cut(min_length=7) == ({3: [*range(1, 13)], 7: [*range(3, 10)]}, {"in tracks of fewer than 7 frames": 4})
+    assert cut(min_confidence=0.2)[0][7] == [3, 5, 7, 9]
+    assert cut(min_confidence=0.21)[0].keys() == {3, -2}
+    assert cut(stride=5)[0] == {3: [1, 6, 11], 7: [6], -2: [1]}
+    assert cut(stride=5, min_length=3) == (
         {3: [1, 6, 11]},
         {"outside the stride of 5": 18, "in tracks of fewer than 3 frames": 2},
     )
-    assert kept(max_length=4)[0] == {3: [2, 5, 8, 11], 7: [3, 5, 7, 9], -2: [1, 2, 3, 4]}
+    assert cut(max_length=4)[0] == {3: [2, 5, 8, 11], 7: [3, 5, 7, 9], -2: [1, 2, 3, 4]}
 
 
 def test_boxes_over_the_border(video, tmp_path):
@@ -37,17 +37,17 @@ def test_boxes_over_the_border(video, tmp_path):
     }
     tracks = Tracks([1] * 7, list(boxes), list(boxes.values()))
 
-    def kept(min_inside, min_size=(1, 1)):
+    def cut(min_inside, min_size=(1, 1)):
         limits = TrackLimits(min_inside=min_inside, min_size=min_size, min_length=1)
         cuts = plan_cuts(tracks, SIZE, limits)
         return dict(zip(cuts.ids.tolist(), cuts.corners.tolist(), strict=True))
 
-    assert kept(0.5) == {1: [4, 24, 0, 6], 5: [7, 28, 4, 14], 6: [0, 48, 0, 64]}
-    assert kept(1.0).keys() == {5, 6}
-    assert kept(0.25).keys() == {1, 2, 3, 5, 6}
-    assert kept(0.0).keys() == {1, 2, 3, 5, 6, 7}
-    assert kept(0.0)[3] == [40, 48, 60, 64]
-    assert kept(0.0, (21, 10)).keys() == {5, 6}
+    assert cut(0.5) == {1: [4, 24, 0, 6], 5: [7, 28, 4, 14], 6: [0, 48, 0, 64]}
+    assert cut(1.0).keys() == {5, 6}
+    assert cut(0.25).keys() == {1, 2, 3, 5, 6}
+    assert cut(0.0).keys() == {1, 2, 3, 5, 6, 7}
+    assert cut(0.0)[3] == [40, 48, 60, 64]
+    assert cut(0.0, (21, 10)).keys() == {5, 6}
     cut_tracklets(video, tracks, tmp_path / "out", limits=TrackLimits(min_size=(1, 1), min_length=1), progress=False)
     first = crops_in(tmp_path / "out/gallery")[("hall-1/hall/hall-1", 1)]
     np.testing.assert_array_equal(first, picture_of(1)[4:24, :6])

@@ -13,20 +13,20 @@ from kreid.tracks.cuts import plan_cuts
 def test_embeddings_are_those_of_the_folders(video, tracks, tmp_path, settings):
     model = model_of(**settings)
     limits = TrackLimits(min_size=(1, 1), min_length=5)
-    found = embed_tracks(model, video, tracks, tmp_path / "out.npz", limits=limits, batch_frames=16, progress=False)
+    embedded = embed_tracks(model, video, tracks, tmp_path / "out.npz", limits=limits, batch_frames=16, progress=False)
     cut_tracklets(video, tracks, tmp_path / "out", limits=limits, progress=False)
     entries = read_tracklet_folders(tmp_path / "out/gallery")
-    assert found.ids.tolist() == [entry.name for entry in entries]
+    assert embedded.ids.tolist() == [entry.name for entry in entries]
     expected = embed_tracklets(model, [Tracklet(e.name, 1, 1, e.frames) for e in entries], progress=False).embeddings
-    np.testing.assert_allclose(found.embeddings, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
-    assert (found.persons.tolist(), found.cameras.tolist(), found.metric) == ([1, 2], [1, 1], model.metric)
-    np.testing.assert_array_equal(TrackletEmbeddings.load(tmp_path / "out.npz").embeddings, found.embeddings)
+    np.testing.assert_allclose(embedded.embeddings, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    assert (embedded.persons.tolist(), embedded.cameras.tolist(), embedded.metric) == ([1, 2], [1, 1], model.metric)
+    np.testing.assert_array_equal(TrackletEmbeddings.load(tmp_path / "out.npz").embeddings, embedded.embeddings)
     with pytest.raises(FileExistsError, match=r"remove this one\. Received: path="):
         embed_tracks(model, video, tracks, tmp_path / "out.npz", progress=False)
 
 
 def test_memory_is_bounded_beforehand(video, tracks):
-    # In frame 9 the first walker has had 9 frames, and the second its 7; the third is done with.
+    # In frame 9 the first walker has 9 frames and the second 7; the third is already embedded.
     cuts = plan_cuts(tracks, SIZE, ALL)
     assert cuts.most_at_once == 16
     assert cuts.thinned(lambda length: np.array([length - 1])).most_at_once == 1

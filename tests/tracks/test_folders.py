@@ -9,14 +9,14 @@ from kreid.tracks import TrackLimits, Tracks, cut_tracklets
 
 
 def test_crops_are_the_boxes_of_their_frames(video, tracks, tmp_path):
-    found = cut_tracklets(video, tracks, tmp_path / "out", limits=ALL, progress=False)
+    result = cut_tracklets(video, tracks, tmp_path / "out", limits=ALL, progress=False)
     cut = crops_in(tmp_path / "out/gallery")
     expected = {(f"hall-{n}/hall/hall-{n}", f): look(n, f, *box_of(n, f)[2:]) for n in WALKERS for f in there(n)}
     assert cut.keys() == expected.keys()
     for key, crop in cut.items():
         np.testing.assert_array_equal(crop, expected[key], err_msg=str(key))
-    assert found.lengths == {f"hall-{n}/hall/hall-{n}": len(there(n)) for n in WALKERS}
-    assert (found.dropped, found.damage, found.unreadable) == ({}, "", ())
+    assert result.lengths == {f"hall-{n}/hall/hall-{n}": len(there(n)) for n in WALKERS}
+    assert (result.dropped, result.damage, result.unreadable) == ({}, "", ())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hall.mkv", "out"]
 
 
@@ -59,7 +59,7 @@ def test_a_second_split_is_added(video, tracks, tmp_path):
     assert (len(dataset.queries), len(dataset.gallery())) == (len(WALKERS), len(WALKERS))
 
 
-def test_what_must_not_be_mixed_is_refused(video, tracks, tmp_path):
+def test_videos_that_must_not_share_a_folder_are_refused(video, tracks, tmp_path):
     out = tmp_path / "out"
     cut_tracklets(video, tracks, out, limits=ALL, progress=False)
     before = crops_in(out / "gallery").keys()

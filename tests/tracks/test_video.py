@@ -19,7 +19,7 @@ def test_frames_are_turned_upright(tmp_path, rotation, turns):
 
 @pytest.fixture(params=[("hall.mp4", "libx264rgb", "rgb24"), ("hall.mkv", "ffv1", "bgr0"), ("hall.avi", "mjpeg", None)])
 def broken(request, tmp_path):
-    """A video of which the last third is gone, and a track from its first frame to its last, and one at its end."""
+    """A video without its last third, with a track over all frames and one at its end."""
     name, codec, pix_fmt = request.param
     noise = np.random.default_rng(0).integers(0, 256, (60, *SIZE, 3), dtype=np.uint8)
     options = {"qp": "0"} if codec == "libx264rgb" else {}
@@ -30,24 +30,24 @@ def broken(request, tmp_path):
     return path, Tracks(frames, ids, np.tile([8.0, 8.0, 20.0, 32.0], (82, 1))), noise
 
 
-def test_what_is_left_of_a_video_cut_short_is_kept(broken, tmp_path):
+def test_the_frames_of_a_truncated_video_are_used(broken, tmp_path):
     path, tracks, noise = broken
-    found = cut_tracklets(path, tracks, tmp_path / "out", limits=ALL, progress=False)
+    result = cut_tracklets(path, tracks, tmp_path / "out", limits=ALL, progress=False)
     cut = crops_in(tmp_path / "out/gallery")
-    assert found.lengths.keys() == {"hall-1/hall/hall-1", "hall-3/hall/hall-3"}
-    assert found.unreadable == ("hall-2/hall/hall-2",)
+    assert result.lengths.keys() == {"hall-1/hall/hall-1", "hall-3/hall/hall-3"}
+    assert result.unreadable == ("hall-2/hall/hall-2",)
     assert sorted(path.name for path in (tmp_path / "out/gallery").iterdir()) == ["hall-1", "hall-3"]
-    length = found.lengths["hall-1/hall/hall-1"]
+    length = result.lengths["hall-1/hall/hall-1"]
     assert 30 < length < 42
     assert [frame for name, frame in cut if name == "hall-1/hall/hall-1"] == list(range(1, length + 1))
-    assert f"{60 - length} frames with boxes to cut are lost" in found.damage
+    assert f"{60 - length} frames with boxes to cut are lost" in result.damage
     if path.suffix != ".avi":  # Motion JPEG loses what the others keep.
         for (_, frame), crop in cut.items():
             np.testing.assert_array_equal(crop, noise[frame - 1, 8:40, 8:28])
 
     embedded = embed_tracks(model_of(), path, tracks, limits=ALL, progress=False)
-    assert embedded.ids.tolist() == list(found.lengths)
-    assert embedded.unreadable.tolist() == list(found.unreadable)
+    assert embedded.ids.tolist() == list(result.lengths)
+    assert embedded.unreadable.tolist() == list(result.unreadable)
     assert embedded.damaged_frames.tolist() == [f"{path.name}:{number}" for number in range(length + 1, 61)]
 
 
@@ -67,10 +67,10 @@ def test_a_corrupt_frame_costs_itself(tmp_path):
     contents[middle : middle + 300] = bytes(300)
     path.write_bytes(contents)
     tracks = Tracks(np.arange(1, 61), np.ones(60), np.tile([8.0, 8.0, 20.0, 32.0], (60, 1)))
-    found = cut_tracklets(path, tracks, tmp_path / "out", limits=ALL, progress=False)
+    result = cut_tracklets(path, tracks, tmp_path / "out", limits=ALL, progress=False)
     cut = {frame: crop for (_, frame), crop in crops_in(tmp_path / "out/gallery").items()}
     assert len(cut) == 59
-    assert "has 1 corrupt frames: 1 frames with boxes to cut are lost" in found.damage
+    assert "has 1 corrupt frames: 1 frames with boxes to cut are lost" in result.damage
     for frame, crop in cut.items():
         np.testing.assert_array_equal(crop, noise[frame - 1, 8:40, 8:28])
 

@@ -12,7 +12,7 @@ from kreid.tracks import TrackLimits
 SIZE = (48, 64)
 FRAMES = 12
 ALL = TrackLimits(min_size=(1, 1), min_length=1)
-# Of each id, where it is in frame 1, how it moves, its height and width, and its first and last frame.
+# For each id: place in frame 1, motion, height and width, first and last frame.
 WALKERS = {
     3: ((4, 4), (0, 3), (24, 12), 1, 12),
     7: ((26, 50), (1, -2), (14, 10), 3, 9),
@@ -31,7 +31,7 @@ def there(number):
 
 
 def look(number, frame, height, width):
-    """What a walker looks like in a frame: its own colour, its rows shaded, the frame's number in the blue."""
+    """Return a walker's crop: a colour per walker, shaded rows, and the frame's number in the blue channel."""
     picture = np.full((height, width, 3), (40 * (abs(number) % 5), 0, 10 * frame), np.uint8)
     picture[..., 1] = 3 * np.arange(height)[:, None] + np.arange(width)
     return picture

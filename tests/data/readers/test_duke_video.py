@@ -42,7 +42,7 @@ def test_the_published_layout(root):
     dataset = read_duke_video(root)
     assert described(dataset.train) == [(1, 1, 2), (1, 2, 1), (3, 8, 3)]
     assert described(dataset.queries) == [(2, 6, 2), (4, 5, 1)]
-    # The gallery's copy of a query is there once, as the query.
+    # The gallery's copy of a query is read once, as the query.
     assert described(dataset.gallery()) == [(2, 2, 2), (4, 5, 2), (0, 1, 1)]
     assert dataset.counts()["distractors"] == 1
     assert dataset.train[2].id == "train/0003/0003"

@@ -82,7 +82,7 @@ def test_no_split(tmp_path, write_frame):
         read_folder(tmp_path)
 
 
-def test_persons_are_compared_as_numbers_where_they_are_numbers(tmp_path, write_frame):
+def test_persons_with_numbers_are_compared_as_numbers(tmp_path, write_frame):
     for name in ("train/10/1/a.jpg", "train/p07/1/a.jpg", "train/p7/1/a.jpg", "query/7/1/a.jpg", "query/8/01/a.jpg"):
         write_frame(tmp_path / name)
     for person in ("0007", "008", "-1", "00-1", "0000", "0", "junk", "distractor"):
@@ -236,7 +236,7 @@ def test_a_split_without_images(tmp_path):
         read_folder(tmp_path)
 
 
-def test_images_beside_folders(root, write_frame):
+def test_images_next_to_folders(root, write_frame):
     write_frame(root / "train/p10/hall/1.jpg")
     with pytest.raises(ValueError, match="not both"):
         read_folder(root)
@@ -245,12 +245,12 @@ def test_images_beside_folders(root, write_frame):
 def test_one_split_by_the_names_of_its_folders(root, monkeypatch):
     (root / "train/anna/yard").mkdir()
     monkeypatch.chdir(root)
-    found = read_tracklet_folders("train")
-    assert [(entry.name, entry.person, entry.camera, entry.frames) for entry in found] == [
+    entries = read_tracklet_folders("train")
+    assert [(entry.name, entry.person, entry.camera, entry.frames) for entry in entries] == [
         ("anna/door", "anna", "door", ("train/anna/door/1.PNG",)),
         ("anna/hall", "anna", "hall", ("train/anna/hall/2.jpg", "train/anna/hall/10.jpg")),
         ("anna/yard", "anna", "yard", ()),
         ("p10/hall/a", "p10", "hall", ("train/p10/hall/a/1.jpg",)),
         ("p10/hall/b", "p10", "hall", ("train/p10/hall/b/1.jpg",)),
     ]
-    assert image_files("train/anna/hall") == found[1].frames
+    assert image_files("train/anna/hall") == entries[1].frames

@@ -61,7 +61,7 @@ def test_the_official_file_counts_sorted_folders_test_persons_first(root, folder
     assert frames == (f"{place}/cam1_person002_00317.png", f"{place}/cam1_person002_01050.png")
 
 
-def test_a_person_lost_from_one_camera_shifts_nobody(root):
+def test_a_person_missing_in_one_camera_shifts_no_other_person(root):
     write_mat(root, numbers())
     shutil.rmtree(root / "i-LIDS-VID/sequences/cam1/person001")
     dataset = read_ilids_vid(root, split=3)
@@ -97,7 +97,7 @@ def test_files_of_splits_under_other_names(root, folder, name):
     assert dataset.split == f"3 of {name}"
 
 
-def test_files_of_splits_that_cannot_be_told_apart_or_read(root):
+def test_ambiguous_or_unreadable_files_of_splits(root):
     (root / "split_one.json").write_text(json.dumps({"train": PERSONS}))
     with pytest.raises(ValueError, match=r"split_one\.json must hold the table ls_set, or a list of 10 splits"):
         read_ilids_vid(root)
@@ -120,9 +120,9 @@ def test_the_folder_above_and_other_letter_case(root, tmp_path_factory):
 
 def test_drawn_splits(tmp_path):
     root = make_tree(tmp_path, place="sequences")
-    found = [read_ilids_vid(root, split=split) for split in range(1, 11)]
-    assert len({dataset.queries for dataset in found}) > 3
-    for number, dataset in enumerate(found, start=1):
+    datasets = [read_ilids_vid(root, split=split) for split in range(1, 11)]
+    assert len({dataset.queries for dataset in datasets}) > 3
+    for number, dataset in enumerate(datasets, start=1):
         assert sorted({t.person for t in dataset.train + dataset.test}) == [1, 2, 3, 10, 101, 319]
         assert len(dataset.query_rows) == 3
         assert dataset.split == f"{number} of 10 drawn by kreid"
@@ -163,13 +163,13 @@ def test_the_published_splits(tmp_path, file):
         rebuilt = json.load(opened)
     make_tree(tmp_path, rebuilt["person_dirs"])
     shutil.copy(f"{META}/{file}", tmp_path)
-    found = [read_ilids_vid(tmp_path, split=split) for split in range(1, 11)]
-    assert len({dataset.queries for dataset in found}) == 10
-    for dataset in found:
+    datasets = [read_ilids_vid(tmp_path, split=split) for split in range(1, 11)]
+    assert len({dataset.queries for dataset in datasets}) == 10
+    for dataset in datasets:
         assert (dataset.name, dataset.empty) == ("iLIDS-VID", ())
         assert "differs from the published counts: 1200 frames instead of 42460" in dataset.summary().splitlines()
     if file.endswith("rebuilt.json"):
         # The official form of the same splits.
         (tmp_path / file).unlink()
         write_mat(tmp_path, np.array(rebuilt["ls_set"]))
-        assert [read_ilids_vid(tmp_path, split=split).test for split in range(1, 11)] == [d.test for d in found]
+        assert [read_ilids_vid(tmp_path, split=split).test for split in range(1, 11)] == [d.test for d in datasets]

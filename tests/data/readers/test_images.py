@@ -44,11 +44,11 @@ def test_market_names_without_junk_and_distractors(market):
 def test_merged_folders_have_disjoint_persons_and_cameras(market, persons):
     dataset = read_images([persons, market, persons])
     assert dataset.name == "own+market+own"
-    found = rows(dataset)
-    assert (found["0/2/a.jpg"], found["0/2/b.png"], found["0/10/a.jpg"]) == ((1, 1), (1, 1), (2, 1))
-    assert found["1/market/0007_c1_9.jpg"] == (4, 2)
-    assert found["2/2/a.jpg"] == (5, 4)
-    assert len(found) == len(dataset.train) == 9
+    entries = rows(dataset)
+    assert (entries["0/2/a.jpg"], entries["0/2/b.png"], entries["0/10/a.jpg"]) == ((1, 1), (1, 1), (2, 1))
+    assert entries["1/market/0007_c1_9.jpg"] == (4, 2)
+    assert entries["2/2/a.jpg"] == (5, 4)
+    assert len(entries) == len(dataset.train) == 9
 
 
 def test_refusals(tmp_path, market, write_frame):

@@ -1,4 +1,4 @@
-"""Which reader a folder gets: trees in every layout, as the readers' own tests write them."""
+"""Recognise the layout of a folder, for trees written by the readers' tests."""
 
 import json
 
@@ -62,8 +62,8 @@ def test_folders_of_persons_are_images(tmp_path):
 def test_every_layout_is_found_a_level_below(tmp_path, layout):
     MAKE[layout](tmp_path / "data/set")
     assert layout_of(tmp_path) == layout
-    found, expected = read_dataset(tmp_path), read_dataset(tmp_path / "data/set")
-    assert (found.train, found.test, found.query_rows) == (expected.train, expected.test, expected.query_rows)
+    dataset, expected = read_dataset(tmp_path), read_dataset(tmp_path / "data/set")
+    assert (dataset.train, dataset.test, dataset.query_rows) == (expected.train, expected.test, expected.query_rows)
 
 
 def test_the_root_of_market_is_not_a_folder_of_persons(tmp_path):

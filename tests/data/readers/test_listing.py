@@ -23,7 +23,7 @@ def test_a_folder_in_natural_order_without_hidden_and_system_entries(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("tree", "found"),
+    ("tree", "place"),
     [
         ("train/a/1.jpg", "train"),
         ("TRAIN/a/1.jpg", "TRAIN"),
@@ -32,9 +32,9 @@ def test_a_folder_in_natural_order_without_hidden_and_system_entries(tmp_path):
         ("test/a/1.jpg", None),
     ],
 )
-def test_a_folder_by_its_name(tmp_path, tree, found):
+def test_a_folder_by_its_name(tmp_path, tree, place):
     touch(tmp_path, tree)
-    assert inside(tmp_path, "train") == (tmp_path / found if found else None)
+    assert inside(tmp_path, "train") == (tmp_path / place if place else None)
 
 
 def test_the_exact_name_comes_first_and_two_others_are_none(tmp_path):
@@ -60,7 +60,7 @@ def test_the_only_subfolder_that_holds_something(tmp_path):
         find_below(tmp_path, find)
 
 
-def test_frames_by_letter_case_and_by_name_where_their_folder_is_missing(tmp_path):
+def test_frames_by_letter_case_and_by_name_if_their_folder_is_missing(tmp_path):
     touch(tmp_path, "0001/a.JPG", "0001/b.jpg", "deep/0002/c.jpg", "0001/notes.txt")
     paths = [f"{tmp_path}/{name}" for name in ("0001/a.jpg", "0001/b.jpg", "0001/gone.jpg", "0002/c.jpg", "0002/d.jpg")]
     lost = look_up([Tracklet("t", 1, 1, tuple(paths))], tmp_path)

@@ -22,7 +22,7 @@ def tracks(tracklets):
 
 
 def write_mat73(path, **matrices):
-    """Writes a MATLAB 7.3 file: 512 bytes of MATLAB's own, then HDF5 with each matrix transposed."""
+    """Write a MATLAB 7.3 file: 512 bytes of MATLAB's header, then HDF5 with each matrix transposed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w", userblock_size=512) as file:
         for name, matrix in matrices.items():

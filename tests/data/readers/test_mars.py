@@ -85,7 +85,7 @@ def test_missing_frames_leave_their_tracklets_and_are_named(root):
     dataset = read_mars(root)
     assert dataset.missing == tuple(gone)
     assert [Path(path).name for path in dataset.train[0].frames] == ["0001C1T0001F001.jpg", "0001C1T0001F003.jpg"]
-    # The second query had one frame: it is gone, and the rows after it have moved.
+    # The second query's only frame is missing, so the tracklet is removed and the rows after it move up.
     assert dataset.empty == ("test/0004C5T0005",)
     assert described(dataset.test) == [track for track in TEST if track != (4, 5, 1)]
     assert described(dataset.queries) == [(2, 1, 2)]
@@ -108,7 +108,7 @@ def test_nothing_on_the_disk_is_an_error(tmp_path):
         read_mars(tmp_path)
 
 
-def test_a_first_path_and_what_is_there_instead_are_named(root):
+def test_a_missing_path_and_the_content_of_its_folder_are_named(root):
     for path in (root / "bbox_train").rglob("*.jpg"):
         path.rename(path.with_name("x" + path.name))
     message = r"The first would be .*/bbox_train/0001/0001C1T0001F001\.jpg, but bbox_train/ holds 0001, 0003\. Received"
@@ -197,7 +197,7 @@ def test_a_cut_list_of_names_is_named(tmp_path):
 
 
 def move_inside(folder, name):
-    """Puts a folder into a new one of its place, as an archive unpacked into a folder of its name."""
+    """Move a folder into a new folder of the same name, as when an archive is unpacked a level too deep."""
     aside = folder.with_name("aside")
     folder.rename(aside)
     (folder / name).parent.mkdir(parents=True)
@@ -297,7 +297,7 @@ def assert_published_counts(dataset):
 
 def test_counts_of_a_full_size_index(tmp_path):
     train, test, queries = full_size()
-    # T has four digits in a name and ten thousand tracklets need five: ids need not come from it.
+    # A name has four digits for the tracklet and ten thousand tracklets need five, so ids cannot depend on it.
     write_index(tmp_path / "info", train, test, queries)
     dataset = read_mars(tmp_path, check_files=False)
     assert_published_counts(dataset)

@@ -11,7 +11,7 @@ LONG = 27
 
 
 def lengths():
-    """Frames of each person and camera: everybody's below 200 is long enough but one, 201 is another in each camera."""
+    """Frames by person and camera: one person below 200 has too few, and person 201 differs between the cameras."""
     for person in (1, 2, 3, 10, 199, 200, 201):
         for camera in ("cam_a", "cam_b"):
             yield person, camera, 26 if (person, camera) == SHORT[:2] else LONG + person % 3
@@ -79,13 +79,13 @@ def test_files_of_splits_outside_the_root_are_not_read(root, tmp_path_factory):
 
 
 def test_drawn_splits_halve_those_who_are_long_enough(root):
-    found = [read_prid2011(root, split=split) for split in range(1, 11)]
-    for dataset in found:
+    datasets = [read_prid2011(root, split=split) for split in range(1, 11)]
+    for dataset in datasets:
         assert everybody(dataset) == {1, 3, 10, 199, 200}
         assert not {t.person for t in dataset.train} & {t.person for t in dataset.test}
         assert (len(dataset.train), len(dataset.queries), len(dataset.gallery())) == (6, 2, 2)
         assert "drawn by kreid" in dataset.summary()
-    assert len({dataset.queries for dataset in found}) > 3
+    assert len({dataset.queries for dataset in datasets}) > 3
     assert everybody(read_prid2011(root, persons=200)) == {1, 2, 3, 10, 199, 200}
 
 
@@ -182,9 +182,9 @@ def test_the_published_splits(tmp_path):
             folder = tmp_path / f"multi_shot/{camera}/person_{person:04d}"
             folder.mkdir(parents=True)
             (folder / "0001.png").touch()
-    found = [read_prid2011(tmp_path, split=split) for split in range(1, 11)]
-    assert len({dataset.queries for dataset in found}) == 10
-    for dataset in found:
+    datasets = [read_prid2011(tmp_path, split=split) for split in range(1, 11)]
+    assert len({dataset.queries for dataset in datasets}) == 10
+    for dataset in datasets:
         assert (dataset.name, dataset.empty) == ("PRID2011", ())
         assert "as published" in dataset.summary().splitlines()
     assert (
