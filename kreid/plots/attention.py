@@ -202,22 +202,24 @@ def draw_heat(
     return Image.blend(Image.fromarray(heat(np.concatenate(grown, axis=1))), grey, _FRAMES_SHARE)
 
 
-def first_component(features: ArrayLike) -> np.ndarray:
-    """Reduce the features of frames to one value each by principal component analysis, as figure 3 of the GLTR paper.
+def first_component(features: ArrayLike) -> NDArray[np.float64]:
+    """Reduce the features of each frame to one value by principal component analysis.
 
-    Values are in lengths of the mean feature, so that features of different scale can be compared: 0.5 is half the mean
-    feature's length away from it. The largest deviation is positive.
+    The unit is the length of the mean feature, so that features of different scale can be compared: at 0.5 a feature
+    differs from the mean by half the mean's length. The sign makes the largest deviation positive.
 
     Args:
         features: floats `(frames, channels)`.
 
     Returns:
-        float64 array `(frames,)`, of mean 0; all 0 where all frames are equal.
+        float64 array `(frames,)` of mean 0; all 0 if all frames are equal.
 
     Example:
 
     >>> kreid.plots.first_component([[3.0, 4.0], [3.0, 4.0], [3.0, 7.0]]).round(2).tolist()
     [-0.17, -0.17, 0.34]
+
+    Reference: Li et al., Global-Local Temporal Representations for Video Person Re-Identification, 2019, figure 3.
     """
     features = np.asarray(features, float)
     mean = features.mean(axis=0)

@@ -220,39 +220,21 @@ def _signatures(
     images_spec = tf.TensorSpec([None, None], tf.string, "images")
     rows_spec = tf.TensorSpec([None], tf.int32, "rows")
 
-    def check(inputs, shape, lengths=None):
-        """Return the inputs and clipped lengths, with control dependencies on checks of the request."""
-        # C++ servers do not compare a request with the signature's shape, so the graph does.
-        inputs = tf.ensure_shape(inputs, shape)
-        batch, length = tf.shape(inputs)[0], tf.shape(inputs)[1]
-        if lengths is None:
-            lengths = tf.fill([batch], length)
-        total = tf.cast(batch, tf.int64) * tf.cast(length, tf.int64)
-        too_many = f"a request may hold at most {frame_limit} frames (B * T); send fewer tracklets at once"
-        checks = [
-            tf.debugging.assert_positive(batch, "a request needs at least one tracklet (B >= 1)"),
-            tf.debugging.assert_positive(length, "a request needs at least one frame per tracklet (T >= 1)"),
-            tf.debugging.assert_less_equal(total, tf.constant(frame_limit, tf.int64), too_many),
-            tf.debugging.assert_equal(tf.shape(lengths)[0], batch, "lengths needs one entry per tracklet"),
-        ]
-        with tf.control_dependencies(checks):
-            return tf.identity(inputs), tf.clip_by_value(lengths, 0, length)
-
     def embed(frames, lengths):
         embedding = embedder({"frames": frames, "lengths": lengths}, training=False)
         return tf.ensure_shape(tf.cast(embedding, tf.float32), [None, int(model.embedding_dim)])
 
     @tf.function(input_signature=[frames_spec], autograph=False)
     def serving_default(frames):
-        return {"embedding": embed(*check(frames, frames_spec.shape))}
+        return {"embedding": embed(*_checked(frames, frames_spec.shape, frame_limit))}
 
     @tf.function(input_signature=[frames_spec, lengths_spec], autograph=False)
     def embed_padded(frames, lengths):
-        return {"embedding": embed(*check(frames, frames_spec.shape, lengths))}
+        return {"embedding": embed(*_checked(frames, frames_spec.shape, frame_limit, lengths))}
 
     @tf.function(input_signature=[images_spec, lengths_spec], autograph=False)
     def embed_jpeg(images, lengths):
-        images, lengths = check(images, images_spec.shape, lengths)
+        images, lengths = _checked(images, images_spec.shape, frame_limit, lengths)
         batch, length = tf.shape(images)[0], tf.shape(images)[1]
         # Decode all images of the batch in one call, then scatter them to their tracklets. `places` are the (row,
         # column) of all images, `rows` those of the readable ones; `slots` count these from 0 in each tracklet.
@@ -278,3 +260,26 @@ def _signatures(
         "embed_jpeg": embed_jpeg,
         "describe": describe,
     }
+
+
+def _checked(
+    inputs: "tf.Tensor", shape: "tf.TensorShape", frame_limit: int, lengths: "tf.Tensor | None" = None
+) -> tuple["tf.Tensor", "tf.Tensor"]:
+    """Return the inputs and clipped lengths, with control dependencies on checks of the request."""
+    import tensorflow as tf
+
+    # C++ servers do not compare a request with the signature's shape, so the graph does.
+    inputs = tf.ensure_shape(inputs, shape)
+    batch, length = tf.shape(inputs)[0], tf.shape(inputs)[1]
+    if lengths is None:
+        lengths = tf.fill([batch], length)
+    total = tf.cast(batch, tf.int64) * tf.cast(length, tf.int64)
+    too_many = f"a request may hold at most {frame_limit} frames (B * T); send fewer tracklets at once"
+    checks = [
+        tf.debugging.assert_positive(batch, "a request needs at least one tracklet (B >= 1)"),
+        tf.debugging.assert_positive(length, "a request needs at least one frame per tracklet (T >= 1)"),
+        tf.debugging.assert_less_equal(total, tf.constant(frame_limit, tf.int64), too_many),
+        tf.debugging.assert_equal(tf.shape(lengths)[0], batch, "lengths needs one entry per tracklet"),
+    ]
+    with tf.control_dependencies(checks):
+        return tf.identity(inputs), tf.clip_by_value(lengths, 0, length)
