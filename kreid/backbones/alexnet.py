@@ -8,7 +8,7 @@ from kreid.backbones.parts import ConvolutionUnit, Pool
 class AlexNet:
     """The convolutions of Krizhevsky (2014), one column without response normalisation; a stage ends at each pooling.
 
-    The third stage, of two convolutions, has no pooling: the published network pools thrice, by 3x3 with stride 2.
+    The third stage, of two convolutions, has no pooling: the published network has three poolings of 3x3 with stride 2.
     """
 
     width = 64
@@ -19,7 +19,7 @@ class AlexNet:
     stage_names = ("conv1", "conv2", "conv3_4", "conv5")
 
     def stage(self, index: int, width: int, last_stride: int, stem_stride: int, branches: int, policy: Any) -> tuple:
-        """Blocks of a stage; no stem, no pooling before the blocks. Nothing keeps statistics for branches."""
+        """Return the blocks of a stage; it has no stem and no pooling before them, and no statistics of branches."""
 
         def unit(number, filters, *arguments):
             return ConvolutionUnit(filters, *arguments, number=number, dtype=policy)

@@ -82,7 +82,7 @@ class InceptionV3:
     stage_names = ("stem", "mixed0_2", "mixed3_7", "mixed8_10")
 
     def stage(self, index: int, width: int, last_stride: int, stem_stride: int, branches: int, policy: Any) -> tuple:
-        """Blocks of a stage; no stem, no pooling before the blocks."""
+        """Return the blocks of a stage; it has no stem and no pooling before them."""
         numbers = itertools.count(FIRST_NUMBER[index])
         stride = last_stride if index == 3 else 2
 
@@ -119,7 +119,7 @@ class InceptionV3:
         return blocks, None, False
 
     def published(self, weights: str, image_size: tuple[int, int]) -> Any:
-        """The layers of keras.applications' model with these weights, by their names here."""
+        """Return the layers of keras.applications' model with these weights, by their names here."""
         source = keras.applications.InceptionV3(include_top=False, weights=weights, input_shape=(*image_size, 3))
         by_name: dict[str, Any] = {}
         for kind, name in ((keras.layers.Conv2D, "conv2d"), (keras.layers.BatchNormalization, "batch_normalization")):

@@ -23,7 +23,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     Args:
         momentum: of the moving mean and variance.
         epsilon: added to the variance.
-        branches: how many kinds of maps have moving statistics of their own.
+        branches: number of kinds of maps, each with its own moving statistics.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:

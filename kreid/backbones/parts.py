@@ -16,7 +16,7 @@ class ConvolutionUnit(keras.layers.Layer):
         stride: of the convolution.
         padding: `"same"`, `"valid"`, or the zeros on each side.
         epsilon: of batch normalisation, `None` for a bias in its place.
-        branches: the kinds of maps with statistics of their own.
+        branches: the kinds of maps, each with its own statistics.
         number: of the convolution, in its name.
         **kwargs: base layer arguments.
     """

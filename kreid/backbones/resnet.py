@@ -42,7 +42,7 @@ class Architecture:
     stage_names = ("conv2", "conv3", "conv4", "conv5")
 
     def stage(self, index: int, width: int, last_stride: int, stem_stride: int, branches: int, policy: Any) -> tuple:
-        """Blocks of a stage, the stem before them or `None`, and whether a pooling comes between."""
+        """Return the blocks of a stage, the stem before them or `None`, and whether a pooling comes between."""
         stride = (1, 2, 2, last_stride)[index]
         # A basic block needs no projection where neither the size nor the channels change.
         project = self.bottleneck or index > 0
@@ -57,7 +57,7 @@ class Architecture:
         return blocks, stem, index == 0 and stem_stride == 4
 
     def published(self, weights: str, image_size: tuple[int, int]) -> Any:
-        """The layers of keras.applications' model with these weights, by their names here."""
+        """Return the layers of keras.applications' model with these weights, by their names here."""
         source = keras.applications.ResNet50(include_top=False, weights=weights, input_shape=(*image_size, 3))
         return {layer.name: layer for layer in source.layers if layer.weights}
 
@@ -97,7 +97,7 @@ def _conv(filters, size, stride, bias, name, dtype):
 
 
 class _Unit(keras.layers.Layer):
-    """Convolution, batch normalisation and, if asked, ReLU; padded like torchvision's."""
+    """Convolution, batch normalisation and, if requested, ReLU; padded like torchvision's."""
 
     def __init__(self, filters, size, stride, arch, relu, branches, conv_name, bn_name, **kwargs):
         super().__init__(**kwargs)
@@ -164,7 +164,7 @@ class _Block(keras.layers.Layer):
         self.gate = _SqueezeExcite(out, arch.squeeze, dtype=self.dtype_policy, name="se") if arch.squeeze else None
 
     def all_units(self) -> list:
-        """Convolutions with their batch normalisation, the shortcut's last."""
+        """Return the convolutions with their batch normalisation, the shortcut's last."""
         return [*self.units, *([] if self.shortcut is None else [self.shortcut])]
 
     def build(self, input_shape: Shape) -> None:

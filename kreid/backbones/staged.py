@@ -35,7 +35,7 @@ class Stage(keras.layers.Layer):
 
     Call arguments:
         x: maps.
-        branch: the branch they are of, one of `branches`.
+        branch: the branch of the maps, one of `branches`.
 
     Input shape: `(batch, h, w, C)` or `(batch, frames, h, w, C)`.
     Output shape: the same rank.
@@ -62,7 +62,7 @@ class Stage(keras.layers.Layer):
         return (None, *shape[2:]) if len(shape) == 5 else tuple(shape)
 
     def stem_output_shape(self, input_shape: Shape) -> Shape:
-        """Shape after the stem and its pooling."""
+        """Return the shape after the stem and its pooling."""
         batch, *size, channels = self.stem.compute_output_shape(input_shape)
         if self.pool:
             size = [None if s is None else -(-s // 2) for s in size]
@@ -130,7 +130,7 @@ class StagedBackbone(keras.Model):
             papers' size.
         branches: stages (1 to 3) after which maps of another kind than frames' join, such as means over frames. They
             pass the following stages by `stage(x, branch=1)` for those that join after stage 1, with the same weights
-            and moving batch-norm statistics of their own. Frames are branch 0.
+            and separate moving batch-norm statistics. Frames are branch 0.
         passport: plain data on where the weights come from; `load_pretrained` writes it, and saved models keep it.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
@@ -251,7 +251,7 @@ class StagedBackbone(keras.Model):
         return input_shape
 
     def named_layers(self) -> dict[str, keras.layers.Layer]:
-        """Convolutions and batch normalisations by name, such as `conv2_block1_1_conv`.
+        """Return convolutions and batch normalisations by name, such as `conv2_block1_1_conv`.
 
         A residual network has keras.applications' names; Inception's numbers count as there, from 0.
         """
@@ -399,7 +399,7 @@ def build(
     branches: Sequence[int] = (),
     **kwargs: Any,
 ) -> StagedBackbone:
-    """Make a backbone, build it and load weights if asked.
+    """Make a backbone, build it and load weights if requested.
 
     Args:
         name: of an architecture, see `StagedBackbone`.

@@ -16,7 +16,7 @@ WEIGHTINGS = ("average", "linear", "sigmoid", "softmax")
 class ClipAttention(KreidLayer):
     """Embed the clips of a tracklet and average the results with one weight per clip.
 
-    A Dense layer T embeds each clip vector (equation 2), another one W gives its weight, `w_i = W . f_Ci` (equation 1),
+    A Dense layer T embeds each clip vector (equation 2), another W gives its weight, `w_i = W . f_Ci` (equation 1),
     and the tracklet's embedding is `f = 1/m sum_i w_i T(f_Ci)` over its m clips (equation 3). A clip's weight depends
     on that clip only. With `clip_lengths` n_i, clips count by their real frames: `f = sum_i n_i w_i T(f_Ci) / sum_i
     n_i`, which is equation 3 if all clips have the same length.
@@ -29,8 +29,8 @@ class ClipAttention(KreidLayer):
             without "CA", as T belongs to that module).
         weighting: how W's output becomes the weight: `"sigmoid"` maps it to (0, 1), `"linear"` keeps it as equation 1
             prints it, `"softmax"` makes the weights of a tracklet sum to 1, without the 1/m, and `"average"` has no
-            weights (Table 1 without "CA"). `"linear"` needs clip vectors of norm 1 or so, or a learning rate 300 times
-            lower: with vectors of norm 28 and a squared triplet loss it is NaN after 5 steps of TACAN's own rate.
+            weights (Table 1 without "CA"). `"linear"` needs clip vectors of norm near 1, or a learning rate 300 times
+            lower: with vectors of norm 28 and a squared triplet loss it is NaN after 5 steps at TACAN's rate.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -54,11 +54,11 @@ class ClipAttention(KreidLayer):
     ((2, 8), (2, 5))
 
     Reference: Li et al., TACAN: Temporal Aggregation with Clip-level Attention for Video-based Person
-    Re-identification, 2020, equations 1 to 3. Where the paper is silent: the weight has a bias that starts at 1, and W
+    Re-identification, 2020, equations 1 to 3. kreid's choices: the weight has a bias that starts at 1, and W
     starts at 0, so that training starts from equal weights (1 for linear ones, 0.73 for sigmoids); T is linear. The
     paper prints no bound, but its Figure 6 shows weights of 0.92 to 0.95, where trained sigmoids are too. `"softmax"`
     is not in the paper. Equation 3 has clips of T frames only; kreid counts the shorter clip of left-over frames by its
-    frames, so that each frame of a tracklet counts the same. Else one left-over frame would count as much as T others.
+    frames, so that each frame of a tracklet counts the same; else one left-over frame would count as much as T others.
     """
 
     def __init__(self, embedding_dim: int | None = 1024, weighting: str = "sigmoid", **kwargs: Any) -> None:

@@ -43,7 +43,7 @@ class DilatedTemporalPyramid(TemporalPyramid):
 
     Reference: Li et al., Global-Local Temporal Representations for Video Person Re-Identification, 2019, equations 5
     and 6. Equation 5 sums frames `t + r` to `t + 3r`; as equation 2 has frames on both sides, kreid centres them.
-    Where the paper is silent: zero padding, batch normalisation and ReLU after each convolution, because without
+    kreid's choices: zero padding, batch normalisation and ReLU after each convolution, because without
     ReLU the mean over frames would undo the convolution except at the ends; the start of each convolution.
     """
 

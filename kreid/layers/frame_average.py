@@ -17,8 +17,8 @@ class FrameAverage(KreidLayer):
 
     Without weights it is the baseline of all five papers. Weights are attentions of frames of any scale: several are
     averaged, `a_i = (w_i + v_i) / 2`, divided by their mean over the N real frames and used as `1/N sum_i a_i f_i`.
-    With `balance` each of several is divided by its own mean over the real frames first, so that all count: a distance
-    of 7 would otherwise hide a sigmoid of 0.2 to 0.6.
+    With `balance` each of several is divided by its own mean over the real frames first, so that all count: otherwise a
+    distance of 7 would hide a sigmoid of 0.2 to 0.6.
     A very small number is added to each a_i: if all are 0 (a single frame or equal frames under `InterFrameDistance`,
     a dead ReLU) the result is the plain mean, and gradients stay finite. Summed in float32.
 
@@ -29,7 +29,7 @@ class FrameAverage(KreidLayer):
         axis: axis of the frames. With 2 the frames of each clip are averaged separately: `clips` comes before `frames`
             in all shapes below.
         balance: scale each of several weights to mean 1 before they are averaged. False is equation 2 to the letter,
-            for attentions of like scale.
+            for attentions of similar scale.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -55,7 +55,7 @@ class FrameAverage(KreidLayer):
 
     Reference: Jiang et al., Rethinking Temporal Fusion for Video-based Person Re-identification on Semantic and Time
     Aspect, 2020, equations 1 and 2 and "Normalize image-level attention" in algorithm 1. The paper does not say how it
-    normalises; mean 1 fits the 1/N of equation 1. Nor does it say what a zero sum gives. Plain averaging: "Baseline +
+    normalises; mean 1 fits the 1/N of equation 1. It does not say what a zero sum gives. Plain averaging: "Baseline +
     TL + Avg" in Table 1 of Fu et al., STA, 2019.
     """
 
@@ -97,7 +97,7 @@ class FrameAverage(KreidLayer):
         a = ops.cast(mask, "float32")
         if attentions:
             a = [ops.where(mask, ops.cast(attention, "float32") + self.epsilon, 0.0) for attention in attentions]
-            # A mean of 1 is a sum of N for each: the factor does not outlive the division by the whole sum.
+            # A mean of 1 is a sum of N for each: the division by the whole sum removes the factor N.
             a = sum(map(self._shares, a) if self.balance else a) / len(a)
         shares = self._shares(a)
         x = ops.where(spread(mask, inputs), ops.cast(inputs, "float32"), 0.0)

@@ -55,8 +55,8 @@ class FrameSelection(KreidLayer):
     >>> select.positions(100)
     array([25, 75])
 
-    Reference: Fu et al., STA, 2019, says N = 4 frames at test time and not which; kreid spreads them evenly. Zhang et
-    al., MG-RAFA, 2020, section 4.2, for the chunks; kreid takes the first of each where the paper is silent. Li
+    Reference: Fu et al., STA, 2019, gives N = 4 frames at test time without naming them; kreid spreads them evenly.
+    Zhang et al., MG-RAFA, 2020, section 4.2, has the chunks without naming a frame; kreid takes the first of each. Li
     et al., GLTR, 2019, figure 4(d), varies the length of the test sequence without saying which frames; kreid takes
     the middle ones, as the ends of a track are where detectors clip a person.
     """

@@ -15,7 +15,7 @@ class FramesToClips(KreidLayer):
     """Cut tracklets into clips with the same number of adjacent frames.
 
     The clips come in time order and do not overlap. If the frames do not fill the last clip, it is padded with
-    zeros. Any number of frames, also one that is unknown when the graph is built.
+    zeros. Any number of frames, which may be unknown when the graph is built.
 
     Masking: masked frames become zeros, whatever they hold. The second output is True on the clips' real frames; a
     clip without a real frame belongs to the padding of its tracklet.

@@ -37,7 +37,7 @@ class InterFrameRelation(KreidLayer):
         relation_dim: d_r, length of a relation.
         hidden_dims: widths of P's layers before the relation.
         normalize: `"unit"` scales the vectors that enter P to length 1, `"none"` passes them as equation 5 prints it,
-            which needs vectors of norm 1 or so, or a low learning rate.
+            which needs vectors of norm near 1, or a low learning rate.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -59,8 +59,8 @@ class InterFrameRelation(KreidLayer):
     Reference: Jiang et al., Rethinking Temporal Fusion for Video-based Person Re-identification on Semantic and Time
     Aspect, 2020, equations 5 and 6, figure 3. The paper gives neither widths nor activations: kreid takes one hidden
     layer of 256 and relations of 128, every layer of P with ReLU. Theta starts positive, at 64/d_r (1/d_r for
-    `"none"`): the pairs of a tracklet are nearly equal, so random signs would make half of all starts 0 for every pair,
-    without a gradient to leave that. As weights are divided by their sum, gradients grow with 1/v: scores near 0.01, as
+    `"none"`): the pairs of a tracklet are nearly equal, so with random signs half of all starts would be 0 for every
+    pair, without a gradient. As weights are divided by their sum, gradients grow with 1/v: scores near 0.01, as
     1/d_r gives for vectors of length 1, can die too.
     """
 

@@ -10,7 +10,7 @@ from kreid.layers.masking import spread
 
 
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras's batch normalisation with a mask over frames: `(batch, frames)`, whatever axes follow before the features.
+    """Keras's batch normalisation with a mask over frames: `(batch, frames)`, with any axes before the features.
 
     The masked values must be finite, so set them to zero first. In training masked frames enter neither the batch's
     statistics nor the moving ones.

@@ -21,7 +21,7 @@ class ReferenceAidedAggregation(KreidLayer):
     """Aggregate the frame maps of a tracklet into one vector, by attention over all their positions (MG-RAFA).
 
     A node is one position of one frame. Its relations are its products with all reference nodes, both embedded
-    (equation 1), stacked in raster order (equation 2). From the embedded node and its embedded relations comes one
+    (equation 1), stacked in raster order (equation 2). The embedded node and its embedded relations give one
     score per channel (equation 3). Softmax over all nodes of the tracklet turns scores into weights, and the weighted
     sum is the output (equation 4). Reference nodes are few: those of the mean over the frames.
 
@@ -71,7 +71,7 @@ class ReferenceAidedAggregation(KreidLayer):
 
     Reference: Zhang et al., Multi-Granularity Reference-Aided Attentive Feature Aggregation for Video-based Person Re-
     identification, 2020, equations 1 to 6, Tables 2 and 3. The paper does not give s; kreid takes 8, and at least one
-    feature. Nor does it say where the scale of theta's batch normalisation starts; kreid takes 1, as frameworks do. "A
+    feature. It does not say where the scale of theta's batch normalisation starts; kreid takes 1, as frameworks do. "A
     ratio factor m" of the pooling is read as 2^(m-1), as the sizes next to it say. The ratios of Table 2's
     multiplications follow from equations 1 to 6, their sizes do not.
     """

@@ -13,7 +13,7 @@ from kreid.layers.masking import mask_of, spread
 
 @keras.saving.register_keras_serializable(package="kreid")
 class SpatialTemporalAttention(KreidLayer):
-    """Fuse the frame maps of a tracklet stripe by stripe, weighted by each frame's response in the stripe.
+    """Fuse the frame maps of a tracklet stripe by stripe, weighted by each frame's response there.
 
     A frame's attention map is its energy, `g = sum_c f^2`, divided by the map's sum (equation 1; the norm of a scalar
     is its absolute value). The map is cut into K horizontal stripes (equation 2); a stripe's score is the sum of its
@@ -55,7 +55,7 @@ class SpatialTemporalAttention(KreidLayer):
     ((2, 8, 4, 32), (2, 4, 4))
 
     Reference: Fu et al., STA: Spatial-Temporal Attention for Large-Scale Video-based Person Re-Identification, 2019,
-    equations 1 to 7 and algorithm 1. Where the paper is silent: the regularisation is averaged over the tracklets of
+    equations 1 to 7 and algorithm 1. kreid's choices: the regularisation is averaged over the tracklets of
     the batch that have two real frames or more (also where the other losses are sums over the batch), a frame whose map
     is all zero has zero attention, and the first of equal scores wins. The paper gives no lambda; kreid takes 0.1.
     """

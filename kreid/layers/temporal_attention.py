@@ -49,7 +49,7 @@ class TemporalAttention(KreidLayer):
     ((2, 3, 16), (2, 3, 4))
 
     Reference: Gao and Nevatia, Revisiting Temporal Modeling for Video-based Person ReID, 2018, its temporal attention
-    in the form with a temporal convolution and softmax; section 3.2 of Li et al., TACAN, 2020, takes it over. TACAN's
+    in the form with a temporal convolution and softmax; section 3.2 of Li et al., TACAN, 2020, uses it. TACAN's
     1/T in front of the sum is dropped: weights that sum to 1 average already, and a clip's vector would shrink as T
     grows. kreid's choices: the ReLU, without which both convolutions would be one; the scores have no bias, which
     softmax would cancel, and start at 0, so that training starts from the mean: random scores would select random

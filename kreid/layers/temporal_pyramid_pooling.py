@@ -13,7 +13,7 @@ from kreid.layers.temporal_pyramid import TemporalPyramid
 
 @keras.saving.register_keras_serializable(package="kreid")
 class TemporalPyramidPooling(TemporalPyramid):
-    """Temporal pyramid pooling: an alternative to `DilatedTemporalPyramid` with coarser time instead of sparser frames.
+    """Temporal pyramid pooling: an alternative to `DilatedTemporalPyramid` with coarser time.
 
     The n-th of N parallel branches averages windows of `2^(n-1)` adjacent frames, which do not overlap, convolves the
     means with width 3, and gives each frame the result of its window.

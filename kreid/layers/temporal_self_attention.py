@@ -34,8 +34,8 @@ class TemporalSelfAttention(KreidLayer):
         reduction: alpha, the factor by which the embeddings are narrower.
         normalize: how M is normalised. `"cosine"` scales both embeddings of a frame to length 1 and divides M by the
             real length: entries between 0 and 1/T. `"mean"` only divides it by the real length, and `"none"` keeps it
-            as in equation 7: both grow with the embeddings' width, and at SGD's 0.01 on frame vectors of norm 5 or more
-            the first overshoots and the second is NaN within 50 steps; they need a rate 1,000 times lower. `"softmax"`
+            as in equation 7: both grow with the embeddings' width. With SGD at 0.01 on frame vectors of norm 5 or more
+            `"mean"` overshoots and `"none"` is NaN within 50 steps; they need a rate 1,000 times lower. `"softmax"`
             divides M by the square root of the embeddings' width, then makes each column sum to 1 over the real frames.
         output_initializer: name of a Keras initialiser for W.
         **kwargs: base layer arguments, such as `name` and `dtype`.

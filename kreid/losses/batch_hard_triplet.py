@@ -68,7 +68,7 @@ class BatchHardTriplet(IdentityLoss):
     positive or a negative in the batch does not count: it adds nothing to a sum,
     and a mean is over the anchors that count, as Keras treats masked samples. A
     batch of one identity, or of one tracklet per identity, has no such anchor:
-    the loss is 0 with gradients of 0, for ever if every batch is like that. The
+    the loss is 0 with gradients of 0. The
     loss cannot refuse it, as labels are known only when the graph runs; use a
     sampler with at least 2 persons and 2 tracklets each.
 
@@ -102,7 +102,7 @@ class BatchHardTriplet(IdentityLoss):
     0.125
 
     Reference: Hermans et al., 2017, equation 5; Fu et al., STA, 2019,
-    equation 9. Neither says what an anchor without a positive is worth.
+    equation 9. Neither gives the loss of an anchor without a positive.
     """
 
     def __init__(

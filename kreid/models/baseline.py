@@ -19,7 +19,7 @@ class Baseline(TrackletModel):
     """Average pooling: the mean of the frames' mean features, with a batch-norm neck before the classifier.
 
     Trained with a smoothed identity loss on the logits and a triplet loss on the pooled vector; the classifier sees the
-    vector after batch normalisation (BNNeck), as the two losses want differently shaped spaces.
+    vector after batch normalisation (BNNeck), as the two losses need differently shaped spaces.
 
     Args:
         backbone: a `kreid.backbones.StagedBackbone`.

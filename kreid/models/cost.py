@@ -9,7 +9,7 @@ from kreid.models.tracklet_model import TrackletModel
 def count_macs(model: TrackletModel, num_frames: int) -> int:
     """Count the multiplications of embedding one tracklet: convolutions and matrix products, as papers do.
 
-    They are counted in the embedder's TensorFlow graph, and so as each layer really computes.
+    They are counted in the embedder's TensorFlow graph, so they are those that each layer really computes.
     Element-wise products, normalisations and poolings do not count.
 
     Args:

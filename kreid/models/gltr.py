@@ -27,11 +27,11 @@ PYRAMIDS: dict[str, Any] = {
 @register_system("gltr")
 @keras.saving.register_keras_serializable(package="kreid")
 class GLTR(TrackletModel):
-    """Global-local temporal representation (GLTR): what frames tell next to their neighbours, and among all others.
+    """Global-local temporal representation (GLTR): cues from a frame's neighbours and from all frames of a tracklet.
 
-    An image network, backbone, pooling and one Dense layer, gives each frame d features. A pyramid of temporal
-    convolutions beside each other adds the neighbours' (equations 5 and 6), `TemporalSelfAttention` those of all frames
-    (equation 7); the mean over frames is the embedding (equation 4), with a classifier behind it. Trained with the
+    An image network, backbone, pooling and one Dense layer, gives each frame d features. A pyramid of parallel
+    temporal convolutions adds the neighbours' (equations 5 and 6), `TemporalSelfAttention` those of all frames
+    (equation 7); the mean over frames is the embedding (equation 4), which a classifier reads. Trained with the
     softmax loss alone.
 
     Rows of the paper's Table 2: baseline with `pyramid="none"`, `self_attention=False`; DTP with
@@ -76,7 +76,7 @@ class GLTR(TrackletModel):
     Reference: Li et al., Global-Local Temporal Representations for Video Person Re-Identification, 2019, figure 2,
     equations 2 to 7, Tables 2 and 3, figure 6. The paper extracts d features by its image network without saying how;
     kreid takes a linear Dense layer after the pooling. Section 4.2 trains a 2D CNN and then "DTP and TSA", as if the
-    first were fixed (`freeze_backbone=True`); section 1 speaks of "end-to-end CNN training", which the recipe follows.
+    CNN were fixed (`freeze_backbone=True`); section 1 speaks of "end-to-end CNN training", which the recipe follows.
     """
 
     part_frames = 1

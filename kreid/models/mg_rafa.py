@@ -41,8 +41,8 @@ class MGRAFA(TrackletModel):
     with the mean over the granularities of the same two on each one's part v_g, which has its own batch normalisation
     and classifier (equation 7).
 
-    The attentions that Tables 4 and 5 compare it with weigh the maps, or each granularity's, before they are averaged
-    over space and time.
+    The attentions that Tables 4 and 5 compare it with weight the maps, or each granularity's, before the average over
+    space and time.
 
     Args:
         backbone: a `kreid.backbones.StagedBackbone`; the paper's is ResNet-50 with last stride 1.
@@ -57,7 +57,7 @@ class MGRAFA(TrackletModel):
         num_frames: T for `"grid"`, the most frames a tracklet may have there.
         reduction: s.
         score_scale: where the scale of the scores' batch normalisation starts.
-        granularity_losses: also train each v_g. With one group there is none but v itself.
+        granularity_losses: also train each v_g. With one group v_1 is v itself.
         test_selection: which frames are embedded, see `kreid.layers.FrameSelection`.
         test_frames: how many.
         **kwargs: the other arguments of `kreid.models.TrackletModel`.
@@ -65,7 +65,7 @@ class MGRAFA(TrackletModel):
     Input shape: `{"frames": uint8 (B, T, H, W, 3), "lengths": int32 (B,)}`.
     Output shape: `{"logits": (B, num_identities), "features": (B, C)}` in training, with `logits_1`, `features_1`
         `(B, C / N)` and so on where the granularities are trained; `embedder` gives `(B, C)`; `explainer` adds
-        `maps_1` to `maps_N`, `(B, test_frames, h_m, w_m)`, and what else an attention gives, numbered alike.
+        `maps_1` to `maps_N`, `(B, test_frames, h_m, w_m)`, and the other maps of an attention, numbered the same way.
 
     Raises:
         ValueError: for an argument out of its range, arguments that do not go together, or maps too small for N.
@@ -82,7 +82,7 @@ class MGRAFA(TrackletModel):
     Reference: Zhang et al., Multi-Granularity Reference-Aided Attentive Feature Aggregation for Video-based Person
     Re-identification, 2020. The matched v is read as v before batch normalisation. Equation 7 with one granularity
     would count v twice; kreid counts it once. Row "SG-RAFA (S=4)" has losses on its splits, so that it differs from
-    "MG-RAFA (N=4)" in nothing but the granularities.
+    "MG-RAFA (N=4)" only in the granularities.
     """
 
     def __init__(

@@ -36,10 +36,10 @@ STAGES = (1, 2, 3, 4)
 class RTF(TrackletModel):
     """Multi-stage fusion (RTF): frame maps are fused after several stages, and each fused map goes on as one image.
 
-    The frames pass the backbone once. From their pooled vectors comes one weight per frame, by its own content
-    (`IntraFrameAttention`) and by its relation to the others (`InterFrameDistance` or `InterFrameRelation`). With these
-    weights the frame maps after each chosen stage are fused (equation 1); a fused map passes the remaining stages with
-    the same weights but batch-norm statistics of its own (`StagedBackbone`'s branches), is pooled and goes through one
+    The frames pass the backbone once. Their pooled vectors give one weight per frame, by its own content
+    (`IntraFrameAttention`) and by its relation to the others (`InterFrameDistance` or `InterFrameRelation`). These
+    weights fuse the frame maps after each chosen stage (equation 1); a fused map passes the remaining stages with
+    the same weights but separate batch-norm statistics (`StagedBackbone`'s branches), is pooled and goes through one
     Dense layer that all share. `SemanticAttention` fuses the stages' vectors into the embedding g.
 
     Rows of the paper's Table 1 (all with `attention="average"`): `fusion` `"feature_average"`, `"early"`, `"late"`,
@@ -85,8 +85,8 @@ class RTF(TrackletModel):
     Aspect, 2020, algorithm 1, figures 2 and 4, Tables 1 and 2. The paper does not say which features the attention
     reads; kreid takes the pooled maps of the last stage, once for all stages. Equation 2 adds w, between 0 and 1, and
     v, of any scale: a Euclidean v near 7 would hide w, and the row "intra/inter" would be the row "inter"; kreid
-    scales both to mean 1 first. Nor does the paper give the losses: kreid adds
-    the batch normalisation, for a smoothed identity loss behind it and a triplet loss on g.
+    scales both to mean 1 first. The paper does not give the losses: kreid adds the batch normalisation,
+    with a smoothed identity loss after it and a triplet loss on g.
     """
 
     def __init__(

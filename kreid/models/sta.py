@@ -28,12 +28,12 @@ class STA(TrackletModel):
         num_identities: persons to tell apart in training.
         embedding_dim: length of X.
         attention: `"spatial_temporal"`, or `"average"` for the mean of the frames (rows of Table 1 without "STA"; then
-            the three arguments that follow are without effect).
+            the three arguments that follow have no effect).
         num_stripes: K horizontal stripes; the map's height must be divisible by it (Table 3: 2, 4, 8).
         fusion: use F1 and F2 (Table 1's "Fusion"), or F2 alone.
         regularization: lambda of equation 7, 0 for none (Table 1's "Reg").
         bnneck: batch normalisation between X and the classifier, which the paper does not have. From random weights
-            the frames' common feature outweighs what differs, and without it the classifier hardly learns.
+            the part that all frames share hides their differences, and without it the classifier hardly learns.
         seed: of the regularisation's frames.
         test_selection: which frames are embedded, see `kreid.layers.FrameSelection`.
         test_frames: how many (Table 2: 2, 4, 6, 8).

@@ -24,10 +24,10 @@ class TACAN(TrackletModel):
     """Temporal aggregation with clip-level attention (TACAN): frames to clips, clips to one weighted mean.
 
     A tracklet is cut into clips of T adjacent frames (`FramesToClips`); each clip becomes one vector by attention over
-    its frames (`TemporalAttention`); each clip vector is embedded and weighed, and the weighted mean f is the embedding
+    its frames (`TemporalAttention`); each clip vector is embedded and weighted, and their mean f is the embedding
     (`ClipAttention`, equations 1 to 3). A clip counts by its real frames, as the last one may hold fewer than T. A
-    classifier without bias sees f. Trained with the softmax loss on the logits,
-    and the batch-hard triplet and the min-max loss on f.
+    classifier without bias reads f. Trained with the softmax loss on the logits, and the batch-hard triplet and the
+    min-max loss on f.
 
     Training takes m clips per tracklet as m times T frames, clip after clip; `embed` takes whole tracklets, whose last
     clip is padded and masked. The two attentions are rows "TA" and "CA" of Table 1.
@@ -43,8 +43,8 @@ class TACAN(TrackletModel):
         embedding_dim: D, length of f; `None` for no embedding layer, so that f has the backbone's channels. The paper
             puts that layer into the clip attention (section 3.3), so Table 1's rows without "CA" have none.
         hidden_dim: of the temporal attention.
-        bnneck: batch normalisation between f and the classifier, which the paper does not have; of use from random
-            weights.
+        bnneck: batch normalisation between f and the classifier, which the paper does not have; it helps training from
+            random weights.
         normalize: scale f to length 1 for the metric losses and for retrieval. Without it the squared triplet loss
             grows with the square of ImageNet features of norm 28: linear weights diverge, sigmoids saturate at 0.
         **kwargs: the other arguments of `kreid.models.TrackletModel`.
@@ -70,7 +70,7 @@ class TACAN(TrackletModel):
 
     Reference: Li et al., TACAN: Temporal Aggregation with Clip-level Attention for Video-based Person
     Re-identification, 2020. The paper trains on clips ("the unit for training is a video clip"), where the weight of
-    the only clip merely scales f; kreid trains on several clips per tracklet, and the paper's form is `num_frames`
+    the only clip just scales f; kreid trains on several clips per tracklet, and the paper's form is `num_frames`
     equal to `clip_length` in the recipe. The paper neither bounds the weights nor scales f; kreid does both by default,
     as the weights in Figure 6 (0.92 to 0.95) and the distances in Table 3 (below 1) are those of such a model, and as
     training diverges from ImageNet features without them.

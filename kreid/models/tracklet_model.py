@@ -19,9 +19,9 @@ QUANTIZATIONS = ("int8", "int4", "float8")
 
 
 class _ConnectedWhenMade(type(keras.Model)):  # type: ignore[misc]
-    """Connects a system's graph after its whole constructor: `super().__init__` comes first there, layers after it.
+    """Connect a system's graph after its whole constructor: `super().__init__` comes first there, layers after it.
 
-    Keras's functional constructor wants inputs and outputs, and these need the subclass's layers.
+    Keras's functional constructor takes inputs and outputs, and these need the subclass's layers.
     """
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -61,7 +61,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         test_selection: which frames are embedded, see `kreid.layers.FrameSelection`.
         test_frames: how many of them, `None` for `"all"`.
         metric: `"euclidean"` or `"cosine"`, the distance the embeddings are meant for; kept with the model.
-        normalize: scale embeddings and `"features"` to length 1: metric losses compare what is searched by. The
+        normalize: scale embeddings and `"features"` to length 1: metric losses compare what retrieval compares. The
             classifier reads the vector before it.
         dtype: dtype policy of the layers, `None` for the global one.
         name: of the model.
@@ -146,7 +146,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
     def new_head(
         self, bnneck: bool, suffix: str = ""
     ) -> tuple[keras.layers.BatchNormalization | None, keras.layers.Dense]:
-        """Make batch normalisation (`None` unless asked for) and a classifier, named with the suffix.
+        """Make batch normalisation (`None` unless requested) and a classifier, named with the suffix.
 
         The classifier has no bias, is in float32 and starts small, as Luo et al. (2019) start it: features take shape
         before the classifier pulls at them.

@@ -10,7 +10,7 @@ sys.path.insert(0, sys.argv[1])
 from layer_cases import CASES
 for case, (kwargs, inputs, options) in CASES.items():
     keras.utils.set_random_seed(1)  # as in test_layer_contract
-    # Three tracklets will do: every further length is compiled anew, operation by operation.
+    # Three tracklets will do: every further length is compiled again, operation by operation.
     inputs = keras.tree.map_structure(lambda array: array[:3], inputs)
     check_layer(getattr(kreid.layers, case.split("/")[0]), kwargs, inputs, **options)
 """

@@ -90,7 +90,7 @@ def test_branches_start_as_the_frames_themselves(kind, activation):
     layer = PYRAMIDS[kind](3, activation, scale=0.5)
     found = ops.convert_to_numpy(layer(FRAMES, mask=MASK))
     expected = 0.5 * np.where(MASK[..., None], FRAMES if activation == "linear" else np.maximum(FRAMES, 0), 0)
-    # The moving variance starts at 1, beside which batch normalisation has an epsilon of 1e-5.
+    # The moving variance starts at 1, and batch normalisation adds an epsilon of 1e-5 to it.
     np.testing.assert_allclose(found, np.tile(expected, 3), rtol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""The same values and gradients on JAX. Keras reads its backend once, so this needs a process of its own."""
+"""The same values and gradients on JAX. Keras reads its backend once, so this needs a separate process."""
 
 import importlib.util
 import os

@@ -46,7 +46,7 @@ def make(row="min_max", **kwargs):
 
 
 def moved(model):
-    """Moves the attentions' weights from their start, where clips weigh alike."""
+    """Moves the attentions' weights from their start, where all clips have the same weight."""
     rng = np.random.default_rng(3)
     for layer in (model.within_clips, model.over_clips):
         layer.set_weights([w + rng.normal(scale=0.3, size=w.shape) for w in layer.get_weights()])
