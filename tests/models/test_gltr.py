@@ -3,12 +3,14 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 import kreid
 from kreid import training
 from kreid.losses import SmoothedIdentity
 from kreid.models import GLTR
+from kreid.serving import export_model
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -44,7 +46,7 @@ def make(backbone, row="GLTR", **kwargs):
 
 
 def own(**kwargs):
-    """A model with an image network of its own."""
+    """A model with a separate image network."""
     return make(kreid.backbones.build("resnet_tiny", SIZE), **kwargs)
 
 
@@ -186,6 +188,29 @@ def test_1000_frames(backbone):
     model = moved(make(backbone))
     frames = np.resize(FRAMES[0], (1, 1000, *SIZE, 3))
     assert np.isfinite(model.embed(frames)).all()
+
+
+def test_shorter_test_sequences_are_the_middle_frames_in_the_export_too(in_graphs, backbone, tmp_path):
+    # Figure 4(d).
+    config = training.load_config("gltr", settings=["test_selection=adjacent", "test_frames=4", "also_test_frames=[2]"])
+    chosen = {name: config.model[name] for name in ("test_selection", "test_frames")}
+    model = moved(make(backbone, **chosen))
+    export_model(model, tmp_path, warmup=False)
+    served = tf.saved_model.load(str(tmp_path / "1")).signatures["embed_padded"]
+    exported = served(frames=tf.constant(FRAMES), lengths=tf.constant(LENGTHS))["embedding"]
+    embedded = model.embedder.predict_on_batch({"frames": FRAMES, "lengths": LENGTHS})
+    whole = model.with_selection("all")
+    for b, length in enumerate(LENGTHS[:3]):
+        positions = {9: [2, 3, 4, 5], 5: [0, 1, 2, 3], 1: [0]}[int(length)]
+        assert model.selection.positions(length).tolist() == positions
+        expected = whole.embed(FRAMES[b : b + 1, positions])[0]
+        for found in (exported[b], embedded[b]):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    [fewer] = config.also_test_frames
+    again = model.with_selection(model.test_selection, fewer)
+    np.testing.assert_allclose(
+        again.embed(FRAMES[:1]), whole.embed(FRAMES[:1, 3:5]), rtol=1e-4, atol=1e-5 * np.abs(embedded).max()
+    )
 
 
 def test_the_explainer_gives_the_mask(backbone):
