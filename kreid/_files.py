@@ -37,7 +37,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = path.with_name(f".writing-{secrets.token_hex(6)}{''.join(path.suffixes[-2:])}")
     try:
         yield temporary
+        if temporary.is_file():
+            _sync(temporary)
         os.replace(temporary, path)
+        _sync(path.parent)
     except BaseException:
         if temporary.is_dir() and not temporary.is_symlink():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -45,6 +48,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 temporary.unlink()
         raise
+
+
+def _sync(path: Path) -> None:
+    """Bring a file or a folder to the disk, so that a renamed file is whole after a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes | bytearray | memoryview) -> None:

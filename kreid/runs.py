@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import typing
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ if typing.TYPE_CHECKING:
     from kreid.data import ReidDataset
     from kreid.models import TrackletModel
 
-_NO_EPOCH = {"epoch": 0, "best_map": -1.0, "best_epoch": None}
+_NO_EPOCH: dict[str, Any] = {"epoch": 0, "best_map": -1.0, "best_epoch": None}
 
 
 class RunFiles:
@@ -30,6 +31,7 @@ class RunFiles:
     |---|---|
     | `config_file` | `config.yaml`, the resolved settings; a folder with this file is a run |
     | `versions_file` | `versions.json`, versions of the packages, and the kind of machine |
+    | `lock` | `training.lock`, the number of the process that trains the run |
     | `log` | `log.csv`, one row per epoch |
     | `tensorboard` | `tensorboard/`, the same log for TensorBoard |
     | `checkpoints` | `checkpoints/`, the last and the best model, and `state.json`, which names their epochs |
@@ -56,6 +58,7 @@ class RunFiles:
         self.path = pathlib.Path(path)
         self.config_file = self.path / "config.yaml"
         self.versions_file = self.path / "versions.json"
+        self.lock = self.path / "training.lock"
         self.log = self.path / "log.csv"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
@@ -171,9 +174,47 @@ def state_file(folder: str | os.PathLike[str]) -> pathlib.Path:
     return pathlib.Path(folder) / "state.json"
 
 
+def checkpoint_epochs(folder: str | os.PathLike[str]) -> list[int]:
+    """Return the epochs of the checkpoints in a folder of checkpoints, in order."""
+    numbers = (re.fullmatch(r"epoch_(\d+)", file.stem) for file in pathlib.Path(folder).glob("epoch_*.keras"))
+    return sorted(int(number[1]) for number in numbers if number)
+
+
 def read_state(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the state of a folder of checkpoints: the last epoch, the best held-out mAP and its epoch."""
-    return _read_json(state_file(folder)) or dict(_NO_EPOCH)
+    """Return the state of a folder of checkpoints: epochs done, and the best held-out mAP and its epoch.
+
+    Without a readable state file it is derived from the checkpoints and the run's log.
+    """
+    try:
+        state = _read_json(state_file(folder))
+    except ValueError:
+        state = {}
+    if isinstance(state, dict) and state.keys() >= _NO_EPOCH.keys():
+        return state
+    return derived_state(folder, checkpoint_epochs(folder))
+
+
+def derived_state(folder: str | os.PathLike[str], epochs: Sequence[int]) -> dict[str, Any]:
+    """Return the state of a folder of checkpoints from some of them and the run's log.
+
+    Args:
+        folder: of the checkpoints, in the run's folder.
+        epochs: of the checkpoints that count, in order.
+
+    Returns:
+        A dict like that of `read_state`. There is no best epoch if its checkpoint does not count.
+    """
+    state = dict(_NO_EPOCH)
+    if epochs:
+        state["epoch"] = epochs[-1]
+        log = RunFiles(pathlib.Path(folder).parent).read_log()
+        rows = zip(log.get("epoch", ()), log.get("holdout_map", ()), strict=False)
+        scores = {int(epoch): float(score) for epoch, score in rows if score >= 0 and epoch <= epochs[-1]}
+        if scores:
+            best = max(scores, key=lambda epoch: scores[epoch])
+            if best in epochs:
+                state.update(best_map=scores[best], best_epoch=best)
+    return state
 
 
 class FinishedRun:

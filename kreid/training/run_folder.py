@@ -1,5 +1,6 @@
 """The folder of one run, for the code that trains it."""
 
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -7,6 +8,7 @@ import pathlib
 import platform
 import shutil
 import typing
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 
 from kreid._files import replacing, write_atomically
 from kreid.loading import load_model
-from kreid.runs import RunFiles, checkpoint_file, read_state
+from kreid.runs import RunFiles, checkpoint_epochs, checkpoint_file, derived_state, read_state, state_file
 from kreid.training.attention_log import AttentionLog
 from kreid.training.callbacks import Checkpoint, CsvLog, EpochLog, FiniteLoss, HoldoutEvaluation
 from kreid.training.config import Config, changed_settings
@@ -57,7 +59,7 @@ class RunFolder(RunFiles):
         if self.config_file.exists():
             self._check_same()
         elif self.path.exists() and not (
-            self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {self.phases.name}
+            self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {self.phases.name, self.lock.name}
         ):
             raise ValueError(
                 f"This is there already and holds no run; choose another with --run. Received: run={str(path)!r}"
@@ -75,6 +77,7 @@ class RunFolder(RunFiles):
             ValueError: if the folder cannot be made.
         """
         if self.config_file.exists():
+            self._claim()
             self._write_config()
             return
         try:
@@ -84,7 +87,8 @@ class RunFolder(RunFiles):
                 f"The run's folder cannot be made ({error}); choose another with --run. "
                 f"Received: run={str(self.path)!r}"
             ) from None
-        # First, as it is the file that makes the folder a run.
+        self._claim()
+        # Before the others, as it is the file that makes the folder a run.
         self._write_config()
         write_atomically(self.versions_file, json.dumps(versions(), indent=2))
 
@@ -116,11 +120,55 @@ class RunFolder(RunFiles):
         return read_state(self.checkpoints)["epoch"]
 
     def restored_model(self) -> "TrackletModel | None":
-        """Return the last checkpoint's model, compiled, to continue the run; `None` for a new run."""
+        """Return the last checkpoint's model, compiled, to continue the run; `None` for a new run.
+
+        A damaged checkpoint is skipped for the one before it, with a line on the terminal.
+
+        Raises:
+            ValueError: if another process trains the run, or no checkpoint is intact.
+        """
         if not self.epochs_done:
             return None
+        self._claim()
         self._write_config()
+        self._recover()
         return self._load(self.epochs_done, compile=True)
+
+    def _claim(self) -> None:
+        """Make this process the only one that trains the run, until it ends."""
+        file = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            owner = os.read(file, 20).decode(errors="replace").strip()
+            os.close(file)
+            raise ValueError(
+                f"Process {owner} trains this run; wait for it, or choose another folder with --run. "
+                f"Received: run={str(self.path)!r}"
+            ) from None
+        # The file stays open: closing it would end the lock.
+        os.truncate(file, 0)
+        os.write(file, str(os.getpid()).encode())
+
+    def _recover(self) -> None:
+        """Point the state to the last intact checkpoint, if it is missing or points to a damaged one."""
+        epochs = checkpoint_epochs(self.checkpoints)
+        intact = [epoch for epoch in epochs if _is_intact(checkpoint_file(self.checkpoints, epoch))]
+        if not intact:
+            raise ValueError(
+                f"None of the run's checkpoints is intact; delete the folder to train from the start. "
+                f"Received: checkpoints={str(self.checkpoints)!r}"
+            )
+        state = read_state(self.checkpoints)
+        if state["epoch"] in intact and state["best_epoch"] in (None, *intact):
+            write_atomically(state_file(self.checkpoints), json.dumps(state))
+            return
+        for epoch in epochs:
+            if epoch not in intact:
+                print(f"The checkpoint after epoch {epoch} is damaged.")
+                checkpoint_file(self.checkpoints, epoch).unlink()
+        print(f"The run continues after epoch {intact[-1]}.")
+        write_atomically(state_file(self.checkpoints), json.dumps(derived_state(self.checkpoints, intact)))
 
     def seconds_per_epoch(self) -> float | None:
         """Return the median training seconds of the logged epochs after the first, or `None`."""
@@ -219,6 +267,16 @@ class RunFolder(RunFiles):
             "versions": versions(),
         }
         write_atomically(self.results, json.dumps(results, indent=2) + "\n")
+        self.lock.unlink(missing_ok=True)
+
+
+def _is_intact(checkpoint: pathlib.Path) -> bool:
+    """Whether a checkpoint, a zip file, has all its content with the right checksums."""
+    try:
+        with zipfile.ZipFile(checkpoint) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def _few_tracklets(pipeline: "TrainingPipeline") -> dict[str, Any]:

@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import json
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -251,3 +253,61 @@ def test_settings_of_training_stay(tmp_path, setting):
     checkpoints(begun(tmp_path), [0.3])
     with pytest.raises(ValueError, match=f"another run .{next(iter(setting))}="):
         RunFolder(tmp_path, changed(**setting))
+
+
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path, capsys):
+    run = begun(tmp_path)
+    checkpoints(run, [0.3, 0.8, 0.5])
+    (tmp_path / "log.csv").write_text("epoch,holdout_map\n1,0.3\n2,0.8\n3,0.5\n")
+    last = run.checkpoints / "epoch_3.keras"
+    last.write_bytes(last.read_bytes()[:1000])
+    again = RunFolder(tmp_path, CONFIG)
+    assert epoch_of(again.restored_model()) == 2
+    assert again.epochs_done == 2
+    assert json.loads((run.checkpoints / "state.json").read_text()) == {"epoch": 2, "best_map": 0.8, "best_epoch": 2}
+    printed = capsys.readouterr().out
+    assert "The checkpoint after epoch 3 is damaged.\nThe run continues after epoch 2." in printed
+    second = run.checkpoints / "epoch_2.keras"
+    # A byte in the middle: the file opens, and its checksum is wrong.
+    content = bytearray(second.read_bytes())
+    content[len(content) // 2] ^= 255
+    second.write_bytes(content)
+    with pytest.raises(ValueError, match=r"None of the run's checkpoints is intact.*Received: checkpoints="):
+        again.restored_model()
+    assert second.exists()
+
+
+@pytest.mark.parametrize("content", [None, "", '{"epoch": 3', "[]"])
+def test_a_lost_state_is_derived_from_the_checkpoints(content, tmp_path, capsys):
+    run = begun(tmp_path)
+    checkpoints(run, [0.3, 0.8, 0.5])
+    (tmp_path / "log.csv").write_text("epoch,holdout_map\n1,0.3\n2,0.8\n3,0.5\n")
+    state = run.checkpoints / "state.json"
+    state.unlink()
+    if content is not None:
+        state.write_text(content)
+    again = RunFolder(tmp_path, CONFIG)
+    assert again.epochs_done == 3
+    assert epoch_of(again.restored_model()) == 3
+    assert again.selected_model("best")[0] == 2
+    assert {file.name for file in run.checkpoints.glob("*.keras")} == {"epoch_2.keras", "epoch_3.keras"}
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):
+    code = (
+        "import sys, time\nfrom kreid.training import Config, RunFolder\n"
+        "RunFolder(sys.argv[1], Config(system='sta', model={'num_stripes': 4})).begin()\nprint('begun', flush=True)\n"
+        "time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "begun\n"
+            with pytest.raises(ValueError, match=rf"Process {process.pid} trains this run.*Received: run="):
+                begun(tmp_path)
+        finally:
+            process.kill()
+    # The dead process holds it no longer.
+    run = begun(tmp_path)
+    begun(tmp_path)
+    run.finish({})
+    assert not run.lock.exists()
