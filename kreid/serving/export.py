@@ -178,6 +178,8 @@ def _model_card(model: Exportable, frame_limit: int, verification: Mapping[str, 
         "metric": str(model.metric),
         "frame_limit": int(frame_limit),
         "verification": None if verification is None else dict(verification),
+        # Where the backbone's first weights come from; null for random ones, and for models without a StagedBackbone.
+        "starting_weights": getattr(getattr(model, "backbone", None), "passport", None),
         "kreid": _kreid_version(),
         "keras": keras.__version__,
         "tensorflow": tf.__version__,

@@ -162,12 +162,20 @@ def test_card_keeps_the_fitted_threshold(model, tmp_path):
         export_model(model, tmp_path, version=2, verification=fitted[other])
 
 
+def test_card_names_the_starting_weights(model, tmp_path):
+    passport = {"weights": "mobilenet_v2.safetensors", "sha256": 64 * "0", "layout": "torchvision"}
+    twin = type(model).from_config(model.get_config())
+    twin.backbone.passport = passport
+    assert read_card(export_model(twin, tmp_path, warmup=False))["starting_weights"] == passport
+
+
 def test_card_is_the_same_on_disk_and_on_the_wire(session, base_path, model):
     card = read_card(base_path / "3")
     assert card["system"] == "Baseline"
     assert (card["metric"], card["image_size"]) == (model.metric, [64, 32])
     assert card["embedding_dim"] == model.embedding_dim
     assert card["verification"] is None
+    assert card["starting_weights"] is None
     assert set(card["signatures"]) == set(SIGNATURES)
     answer = session.run("describe", rows=np.zeros(2, np.int32))["card"]
     assert [json.loads(text) for text in answer] == [card, card]
