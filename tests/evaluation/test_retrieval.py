@@ -1,5 +1,3 @@
-import json
-import re
 import subprocess
 import sys
 import tracemalloc
@@ -9,13 +7,10 @@ import pytest
 
 from kreid.evaluation import (
     PROTOCOLS,
-    bootstrap_interval,
     evaluate,
     evaluate_embeddings,
     evaluate_test,
     query_scorer,
-    results_dict,
-    results_table,
     retrieval,
 )
 
@@ -243,29 +238,6 @@ def test_memory_of_embeddings_is_that_of_a_block(monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 6 * 2**20 < 4 * 1000 * 10_000
-
-
-def test_report_is_text_and_json():
-    embeddings, persons, cameras, rows = tracklets()
-    persons[rows[2]] = 99  # A query without a match.
-    results = evaluate_test(embeddings, persons, cameras, rows)
-    header, standard, mars = results_table(results).split("\n")
-    columns = ["protocol", "rank-1", "rank-5", "rank-10", "rank-20", "mAP", "mINP", "queries"]
-    assert re.split("  +", header) == [*columns, "rank-1 (95%)", "mAP (95%)"]
-    assert standard.split()[0] == "standard" and mars.split()[0] == "mars"
-    assert mars.split()[5] == f"{100 * results['mars'].map:.1f}"
-    assert len({len(line) for line in (header, standard, mars)}) == 1
-    read = json.loads(json.dumps(results_dict(results)))
-    assert read["standard"]["map"] == results["standard"].map
-    assert read["mars"]["cmc"]["5"] == results["mars"].cmc[5]
-    result = results["standard"]
-    assert result.num_valid == result.num_queries - 1
-    hits = result.first_hit[result.first_hit > 0] == 1
-    for name, scores in (("mAP", result.average_precision), ("rank-1", hits)):
-        low, high = read["standard"]["intervals_95"][name]
-        assert [low, high] == list(bootstrap_interval(scores, draws=2000)[1:])
-        assert f"{100 * low:.1f} to {100 * high:.1f}" in standard
-    assert results_table({}) == ""
 
 
 def test_scoring_a_matrix_imports_neither_keras_nor_tensorflow():
