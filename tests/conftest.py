@@ -48,8 +48,8 @@ def golden():
 def eagerly():
     """Models run op by op: for the files that make one small model after the other and call each a few times.
 
-    Tracing their graphs takes more than half of the time there. Whole runs and exports have the graphs, and so has
-    each system's training.
+    Tracing their graphs takes more than half of the time there. One whole run, all exports and each system's training
+    in `tests/models` have the graphs.
     """
     import tensorflow as tf
 

@@ -104,9 +104,12 @@ def test_every_row_trains_ignores_padding_and_is_saved(row, backbone, tmp_path):
     np.testing.assert_array_equal(embedded(loaded), embeddings)
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize(
-    "settings", [{"attention_normalization": "softmax"}, {"pyramid": "pooling", "attention_normalization": "none"}]
+    ("settings", "policy"),
+    [
+        ({"attention_normalization": "softmax"}, "mixed_bfloat16"),
+        ({"pyramid": "pooling", "attention_normalization": "none"}, "mixed_float16"),
+    ],
 )
 def test_mixed_precision(settings, policy):
     keras.config.set_dtype_policy(policy)

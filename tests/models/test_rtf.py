@@ -87,11 +87,10 @@ def test_every_row_trains_ignores_padding_and_is_saved(row, tmp_path):
     embeddings = model.embed(FRAMES, LENGTHS)
     assert embeddings.shape == (4, 12)
     assert np.isfinite(embeddings).all()
-    for filler in (0, 255):
-        other = FRAMES.copy()
-        for b, length in enumerate(LENGTHS):
-            other[b, length:] = filler
-        np.testing.assert_array_equal(model.embed(other, LENGTHS), embeddings)
+    other = FRAMES.copy()
+    for b, length in enumerate(LENGTHS):
+        other[b, length:] = 255
+    np.testing.assert_array_equal(model.embed(other, LENGTHS), embeddings)
     expected = model.embed(FRAMES)
     shuffled = model.embed(FRAMES[:, [3, 0, 4, 1, 2]])
     np.testing.assert_allclose(shuffled, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
@@ -101,8 +100,10 @@ def test_every_row_trains_ignores_padding_and_is_saved(row, tmp_path):
     assert loaded.backbone.branches == tuple(stage for stage in fused_after(row) if stage < 4)
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("row", ["early", "intra_inter_euclidean", "all"])
+@pytest.mark.parametrize(
+    ("row", "policy"),
+    [("early", "mixed_bfloat16"), ("intra_inter_euclidean", "mixed_float16"), ("all", "mixed_bfloat16")],
+)
 def test_mixed_precision(row, policy):
     keras.config.set_dtype_policy(policy)
     try:

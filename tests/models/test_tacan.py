@@ -70,18 +70,17 @@ def train(model, row, **kwargs):
 def test_every_row_trains_ignores_padding_and_is_saved(row, tmp_path):
     model = make(row)
     before = {weight.path: ops.convert_to_numpy(weight) for weight in model.trainable_weights}
-    for _ in range(3):
+    for _ in range(2):
         assert all(np.isfinite(value) for value in train(model, row).values())
     for weight in model.trainable_weights:
         assert not np.array_equal(before[weight.path], ops.convert_to_numpy(weight)), weight.path
     moved(model)
     embeddings = model.embed(FRAMES, LENGTHS)
     assert np.isfinite(embeddings).all()
-    for filler in (0, 255):
-        other = FRAMES.copy()
-        for b, length in enumerate(LENGTHS):
-            other[b, length:] = filler
-        np.testing.assert_array_equal(model.embed(other, LENGTHS), embeddings)
+    other = FRAMES.copy()
+    for b, length in enumerate(LENGTHS):
+        other[b, length:] = 255
+    np.testing.assert_array_equal(model.embed(other, LENGTHS), embeddings)
     for b, length in enumerate(LENGTHS[:3]):
         alone = model.embed(FRAMES[b : b + 1, :length])[0]
         np.testing.assert_allclose(alone, embeddings[b], rtol=1e-3, atol=1e-4 * np.abs(embeddings).max())
@@ -89,8 +88,7 @@ def test_every_row_trains_ignores_padding_and_is_saved(row, tmp_path):
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras").embed(FRAMES, LENGTHS), embeddings)
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("row", ["min_max", "softmax_weights"])
+@pytest.mark.parametrize(("row", "policy"), [("min_max", "mixed_float16"), ("softmax_weights", "mixed_bfloat16")])
 def test_mixed_precision(row, policy):
     keras.config.set_dtype_policy(policy)
     try:

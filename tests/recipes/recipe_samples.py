@@ -26,6 +26,7 @@ OWN = {
     "sta": ["also_test_frames=[1, 4]", "evaluate_untrained=true"],
     "tacan": ["clip_length=2"],
     "mg_rafa": ["num_granularities=2"],
+    "gltr": ["images.epochs=1"],
 }
 
 

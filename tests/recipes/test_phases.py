@@ -82,7 +82,7 @@ class TestPhases:
 
     def test_a_run_interrupted_between_phases_continues(self, rtf, recipe, arguments, image_dirs, tmp_path):
         run = tmp_path / "rtf"
-        shutil.copytree(rtf / "phases" / "images", run / "phases" / "images")
+        shutil.copytree(rtf / "phases", run / "phases")
         line = arguments(run, image_dirs, *SHORT, system="rtf")
         recipe("train_mars").main(line)
         weights, expected = variables(run / "model.keras"), variables(rtf / "model.keras")

@@ -68,7 +68,9 @@ def batches(config, count):
         if config.sampler == "persons"
         else (config.batch_size, 1)
     )
-    persons, per_batch = min(persons, PERSONS), persons * each
+    # Eight persons of several tracklets show the failures too, in half of the time of sixteen.
+    persons = min(persons, 8 if each > 1 else PERSONS)
+    per_batch = persons * each
     maps = feature_maps(BATCHES * -(-per_batch // persons), frames)
     made = []
     for number in range(count):
@@ -87,8 +89,8 @@ def batches(config, count):
     return maps, made
 
 
-def trained(config):
-    """Train 60 steps; returns the model, the losses of all steps and the last batch's inputs."""
+def trained(config, steps):
+    """Train; returns the model, the losses of all steps and the last batch's inputs."""
     keras.utils.set_random_seed(3)
     maps, made = batches(config, BATCHES)
     shared = {"clip_length": config.clip_length} if config.system == "tacan" else {}
@@ -96,7 +98,7 @@ def trained(config):
     losses = training.build_losses(config)
     model.compile(training.build_optimizer(config, steps_per_epoch=1000), losses, jit_compile=False)
     values = []
-    for step in range(STEPS):
+    for step in range(steps):
         inputs, labels = made[step % BATCHES]
         values.append(float(model.train_on_batch(inputs, dict.fromkeys(losses, labels), return_dict=True)["loss"]))
         if not np.isfinite(values[-1]):
@@ -104,9 +106,9 @@ def trained(config):
     return model, np.array(values), made[-1][0]
 
 
-def complaints(config):
+def complaints(config, steps=STEPS):
     """What is wrong with a recipe's training: an empty list where nothing is."""
-    model, losses, inputs = trained(config)
+    model, losses, inputs = trained(config, steps)
     if not np.isfinite(losses).all():
         return [f"the loss is {losses[-1]} after {len(losses)} steps"]
     problems = []
@@ -145,13 +147,13 @@ def test_a_recipe_trains_on_features_of_imagenets_size(system, phase):
 
 
 @pytest.mark.parametrize(
-    ("system", "settings", "complaint"),
+    ("system", "settings", "complaint", "steps"),
     [
-        ("tacan", ["clip_attention=linear", "normalize=false"], "the loss is"),
-        ("tacan", ["normalize=false"], "clips is dead"),
-        ("gltr", ["attention_normalization=none"], "the loss is"),
-        ("mg_rafa", ["score_scale=0.1"], "near the mean"),
+        ("tacan", ["clip_attention=linear", "normalize=false"], "the loss is", STEPS),
+        ("tacan", ["normalize=false"], "clips is dead", STEPS),
+        ("gltr", ["attention_normalization=none"], "the loss is", STEPS),
+        ("mg_rafa", ["score_scale=0.1"], "near the mean", 20),  # a constant from the start
     ],
 )
-def test_settings_that_fail_are_seen_to_fail(system, settings, complaint):
-    assert any(complaint in one for one in complaints(training.load_config(system, settings=settings)))
+def test_settings_that_fail_are_seen_to_fail(system, settings, complaint, steps):
+    assert any(complaint in one for one in complaints(training.load_config(system, settings=settings), steps))

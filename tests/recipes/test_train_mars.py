@@ -25,11 +25,15 @@ from kreid.models import SYSTEMS
 from kreid.serving import read_card
 from kreid.training import callbacks, run_folder
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "train_mars.py"
 
 
 main = load_recipe("train_mars").main
+# The phases of RTF are in test_phases; those of GLTR are here.
+PHASE = {"rtf": ["--phase", "video"]}
 
 
 @pytest.fixture
@@ -39,14 +43,18 @@ def own_tree(tree, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def complete(arguments, tmp_path_factory):
-    """Function: system -> the folder of its run, trained once."""
+def complete(arguments, tmp_path_factory, eagerly):
+    """Function: system -> the folder of its run, trained once; TACAN's in graphs, as users run it."""
+    import tensorflow as tf
+
     folders = {}
 
     def folder(system):
         if system not in folders:
             run = tmp_path_factory.mktemp("runs") / system
-            main(arguments(run, *OWN.get(system, []), system=system))
+            tf.config.run_functions_eagerly(system != "tacan")
+            main(arguments(run, *OWN.get(system, []), system=system) + PHASE.get(system, []))
+            tf.config.run_functions_eagerly(True)
             folders[system] = run
         return folders[system]
 
@@ -153,7 +161,7 @@ class TestWholeRun:
         run = complete(system)
         before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
         capsys.readouterr()
-        main(arguments(run, *OWN.get(system, []), system=system))
+        main(arguments(run, *OWN.get(system, []), system=system) + PHASE.get(system, []))
         assert "is complete; its results are in" in capsys.readouterr().out
         assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
