@@ -166,6 +166,7 @@ def test_training_lowers_the_loss_and_moves_every_weight(system):
 
 # Without losses on the granularities, MG-RAFA's classifiers of them stay as they are.
 @pytest.mark.filterwarnings("ignore:Gradients do not exist for variables:UserWarning")
+@pytest.mark.parametrize("system", ["baseline", "mg_rafa"])
 def test_several_losses_on_one_output(system):
     model = make(system)
     both = WeightedSum([BatchHardTriplet(0.3), BatchHardTriplet("soft")], [1.0, 0.5])
@@ -174,7 +175,12 @@ def test_several_losses_on_one_output(system):
     assert np.isfinite(logged["features_loss"]).all()
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+# GLTR, RTF and TACAN train under mixed_bfloat16 in the files of their rows.
+@pytest.mark.parametrize(
+    ("system", "policy"),
+    [(system, "mixed_float16") for system in SYSTEMS]
+    + [(system, "mixed_bfloat16") for system in ("baseline", "mg_rafa", "sta")],
+)
 def test_mixed_precision(system, policy, tmp_path):
     keras.config.set_dtype_policy(policy)
     try:
