@@ -49,6 +49,12 @@ class Conversion:
         left_out: names of tensors outside the backbone, such as the classifier's.
         file: name of the file.
         sha256: of its content.
+
+    Example:
+
+    >>> conversion = kreid.backbones.Conversion("timm", 2, ("fc.bias", "fc.weight"), "resnet18.safetensors", "0a1b")
+    >>> conversion.passport
+    {'weights': 'resnet18.safetensors', 'sha256': '0a1b', 'layout': 'timm'}
     """
 
     layout: str
@@ -93,6 +99,16 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Raises:
         ValueError: if the file is damaged, unpacks to more than it is, or holds anything but tensors and plain data.
         ImportError: without PyTorch for its files.
+
+    Example:
+
+    >>> import tempfile
+    >>> from safetensors.numpy import save_file
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_file({"conv1.weight": np.zeros((8, 3, 7, 7), "float32")}, f"{folder}/file.safetensors")
+    ...     tensors = kreid.backbones.read_tensors(f"{folder}/file.safetensors")
+    >>> {name: tensor.shape for name, tensor in tensors.items()}
+    {'conv1.weight': (8, 3, 7, 7)}
     """
     path = pathlib.Path(path)
     if path.suffix == ".safetensors":
@@ -165,6 +181,11 @@ def load_checkpoint(backbone: "StagedBackbone", path: str | os.PathLike[str], sk
     Raises:
         ValueError: as `read_tensors` does; or naming every tensor without a place in the backbone and every weight
             without a tensor, every tensor of another shape, or a tensor with NaN or infinity.
+
+    Example:
+
+        backbone = kreid.backbones.build("mobilenet_v2", image_size=(256, 128), last_stride=1)
+        print(kreid.backbones.load_checkpoint(backbone, "mobilenet_v2.safetensors").left_out)
     """
     path = pathlib.Path(path)
     tensors = read_tensors(path)
@@ -346,6 +367,27 @@ def _timm_mobilenet_layout(name: str) -> str:
     return f"blocks.{group}.{block}.{convolutions[position] if kind == 'conv' else f'bn{position + 1}'}"
 
 
+def _osnet_layout(name: str) -> str:
+    """Return torchreid's name."""
+    match = re.fullmatch(r"conv(\d)_(?:block(\d)_)?(\w+)", name)
+    stage, block, part = match.groups()  # type: ignore[union-attr]
+    if part.startswith("transition"):
+        # There the pooling between two stages stands at the end of the earlier one.
+        return f"conv{int(stage) - 1}.2.0.{part.removeprefix('transition_')}"
+    if block is None:
+        return f"conv{stage}.{part}"
+    module = f"conv{stage}.{int(block) - 1}"
+    light = re.fullmatch(r"(\d)_(\d)_(pointwise|depthwise)_(conv|bn)", part)
+    if light is None:
+        part, kind = part.rsplit("_", 1)
+        if part == "se":
+            return f"{module}.gate.{ {'squeeze': 'fc1', 'excite': 'fc2'}[kind] }"
+        return f"{module}.{ {'reduce': 'conv1', 'expand': 'conv3', 'shortcut': 'downsample'}[part] }.{kind}"
+    length, depth, place, kind = light.groups()
+    stream = f"conv2{'abcd'[int(length) - 1]}" + ("" if length == "1" else f".{int(depth) - 1}")
+    return f"{module}.{stream}.{kind if kind == 'bn' else {'pointwise': 'conv1', 'depthwise': 'conv2'}[place]}"
+
+
 _GROUP_OF_BLOCK = dict(
     enumerate(((group, block) for group, count in enumerate((1, 2, 3, 4, 3, 3, 1)) for block in range(count)), 1)
 )
@@ -358,6 +400,8 @@ LAYOUTS: dict[str, dict[str, Layout]] = {
     "resnet34": _RESNET,
     "resnet50": _RESNET,
     "se_resnet50": {"timm": _resnet_layout},
+    "osnet_x1_0": {"torchreid": _osnet_layout},
+    "osnet_x0_25": {"torchreid": _osnet_layout},
     "mobilenet_v2": {
         "torchvision": _mobilenet_layout(nested=True),
         "torchvision before 0.3": _mobilenet_layout(nested=False),

@@ -3,12 +3,10 @@
 from typing import Any
 
 import keras
-from keras import ops
 
 from kreid._typing import Shape, Tensor
-from kreid.backbones.normalization import FusedBatchNormalization
+from kreid.backbones.parts import PaddedUnit
 
-_EPSILON = 1e-5
 # Expansion, channels, blocks and stride, as in Table 2 of the paper.
 _GROUPS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 # The groups of each stage: a stage ends before the resolution halves.
@@ -33,8 +31,9 @@ class MobileNetV2:
     def stage(self, index: int, width: int, last_stride: int, stem_stride: int, branches: int, policy: Any) -> tuple:
         """Blocks of a stage, the stem before them or `None`; no pooling."""
 
-        def unit(name: str, filters: int | None, size: int, stride: int, relu: bool = True) -> ConvolutionUnit6:
-            return ConvolutionUnit6(name, filters, size, stride, relu, branches, dtype=policy)
+        def unit(name: str, filters: int | None, size: int, stride: int, relu: bool = True) -> PaddedUnit:
+            activation = "relu6" if relu else None
+            return PaddedUnit(name, filters, size, stride, activation, branches=branches, dtype=policy)
 
         number = 1 + sum(blocks for stage in _STAGES[:index] for _, _, blocks, _ in stage)
         given = width if index == 0 else self.scaled(_STAGES[index - 1][-1][1], width)
@@ -59,60 +58,6 @@ class MobileNetV2:
         exact = channels * width / self.width
         rounded = max(8, int(exact + 4) // 8 * 8)
         return rounded + 8 if rounded < 0.9 * exact else rounded
-
-
-class ConvolutionUnit6(keras.layers.Layer):
-    """Convolution or depthwise convolution, batch normalisation and, if asked, ReLU6; padded on every side.
-
-    Args:
-        name: before the names of its convolution and batch normalisation.
-        filters: channels out, `None` for a depthwise convolution.
-        size: of the kernel.
-        stride: of the convolution.
-        relu: apply ReLU6.
-        branches: the kinds of maps with statistics of their own.
-        **kwargs: base layer arguments.
-    """
-
-    def __init__(
-        self, name: str, filters: int | None, size: int, stride: int, relu: bool, branches: int, **kwargs: Any
-    ) -> None:
-        super().__init__(name=name, **kwargs)
-        # Not by padding="same", which pads a stride of 2 behind alone.
-        self.pad = size // 2
-        self.relu = relu
-        common = {
-            "strides": stride,
-            "use_bias": False,
-            "dtype": self.dtype_policy,
-            "name": f"{name}_conv",
-        }
-        initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
-        if filters is None:
-            self.conv: Any = keras.layers.DepthwiseConv2D(size, depthwise_initializer=initializer, **common)
-        else:
-            self.conv = keras.layers.Conv2D(filters, size, kernel_initializer=initializer, **common)
-        self.bn = FusedBatchNormalization(0.9, _EPSILON, branches, dtype=self.dtype_policy, name=f"{name}_bn")
-
-    def all_units(self) -> list:
-        """Return the unit itself, as a block returns its units."""
-        return [self]
-
-    def _padded(self, shape: Shape) -> Shape:
-        return (shape[0], *(None if s is None else s + 2 * self.pad for s in shape[1:3]), shape[3])
-
-    def build(self, input_shape: Shape) -> None:
-        self.conv.build(self._padded(input_shape))
-        self.bn.build(self.compute_output_shape(input_shape))
-
-    def call(self, x: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
-        if self.pad:
-            x = ops.pad(x, [(0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)])
-        x = self.bn(self.conv(x), training=training, branch=branch)
-        return ops.relu6(x) if self.relu else x
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return self.conv.compute_output_shape(self._padded(input_shape))
 
 
 class _InvertedResidual(keras.layers.Layer):

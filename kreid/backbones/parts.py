@@ -1,4 +1,6 @@
-"""Convolutions and poolings of networks without residual connections."""
+"""Convolutions, poolings and gates that several networks share."""
+
+from typing import Any
 
 import keras
 from keras import ops
@@ -90,3 +92,90 @@ class Pool(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return self.pool.compute_output_shape(input_shape)
+
+
+class PaddedUnit(keras.layers.Layer):
+    """Convolution or depthwise convolution, batch normalisation and activation, each if asked; padded as by PyTorch.
+
+    Args:
+        name: before the names of its convolution and batch normalisation.
+        filters: channels out, `None` for a depthwise convolution.
+        size: of the kernel.
+        stride: of the convolution.
+        activation: name of a function of `keras.activations`, `None` for none.
+        normalize: have a batch normalisation.
+        branches: the kinds of maps with statistics of their own.
+        **kwargs: base layer arguments.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        filters: int | None,
+        size: int,
+        stride: int = 1,
+        activation: str | None = "relu",
+        normalize: bool = True,
+        branches: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        # Not by padding="same", which pads a stride of 2 behind alone.
+        self.pad = size // 2
+        self.activation = keras.activations.get(activation)
+        options = {"strides": stride, "use_bias": False, "dtype": self.dtype_policy, "name": f"{name}_conv"}
+        initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
+        if filters is None:
+            self.conv: Any = keras.layers.DepthwiseConv2D(size, depthwise_initializer=initializer, **options)
+        else:
+            self.conv = keras.layers.Conv2D(filters, size, kernel_initializer=initializer, **options)
+        self.bn = None
+        if normalize:
+            self.bn = FusedBatchNormalization(0.9, 1e-5, branches, dtype=self.dtype_policy, name=f"{name}_bn")
+
+    def all_units(self) -> list:
+        """Return the unit itself, as a block returns its units."""
+        return [self]
+
+    def _padded(self, shape: Shape) -> Shape:
+        return (shape[0], *(None if s is None else s + 2 * self.pad for s in shape[1:3]), shape[3])
+
+    def build(self, input_shape: Shape) -> None:
+        self.conv.build(self._padded(input_shape))
+        if self.bn is not None:
+            self.bn.build(self.compute_output_shape(input_shape))
+
+    def call(self, x: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
+        if self.pad:
+            x = ops.pad(x, [(0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)])
+        x = self.conv(x)
+        if self.bn is not None:
+            x = self.bn(x, training=training, branch=branch)
+        return self.activation(x)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return self.conv.compute_output_shape(self._padded(input_shape))
+
+
+class SqueezeExcite(keras.layers.Layer):
+    """Channel gates from the map's mean (Hu et al., 2018, equations 2 to 4).
+
+    Args:
+        channels: of the maps.
+        reduction: `channels / reduction` values are between the two Dense layers, at least one.
+        **kwargs: base layer arguments.
+    """
+
+    def __init__(self, channels: int, reduction: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        squeezed = max(1, channels // reduction)
+        self.squeeze = keras.layers.Dense(squeezed, "relu", dtype=self.dtype_policy, name="squeeze")
+        self.excite = keras.layers.Dense(channels, "sigmoid", dtype=self.dtype_policy, name="excite")
+
+    def build(self, input_shape: Shape) -> None:
+        self.squeeze.build((input_shape[0], input_shape[-1]))
+        self.excite.build((input_shape[0], self.squeeze.units))
+
+    def call(self, x: Tensor) -> Tensor:
+        gates = self.excite(self.squeeze(ops.mean(x, axis=(1, 2))))
+        return x * gates[:, None, None, :]

@@ -8,6 +8,7 @@ from keras import ops
 
 from kreid._typing import Shape, Tensor
 from kreid.backbones.normalization import FusedBatchNormalization
+from kreid.backbones.parts import SqueezeExcite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,23 +123,6 @@ class _Unit(keras.layers.Layer):
         return (input_shape[0], height, width, self.conv.filters)
 
 
-class _SqueezeExcite(keras.layers.Layer):
-    """Channel gates from the map's mean (Hu et al., 2018, equations 2 to 4)."""
-
-    def __init__(self, channels, reduction, **kwargs):
-        super().__init__(**kwargs)
-        self.squeeze = keras.layers.Dense(channels // reduction, "relu", dtype=self.dtype_policy, name="squeeze")
-        self.excite = keras.layers.Dense(channels, "sigmoid", dtype=self.dtype_policy, name="excite")
-
-    def build(self, input_shape: Shape) -> None:
-        self.squeeze.build((input_shape[0], input_shape[-1]))
-        self.excite.build((input_shape[0], self.squeeze.units))
-
-    def call(self, x: Tensor) -> Tensor:
-        gates = self.excite(self.squeeze(ops.mean(x, axis=(1, 2))))
-        return x * gates[:, None, None, :]
-
-
 class _Block(keras.layers.Layer):
     """One residual block (He et al., 2016, figure 5), basic or bottleneck."""
 
@@ -161,7 +145,7 @@ class _Block(keras.layers.Layer):
         else:
             self.units = [unit(1, filters, 3, stride, True), unit(2, filters, 3, 1, False)]
         self.shortcut = unit(0, out, 1, stride, False) if project else None
-        self.gate = _SqueezeExcite(out, arch.squeeze, dtype=self.dtype_policy, name="se") if arch.squeeze else None
+        self.gate = SqueezeExcite(out, arch.squeeze, dtype=self.dtype_policy, name="se") if arch.squeeze else None
 
     def all_units(self) -> list:
         """Return the convolutions with their batch normalisation, the shortcut's last."""

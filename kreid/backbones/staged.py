@@ -11,7 +11,7 @@ from keras import ops
 
 from kreid._files import replacing
 from kreid._typing import Shape, Tensor
-from kreid.backbones import alexnet, inception, mobilenet, resnet
+from kreid.backbones import alexnet, inception, mobilenet, osnet, resnet
 from kreid.backbones.checkpoints import SUFFIXES, file_passport, load_checkpoint, write_passport
 from kreid.backbones.normalization import FusedBatchNormalization
 
@@ -20,6 +20,8 @@ ARCHITECTURES = {
     "inception_v3": inception.InceptionV3(),
     "alexnet": alexnet.AlexNet(),
     "mobilenet_v2": mobilenet.MobileNetV2(),
+    "osnet_x1_0": osnet.OSNet(64),
+    "osnet_x0_25": osnet.OSNet(16),
 }
 
 
@@ -119,7 +121,7 @@ class StagedBackbone(keras.Model):
 
     Args:
         architecture: one of `resnet50`, `resnet50_v1`, `se_resnet50`, `resnet34`, `resnet18`, `resnet_tiny`,
-            `mobilenet_v2`, `inception_v3`, `alexnet`.
+            `mobilenet_v2`, `osnet_x1_0`, `osnet_x0_25`, `inception_v3`, `alexnet`.
         image_size: `(height, width)` of the frames in pixels.
         last_stride: 1 or 2, the stride of the last stage: of conv5, of Inception's last reduction, of AlexNet's last
             pooling. 1 doubles the map's height and width.
@@ -160,7 +162,9 @@ class StagedBackbone(keras.Model):
     Reference: He et al., Deep Residual Learning for Image Recognition, 2016; Hu et al., Squeeze-and-Excitation
     Networks, 2018 (`se_resnet50`; the gate follows the last batch normalisation, reduction 16); Szegedy et al.,
     Rethinking the Inception Architecture for Computer Vision, 2016; Krizhevsky, One weird trick for parallelizing
-    convolutional neural networks, 2014 (`alexnet`, the one column). `last_stride=1` follows the STA and MG-RAFA papers.
+    convolutional neural networks, 2014 (`alexnet`, the one column); Sandler et al., MobileNetV2, 2018;
+    Zhou et al., Omni-Scale Feature Learning for Person Re-Identification, 2019 (`osnet_x1_0`, `osnet_x0_25`: the last
+    stride is that of the last pooling, 2 as published). `last_stride=1` follows the STA and MG-RAFA papers.
     Without weights, convolutions start from He's fan-out initialisation and the residual branches are not scaled down.
     """
 

@@ -1,6 +1,6 @@
 """Write `references/`: names, shapes and outputs of the original networks with the weights of `reference_weights`.
 
-    pip install torch torchvision timm
+    pip install torch torchvision timm torchreid
     python tests/backbones/write_references.py
 
 The fast tests compare kreid's backbones with these files, and need no PyTorch.
@@ -11,6 +11,7 @@ import pathlib
 
 import timm
 import torch
+import torchreid
 import torchvision
 from reference_weights import drawn, image
 
@@ -23,12 +24,17 @@ def networks():
     yield "resnet50", "torchvision", torchvision.models.resnet50(), _resnet_map
     yield "se_resnet50", "timm", timm.create_model("seresnet50"), lambda net, x: net.forward_features(x)
     yield "mobilenet_v2", "torchvision", torchvision.models.mobilenet_v2(width_mult=0.5), lambda net, x: net.features(x)
+    yield "osnet_x0_25", "torchreid", torchreid.models.build_model("osnet_x0_25", 10, pretrained=False), _osnet_map
     yield "mobilenet_v2", "timm", timm.create_model("mobilenetv2_050"), lambda net, x: net.forward_features(x)
 
 
 def _resnet_map(net, x):
     x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
     return net.layer4(net.layer3(net.layer2(net.layer1(x))))
+
+
+def _osnet_map(net, x):
+    return net.featuremaps(x)
 
 
 def main():
