@@ -61,7 +61,6 @@ def test_serves_until_a_signal(base_path, program, number):
         (["--host", "no-such-host.invalid", "--port", "0"], "Received: target=no-such-host.invalid:0"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:Listening beyond this machine")
 def test_wrong_usage_is_one_sentence(base_path, capsys, arguments, message):
     assert main([str(base_path), *arguments]) == 2
     errors = capsys.readouterr().err
