@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from numpy_layers import block_mean
 
-from kreid.layers import GranularitySplit, ReferenceAidedAggregation
+from kreid.layers import ReferenceAidedAggregation
 
 RNG = np.random.default_rng(43)
 MAPS = np.maximum(RNG.normal(0.3, 1.0, (3, 4, 8, 4, 16)), 0).astype("float32")
@@ -54,17 +55,6 @@ def test_the_scores_scale_sets_how_far_from_the_mean_training_starts(row):
     assert 0.85 < spread[0.1][0] < 1 < spread[0.1][1] < 1.25
     assert spread[1.0][0] < 0.7
     assert spread[1.0][1] > 1.5
-
-
-def block_mean(maps, height, width):
-    """Average pooling of (h, w, C) by blocks of height x width."""
-    rows, columns = maps.shape[0] // height, maps.shape[1] // width
-    pooled = np.zeros((rows, columns, maps.shape[2]))
-    for y in range(rows):
-        for x in range(columns):
-            block = maps[y * height : (y + 1) * height, x * width : (x + 1) * width]
-            pooled[y, x] = block.reshape(-1, maps.shape[2]).mean(axis=0)
-    return pooled
 
 
 class Embedding:
@@ -183,19 +173,6 @@ def test_grid_takes_shorter_tracklets():
     np.testing.assert_allclose(layer(MAPS[:1, :2]), layer(MAPS[:1], mask=mask), rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match=r"made for 4 frames.*\(1, 5, 8, 4, 16\)"):
         layer(np.zeros((1, 5, 8, 4, 16), "float32"))
-
-
-@pytest.mark.parametrize("groups", [1, 2, 3])
-def test_split(groups):
-    maps = RNG.normal(size=(2, 3, 8, 4, 12)).astype("float32")
-    for pool in (True, False):
-        parts = GranularitySplit(groups, pool)(maps)
-        assert len(parts) == groups
-        for m, part in enumerate(parts):
-            scale = 2**m if pool else 1
-            own = maps[..., m * 12 // groups : (m + 1) * 12 // groups].astype("float64")
-            expected = [[block_mean(frame, scale, scale) for frame in tracklet] for tracklet in own]
-            np.testing.assert_allclose(part, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
