@@ -1,23 +1,16 @@
-"""Backbones: shapes, stages, weights, agreement with keras.applications."""
+"""ResNets: shapes, weights, agreement with keras.applications, refusals."""
 
 import keras
 import numpy as np
 import pytest
+from backbone_samples import randomised, through
 
-from kreid.backbones import StagedBackbone, build
+from kreid.backbones import build
 from kreid.backbones.resnet import ARCHITECTURES
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
 RNG = np.random.default_rng(0)
-
-
-def randomised(backbone):
-    """Random values everywhere, moving statistics included, so that no weight is at its neutral start."""
-    for weight in backbone.weights:
-        low = 0.5 if "variance" in weight.path or "gamma" in weight.path else -0.1
-        weight.assign(RNG.uniform(low, low + 0.7 if low > 0 else 0.1, weight.shape))
-    return backbone
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -75,86 +68,6 @@ def test_resnet50_v1_equals_keras_applications(tmp_path):
 def test_every_weight_has_a_keras_applications_name():
     ours = build("resnet50_v1", image_size=(64, 64))
     assert sum(len(layer.weights) for layer in ours.named_layers().values()) == len(ours.weights)
-
-
-def test_own_weights_file(tmp_path):
-    first = randomised(build("resnet_tiny", image_size=(64, 32)))
-    first.save_weights(tmp_path / "a.weights.h5")
-    second = build("resnet_tiny", image_size=(64, 32), weights=tmp_path / "a.weights.h5")
-    x = RNG.normal(size=(1, 64, 32, 3)).astype("float32")
-    np.testing.assert_array_equal(first(x), second(x))
-
-
-def test_revived_from_config():
-    first = build("resnet18", image_size=(64, 32), last_stride=1, width=16, stem_stride=2)
-    twin = StagedBackbone.from_config(first.get_config())
-    twin.build((None, 64, 32, 3))
-    twin.set_weights(first.get_weights())
-    x = RNG.normal(size=(1, 64, 32, 3)).astype("float32")
-    np.testing.assert_array_equal(first(x), twin(x))
-
-
-def test_a_frozen_one_is_revived_frozen():
-    first = build("resnet_tiny", image_size=(64, 32))
-    first.trainable = False
-    twin = StagedBackbone.from_config(first.get_config())
-    twin.build((None, 64, 32, 3))
-    assert not twin.trainable_weights
-    assert len(twin.non_trainable_weights) == len(first.weights)
-    x = RNG.normal(size=(1, 64, 32, 3)).astype("float32")
-    np.testing.assert_array_equal(twin(x, training=True), twin(x, training=False))
-
-
-def through(backbone, x, first, branch):
-    for stage in backbone.stages[first:]:
-        x = stage(x, branch=branch)
-    return x.numpy()
-
-
-def test_branches_have_statistics_in_the_stages_they_pass():
-    plain = build("resnet_tiny", image_size=(64, 32))
-    backbone = build("resnet_tiny", image_size=(64, 32), branches=(3, 1))
-    assert [stage.branches for stage in backbone.stages] == [(0,), (0, 1), (0, 1), (0, 1, 3)]
-    assert len(backbone.trainable_weights) == len(plain.trainable_weights)
-    # A tiny stage has three normalisations: two in the block, one in the shortcut.
-    assert len(backbone.weights) - len(plain.weights) == 2 * 3 * (1 + 1 + 2)
-    maps = np.asarray(backbone.stages[0](RNG.normal(size=(4, 64, 32, 3)).astype("float32")))
-    before = through(backbone, maps, 1, 0)
-    backbone.stages[1](maps, training=True, branch=1)
-    np.testing.assert_array_equal(through(backbone, maps, 1, 0), before)
-    assert np.abs(through(backbone, maps, 1, 1) - before).max() > 1e-3
-    with pytest.raises(ValueError, match=r"conv3 has .* \(0, 1\).*branch=3"):
-        backbone.stages[1](maps, branch=3)
-
-
-def test_weights_without_branches_serve_a_backbone_with_them(tmp_path):
-    first = randomised(build("resnet_tiny", image_size=(64, 32)))
-    first.save_weights(tmp_path / "a.weights.h5")
-    maps = np.asarray(first.stages[0](RNG.normal(size=(2, 64, 32, 3)).astype("float32")))
-    expected = through(first, maps, 1, 0)
-    copied = first.with_branches((1, 2))
-    assert copied.branches == (1, 2)
-    assert copied.with_branches((2,)) is copied
-    for twin in (build("resnet_tiny", (64, 32), weights=tmp_path / "a.weights.h5", branches=(1, 2)), copied):
-        np.testing.assert_array_equal(through(twin, maps, 1, 1), expected)
-    # What a file says of the branches counts.
-    copied.stages[1](maps, training=True, branch=1)
-    copied.save_weights(tmp_path / "b.weights.h5")
-    again = build("resnet_tiny", (64, 32), weights=tmp_path / "b.weights.h5", branches=(1, 2))
-    np.testing.assert_array_equal(through(again, maps, 1, 1), through(copied, maps, 1, 1))
-    with pytest.raises(ValueError, match="does not fit"):
-        build("resnet_tiny", (64, 32), weights=tmp_path / "b.weights.h5", branches=(1, 2, 3))
-
-
-def test_a_copy_with_branches_is_frozen_where_the_original_is():
-    first = build("resnet_tiny", image_size=(64, 32))
-    first.stages[0].trainable = False
-    first.named_layers()["conv3_block1_1_bn"].trainable = False
-    copied = first.with_branches((1,))
-    names = [[weight.path for weight in one.trainable_weights] for one in (first, copied)]
-    assert names[0] == names[1]
-    unbuilt = StagedBackbone("resnet_tiny", (64, 32)).with_branches((1,))
-    assert not unbuilt.built
 
 
 def test_imagenet_weights_serve_all_branches(tmp_path):
