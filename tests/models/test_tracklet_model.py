@@ -3,89 +3,18 @@
 import keras
 import numpy as np
 import pytest
+from model_samples import CASES, FRAMES, LENGTHS, SIZE, batch, compiled, make
 
 import kreid
 from kreid.losses import BatchHardTriplet, SmoothedIdentity, WeightedSum
-from kreid.models import STA, SYSTEMS, Baseline
+from kreid.models import STA, SYSTEMS
 
 pytestmark = pytest.mark.usefixtures("eagerly")
-
-RNG = np.random.default_rng(5)
-SIZE = (64, 32)
-FRAMES = RNG.integers(0, 256, (4, 5, *SIZE, 3)).astype("uint8")
-LENGTHS = np.array([5, 1, 3, 0])
-CASES = {
-    "baseline": {"embedding_dim": 24, "embedding_from": "pooled", "metric": "euclidean", "normalize": True},
-    "gltr": {
-        "feature_dim": 12,
-        "pyramid": "pooling",
-        "num_branches": 2,
-        "self_attention": True,
-        "attention_normalization": "softmax",
-        "reduction": 3,
-        "freeze_backbone": False,
-        "bnneck": True,
-    },
-    "mg_rafa": {
-        "attention": "reference_aided",
-        "num_granularities": 2,
-        "num_splits": None,
-        "references": "grid",
-        "reference_grid": [2, 1, 2],
-        "num_frames": 6,
-        "reduction": 2,
-        "granularity_losses": True,
-        "test_frames": 5,
-    },
-    "rtf": {
-        "embedding_dim": 24,
-        "fusion": "multi_stage",
-        "stages": [1, 3, 4],
-        "semantic": "attention",
-        "attention": "intra_inter_relation",
-        "relation_dim": 16,
-        "bnneck": True,
-    },
-    "sta": {
-        "embedding_dim": 24,
-        "num_stripes": 2,
-        "fusion": False,
-        "regularization": 0.2,
-        "bnneck": True,
-        "test_frames": 3,
-    },
-    "tacan": {
-        "clip_length": 2,
-        "frame_attention": "temporal",
-        "clip_attention": "sigmoid",
-        "embedding_dim": 24,
-        "hidden_dim": 8,
-        "bnneck": True,
-    },
-}
-
-
-def make(system, **kwargs):
-    backbone = kreid.backbones.build("resnet_tiny", image_size=SIZE, last_stride=1)
-    return SYSTEMS[system](backbone, 6, **{**CASES[system], **kwargs})
 
 
 @pytest.fixture(params=sorted(SYSTEMS))
 def system(request):
     return request.param
-
-
-def compiled(model, **kwargs):
-    losses = {"logits": SmoothedIdentity(0.1), "features": BatchHardTriplet(0.3)}
-    losses = {name: losses[name.split("_")[0]] for name in model.loss_targets}
-    model.compile(keras.optimizers.Adam(1e-3), loss=losses, jit_compile=False, **kwargs)
-    return model
-
-
-def batch(targets=("logits", "features")):
-    labels = np.array([0, 0, 1, 1], "int32")
-    lengths = np.full(4, 5, "int32")
-    return {"frames": FRAMES, "lengths": lengths}, dict.fromkeys(targets, labels)
 
 
 def test_every_system_has_a_case():
@@ -204,14 +133,6 @@ def test_the_models_own_policy_scales_the_loss(system):
     assert np.isfinite(model.fit(*batch(model.loss_targets), epochs=1, verbose=0).history["loss"]).all()
 
 
-def test_sta_selects_frames_inside_the_embedder():
-    model = make("sta", test_frames=2)
-    whole = model.embed(FRAMES[:1])
-    chosen = model.embed(FRAMES[:1, model.selection.positions(5)])
-    np.testing.assert_array_equal(whole, chosen)
-    assert np.abs(whole - make("sta", test_frames=4).embed(FRAMES[:1])).max() > 0
-
-
 def test_another_selection_of_the_same_weights():
     model = make("sta", test_frames=2)
     other = model.with_selection("all")
@@ -219,41 +140,6 @@ def test_another_selection_of_the_same_weights():
     chosen = FRAMES[:1, model.selection.positions(5)]
     np.testing.assert_array_equal(other.embed(chosen), model.embed(FRAMES[:1]))
     assert np.abs(other.embed(FRAMES[:1]) - model.embed(FRAMES[:1])).max() > 0
-
-
-def test_sta_averages_instead():
-    model = make("sta", attention="average", test_frames=4)
-    maps = model.backbone(model.preprocessing(FRAMES)).numpy().astype("float64")
-    kernel, bias = (weight.numpy().astype("float64") for weight in model.dense.weights)
-    expected = maps[:, :4].mean(axis=(1, 2, 3)) @ kernel + bias
-    np.testing.assert_allclose(model.embed(FRAMES[:, :4]), expected, rtol=1e-3, atol=1e-4)
-    assert "stripes" not in model.explainer.output
-
-
-def test_sta_adds_its_regularisation_to_the_loss():
-    for weight, expected in ((0.2, 1), (0.0, 0)):
-        model = make("sta", regularization=weight)
-        model(batch()[0], training=True)
-        assert len(model.losses) == expected
-
-
-def test_baseline_embeds_after_the_neck_or_before():
-    model = Baseline(kreid.backbones.build("resnet_tiny", image_size=SIZE), 6)
-    compiled(model).fit(*batch(), epochs=2, verbose=0)
-    pooled = model({"frames": FRAMES, "lengths": np.full(4, 5, "int32")})["features"].numpy().astype("float64")
-    neck = model.bnneck
-    mean, variance, gamma = (np.asarray(v) for v in (neck.moving_mean, neck.moving_variance, neck.gamma))
-    expected = (pooled - mean) / np.sqrt(variance + neck.epsilon) * gamma
-    np.testing.assert_allclose(model.embed(FRAMES), expected, rtol=1e-3, atol=1e-3)
-
-
-def test_explainer_gives_the_attention():
-    model = STA(kreid.backbones.build("resnet_tiny", image_size=SIZE, last_stride=1), 6)
-    explained = model.explainer.predict_on_batch({"frames": FRAMES, "lengths": LENGTHS})
-    assert explained["stripes"].shape == (4, 4, 4)
-    assert explained["maps"].shape == (4, 4, 4, 2)
-    np.testing.assert_allclose(explained["stripes"].sum(axis=1)[:3], 1.0, rtol=1e-5)
-    assert not explained["stripes"][1, 1:].any(), "tracklet 1 has one real frame"
 
 
 @pytest.mark.parametrize(
