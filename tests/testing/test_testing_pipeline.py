@@ -1,13 +1,11 @@
-"""`check_pipeline` and `check_export` pass kreid's own parts and find faults."""
+"""`check_pipeline` passes kreid's own pipeline and finds faults."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-import kreid
 from kreid.data import Augmentation, Tracklet, TrainingPipeline
-from kreid.serving import export_model
-from kreid.testing import check_export, check_pipeline
+from kreid.testing import check_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -56,23 +54,3 @@ def test_a_pipeline_that_forgets_its_epoch_is_found(tracklets):
 
     with pytest.raises(AssertionError, match="first_epoch=1"):
         check_pipeline(make)
-
-
-def model(system="baseline", **kwargs):
-    backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32), last_stride=1)
-    # Its granularities need maps that can be halved.
-    small = {"num_granularities": 2} if system == "mg_rafa" else {}
-    return kreid.models.SYSTEMS[system](backbone, 4, **small, **kwargs)
-
-
-@pytest.mark.parametrize("system", kreid.models.SYSTEMS)
-def test_export(system, tmp_path):
-    made = model(system)
-    embeddings = check_export(made, export_model(made, tmp_path))
-    assert embeddings.shape == (2, made.embedding_dim)
-
-
-def test_the_export_of_another_model_is_found(tmp_path):
-    folder = export_model(model(), tmp_path)
-    with pytest.raises(AssertionError, match="serving_default gives the embeddings of embed"):
-        check_export(model(), folder)

@@ -1,36 +1,16 @@
+"""Distances of tensors and their gradients."""
+
 import numpy as np
 import pytest
+from distance_oracles import cosine_loops, euclidean_loops, rows
 from keras import ops
 
-from kreid.distances import (
-    distance_matrix,
-    pairwise_cosine,
-    pairwise_euclidean,
-    pairwise_squared_euclidean,
-    safe_sqrt,
-)
+from kreid.distances import distance_matrix, pairwise_cosine, pairwise_euclidean, pairwise_squared_euclidean, safe_sqrt
 from kreid.testing.losses import value_and_gradient
 
 
 def gradient_of(function, x):
     return value_and_gradient(lambda _, inputs: function(inputs), np.zeros(1), x)
-
-
-def rows(n, features, norm=30.0, seed=0):
-    x = np.random.default_rng(seed).normal(size=(n, features))
-    return (norm * x / np.linalg.norm(x, axis=1, keepdims=True)).astype("float32")
-
-
-def euclidean_loops(x, y):
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    return np.array([[np.sqrt(sum((a - b) ** 2)) for b in y] for a in x])
-
-
-def cosine_loops(x, y):
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    return np.array(
-        [[1 - (a @ b) / (np.linalg.norm(a) * np.linalg.norm(b)) if a.any() and b.any() else 1.0 for b in y] for a in x]
-    )
 
 
 def test_safe_sqrt_has_zero_gradient_at_zero_and_keeps_nan():
@@ -105,41 +85,3 @@ def test_half_precision_is_computed_in_float32():
     exact = pairwise_euclidean(ops.cast(x, "float32"))
     assert distances.dtype == exact.dtype
     np.testing.assert_array_equal(distances, exact)
-
-
-@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-@pytest.mark.parametrize("block", [1, 3, 100])
-def test_distance_matrix_equals_loops_whatever_the_block(metric, block):
-    x, y = rows(5, 40), rows(8, 40, seed=1)
-    expected = {"euclidean": euclidean_loops, "cosine": cosine_loops}[metric](x, y)
-    distances = distance_matrix(x, y, metric, block=block)
-    assert distances.dtype == np.float32
-    np.testing.assert_allclose(distances, expected, rtol=1e-6, atol=1e-7)
-    assert distance_matrix(x.astype("float64"), y, metric).dtype == np.float64
-
-
-def test_wrong_inputs_are_named():
-    x = rows(2, 4)
-    with pytest.raises(ValueError, match=r"number of features.*Received: x\.shape=\(2, 4\), y\.shape=\(2, 3\)"):
-        pairwise_euclidean(x, x[:, :3])
-    with pytest.raises(ValueError, match=r"number of features.*Received: x\.shape=\(2, 4\), y\.shape=\(2, 3\)"):
-        distance_matrix(x, x[:, :3])
-    with pytest.raises(ValueError, match="Received: metric='manhattan'"):
-        distance_matrix(x, x, "manhattan")
-    with pytest.raises(ValueError, match="Received: block=0"):
-        distance_matrix(x, x, block=0)
-    x[1, 2] = np.nan
-    with pytest.raises(ValueError, match="must be finite"):
-        distance_matrix(x, x)
-
-
-@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_a_distance_depends_only_on_its_two_rows(metric):
-    random = np.random.default_rng(0)
-    x, y = random.normal(size=(37, 512)), random.normal(size=(201, 512))
-    y[150:] = y[3]
-    whole = distance_matrix(x, y, metric)
-    np.testing.assert_array_equal(whole[:, 150:], np.repeat(whole[:, 3:4], 51, axis=1))
-    for rows in (1, 2, 5, 36):
-        parts = [distance_matrix(x[i : i + rows], y, metric) for i in range(0, 37, rows)]
-        np.testing.assert_array_equal(np.concatenate(parts), whole)
