@@ -2,6 +2,9 @@
 
 import numpy as np
 
+# Queries, gallery, k1, k2.
+SIZES = [(1, 1, 20, 6), (1, 90, 20, 6), (5, 3, 2, 1), (8, 100, 20, 6), (9, 70, 1, 2), (6, 24, 100, 6), (8, 40, 5, 70)]
+
 
 def distances_between(x, y, metric="euclidean"):
     x, y = np.asarray(x, "float64"), np.asarray(y, "float64")

@@ -1,119 +1,14 @@
+"""Scores of matrices and of embeddings, by both protocols; memory and refusals."""
+
 import subprocess
 import sys
 import tracemalloc
 
 import numpy as np
 import pytest
+from retrieval_oracles import oracle, problem
 
-from kreid.evaluation import (
-    PROTOCOLS,
-    evaluate,
-    evaluate_embeddings,
-    evaluate_test,
-    query_scorer,
-    retrieval,
-)
-
-RANKS = (1, 5, 10, 20)
-
-
-def ranking(distances, persons, person, camera, cameras, ties):
-    """Returns True where there is a match, along the ranking of one query, by sorting a list of tuples."""
-    entries = []
-    for column in range(len(distances)):
-        if persons[column] == -1 or (persons[column] == person and cameras[column] == camera):
-            continue
-        match = bool(persons[column] == person)
-        order = {"stable": column, "best": not match, "worst": match}[ties]
-        entries.append((float(distances[column]), order, match))
-    return [match for _, _, match in sorted(entries)]
-
-
-def scores(matches, form):
-    """Returns average precision, inverse negative penalty and position of the first match, item by item."""
-    total, seen, first, last, before = 0.0, 0, 0, 0, 1.0
-    for position, match in enumerate(matches, start=1):
-        seen += match
-        precision = seen / position
-        if match:
-            total += precision if form == "standard" else (precision + before) / 2
-            first, last = first or position, position
-        before = precision
-    return (total / seen, seen / last, first) if seen else (np.nan, np.nan, 0)
-
-
-def oracle(distances, query_persons, query_cameras, gallery_persons, gallery_cameras, form, ties):
-    return np.array(
-        [
-            scores(ranking(row, gallery_persons, person, camera, gallery_cameras, ties), form)
-            for row, person, camera in zip(distances, query_persons, query_cameras, strict=True)
-        ]
-    )
-
-
-def problem(seed=0, queries=30, gallery=120, persons=9, levels=None, dtype="float32"):
-    """Returns distances and labels; with `levels` most distances are tied. Person -1 is junk, 0 a distractor."""
-    random = np.random.default_rng(seed)
-    distances = random.random((queries, gallery))
-    if levels:
-        distances = np.floor(distances * levels) / levels
-    return (
-        distances.astype(dtype),
-        random.integers(1, persons + 3, queries),  # Two of the persons are not in the gallery.
-        random.integers(0, 3, queries),
-        random.integers(-1, persons + 1, gallery),
-        random.integers(0, 3, gallery),
-    )
-
-
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("levels", [None, 6, 1])
-@pytest.mark.parametrize("ties", ["stable", "best", "worst"])
-@pytest.mark.parametrize("form", ["standard", "trapezoidal"])
-def test_equals_a_sorted_list(form, ties, levels, dtype):
-    arguments = problem(levels=levels, dtype=dtype)
-    expected = oracle(*arguments, form, ties)
-    result = evaluate(*arguments, average_precision=form, ties=ties)
-    valid = expected[:, 2] > 0
-    assert 0 < valid.sum() < len(valid)
-    assert (result.num_queries, result.num_valid) == (len(valid), valid.sum())
-    np.testing.assert_allclose(result.average_precision, expected[:, 0], rtol=1e-12)
-    np.testing.assert_allclose(result.inverse_negative_penalty, expected[:, 1], rtol=1e-12)
-    np.testing.assert_array_equal(result.first_hit, expected[:, 2])
-    assert result.map == pytest.approx(np.nanmean(expected[:, 0]), rel=1e-12)
-    assert result.minp == pytest.approx(np.nanmean(expected[:, 1]), rel=1e-12)
-    assert result.cmc == {k: pytest.approx(np.mean(expected[valid, 2] <= k)) for k in RANKS}
-
-
-@pytest.mark.parametrize("levels", [None, 4])
-@pytest.mark.parametrize("ties", ["stable", "best", "worst"])
-def test_many_matches_are_ranked_alike(ties, levels):
-    arguments = problem(queries=6, gallery=900, persons=1, levels=levels)
-    expected = oracle(*arguments, "standard", ties)
-    matches = (arguments[3] == 1).sum()
-    assert matches > 3 * query_scorer._COUNTED_MATCHES
-    np.testing.assert_allclose(evaluate(*arguments, ties=ties).average_precision, expected[:, 0], rtol=1e-12)
-
-
-def test_a_ranking_by_hand():
-    # Ranking: the query's camera (removed), junk (removed), stranger, match, match, stranger, match.
-    persons, cameras = [5, -1, 8, 5, 5, 0, 5], [0, 1, 0, 1, 2, 1, 1]
-    distances = [[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]]
-    standard = evaluate(distances, [5], [0], persons, cameras, ranks=(1, 2, 3))
-    assert standard.cmc == {1: 0.0, 2: 1.0, 3: 1.0}
-    assert standard.map == pytest.approx((1 / 2 + 2 / 3 + 3 / 5) / 3)
-    assert standard.minp == pytest.approx(3 / 5)
-    trapezoidal = evaluate(distances, [5], [0], persons, cameras, average_precision="trapezoidal")
-    assert trapezoidal.map == pytest.approx(((0 + 1 / 2) / 2 + (1 / 2 + 2 / 3) / 2 + (2 / 4 + 3 / 5) / 2) / 3)
-
-
-@pytest.mark.parametrize("dtype", ["uint8", "int64"])
-def test_integer_distances_are_ranked_as_well(dtype):
-    distances, *labels = problem(levels=50)
-    integers = np.round(distances * 50).astype(dtype)
-    np.testing.assert_allclose(
-        evaluate(integers, *labels).average_precision, oracle(integers, *labels, "standard", "stable")[:, 0], rtol=1e-12
-    )
+from kreid.evaluation import PROTOCOLS, evaluate, evaluate_embeddings, evaluate_test, retrieval
 
 
 def test_inputs_stay_as_they_are():
@@ -246,14 +141,6 @@ def test_scoring_a_matrix_imports_neither_keras_nor_tensorflow():
         "assert not {'keras', 'tensorflow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(p for p in sys.path if p)})
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_distances_that_are_not_finite_are_named(bad):
-    arguments = problem()
-    arguments[0][3, 7] = bad
-    with pytest.raises(ValueError, match=rf"must be finite.*Received: distances\[3, 7\]={bad}"):
-        evaluate(*arguments)
 
 
 def test_embeddings_that_are_not_finite_are_named():
