@@ -10,7 +10,6 @@ import pytest
 import yaml
 from recipe_samples import load_recipe
 
-from kreid import training
 from kreid.cli import main
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -111,70 +110,6 @@ class TestPhases:
             recipe("train_mars").main([*line, "--phase", "film"])
         assert "phases are images, target_images, video. Received: phase='film'" in capsys.readouterr().err
         assert not (tmp_path / "run").exists()
-
-
-class TestStarting:
-    @pytest.fixture(scope="class")
-    @classmethod
-    def source(cls, tmp_path_factory):
-        """A saved baseline whose weights are all drawn anew."""
-        model = build("baseline")
-        rng = np.random.default_rng(0)
-        for weight in model.weights:
-            weight.assign(rng.random(weight.shape))
-        path = tmp_path_factory.mktemp("start") / "model.keras"
-        model.save(path)
-        return path
-
-    @pytest.mark.parametrize("layers", ["backbone", "matching"])
-    def test_what_is_copied(self, source, layers):
-        model, theirs = build("sta", bnneck=True), variables(source)
-        before = {weight.path: weight.numpy() for weight in model.weights}
-        fresh = training.start_from(model, source, layers)
-        shared = ["bnneck/gamma", "bnneck/moving_mean", "bnneck/moving_variance", "logits/kernel"]
-        # STA's vector is twice as long, so that its Dense layer keeps its own values.
-        own = ["dense/kernel", *([] if layers == "matching" else ["dense/bias", *shared])]
-        assert set(own) <= set(fresh)
-        for weight in model.weights:
-            expected = before if weight.path in fresh else theirs
-            np.testing.assert_array_equal(weight.numpy(), expected[weight.path], err_msg=weight.path)
-        assert all(weight.path not in fresh for weight in model.backbone.weights)
-
-    def test_every_branch_starts_from_the_frames_statistics(self, source):
-        model = build("rtf")
-        training.start_from(model, source)
-        for layer in model.backbone.named_layers().values():
-            for mean, variance in getattr(layer, "statistics", []):
-                np.testing.assert_array_equal(mean, layer.moving_mean)
-                np.testing.assert_array_equal(variance, layer.moving_variance)
-        assert len(model.backbone.named_layers()["conv5_block1_1_bn"].statistics) == 4
-
-    def test_branches_are_kept_between_models_that_have_them(self, tmp_path):
-        first, second = build("rtf"), build("rtf")
-        for weight in first.weights:
-            weight.assign(np.random.default_rng(1).random(weight.shape))
-        first.save(tmp_path / "model.keras")
-        assert training.start_from(second, tmp_path / "model.keras") == []
-        for mine, theirs in zip(second.weights, first.weights, strict=True):
-            np.testing.assert_array_equal(mine, theirs, err_msg=mine.path)
-
-    def test_refusals(self, source, tmp_path):
-        with pytest.raises(ValueError, match=r"There is no model file at this path.*gone"):
-            training.start_from(build("sta"), tmp_path / "gone.keras")
-        with pytest.raises(ValueError, match=r"backbone to start from is another one.*Received: init="):
-            training.start_from(build("sta", width=24), source)
-        inputs = keras.Input((2,))
-        keras.Model(inputs, keras.layers.Dense(1)(inputs)).save(tmp_path / "other.keras")
-        with pytest.raises(ValueError, match=r"holds a Functional, not a model of kreid"):
-            training.start_from(build("sta"), tmp_path / "other.keras")
-
-
-def build(system, width=None, **kwargs):
-    import kreid
-    from kreid.models import SYSTEMS
-
-    backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32), last_stride=1, width=width)
-    return SYSTEMS[system](backbone, 5, embedding_dim=128, **kwargs)
 
 
 class TestTable:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kreid.training import Config, check_splits, keep_splits, phase_folders, split_folder
+from kreid.training import Config, check_splits, keep_splits, split_folder
 
 
 def finish(folder, split, rank1, mean_precision, **settings):
@@ -50,18 +50,3 @@ def test_splits_of_other_settings_do_not_join(tmp_path):
     with pytest.raises(ValueError, match=r"holds a single run.*Received: run="):
         check_splits(split_folder(tmp_path, 1), Config("sta"))
     check_splits(tmp_path / "nowhere", Config("sta"))
-
-
-def test_image_phases_are_shared_by_the_splits(tmp_path):
-    phases = {
-        "images": Config("rtf", data="images", split=4, image_dirs=["here"]),
-        "target": Config("rtf", split=4),
-        "video": Config("rtf", split=4),
-    }
-    own = split_folder(tmp_path, 4)
-    images, target, video = phase_folders(phases, own, tmp_path)
-    assert (images.path, images.config.split) == (tmp_path / "phases/images", None)
-    assert (target.path, target.config.split) == (own / "phases/target", 4)
-    assert (video.path, video.config.init) == (own, str(target.model))
-    assert target.config.init == str(images.model)
-    assert phase_folders(phases, own)[0].path == own / "phases/images"
