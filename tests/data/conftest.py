@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pipeline_samples import SIZE
 
 from kreid.data.tracklet import Tracklet
-
-SIZE = (24, 12)
 
 
 def _write_frame(path, seed=0, size=SIZE, colour=None):
