@@ -1,6 +1,7 @@
 """Write files and folders completely or not at all."""
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -19,6 +20,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Args:
         path: of the file or folder, in an existing folder. An existing folder at `path` is replaced only if it is
             empty.
+
+    Raises:
+        OSError: if the disk is full, with the path.
 
     Yields:
         A `pathlib.Path` that does not exist yet. Its name begins with `.writing-`.
@@ -41,13 +45,25 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
-    except BaseException:
+    except BaseException as error:
         if temporary.is_dir() and not temporary.is_symlink():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+        if isinstance(error, OSError) and _is_disk_full(error):
+            free = shutil.disk_usage(path.parent).free
+            raise OSError(
+                error.errno or errno.ENOSPC,
+                f"The disk is full, so the file was not written and an older one is unchanged; free some space and "
+                f"repeat the command. Received: path={str(path)!r}, {free} bytes free",
+            ) from error
         raise
+
+
+def _is_disk_full(error: OSError) -> bool:
+    """Whether a write failed because the disk or the user's quota is full; HDF5 says so only in its text."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
 
 
 def _sync(path: Path) -> None:

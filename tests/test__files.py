@@ -1,7 +1,9 @@
 """Write files and folders completely or not at all."""
 
+import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -84,3 +86,23 @@ class TestWriteAtomically:
         name = os.fsdecode(b"Jos\xe9.jpg")
         write_atomically(tmp_path / "data.json", json.dumps([name], ensure_ascii=ascii_only))
         assert json.loads((tmp_path / "data.json").read_text()) == [name]
+
+
+def hdf5s_error(path, content):
+    """HDF5 gives the reason in its text alone."""
+    raise OSError(
+        f"Can't write data (file write failed: errno = {errno.ENOSPC}, error message = 'No space left on device'"
+    )
+
+
+@pytest.mark.parametrize("write", [Path.write_bytes, hdf5s_error])
+def test_a_full_disk_is_named_and_leaves_the_old_file(write, tmp_path):
+    path = tmp_path / "model.weights.h5"
+    path.write_bytes(b"old")
+    full = pytest.raises(OSError, match=r"The disk is full.*Received: path='.*model\.weights\.h5', \d+ bytes free")
+    with full, replacing(path) as temporary:
+        # A device that is always full.
+        temporary.symlink_to("/dev/full")
+        write(temporary, b"new")
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["model.weights.h5"]
