@@ -108,6 +108,8 @@ def test_frames_of_another_dtype_are_refused_everywhere(frames):
             call()
 
 
+# Keras names every layer without weights.
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning")
 def test_quantised_models_embed_and_load(tmp_path):
     model = make()
     before = model.embed(FRAMES)

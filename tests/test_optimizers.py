@@ -76,6 +76,7 @@ def test_l2_is_not_decoupled_decay():
     assert_equal(steps(L2Adam(0.01, l2=0.0)), plain, rtol=0, atol=0)
 
 
+@pytest.mark.filterwarnings("ignore:Gradients do not exist:UserWarning")  # The case that is tested.
 def test_a_weight_without_gradient_is_left_alone():
     variables = [keras.Variable(w.astype("float32")) for w in START]
     optimizer = L2SGD(0.1, l2=0.5)
