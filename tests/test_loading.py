@@ -12,6 +12,8 @@ import tensorflow as tf
 
 import kreid
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 def make(**kwargs):
     backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32), width=8, last_stride=1)
@@ -110,6 +112,7 @@ def test_frames_of_another_dtype_are_refused_everywhere(frames):
 
 # Keras names every layer without weights.
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning")
+@pytest.mark.usefixtures("in_graphs")  # Graphs hold the weights from before.
 def test_quantised_models_embed_and_load(tmp_path):
     model = make()
     before = model.embed(FRAMES)
@@ -142,6 +145,7 @@ def test_clones_and_policy_objects(tmp_path):
         keras.models.clone_model(make())
 
 
+@pytest.mark.usefixtures("in_graphs")
 def test_keras_export_gives_the_embedding_alone(tmp_path):
     model = make()
     with pytest.raises(ValueError, match=r"kreid\.serving\.export_model.*model\.embedder\.export.*Received: args="):

@@ -10,6 +10,8 @@ from kreid.gallery import embed, embed_to_file, embed_tracklets
 from kreid.models import Baseline
 from kreid.synthetic import render_mars
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 @pytest.fixture(scope="module")
 def model():
