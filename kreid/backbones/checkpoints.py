@@ -153,7 +153,8 @@ def _read_torch(path: pathlib.Path) -> Any:
     except Exception as error:  # Any error of the unpickler, on whatever bytes.
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
-            f"PyTorch reads no tensors from this file without running code from it ({reason}); save a model's state_dict(). Received: weights={str(path)!r}"
+            f"PyTorch reads no tensors from this file without running code from it ({reason}); save a model's "
+            f"state_dict(). Received: weights={str(path)!r}"
         ) from None
 
 
