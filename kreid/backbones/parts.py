@@ -104,7 +104,7 @@ class PaddedUnit(keras.layers.Layer):
         stride: of the convolution.
         activation: name of a function of `keras.activations`, `None` for none.
         normalize: have a batch normalisation.
-        branches: the kinds of maps with statistics of their own.
+        branches: number of kinds of maps, each with its statistics.
         **kwargs: base layer arguments.
     """
 

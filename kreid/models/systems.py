@@ -1,4 +1,4 @@
-"""The systems by name, those of kreid and your own."""
+"""The systems by name, kreid's and your own."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -27,7 +27,7 @@ def register_system(name: str) -> Callable[[System], System]:
 
     Raises:
         ValueError: for a name that is not valid or belongs to another class.
-        TypeError: if what is decorated is not a subclass of `TrackletModel`.
+        TypeError: if the decorated object is not a subclass of `TrackletModel`.
 
     Example:
 

@@ -132,7 +132,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         self.to_float32 = keras.layers.Activation("linear", dtype="float32", name="to_float32")
         self.unit_length = keras.layers.UnitNormalization(dtype="float32", name="unit_length") if normalize else None
         self.bnneck, self.classifier = self.new_head(bnneck)
-        # In __dict__ directly: as plain attributes Keras would track and wrap what is in these dicts.
+        # In __dict__ directly: Keras would track and wrap the values of a dict in a plain attribute.
         self.__dict__["_kreid_settings"] = {
             "bnneck": bnneck,
             "test_selection": test_selection,
@@ -201,7 +201,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         self._lacks_a_graph()
 
     def aggregate_parts(self, vectors: Tensor, mask: Tensor) -> Any:
-        """Return one vector per tracklet from those of `encode_parts` and their mask, and attentions if any."""
+        """Return one vector per tracklet from the vectors of `encode_parts` and their mask, and attentions if any."""
         self._lacks_a_graph()
 
     def _lacks_a_graph(self) -> NoReturn:

@@ -27,7 +27,7 @@ class Explained:
         labels: dict by the same names to the text above a picture.
         clip_frames: frames of a clip, for arrays with the axis `"clip"`; the last clip may have fewer. `None` for a
             model without clips.
-        unweighted: those of the names that are maps or features, no weights.
+        unweighted: names of maps and features, which are not weights.
     """
 
     tracklet: Tracklet

@@ -70,7 +70,7 @@ def learning_rate(config: Config, steps_per_epoch: int) -> "float | keras.optimi
 
 
 def _steps(config: Config, steps_per_epoch: int) -> "float | keras.optimizers.schedules.LearningRateSchedule":
-    """Return the rate of a step schedule; epochs count from the start, those of the warm-up included."""
+    """Return the rate of a step schedule; epochs count from the start of the warm-up."""
     epochs = config.decay_epochs
     if config.decay_every is not None:
         epochs = list(range(config.decay_every, config.epochs, config.decay_every))

@@ -38,11 +38,11 @@ _OF_START = frozenset({"init", "init_layers", "weights"})
 class RunFolder(RunFiles):
     """A run's folder: a new one, or one that holds the same run and continues. `begin` makes it.
 
-    A run that continues must have the settings of its folder, but for those that change no batch and no weight
-    (`cache`, `max_damaged`, `holdout_every`, `evaluate_untrained`, and `data_dir` if the old one is gone); those of the
-    evaluation (`select`, `also_test_frames`, `false_match_rate`) until there are results; those of the start (`init`,
-    `init_layers`, `weights`) after the first epoch; and `epochs`, where the schedule does not depend on it, until there
-    are results. The new values go into `config.yaml` when the run continues.
+    A run that continues has the settings of its folder. Free are the settings that change no batch and no weight (see
+    `changed_settings`); the settings of the evaluation (`select`, `also_test_frames`, `false_match_rate`) until there
+    are results; the settings of the start (`init`, `init_layers`, `weights`) after the first epoch; and `epochs`, if
+    the schedule does not depend on it, until there are results. `config.yaml` gets the new values. One process at a
+    time trains a run.
 
     Args:
         path: of the folder.
