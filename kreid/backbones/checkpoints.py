@@ -339,7 +339,7 @@ def _resnet_layout(name: str) -> str:
 
 
 def _mobilenet_layout(nested: bool) -> Layout:
-    """Return torchvision's layout of MobileNetV2; `nested` since torchvision 0.3, where units are modules of two."""
+    """Return torchvision's layout of MobileNetV2, whose units are nested modules, or a form of it without nesting."""
 
     def layout(name: str) -> str:
         number, part, kind = re.fullmatch(r"features_(\d+)_?(\w*)_(conv|bn)", name).groups()  # type: ignore[union-attr]
@@ -405,7 +405,7 @@ LAYOUTS: dict[str, dict[str, Layout]] = {
     "osnet_x0_25": {"torchreid": _osnet_layout},
     "mobilenet_v2": {
         "torchvision": _mobilenet_layout(nested=True),
-        "torchvision before 0.3": _mobilenet_layout(nested=False),
+        "torchvision, not nested": _mobilenet_layout(nested=False),
         "timm": _timm_mobilenet_layout,
     },
 }

@@ -16,7 +16,7 @@ class OSNet:
     """The convolutions of Zhou et al. (2019).
 
     `width` is conv1's channels: 64 for `osnet_x1_0`, 16 for `osnet_x0_25`. The pooling between two stages stands at the
-    start of the later one. The published network pools four times (stride 16); `last_stride` 1 leaves out the last.
+    start of the later one. The published network halves maps four times (stride 16); `last_stride` 1 omits the last.
     """
 
     preprocessing = "torch"

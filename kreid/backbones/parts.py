@@ -9,7 +9,39 @@ from kreid._typing import Shape, Tensor
 from kreid.backbones.normalization import FusedBatchNormalization
 
 
-class ConvolutionUnit(keras.layers.Layer):
+class _Unit(keras.layers.Layer):
+    """Base of units: zeros on each side, convolution, batch normalisation if there is one, and activation."""
+
+    pad: int
+    conv: Any
+    bn: FusedBatchNormalization | None
+    activation: Any = staticmethod(ops.relu)
+
+    def all_units(self) -> list:
+        """Return the unit itself, as a block returns its units."""
+        return [self]
+
+    def _padded(self, shape: Shape) -> Shape:
+        return (shape[0], *(None if s is None else s + 2 * self.pad for s in shape[1:3]), shape[3])
+
+    def build(self, input_shape: Shape) -> None:
+        self.conv.build(self._padded(input_shape))
+        if self.bn is not None:
+            self.bn.build(self.compute_output_shape(input_shape))
+
+    def call(self, x: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
+        if self.pad:
+            x = ops.pad(x, [(0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)])
+        x = self.conv(x)
+        if self.bn is not None:
+            x = self.bn(x, training=training, branch=branch)
+        return self.activation(x)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return self.conv.compute_output_shape(self._padded(input_shape))
+
+
+class ConvolutionUnit(_Unit):
     """Convolution, batch normalisation unless there is a bias instead, and ReLU.
 
     Args:
@@ -41,29 +73,6 @@ class ConvolutionUnit(keras.layers.Layer):
             name = f"batch_normalization_{number}"
             self.bn = FusedBatchNormalization(0.9, epsilon, branches, dtype=self.dtype_policy, name=name)
 
-    def all_units(self) -> list:
-        """Return the unit itself, as a block returns its units."""
-        return [self]
-
-    def build(self, input_shape: Shape) -> None:
-        self.conv.build(self._padded(input_shape))
-        if self.bn is not None:
-            self.bn.build((None, None, None, self.conv.filters))
-
-    def _padded(self, shape):
-        return (shape[0], *(None if s is None else s + 2 * self.pad for s in shape[1:3]), shape[3])
-
-    def call(self, x: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
-        if self.pad:
-            x = ops.pad(x, [(0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)])
-        x = self.conv(x)
-        if self.bn is not None:
-            x = self.bn(x, training=training, branch=branch)
-        return ops.relu(x)
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return self.conv.compute_output_shape(self._padded(input_shape))
-
 
 class Pool(keras.layers.Layer):
     """Pooling of 3x3 pixels; zeros beyond an edge do not count.
@@ -94,7 +103,7 @@ class Pool(keras.layers.Layer):
         return self.pool.compute_output_shape(input_shape)
 
 
-class PaddedUnit(keras.layers.Layer):
+class PaddedUnit(_Unit):
     """Convolution or depthwise convolution, batch normalisation and activation, each if asked; padded as by PyTorch.
 
     Args:
@@ -126,35 +135,12 @@ class PaddedUnit(keras.layers.Layer):
         options = {"strides": stride, "use_bias": False, "dtype": self.dtype_policy, "name": f"{name}_conv"}
         initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
         if filters is None:
-            self.conv: Any = keras.layers.DepthwiseConv2D(size, depthwise_initializer=initializer, **options)
+            self.conv = keras.layers.DepthwiseConv2D(size, depthwise_initializer=initializer, **options)
         else:
             self.conv = keras.layers.Conv2D(filters, size, kernel_initializer=initializer, **options)
         self.bn = None
         if normalize:
             self.bn = FusedBatchNormalization(0.9, 1e-5, branches, dtype=self.dtype_policy, name=f"{name}_bn")
-
-    def all_units(self) -> list:
-        """Return the unit itself, as a block returns its units."""
-        return [self]
-
-    def _padded(self, shape: Shape) -> Shape:
-        return (shape[0], *(None if s is None else s + 2 * self.pad for s in shape[1:3]), shape[3])
-
-    def build(self, input_shape: Shape) -> None:
-        self.conv.build(self._padded(input_shape))
-        if self.bn is not None:
-            self.bn.build(self.compute_output_shape(input_shape))
-
-    def call(self, x: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
-        if self.pad:
-            x = ops.pad(x, [(0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)])
-        x = self.conv(x)
-        if self.bn is not None:
-            x = self.bn(x, training=training, branch=branch)
-        return self.activation(x)
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return self.conv.compute_output_shape(self._padded(input_shape))
 
 
 class SqueezeExcite(keras.layers.Layer):

@@ -130,7 +130,7 @@ def plain_errors() -> Iterator[None]:
     try:
         import_tensorflow()
         yield
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         frames = traceback.extract_tb(error.__traceback__)
         if not frames[-1].filename.startswith(package):
             raise

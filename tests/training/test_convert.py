@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import sys
 
 import numpy as np
 import pytest
@@ -45,6 +46,17 @@ def test_the_command_writes_weights_that_a_recipe_starts_from(checkpoint, tmp_pa
         np.testing.assert_array_equal(model.backbone.named_layers()["features_0_conv"].kernel, kernel)
         assert model.backbone.passport["weights"] == "mobilenet.safetensors"
         assert json.loads(json.dumps(model.get_config()))["backbone"]["config"]["passport"] == model.backbone.passport
+
+
+def test_without_pytorch_its_files_are_refused_in_a_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)  # importing it fails
+    (tmp_path / "file.pth").write_bytes(b"content")
+    with pytest.raises(SystemExit) as stopped:
+        main(["convert", str(tmp_path / "file.pth"), "--to", "resnet18"])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert "pip install 'kreid[convert]'" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
