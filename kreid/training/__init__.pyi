@@ -1,4 +1,5 @@
 from .attention_log import AttentionLog as AttentionLog, attention_spread as attention_spread
+from .averaging import averaged_model as averaged_model, averaged_weights as averaged_weights
 from .callbacks import (
     Checkpoint as Checkpoint,
     CsvLog as CsvLog,

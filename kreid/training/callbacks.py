@@ -15,6 +15,7 @@ import numpy as np
 
 from kreid._files import replacing, write_atomically
 from kreid.runs import checkpoint_file, read_state, state_file
+from kreid.training.averaging import averaged_weights
 
 if typing.TYPE_CHECKING:
     from kreid.data import ReidDataset, TrainingPipeline
@@ -22,6 +23,8 @@ if typing.TYPE_CHECKING:
 
 class HoldoutEvaluation(keras.callbacks.Callback):
     """Add `holdout_rank1` and `holdout_map` (0 to 1) to the logs of the epochs that are evaluated.
+
+    Where the optimiser averages the weights, the averaged ones are evaluated.
 
     Args:
         dataset: a `ReidDataset` whose test tracklets are scored, see `split_holdout`; `None` evaluates nothing.
@@ -44,7 +47,8 @@ class HoldoutEvaluation(keras.callbacks.Callback):
         if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
             from kreid.evaluation import evaluate_model
 
-            protocols, _ = evaluate_model(self.model, self.dataset, max_damaged=self.max_damaged, progress=False)
+            with averaged_weights(self.model):
+                protocols, _ = evaluate_model(self.model, self.dataset, max_damaged=self.max_damaged, progress=False)
             scores = protocols["standard"].scores()
             logs["holdout_rank1"], logs["holdout_map"] = scores["rank-1"], scores["mAP"]
 

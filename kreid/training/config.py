@@ -62,6 +62,7 @@ class Config:
         loss_reduction: "mean" or "sum" over the batch.
         optimizer: "adam" or "sgd".
         learning_rate: the initial learning rate, after warming up.
+        backbone_rate: factor on the learning rate of the backbone's weights; the head and other new layers have 1.
         momentum: momentum of SGD.
         weight_decay: coefficient of the weight decay.
         weight_decay_kind: "l2" (in the gradient, PyTorch's `weight_decay` of Adam and SGD) or "decoupled" (AdamW).
@@ -73,6 +74,11 @@ class Config:
         warmup_epochs: epochs in which the rate rises linearly from a tenth; a step schedule counts them too.
         clip_norm: largest norm of the gradient of all weights together; longer ones are scaled down to it. Null for
             none.
+        accumulate: batches per update of the weights, whose gradients are averaged; schedules count updates. A metric
+            loss compares tracklets of one batch, and batch normalisation sees one batch: accumulation enlarges neither.
+        ema_momentum: momentum of a moving average of the weights over updates, such as 0.999, or null. The averaged
+            weights are evaluated on the held-out persons, selected, reported and exported; checkpoints have both. The
+            moving statistics of batch normalisation are not averaged again.
         epochs: number of epochs to train.
         precision: "auto" (bfloat16 or float16 on a GPU, by its age; float32 on a CPU) or a Keras dtype policy.
         seed: seed of all random draws.
@@ -128,6 +134,7 @@ class Config:
     loss_reduction: str = "mean"
     optimizer: str = "adam"
     learning_rate: float = 3e-4
+    backbone_rate: float = 1.0
     momentum: float = 0.9
     weight_decay: float = 5e-4
     weight_decay_kind: str = "l2"
@@ -137,6 +144,8 @@ class Config:
     decay_factor: float = 0.1
     warmup_epochs: int = 0
     clip_norm: float | None = None
+    accumulate: int = 1
+    ema_momentum: float | None = None
     epochs: int = 100
     precision: str = "auto"
     seed: int = 0
@@ -164,7 +173,14 @@ class Config:
             raise ValueError(
                 f"Gradients are clipped to a positive norm, or null. Received: clip_norm={self.clip_norm!r}"
             )
-        for name in ("seed", "weight_decay", "triplet_weight", "min_max_weight", "momentum"):
+        if self.accumulate < 1:
+            raise ValueError(f"An update takes at least one batch. Received: accumulate={self.accumulate!r}")
+        if self.ema_momentum is not None and not 0 < self.ema_momentum < 1:
+            raise ValueError(
+                "The momentum of averaged weights is above 0 and below 1, or null for none. "
+                f"Received: ema_momentum={self.ema_momentum!r}"
+            )
+        for name in ("seed", "weight_decay", "triplet_weight", "min_max_weight", "momentum", "backbone_rate"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is a number of at least 0. Received: {name}={getattr(self, name)!r}")
         if not 0 < self.false_match_rate < 1:

@@ -47,7 +47,7 @@ def run_experiment(run: training.RunFolder, quiet: bool = False) -> None:
         if config.init:
             fresh = training.start_from(model, config.init, config.init_layers)
             print(f"Starting from {config.init}; new weights: {', '.join(fresh) or 'none'}")
-        optimizer = training.build_optimizer(config, pipeline.steps_per_epoch)
+        optimizer = training.build_optimizer(config, pipeline.steps_per_epoch, model.backbone)
         model.compile(optimizer, loss=training.build_losses(config), jit_compile=xla)
         run.begin()
         if config.evaluate_untrained and dataset.test:

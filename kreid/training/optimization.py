@@ -8,15 +8,21 @@ from kreid.optimizers import L2SGD, L2Adam, WarmUp
 from kreid.training.config import Config
 
 
-def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+def build_optimizer(
+    config: Config, steps_per_epoch: int, backbone: keras.layers.Layer | None = None
+) -> keras.optimizers.Optimizer:
     """Make the optimiser of a `Config`, with its learning-rate schedule.
 
     Args:
         config: a `kreid.training.Config`.
-        steps_per_epoch: steps of one epoch; the schedule counts steps.
+        steps_per_epoch: batches of one epoch; `accumulate` of them are one update, and schedules count updates.
+        backbone: the model's, for the settings of the backbone's own rate.
 
     Returns:
-        A Keras optimiser.
+        A Keras optimiser, `L2Adam` or `L2SGD` also for decoupled weight decay.
+
+    Raises:
+        ValueError: as `learning_rate` raises it, or if the backbone has its own rate and is not given.
 
     Example:
 
@@ -24,20 +30,33 @@ def build_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Op
     >>> type(optimizer).__name__, optimizer.l2
     ('L2Adam', 0.001)
     """
+    options: dict[str, Any] = {
+        "l2" if config.weight_decay_kind == "l2" else "weight_decay": config.weight_decay,
+        "global_clipnorm": config.clip_norm,
+    }
+    if config.accumulate > 1:
+        options["gradient_accumulation_steps"] = config.accumulate
+    if config.ema_momentum is not None:
+        options |= {"use_ema": True, "ema_momentum": config.ema_momentum}
+    if config.backbone_rate != 1.0:
+        if backbone is None:
+            raise ValueError(
+                "The backbone's own rate needs the backbone: build_optimizer(config, steps, model.backbone). "
+                f"Received: backbone_rate={config.backbone_rate!r}"
+            )
+        options["rates"] = {f"{backbone.path}/": config.backbone_rate}
     rate = learning_rate(config, steps_per_epoch)
-    l2 = config.weight_decay_kind == "l2"
-    options: dict[str, Any] = {"l2" if l2 else "weight_decay": config.weight_decay, "global_clipnorm": config.clip_norm}
     if config.optimizer == "sgd":
-        return (L2SGD if l2 else keras.optimizers.SGD)(rate, momentum=config.momentum, **options)
-    return (L2Adam if l2 else keras.optimizers.Adam)(rate, **options)
+        return L2SGD(rate, momentum=config.momentum, **options)
+    return L2Adam(rate, **options)
 
 
 def learning_rate(config: Config, steps_per_epoch: int) -> "float | keras.optimizers.schedules.LearningRateSchedule":
-    """Return the learning rate of a `Config`: a number, or a Keras schedule over steps.
+    """Return the learning rate of a `Config`: a number, or a Keras schedule over updates of the weights.
 
     Args:
         config: a `kreid.training.Config`.
-        steps_per_epoch: steps of one epoch.
+        steps_per_epoch: batches of one epoch; with `accumulate`, a boundary inside an update holds from the next on.
 
     Returns:
         A float or a `keras.optimizers.schedules.LearningRateSchedule`.
@@ -57,9 +76,9 @@ def learning_rate(config: Config, steps_per_epoch: int) -> "float | keras.optimi
             f"Warming up must end before the last epoch. Received: warmup_epochs={config.warmup_epochs!r}, "
             f"epochs={config.epochs!r}"
         )
-    warmup = config.warmup_epochs * steps_per_epoch
+    warmup = _updates(config, config.warmup_epochs, steps_per_epoch)
     if config.schedule == "cosine":
-        steps = config.epochs * steps_per_epoch - warmup
+        steps = _updates(config, config.epochs, steps_per_epoch) - warmup
         if warmup == 0:
             return keras.optimizers.schedules.CosineDecay(config.learning_rate, steps)
         return keras.optimizers.schedules.CosineDecay(
@@ -82,6 +101,11 @@ def _steps(config: Config, steps_per_epoch: int) -> "float | keras.optimizers.sc
             f"Received: decay_epochs={config.decay_epochs!r}, decay_every={config.decay_every!r}"
         )
     values = [config.learning_rate * config.decay_factor**i for i in range(len(epochs) + 1)]
-    # Keras switches after the boundary's step, counted from 0.
-    boundaries = [epoch * steps_per_epoch - 1 for epoch in epochs]
+    # Keras switches after the boundary's update, counted from 0.
+    boundaries = [_updates(config, epoch, steps_per_epoch) - 1 for epoch in epochs]
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
+
+
+def _updates(config: Config, epochs: int, steps_per_epoch: int) -> int:
+    """Return the updates of the weights that begin in a number of epochs."""
+    return -(-epochs * steps_per_epoch // config.accumulate)

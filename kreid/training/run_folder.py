@@ -18,6 +18,7 @@ from kreid._files import replacing, write_atomically
 from kreid.loading import load_model
 from kreid.runs import RunFiles, checkpoint_epochs, checkpoint_file, derived_state, read_state, state_file
 from kreid.training.attention_log import AttentionLog
+from kreid.training.averaging import averaged_model
 from kreid.training.callbacks import Checkpoint, CsvLog, EpochLog, FiniteLoss, HoldoutEvaluation
 from kreid.training.config import Config, changed_settings
 
@@ -208,7 +209,7 @@ class RunFolder(RunFiles):
             select: "last" or "best".
 
         Returns:
-            Its epoch, counted from 1, and the model.
+            Its epoch, counted from 1, and the model, with the averaged weights if there are any.
 
         Raises:
             ValueError: for "best" if no held-out person was ever evaluated.
@@ -220,6 +221,9 @@ class RunFolder(RunFiles):
                 f"There is no best checkpoint without held-out persons; set holdout, or select=last. "
                 f"Received: select={select!r}"
             )
+        if self.config.ema_momentum is not None:
+            # The averages are in the optimiser.
+            return epoch, averaged_model(self._load(epoch, compile=True))
         return epoch, self._load(epoch, compile=False)
 
     def _load(self, epoch: int, compile: bool) -> "TrackletModel":

@@ -33,6 +33,10 @@ def test_further_test_frames_replace_a_number(frames, test_frames):
         ("weight_decay", -1.0),
         ("triplet_weight", float("nan")),
         ("false_match_rate", 1.0),
+        ("backbone_rate", -0.1),
+        ("accumulate", 0),
+        ("ema_momentum", 1.0),
+        ("ema_momentum", 0.0),
     ],
 )
 def test_numbers_out_of_range(name, value):

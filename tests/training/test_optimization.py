@@ -17,10 +17,39 @@ def test_build_optimizer_follows_the_settings():
     assert (type(adam), adam.l2, adam.weight_decay) == (L2Adam, 5e-4, None)
     sgd = build_optimizer(config(optimizer="sgd", momentum=0.7, weight_decay=0.1), 10)
     assert (type(sgd), sgd.l2, sgd.momentum) == (L2SGD, 0.1, 0.7)
-    for name, cls in (("adam", keras.optimizers.Adam), ("sgd", keras.optimizers.SGD)):
+    for name, cls in (("adam", L2Adam), ("sgd", L2SGD)):
         decoupled = build_optimizer(config(optimizer=name, weight_decay_kind="decoupled", weight_decay=0.2), 10)
-        assert (type(decoupled), decoupled.weight_decay) == (cls, 0.2)
+        assert (type(decoupled), decoupled.l2, decoupled.weight_decay) == (cls, 0.0, 0.2)
     assert float(adam.learning_rate) == pytest.approx(3e-4)
+
+
+class Backbone:
+    path = "net"
+
+
+def test_averages_accumulation_and_the_backbones_rate_reach_the_optimizer():
+    plain = build_optimizer(config(), 10)
+    assert (plain.use_ema, plain.gradient_accumulation_steps, plain.get_config()["rates"]) == (False, None, {})
+    optimizer = build_optimizer(config(ema_momentum=0.99, accumulate=4, backbone_rate=0.1), 10, Backbone())
+    assert (optimizer.use_ema, optimizer.ema_momentum, optimizer.ema_overwrite_frequency) == (True, 0.99, None)
+    assert (optimizer.gradient_accumulation_steps, optimizer.get_config()["rates"]) == (4, {"net/": 0.1})
+    with pytest.raises(ValueError, match=r"model.backbone\). Received: backbone_rate=0.1"):
+        build_optimizer(config(backbone_rate=0.1), 10)
+
+
+def test_schedules_count_updates():
+    """Of 7 batches an epoch, 3 of them an update: update 5 begins in batch 15, the second of epoch 3."""
+    settings = {"schedule": "step", "decay_epochs": [2], "epochs": 4, "learning_rate": 1.0}
+    assert rates(learning_rate(config(accumulate=3, **settings), 7), range(7)) == pytest.approx([1.0] * 5 + [0.1] * 2)
+    optimizer = build_optimizer(config(accumulate=3, optimizer="sgd", **settings), 7)
+    variable = keras.Variable([0.0])
+    read = []
+    for _ in range(18):
+        read.append(float(optimizer.learning_rate))
+        optimizer.apply([keras.ops.array([0.0])], [variable])
+    assert read == pytest.approx([1.0] * 15 + [0.1] * 3)
+    cosine = learning_rate(config(accumulate=3, schedule="cosine", epochs=3, warmup_epochs=1), 6)
+    assert rates(cosine, (0, 2, 4, 6)) == pytest.approx([3e-5, 3e-4, 1.5e-4, 0.0], abs=1e-10)
 
 
 def rates(schedule, numbers):
