@@ -22,7 +22,8 @@ def import_tensorflow() -> None:
 
     TensorFlow writes notices before its log level applies, so standard error is discarded during the import. A failing
     import still raises. On a machine without a GPU no device is made visible, because otherwise TensorFlow reports the
-    missing CUDA driver. Programs call this first; libraries do not call it.
+    missing CUDA driver. With `KERAS_BACKEND=jax`, too, TensorFlow gets no GPU: it would reserve the memory that JAX
+    needs. Programs call this first; libraries do not call it.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     without_gpu = not any(map(os.path.exists, _GPU_DEVICES))
@@ -34,6 +35,8 @@ def import_tensorflow() -> None:
         if without_gpu:
             # The first search for devices reports the missing driver; later ones do not.
             tensorflow.config.list_physical_devices()
+        if os.environ.get("KERAS_BACKEND") == "jax":
+            tensorflow.config.set_visible_devices([], "GPU")
 
 
 # Beginnings of the warnings of libjpeg and libpng, and the source files of TensorFlow that call these libraries.

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             run_experiment(run, options.quiet)
 
 
-def run_experiment(run: training.RunFolder, quiet: bool = False) -> None:
+def run_experiment(run: "training.RunFolder", quiet: bool = False) -> None:
     """Train, evaluate and export one run: a phase of a recipe, with the settings `run.config`."""
     import keras  # here, so that --help does not wait for it
 

@@ -25,6 +25,7 @@ class _ConnectedWhenMade(type(keras.Model)):  # type: ignore[misc]
     """
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        check_backend(keras.backend.backend())
         model = super().__call__(*args, **kwargs)
         if "backbone" not in model.__dict__:
             raise ValueError(
@@ -33,6 +34,22 @@ class _ConnectedWhenMade(type(keras.Model)):  # type: ignore[misc]
             )
         model._connect(_arguments(cls, args, kwargs))
         return model
+
+
+def check_backend(backend: str) -> None:
+    """Raise if models cannot be built on a backend of Keras.
+
+    PyTorch's modules take no attribute before their constructor ran, and a `TrackletModel` has its layers before its
+    graph.
+
+    Raises:
+        ValueError: for `"torch"`. Layers, losses and backbones run on it.
+    """
+    if backend == "torch":
+        raise ValueError(
+            "Models of kreid are built on TensorFlow or JAX; set KERAS_BACKEND=tensorflow or KERAS_BACKEND=jax before "
+            f"Keras is imported. Received: KERAS_BACKEND={backend!r}"
+        )
 
 
 class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
@@ -377,6 +394,12 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         Returns:
             float32 NumPy array `(B, D)`.
         """
+        tracklets = len(batch["frames"])
+        if keras.backend.backend() == "jax":
+            batch = _of_common_shape(batch)
+        return self._embedded(batch, frames_at_once)[:tracklets]
+
+    def _embedded(self, batch: Mapping[str, Any], frames_at_once: int) -> np.ndarray:
         frames, lengths = batch["frames"], np.asarray(batch["lengths"])
         count, total = frames.shape[:2]
         if self.part_frames is None or self.test_selection != "all" or count * total <= frames_at_once:
@@ -539,6 +562,22 @@ def _checked_dtype(inputs: Any) -> Any:
             f"Received: frames of dtype {keras.backend.standardize_dtype(dtype)}"
         )
     return inputs
+
+
+def _of_common_shape(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Pad a batch to numbers of tracklets and frames of the form `2^n` or `3 * 2^n`.
+
+    JAX compiles once for each shape, and batches of evaluation have nearly as many shapes as there are batches.
+    """
+    frames, lengths = np.asarray(batch["frames"]), np.asarray(batch["lengths"])
+    added = []
+    for size in frames.shape[:2]:
+        power = 1 << (size - 1).bit_length()
+        added.append((0, (power if power // 4 * 3 < size else power // 4 * 3) - size))
+    return {
+        "frames": np.pad(frames, (*added, (0, 0), (0, 0), (0, 0))),
+        "lengths": np.pad(lengths, added[:1]),
+    }
 
 
 def _arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

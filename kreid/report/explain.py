@@ -60,6 +60,7 @@ def explain_tracklet(model: "TrackletModel", tracklet: Tracklet) -> Explained | 
     select = model.selection.positions
     pipeline = EvaluationPipeline([tracklet], model.image_size, select=select, max_damaged=1.0)
     for inputs, _ in pipeline.dataset():
+        inputs = {name: values.numpy() for name, values in inputs.items()}
         frames, lengths = model.selection(inputs["frames"], inputs["lengths"])
         length = int(lengths[0])
         if length > _FRAMES_AT_ONCE and explains_any_length(model):

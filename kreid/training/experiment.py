@@ -22,7 +22,7 @@ def train(options: argparse.Namespace) -> None:
         print(training.keep_splits(plan.folder))
 
 
-def run_experiment(run: training.RunFolder, quiet: bool = False) -> None:
+def run_experiment(run: "training.RunFolder", quiet: bool = False) -> None:
     """Train, evaluate and export one run: a phase of a recipe, with the settings `run.config`."""
     import keras  # here, so that --help does not wait for it
 

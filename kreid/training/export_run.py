@@ -9,7 +9,12 @@ with its model. Exit status: 0 written, 2 wrong usage or input.
 """
 
 import argparse
+import concurrent.futures
+import importlib
+import multiprocessing
+import os
 import pathlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kreid.training.command import plain_errors
@@ -53,3 +58,60 @@ def _load(path: pathlib.Path) -> "tuple[TrackletModel, dict[str, Any] | None]":
     if not path.is_file():
         raise ValueError(f"There is no model here; name a run's folder or a .keras file. Received: model={str(path)!r}")
     return load_model(path, compile=False), None
+
+
+def export_on_any_backend(
+    model: "TrackletModel",
+    saved: pathlib.Path,
+    folder: pathlib.Path,
+    verification: Mapping[str, Any] | None = None,
+) -> pathlib.Path:
+    """Export a model as version 1; on another backend than TensorFlow, from its file by a process with TensorFlow.
+
+    The module that registers an own system is imported in that process.
+
+    Args:
+        model: to export.
+        saved: the `.keras` file that holds it.
+        folder: the export's folder.
+        verification: see `kreid.serving.export_model`.
+
+    Returns:
+        The path of the exported version.
+
+    Raises:
+        ValueError: see `kreid.serving.export_model`.
+    """
+    import keras
+
+    from kreid.serving.export import export_model
+
+    if keras.backend.backend() == "tensorflow":
+        return export_model(model, folder, version=1, verification=verification)
+    # The new process reads the variables when it starts. JAX keeps the GPU.
+    changed = {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
+    kept = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as process:
+            return process.submit(_export_file, type(model).__module__, saved, folder, verification).result()
+    finally:
+        for name, value in kept.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _export_file(
+    module: str, saved: pathlib.Path, folder: pathlib.Path, verification: Mapping[str, Any] | None
+) -> pathlib.Path:
+    from kreid._quiet import import_tensorflow
+    from kreid.loading import load_model
+    from kreid.serving.export import export_model
+
+    import_tensorflow()
+    if module != "__main__":  # which a new process imports by itself
+        importlib.import_module(module)
+    return export_model(load_model(saved, compile=False), folder, version=1, verification=verification)

@@ -247,16 +247,16 @@ class RunFolder(RunFiles):
         """Export the model that is reported, replacing an export that an interrupted run left.
 
         Args:
-            model: to export.
+            model: to export, which `keep_model` has saved.
             verification: see `kreid.serving.export_model`.
 
         Returns:
             The path of the exported version.
         """
-        from kreid.serving.export import export_model
+        from kreid.training.export_run import export_on_any_backend
 
         shutil.rmtree(self.export, ignore_errors=True)
-        return export_model(model, self.export, version=1, verification=verification)
+        return export_on_any_backend(model, self.model, self.export, verification)
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Write `results.json`, which makes the run complete.

@@ -1,5 +1,9 @@
 """Every system: embeddings, padding, saving, training by plain compile and fit, precision."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ from model_samples import CASES, FRAMES, LENGTHS, SIZE, batch, compiled, make
 import kreid
 from kreid.losses import BatchHardTriplet, SmoothedIdentity, WeightedSum
 from kreid.models import STA, SYSTEMS
+from kreid.models.tracklet_model import check_backend
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -206,3 +211,18 @@ def test_models_refuse(system, arguments, complaint):
 def test_too_few_identities():
     with pytest.raises(ValueError, match="num_identities=1"):
         STA(kreid.backbones.build("resnet_tiny", image_size=SIZE, last_stride=1), 1)
+
+
+def test_pytorch_is_refused_in_one_sentence():
+    for backend in ("tensorflow", "jax"):
+        check_backend(backend)
+    with pytest.raises(ValueError, match=r"KERAS_BACKEND=tensorflow or .* Received: KERAS_BACKEND='torch'"):
+        check_backend("torch")
+
+
+def test_a_model_is_refused_on_pytorch():
+    pytest.importorskip("torch")
+    code = "import kreid; kreid.models.Baseline(kreid.backbones.build('resnet_tiny', image_size=(64, 32)), 5)"
+    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert "Received: KERAS_BACKEND='torch'" in ran.stderr.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""The losses of a recipe by output, and their weights."""
+"""The precision of a recipe, and its losses by output and their weights."""
 
 import inspect
 
@@ -7,6 +7,7 @@ import pytest
 from kreid.losses import WeightedSum
 from kreid.models import MGRAFA
 from kreid.training import Config, build_losses
+from kreid.training.recipe import auto_precision
 
 
 def shares(losses):
@@ -16,6 +17,30 @@ def shares(losses):
         parts = zip(loss.losses, loss.weights, strict=True) if isinstance(loss, WeightedSum) else [(loss, 1.0)]
         weights_of[output] = {type(part).__name__: weight for part, weight in parts}
     return weights_of
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [
+        ([], "float32"),
+        ([(7, 5)], "mixed_float16"),
+        ([(9, 0), (7, 5)], "mixed_float16"),
+        ([(8, 0)], "mixed_bfloat16"),
+        ([(8, 6), (12, 0)], "mixed_bfloat16"),
+    ],
+)
+def test_the_oldest_accelerator_chooses_the_precision(capabilities, precision):
+    assert auto_precision(capabilities) == precision
+
+
+def test_jax_compiles_its_steps_without_a_gpu_too(on_jax):
+    on_jax(
+        """
+import keras, kreid.training
+assert kreid.training.set_precision("auto") is True
+assert keras.config.dtype_policy().name == "float32"
+"""
+    )
 
 
 @pytest.mark.parametrize(
