@@ -3,7 +3,7 @@
 import difflib
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,7 @@ from keras import ops
 from kreid._files import replacing
 from kreid._typing import Shape, Tensor
 from kreid.backbones import alexnet, inception, mobilenet, osnet, resnet
+from kreid.backbones.base import Backbone, MapStage, branches_of_stage, checked_branches
 from kreid.backbones.checkpoints import SUFFIXES, file_passport, load_checkpoint, write_passport
 from kreid.backbones.normalization import FusedBatchNormalization
 
@@ -25,27 +26,19 @@ ARCHITECTURES = {
 }
 
 
-class Stage(keras.layers.Layer):
-    """One stage of a backbone: takes single maps or the frames of tracklets.
+class Stage(MapStage):
+    """One stage of a `StagedBackbone`.
 
     Args:
         blocks: its layers, in order, each called with `training` and `branch`.
         stem: the unit before conv2 (first stage only).
         pool: max pooling follows the stem.
-        branches: the branches that pass this stage, see `StagedBackbone`; 0 is the frames'.
+        branches: see `MapStage`.
         **kwargs: base layer arguments.
-
-    Call arguments:
-        x: maps.
-        branch: the branch of the maps, one of `branches`.
-
-    Input shape: `(batch, h, w, C)` or `(batch, frames, h, w, C)`.
-    Output shape: the same rank.
     """
 
     def __init__(self, blocks, stem=None, pool=False, branches=(0,), **kwargs):
-        super().__init__(**kwargs)
-        self.branches = tuple(branches)
+        super().__init__(branches, **kwargs)
         self.stem = stem
         self.pool = pool
         self.blocks = blocks
@@ -59,10 +52,6 @@ class Stage(keras.layers.Layer):
             block.build(shape)
             shape = block.compute_output_shape(shape)
 
-    @staticmethod
-    def _fold_shape(shape):
-        return (None, *shape[2:]) if len(shape) == 5 else tuple(shape)
-
     def stem_output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape after the stem and its pooling."""
         batch, *size, channels = self.stem.compute_output_shape(input_shape)
@@ -70,49 +59,27 @@ class Stage(keras.layers.Layer):
             size = [None if s is None else -(-s // 2) for s in size]
         return (batch, *size, channels)
 
-    def get_config(self) -> dict[str, Any]:
-        """Refuse: stages are saved with their backbone, as they share its blocks.
-
-        Raises:
-            ValueError: always, with the way to copy a model whose graph runs stages itself.
-        """
-        raise ValueError(
-            "A stage is copied with its backbone; copy the whole model by model.from_config(model.get_config()), then "
-            f"set_weights. Received: stage={self.name!r}"
-        )
-
-    def call(self, x: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
-        if branch not in self.branches:
-            raise ValueError(
-                f"Stage {self.name} has batch-norm statistics for the branches {self.branches}; build the backbone "
-                f"with more. Received: branch={branch!r}"
-            )
-        # The statistics' position among this stage's.
-        branch = self.branches.index(branch)
-        frames = ops.shape(x)[:2] if len(x.shape) == 5 else None
-        if frames is not None:
-            x = ops.reshape(x, (-1, *x.shape[2:]))
+    def run(self, x: Tensor, training: bool | None, position: int) -> Tensor:
         if self.stem is not None:
-            x = self.stem(x, training=training, branch=branch)
+            x = self.stem(x, training=training, branch=position)
         if self.pool:
             # Zeros cannot win over activations that passed a ReLU, so zero padding equals padding with minus infinity.
             x = ops.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
             x = ops.max_pool(x, 3, strides=2, padding="valid")
         for block in self.blocks:
-            x = block(x, training=training, branch=branch)
-        return x if frames is None else ops.reshape(x, (*frames, *x.shape[1:]))
+            x = block(x, training=training, branch=position)
+        return x
 
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        shape = self._fold_shape(input_shape)
+    def run_shape(self, shape: Shape) -> Shape:
         if self.stem is not None:
             shape = self.stem_output_shape(shape)
         for block in self.blocks:
             shape = block.compute_output_shape(shape)
-        return (*input_shape[:2], *shape[1:]) if len(input_shape) == 5 else shape
+        return shape
 
 
 @keras.saving.register_keras_serializable(package="kreid")
-class StagedBackbone(keras.Model):
+class StagedBackbone(Backbone):
     """An image network without its classifier, callable whole or stage by stage.
 
     `backbone(x)` runs all stages; `backbone.stages[i](x)` runs one with the same weights. Both take single images
@@ -204,14 +171,13 @@ class StagedBackbone(keras.Model):
             )
         if width is not None and (width < 8 or width % 8):
             raise ValueError(f"The width must be a positive multiple of 8. Received: width={width!r}")
-        if not set(branches) <= {1, 2, 3} or len(set(branches)) != len(branches):
-            raise ValueError(f"Branches join after stage 1, 2 or 3, each once. Received: branches={branches!r}")
+        branches = checked_branches(branches)
         self.architecture = architecture
         self.image_size = tuple(int(s) for s in image_size)
         self.last_stride = last_stride
         self.width = width
         self.stem_stride = stem_stride
-        self.branches = tuple(sorted(branches))
+        self.branches = branches
         self.passport = passport
         self.preprocessing = arch.preprocessing
         self.stages = [self._stage(index, arch) for index in range(4)]
@@ -222,37 +188,15 @@ class StagedBackbone(keras.Model):
 
     def _stage(self, index, arch):
         policy = self.dtype_policy
-        # Only branches that joined before this stage pass it.
-        branches = (0, *(branch for branch in self.branches if branch <= index))
+        branches = branches_of_stage(index, self.branches)
         width = self.width or arch.width
         blocks, *stem = arch.stage(index, width, self.last_stride, self.stem_stride, len(branches), policy)
         return Stage(blocks, *stem, branches, dtype=policy, name=arch.stage_names[index])
-
-    @property
-    def passport(self) -> dict[str, Any] | None:
-        """Where the weights come from, as plain data; `None` for random ones."""
-        return self.__dict__.get("_passport")
-
-    @passport.setter
-    def passport(self, passport: Mapping[str, Any] | None) -> None:
-        # In __dict__ directly: Keras would wrap a dict.
-        self.__dict__["_passport"] = None if passport is None else dict(passport)
 
     def build(self, input_shape: Shape) -> None:
         for stage in self.stages:
             stage.build(input_shape)
             input_shape = stage.compute_output_shape(input_shape)
-
-    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
-        x = inputs
-        for stage in self.stages:
-            x = stage(x, training=training)
-        return x
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        for stage in self.stages:
-            input_shape = stage.compute_output_shape(input_shape)
-        return input_shape
 
     def named_layers(self) -> dict[str, keras.layers.Layer]:
         """Return convolutions and batch normalisations by name, such as `conv2_block1_1_conv`.
@@ -279,31 +223,10 @@ class StagedBackbone(keras.Model):
             if isinstance(layer, FusedBatchNormalization):
                 layer.copy_statistics()
 
-    def with_branches(self, branches: Sequence[int]) -> "StagedBackbone":
-        """Return this backbone if it has these branches, else a copy with them.
-
-        Args:
-            branches: stages after which maps join, see `StagedBackbone`.
-
-        Returns:
-            A `StagedBackbone` with at least these branches; in a copy, all of them start from the frames' statistics.
-        """
-        if set(branches) <= set(self.branches):
-            return self
-        copy = type(self).from_config({**self.get_config(), "branches": sorted({*self.branches, *branches})})
-        if self.built:
-            copy.build((None, *self.image_size, 3))
-            copied = {variable.path.removeprefix(copy.path): variable for variable in copy.weights}
-            for variable in self.weights:
-                copied[variable.path.removeprefix(self.path)].assign(variable)
-            copy.copy_statistics()
-        # The whole first: setting it on a layer sets it on the layers inside.
-        for mine, theirs in zip(copy._parts(), self._parts(), strict=True):
-            mine.trainable = theirs.trainable
-        return copy
-
-    def _parts(self):
-        return [self, *self.stages, *self.named_layers().values()]
+    def branch_statistics(self) -> list[keras.Variable]:
+        """Return the moving batch-norm statistics of all branches but the frames'."""
+        normalizations = [layer for layer in self.named_layers().values() if isinstance(layer, FusedBatchNormalization)]
+        return [weight for layer in normalizations for branch in layer.statistics[1:] for weight in branch]
 
     def load_pretrained(self, weights: str | os.PathLike[str]) -> None:
         """Load weights. Branches missing there get the frames' statistics.

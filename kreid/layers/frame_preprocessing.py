@@ -10,6 +10,8 @@ from kreid.layers.base import KreidLayer
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# Which backbones may ask for, see `FramePreprocessing`.
+PREPROCESSINGS = ("torch", "caffe", "tf", "none")
 CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 
 
@@ -21,8 +23,9 @@ class FramePreprocessing(KreidLayer):
 
     Args:
         mode: `"torch"` (scaled to 0..1, ImageNet mean and deviation per channel), `"caffe"` (BGR, ImageNet mean
-            subtracted, not scaled: keras.applications' ResNet-50 and the GLTR paper) or `"tf"` (scaled to -1..1:
-            keras.applications' Inception).
+            subtracted, not scaled: keras.applications' ResNet-50 and the GLTR paper), `"tf"` (scaled to -1..1:
+            keras.applications' Inception) or `"none"` (0..255, for networks that scale pixels themselves, such as
+            keras.applications' EfficientNet).
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Call arguments:
@@ -45,8 +48,8 @@ class FramePreprocessing(KreidLayer):
 
     def __init__(self, mode: str = "torch", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if mode not in ("torch", "caffe", "tf"):
-            raise ValueError(f"The mode must be 'torch', 'caffe' or 'tf'. Received: mode={mode!r}")
+        if mode not in PREPROCESSINGS:
+            raise ValueError(f"The mode must be one of {', '.join(PREPROCESSINGS)}. Received: mode={mode!r}")
         self.mode = mode
         self.supports_masking = True
         self.autocast = False
@@ -62,7 +65,7 @@ class FramePreprocessing(KreidLayer):
             x = ops.flip(x, axis=-1) - ops.array(CAFFE_MEAN_BGR, "float32")
         elif self.mode == "tf":
             x = x / 127.5 - 1.0
-        else:
+        elif self.mode == "torch":
             scale = 1 / (255 * ops.array(IMAGENET_STD, "float32"))
             x = x * scale - ops.array(IMAGENET_MEAN, "float32") / ops.array(IMAGENET_STD, "float32")
         return ops.cast(x, self.compute_dtype)

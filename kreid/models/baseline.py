@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from kreid._typing import Tensor
-from kreid.backbones.staged import StagedBackbone
+from kreid.backbones.base import Backbone
 from kreid.layers.frame_average import FrameAverage
 from kreid.layers.spatial_average import SpatialAverage
 from kreid.models.attention import Attention
@@ -22,7 +22,7 @@ class Baseline(TrackletModel):
     vector after batch normalisation (BNNeck), as the two losses need differently shaped spaces.
 
     Args:
-        backbone: a `kreid.backbones.StagedBackbone`.
+        backbone: a `kreid.backbones.Backbone`.
         num_identities: persons to tell apart in training.
         embedding_dim: length of the vector, by a Dense layer after pooling; `None` keeps the backbone's channels.
         embedding_from: `"bnneck"` (after batch normalisation, for the cosine metric) or `"pooled"` (before it).
@@ -49,7 +49,7 @@ class Baseline(TrackletModel):
 
     def __init__(
         self,
-        backbone: StagedBackbone,
+        backbone: Backbone,
         num_identities: int,
         *,
         embedding_dim: int | None = None,

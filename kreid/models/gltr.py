@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from kreid._typing import Tensor
-from kreid.backbones.staged import StagedBackbone
+from kreid.backbones.base import Backbone
 from kreid.layers.dilated_temporal_pyramid import DilatedTemporalPyramid
 from kreid.layers.frame_average import FrameAverage
 from kreid.layers.spatial_average import SpatialAverage
@@ -83,7 +83,7 @@ class GLTR(TrackletModel):
 
     def __init__(
         self,
-        backbone: StagedBackbone,
+        backbone: Backbone,
         num_identities: int,
         *,
         feature_dim: int = 128,

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kreid._typing import Tensor
-from kreid.backbones.staged import StagedBackbone
+from kreid.backbones.base import Backbone
 from kreid.layers.convolutional_block_attention import ConvolutionalBlockAttention
 from kreid.layers.frame_average import FrameAverage
 from kreid.layers.granularity_split import GranularitySplit
@@ -45,7 +45,7 @@ class MGRAFA(TrackletModel):
     space and time.
 
     Args:
-        backbone: a `kreid.backbones.StagedBackbone`; the paper's is ResNet-50 with last stride 1.
+        backbone: a `kreid.backbones.Backbone`; the paper's is ResNet-50 with last stride 1.
         num_identities: persons to tell apart in training.
         attention: `"reference_aided"`; `"average"` for none (Table 2's baseline); or, before averaging,
             `"non_local_space"`, `"non_local_space_time"` (Table 4), `"relation_aware"` (RGA-SC),
@@ -87,7 +87,7 @@ class MGRAFA(TrackletModel):
 
     def __init__(
         self,
-        backbone: StagedBackbone,
+        backbone: Backbone,
         num_identities: int,
         *,
         attention: str = "reference_aided",

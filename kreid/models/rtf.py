@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kreid._typing import Tensor
-from kreid.backbones.staged import StagedBackbone
+from kreid.backbones.base import Backbone
 from kreid.layers.frame_average import FrameAverage
 from kreid.layers.inter_frame_distance import InterFrameDistance
 from kreid.layers.inter_frame_relation import InterFrameRelation
@@ -39,7 +39,7 @@ class RTF(TrackletModel):
     The frames pass the backbone once. Their pooled vectors give one weight per frame, by its own content
     (`IntraFrameAttention`) and by its relation to the others (`InterFrameDistance` or `InterFrameRelation`). These
     weights fuse the frame maps after each chosen stage (equation 1); a fused map passes the remaining stages with
-    the same weights but separate batch-norm statistics (`StagedBackbone`'s branches), is pooled and goes through one
+    the same weights but separate batch-norm statistics (`Backbone`'s branches), is pooled and goes through one
     Dense layer that all share. `SemanticAttention` fuses the stages' vectors into the embedding g.
 
     Rows of the paper's Table 1 (all with `attention="average"`): `fusion` `"feature_average"`, `"early"`, `"late"`,
@@ -47,7 +47,7 @@ class RTF(TrackletModel):
     `attention`, and the defaults. Frames pass only the stages that a row needs.
 
     Args:
-        backbone: a `kreid.backbones.StagedBackbone`; the paper's is ResNet-50. Where it lacks branches that the fused
+        backbone: a `kreid.backbones.Backbone`; the paper's is ResNet-50. Where it lacks branches that the fused
             maps need, the model works on a copy that has them, `model.backbone`.
         num_identities: persons to tell apart in training.
         embedding_dim: length of g.
@@ -91,7 +91,7 @@ class RTF(TrackletModel):
 
     def __init__(
         self,
-        backbone: StagedBackbone,
+        backbone: Backbone,
         num_identities: int,
         *,
         embedding_dim: int = 768,

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from kreid._typing import Tensor
-from kreid.backbones.staged import StagedBackbone
+from kreid.backbones.base import Backbone
 from kreid.layers.frame_average import FrameAverage
 from kreid.layers.spatial_average import SpatialAverage
 from kreid.layers.spatial_temporal_attention import SpatialTemporalAttention
@@ -24,7 +24,7 @@ class STA(TrackletModel):
     loss on X, and the layer's inter-frame regularisation.
 
     Args:
-        backbone: a `kreid.backbones.StagedBackbone`; the paper's is ResNet-50 with last stride 1.
+        backbone: a `kreid.backbones.Backbone`; the paper's is ResNet-50 with last stride 1.
         num_identities: persons to tell apart in training.
         embedding_dim: length of X.
         attention: `"spatial_temporal"`, or `"average"` for the mean of the frames (rows of Table 1 without "STA"; then
@@ -60,7 +60,7 @@ class STA(TrackletModel):
 
     def __init__(
         self,
-        backbone: StagedBackbone,
+        backbone: Backbone,
         num_identities: int,
         *,
         embedding_dim: int = 1024,

@@ -7,7 +7,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from kreid._typing import Tensor
-from kreid.backbones.staged import StagedBackbone
+from kreid.backbones.base import Backbone
 from kreid.layers.clip_attention import ClipAttention
 from kreid.layers.frame_average import FrameAverage
 from kreid.layers.frames_to_clips import FramesToClips
@@ -33,7 +33,7 @@ class TACAN(TrackletModel):
     clip is padded and masked. The two attentions are rows "TA" and "CA" of Table 1.
 
     Args:
-        backbone: a `kreid.backbones.StagedBackbone`; the paper's is ResNet-50 or SE-ResNet-50.
+        backbone: a `kreid.backbones.Backbone`; the paper's is ResNet-50 or SE-ResNet-50.
         num_identities: persons to tell apart in training.
         clip_length: T, frames of a clip.
         frame_attention: `"temporal"`, or `"average"` for the mean of a clip's frames (Table 1 without "TA").
@@ -78,7 +78,7 @@ class TACAN(TrackletModel):
 
     def __init__(
         self,
-        backbone: StagedBackbone,
+        backbone: Backbone,
         num_identities: int,
         *,
         clip_length: int = 4,

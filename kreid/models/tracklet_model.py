@@ -72,7 +72,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
     The config for saving holds the constructor's arguments, so a subclass needs no `get_config`.
 
     Args:
-        backbone: a `kreid.backbones.StagedBackbone`; its image size is the model's.
+        backbone: a `kreid.backbones.Backbone`; its image size is the model's.
         num_identities: persons to tell apart in training, the width of the logits.
         bnneck: batch normalisation between the vector and the classifier.
         test_selection: which frames are embedded, see `kreid.layers.FrameSelection`.
@@ -119,7 +119,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
 
     def __init__(
         self,
-        backbone: "kreid.backbones.StagedBackbone",
+        backbone: "kreid.backbones.Backbone",
         num_identities: int,
         *,
         bnneck: bool = True,
@@ -142,7 +142,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         self.test_frames = test_frames
         self.metric = metric
         self.normalize = normalize
-        self.image_size = tuple(backbone.image_size)
+        self.image_size: tuple[int, int] = backbone.image_size
         self.preprocessing = FramePreprocessing(backbone.preprocessing, dtype=self.dtype_policy, name="preprocessing")
         self.selection = FrameSelection(test_selection, test_frames, name="selection")
         self.to_mask = LengthsToMask(name="mask")

@@ -4,7 +4,7 @@ import os
 
 import keras
 
-from kreid.backbones import StagedBackbone
+from kreid.backbones import Backbone
 from kreid.loading import load_model
 from kreid.models import TrackletModel
 
@@ -40,13 +40,11 @@ def start_from(model: TrackletModel, path: str | os.PathLike[str], layers: str =
     return _copy(_heads(model), _heads(source) if layers == "matching" else [])
 
 
-def _own_weights(backbone: StagedBackbone, branches: tuple[int, ...]) -> list[keras.Variable]:
+def _own_weights(backbone: Backbone, branches: tuple[int, ...]) -> list[keras.Variable]:
     """Return the backbone's weights; if the source has other branches, without the branches' own statistics."""
-    if backbone.branches == branches:
-        return backbone.weights
-    normalizations = [layer for layer in backbone.named_layers().values() if hasattr(layer, "statistics")]
-    kept = {id(weight) for layer in normalizations for branch in layer.statistics[1:] for weight in branch}
-    return [weight for weight in backbone.weights if id(weight) not in kept]
+    own = () if backbone.branches == branches else backbone.branch_statistics()
+    left_out = {id(weight) for weight in own}
+    return [weight for weight in backbone.weights if id(weight) not in left_out]
 
 
 def _heads(model: TrackletModel) -> list[keras.Variable]:

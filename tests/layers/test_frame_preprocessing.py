@@ -1,4 +1,4 @@
-"""The three kinds of preprocessing against plain NumPy."""
+"""The kinds of preprocessing against plain NumPy."""
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ def test_preprocessing():
     bgr = frames[..., ::-1].astype("float64") - [103.939, 116.779, 123.68]
     np.testing.assert_allclose(FramePreprocessing("caffe")(frames), bgr, atol=1e-4)
     np.testing.assert_allclose(FramePreprocessing("tf")(frames), frames.astype("float64") / 127.5 - 1, atol=1e-6)
+    np.testing.assert_array_equal(FramePreprocessing("none")(frames), frames.astype("float32"))
     with pytest.raises(ValueError, match="mode='pillow'"):
         FramePreprocessing("pillow")
     with pytest.raises(ValueError, match=r"3 channels.*4\)"):

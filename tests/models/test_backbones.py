@@ -1,12 +1,16 @@
-"""Every system on the small backbones: gradients reach the whole backbone, and saved models embed the same."""
+"""Every system on small backbones, kreid's and Keras's: gradients reach all of it, and saved models embed the same."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from network_samples import BLOCKS, CONVOLUTIONS, convolutions, transformer
 
 import kreid
+from kreid.backbones import from_keras
 from kreid.models import SYSTEMS
+from kreid.serving.export import export_model
+from kreid.testing import check_export
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -19,12 +23,19 @@ FRAMES = np.random.default_rng(0).integers(0, 256, (2, 4, 64, 32, 3), dtype="uin
 LENGTHS = np.array([4, 4], "int32")
 
 
+def build(name):
+    if name == "transformer":
+        return from_keras(transformer(class_token=True), BLOCKS, preprocessing="torch")
+    if name == "convolutions":
+        return from_keras(convolutions(), CONVOLUTIONS, last_stride=1, preprocessing="tf")
+    return kreid.backbones.build(name, image_size=(64, 32), last_stride=1, width=8)
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
-@pytest.mark.parametrize("name", ["mobilenet_v2", "osnet_x0_25"])
+@pytest.mark.parametrize("name", ["mobilenet_v2", "osnet_x0_25", "convolutions", "transformer"])
 def test_systems_on_small_backbones(name, system, tmp_path):
     keras.utils.set_random_seed(0)
-    backbone = kreid.backbones.build(name, image_size=(64, 32), last_stride=1, width=8)
-    model = SYSTEMS[system](backbone, num_identities=2, **SETTINGS.get(system, {}))
+    model = SYSTEMS[system](build(name), num_identities=2, **SETTINGS.get(system, {}))
     with tf.GradientTape() as tape:
         outputs = model({"frames": FRAMES, "lengths": LENGTHS}, training=True)
         total = sum(tf.reduce_sum(tf.square(outputs[target])) for target in model.loss_targets)
@@ -42,3 +53,9 @@ def test_systems_on_small_backbones(name, system, tmp_path):
     assert np.abs(embeddings).max() > 0
     model.save(tmp_path / "model.keras")
     np.testing.assert_array_equal(kreid.load_model(tmp_path / "model.keras").embed(FRAMES, LENGTHS), embeddings)
+
+
+@pytest.mark.usefixtures("in_graphs")
+def test_the_export_of_a_network_of_keras(tmp_path):
+    model = kreid.models.RTF(build("convolutions"), num_identities=2, attention="average")
+    check_export(model, export_model(model, tmp_path, warmup=False))
