@@ -256,6 +256,8 @@ def _places(layer: keras.layers.Layer, module: str) -> dict[str, _Place]:
             "running_var": layer.moving_variance,
         }
         return {f"{module}.{name}": _Place(variable) for name, variable in variables.items()}
+    if isinstance(layer, keras.layers.GroupNormalization):
+        return {f"{module}.weight": _Place(layer.gamma), f"{module}.bias": _Place(layer.beta)}
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         axes: tuple[int, ...] = (2, 3, 0, 1)
     elif isinstance(layer, keras.layers.Conv2D):
@@ -325,7 +327,7 @@ def _listed(names: Sequence[str], kind: str) -> str:
 
 
 def _resnet_layout(name: str) -> str:
-    """Return torchvision's name, which timm, torchreid and fast-reid share; gates have timm's."""
+    """Return torchvision's name, which timm, torchreid and fast-reid share; gates have timm's, IBN torchreid's."""
     match = re.fullmatch(r"conv(\d)_block(\d+)_(\d|se)_(\w+)", name)
     if match is None:
         return {"conv1_conv": "conv1", "conv1_bn": "bn1"}[name]
@@ -335,6 +337,8 @@ def _resnet_layout(name: str) -> str:
         return f"{block_name}.se.{ {'squeeze': 'fc1', 'excite': 'fc2'}[kind] }"
     if number == "0":
         return f"{block_name}.downsample.{ {'conv': 0, 'bn': 1}[kind] }"
+    if kind.startswith("bn_"):
+        return f"{block_name}.bn{number}.{ {'bn_instance': 'IN', 'bn_batch': 'BN'}[kind] }"
     return f"{block_name}.{kind}{number}"
 
 
@@ -400,6 +404,7 @@ LAYOUTS: dict[str, dict[str, Layout]] = {
     "resnet18": _RESNET,
     "resnet34": _RESNET,
     "resnet50": _RESNET,
+    "resnet50_ibn_a": {"torchreid": _resnet_layout},
     "se_resnet50": {"timm": _resnet_layout},
     "osnet_x1_0": {"torchreid": _osnet_layout},
     "osnet_x0_25": {"torchreid": _osnet_layout},

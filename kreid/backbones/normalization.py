@@ -1,4 +1,4 @@
-"""Batch normalisation by TensorFlow's fused kernel."""
+"""Batch normalisation by TensorFlow's fused kernel, and next to instance normalisation."""
 
 from typing import Any
 
@@ -122,3 +122,38 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "branches": self.branches}
+
+
+class InstanceBatchNormalization(keras.layers.Layer):
+    """Instance normalisation of the first half of the channels, batch normalisation of the second (IBN-a, figure 2).
+
+    An instance's own mean and variance are the same in training and at test, and for every branch.
+
+    Args:
+        momentum: of the batch normalisation's moving mean and variance.
+        epsilon: added to the variances.
+        branches: see `FusedBatchNormalization`.
+        **kwargs: base layer arguments; the halves' names are this name with `_instance` and `_batch`.
+
+    Reference: Pan et al., Two at Once: Enhancing Learning and Generalization Capacities via IBN-Net, 2018.
+    """
+
+    def __init__(self, momentum: float, epsilon: float, branches: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        policy = self.dtype_policy
+        self.instance = keras.layers.GroupNormalization(-1, epsilon=epsilon, dtype=policy, name=f"{self.name}_instance")
+        self.batch = FusedBatchNormalization(momentum, epsilon, branches, dtype=policy, name=f"{self.name}_batch")
+
+    @property
+    def halves(self) -> list[keras.layers.Layer]:
+        """The two layers, in the order of their channels."""
+        return [self.instance, self.batch]
+
+    def build(self, input_shape: Shape) -> None:
+        *rest, channels = input_shape
+        self.instance.build((*rest, channels // 2))
+        self.batch.build((*rest, channels - channels // 2))
+
+    def call(self, x: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
+        first, second = ops.split(x, [x.shape[-1] // 2], axis=-1)
+        return ops.concatenate([self.instance(first), self.batch(second, training=training, branch=branch)], axis=-1)

@@ -21,6 +21,10 @@ class _Unit(keras.layers.Layer):
         """Return the unit itself, as a block returns its units."""
         return [self]
 
+    def weighted_layers(self) -> list:
+        """Return the layers with weights."""
+        return [layer for layer in (self.conv, self.bn) if layer is not None]
+
     def _padded(self, shape: Shape) -> Shape:
         return (shape[0], *(None if s is None else s + 2 * self.pad for s in shape[1:3]), shape[3])
 

@@ -1,4 +1,4 @@
-"""Residual networks: ResNet-50 (two forms), SE-ResNet-50, ResNet-18 and a tiny one for tests."""
+"""Residual networks: ResNet-50 (three forms), SE-ResNet-50, ResNet-34, ResNet-18 and a tiny one for tests."""
 
 import dataclasses
 from typing import Any
@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kreid._typing import Shape, Tensor
-from kreid.backbones.normalization import FusedBatchNormalization
+from kreid.backbones.normalization import FusedBatchNormalization, InstanceBatchNormalization
 from kreid.backbones.parts import SqueezeExcite
 
 
@@ -24,6 +24,8 @@ class Architecture:
         conv_bias: convolutions before batch normalisation have a bias, as in keras.applications.
         epsilon: of batch normalisation.
         squeeze: reduction of the squeeze-and-excitation branch, 0 for none.
+        instance: the first batch normalisation of each block of conv2, conv3 and conv4 is instance normalisation on
+            half of the channels (IBN-a of Pan et al., 2018).
         preprocessing: the pixel scaling that published weights expect, see `kreid.layers.FramePreprocessing`.
         imagenet_file: the file of keras.applications that has this architecture's weights, if any.
     """
@@ -35,6 +37,7 @@ class Architecture:
     conv_bias: bool = False
     epsilon: float = 1e-5
     squeeze: int = 0
+    instance: bool = False
     preprocessing: str = "torch"
     imagenet_file: str | None = None
 
@@ -74,6 +77,7 @@ ARCHITECTURES = {
         preprocessing="caffe",
         imagenet_file="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
     ),
+    "resnet50_ibn_a": Architecture((3, 4, 6, 3), bottleneck=True, instance=True),
     "se_resnet50": Architecture((3, 4, 6, 3), bottleneck=True, squeeze=16),
     "resnet18": Architecture((2, 2, 2, 2), bottleneck=False),
     "resnet34": Architecture((3, 4, 6, 3), bottleneck=False),
@@ -100,12 +104,17 @@ def _conv(filters, size, stride, bias, name, dtype):
 class _Unit(keras.layers.Layer):
     """Convolution, batch normalisation and, if requested, ReLU; padded like torchvision's."""
 
-    def __init__(self, filters, size, stride, arch, relu, branches, conv_name, bn_name, **kwargs):
+    def __init__(self, filters, size, stride, arch, relu, branches, conv_name, bn_name, instance=False, **kwargs):
         super().__init__(**kwargs)
         self.stride, self.relu = stride, relu
         self.pad = size // 2 if stride > 1 else 0
         self.conv = _conv(filters, size, stride, arch.conv_bias, conv_name, self.dtype_policy)
-        self.bn = FusedBatchNormalization(0.9, arch.epsilon, branches, dtype=self.dtype_policy, name=bn_name)
+        kind = InstanceBatchNormalization if instance else FusedBatchNormalization
+        self.bn = kind(0.9, arch.epsilon, branches, dtype=self.dtype_policy, name=bn_name)
+
+    def weighted_layers(self) -> list:
+        """Return the layers with weights."""
+        return [self.conv, *getattr(self.bn, "halves", [self.bn])]
 
     def build(self, input_shape: Shape) -> None:
         height, width = (None if s is None else s + 2 * self.pad for s in input_shape[1:3])
@@ -132,8 +141,9 @@ class _Block(keras.layers.Layer):
 
         def unit(number, channels, size, unit_stride, relu):
             names = f"{prefix}_{number}_conv", f"{prefix}_{number}_bn"
+            instance = arch.instance and number == 1 and not prefix.startswith("conv5")
             arguments = (channels, size, unit_stride, arch, relu, branches)
-            return _Unit(*arguments, *names, dtype=self.dtype_policy, name=f"unit{number}")
+            return _Unit(*arguments, *names, instance, dtype=self.dtype_policy, name=f"unit{number}")
 
         if arch.bottleneck:
             first, second = (stride, 1) if arch.stride_in_first else (1, stride)

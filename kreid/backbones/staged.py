@@ -87,8 +87,8 @@ class StagedBackbone(Backbone):
     `kreid.layers.FramePreprocessing`); the models of `kreid.models` do that themselves.
 
     Args:
-        architecture: one of `resnet50`, `resnet50_v1`, `se_resnet50`, `resnet34`, `resnet18`, `resnet_tiny`,
-            `mobilenet_v2`, `osnet_x1_0`, `osnet_x0_25`, `inception_v3`, `alexnet`.
+        architecture: one of `resnet50`, `resnet50_v1`, `resnet50_ibn_a`, `se_resnet50`, `resnet34`, `resnet18`,
+            `resnet_tiny`, `mobilenet_v2`, `osnet_x1_0`, `osnet_x0_25`, `inception_v3`, `alexnet`.
         image_size: `(height, width)` of the frames in pixels.
         last_stride: 1 or 2, the stride of the last stage: of conv5, of Inception's last reduction, of AlexNet's last
             pooling. 1 doubles the map's height and width.
@@ -127,7 +127,8 @@ class StagedBackbone(Backbone):
     (2, 2, 1, 128)
 
     Reference: He et al., Deep Residual Learning for Image Recognition, 2016; Hu et al., Squeeze-and-Excitation
-    Networks, 2018 (`se_resnet50`; the gate follows the last batch normalisation, reduction 16); Szegedy et al.,
+    Networks, 2018 (`se_resnet50`; the gate follows the last batch normalisation, reduction 16); Pan et al., Two at
+    Once: Enhancing Learning and Generalization Capacities via IBN-Net, 2018 (`resnet50_ibn_a`); Szegedy et al.,
     Rethinking the Inception Architecture for Computer Vision, 2016; Krizhevsky, One weird trick for parallelizing
     convolutional neural networks, 2014 (`alexnet`, the one column); Sandler et al., MobileNetV2, 2018;
     Zhou et al., Omni-Scale Feature Learning for Person Re-Identification, 2019 (`osnet_x1_0`, `osnet_x0_25`: the last
@@ -199,7 +200,7 @@ class StagedBackbone(Backbone):
             input_shape = stage.compute_output_shape(input_shape)
 
     def named_layers(self) -> dict[str, keras.layers.Layer]:
-        """Return convolutions and batch normalisations by name, such as `conv2_block1_1_conv`.
+        """Return convolutions and normalisations by name, such as `conv2_block1_1_conv`.
 
         A residual network has keras.applications' names; Inception's numbers count as there, from 0.
         """
@@ -208,7 +209,7 @@ class StagedBackbone(Backbone):
             units += [stage.stem] if stage.stem is not None else []
             for block in stage.blocks:
                 units += block.all_units()
-        return {layer.name: layer for unit in units for layer in (unit.conv, unit.bn) if layer is not None}
+        return {layer.name: layer for unit in units for layer in unit.weighted_layers()}
 
     def named_gates(self) -> dict[str, keras.layers.Dense]:
         """Return the Dense layers of squeeze-and-excitation gates by name, such as `conv2_block1_se_squeeze`."""

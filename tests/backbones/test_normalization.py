@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from kreid.backbones import FusedBatchNormalization
+from kreid.backbones.normalization import InstanceBatchNormalization
 
 RNG = np.random.default_rng(1)
 MAPS = RNG.normal(2, 3, (6, 4, 2, 5)).astype("float32")
@@ -116,3 +117,22 @@ def test_float64_is_kerass_own():
         np.testing.assert_allclose(made(MAPS, training=training), plain(MAPS, training=training), rtol=1e-12)
     for mine, theirs in zip(made.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_instance_normalisation_of_the_first_half(training):
+    x = RNG.normal(2, 3, (6, 4, 2, 8)).astype("float32")
+    made = InstanceBatchNormalization(0.8, 1e-5, 2, name="ibn")
+    made.build(x.shape)
+    assert [layer.name for layer in made.halves] == ["ibn_instance", "ibn_batch"]
+    scale, centre, gamma, beta, *moving = values = [RNG.uniform(0.5, 2, 4) for _ in range(8)]
+    made.set_weights(values)
+    first, second = x[..., :4].astype("float64"), x[..., 4:].astype("float64")
+    mean, variance = first.mean(axis=(1, 2), keepdims=True), first.var(axis=(1, 2), keepdims=True)
+    instances = (first - mean) / np.sqrt(variance + 1e-5) * scale + centre
+    of_batch = second.mean(axis=(0, 1, 2)), second.var(axis=(0, 1, 2))
+    for branch, given in enumerate((moving[:2], moving[2:])):
+        mean, variance = of_batch if training else given
+        batch = (second - mean) / np.sqrt(variance + 1e-5) * gamma + beta
+        expected = np.concatenate([instances, batch], axis=-1)
+        np.testing.assert_allclose(made(x, training=training, branch=branch), expected, rtol=1e-4, atol=1e-5)

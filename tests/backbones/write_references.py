@@ -22,9 +22,15 @@ def networks():
     """Return the original networks by architecture and project, and how each makes its last map."""
     yield "resnet18", "torchvision", torchvision.models.resnet18(), _resnet_map
     yield "resnet50", "torchvision", torchvision.models.resnet50(), _resnet_map
+    yield (
+        "resnet50_ibn_a",
+        "torchreid",
+        torchreid.models.build_model("resnet50_ibn_a", 10, pretrained=False),
+        _featuremaps,
+    )
     yield "se_resnet50", "timm", timm.create_model("seresnet50"), lambda net, x: net.forward_features(x)
     yield "mobilenet_v2", "torchvision", torchvision.models.mobilenet_v2(width_mult=0.5), lambda net, x: net.features(x)
-    yield "osnet_x0_25", "torchreid", torchreid.models.build_model("osnet_x0_25", 10, pretrained=False), _osnet_map
+    yield "osnet_x0_25", "torchreid", _of_torchreid("osnet_x0_25"), _featuremaps
     yield "mobilenet_v2", "timm", timm.create_model("mobilenetv2_050"), lambda net, x: net.forward_features(x)
 
 
@@ -33,7 +39,11 @@ def _resnet_map(net, x):
     return net.layer4(net.layer3(net.layer2(net.layer1(x))))
 
 
-def _osnet_map(net, x):
+def _of_torchreid(name):
+    return torchreid.models.build_model(name, 10, pretrained=False)
+
+
+def _featuremaps(net, x):
     return net.featuremaps(x)
 
 
