@@ -58,7 +58,7 @@ def run_experiment(run: "training.RunFolder", quiet: bool = False) -> None:
     with pipeline.damage.plainly():
         model.fit(
             pipeline.dataset(first_epoch=run.epochs_done),
-            epochs=config.epochs,
+            epochs=run.epochs_to_train,
             initial_epoch=run.epochs_done,
             steps_per_epoch=pipeline.steps_per_epoch,
             shuffle=False,  # the pipeline chooses the order

@@ -22,7 +22,7 @@ CHOICES = {
     "select": ("last", "best"),
 }
 # Settings that change neither a batch nor a weight, so they may differ when a run continues.
-_FREE_TO_CHANGE = ("max_damaged", "cache", "holdout_every", "evaluate_untrained")
+_FREE_TO_CHANGE = ("max_damaged", "cache", "holdout_every", "evaluate_untrained", "callbacks")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +80,13 @@ class Config:
             weights are evaluated on the held-out persons, selected, reported and exported; checkpoints have both. The
             moving statistics of batch normalisation are not averaged again.
         epochs: number of epochs to train.
+        frozen_epochs: epochs, from the first on, in which the backbone is frozen and only the layers after it train.
+        unfreeze_every: epochs after which one stage more of the backbone's four trains: the last one from
+            `frozen_epochs` on, then the one before it, and so on. Null trains all of them from there on.
+        freeze_batch_norm: keep the backbone's batch normalisation as it starts, its statistics, scale and centre. It
+            runs in its inference form in training too.
+        early_stopping: end training when the best held-out mAP is so many epochs old; null trains all epochs.
+        callbacks: further Keras callbacks, each as "package.module:factory"; see `kreid.training.own_callbacks`.
         precision: "auto" (bfloat16 or float16 on a GPU, by its age; float32 on a CPU) or a Keras dtype policy.
         seed: seed of all random draws.
         holdout: share of the train persons that is held out to choose on, 0 for none. With a data set's validation set
@@ -147,6 +154,11 @@ class Config:
     accumulate: int = 1
     ema_momentum: float | None = None
     epochs: int = 100
+    frozen_epochs: int = 0
+    unfreeze_every: int | None = None
+    freeze_batch_norm: bool = False
+    early_stopping: int | None = None
+    callbacks: list[str] = dataclasses.field(default_factory=list)
     precision: str = "auto"
     seed: int = 0
     holdout: float = 0.1
@@ -198,13 +210,44 @@ class Config:
                 f"Received: select={self.select!r}, holdout={self.holdout!r}"
             )
 
+        if self.early_stopping is not None and (self.early_stopping < 1 or not self.holdout):
+            raise ValueError(
+                "Training stops early by the mAP of held-out persons, after one epoch or more without a better one; "
+                "set holdout above 0, or early_stopping=null. "
+                f"Received: early_stopping={self.early_stopping!r}, holdout={self.holdout!r}"
+            )
         if self.decay_every is not None and (self.decay_every < 1 or self.decay_epochs):
             raise ValueError(
                 "A step schedule decays after each of decay_epochs or every decay_every epochs, a positive number; set "
                 f"one, and decay_epochs=[] or decay_every=null. Received: decay_every={self.decay_every!r}, "
                 f"decay_epochs={self.decay_epochs!r}"
             )
+        self._check_freezing()
+        for name in self.callbacks:
+            module, colon, factory = name.partition(":")
+            if not colon or not factory.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+                raise ValueError(f"A callback is named as package.module:factory. Received: callbacks={name!r}")
         self._check_batch()
+
+    def _check_freezing(self) -> None:
+        if self.frozen_epochs < 0:
+            raise ValueError(f"Epochs are counted from 0. Received: frozen_epochs={self.frozen_epochs!r}")
+        if self.unfreeze_every is not None and self.unfreeze_every < 1:
+            raise ValueError(
+                "Stages are unfrozen at least one epoch apart, or null. "
+                f"Received: unfreeze_every={self.unfreeze_every!r}"
+            )
+        if self.freezes and self.model.get("freeze_backbone"):
+            raise ValueError(
+                "The backbone is frozen for the whole run by freeze_backbone; leave out frozen_epochs, unfreeze_every "
+                f"and freeze_batch_norm. Received: freeze_backbone=True, frozen_epochs={self.frozen_epochs!r}, "
+                f"unfreeze_every={self.unfreeze_every!r}, freeze_batch_norm={self.freeze_batch_norm!r}"
+            )
+
+    @property
+    def freezes(self) -> bool:
+        """Whether a part of the backbone is frozen, in some epochs or all."""
+        return bool(self.frozen_epochs or self.unfreeze_every or self.freeze_batch_norm)
 
     def _check_batch(self) -> None:
         """Raise if batches have no two tracklets of one person, or no two persons, and a metric loss needs them."""
@@ -236,9 +279,9 @@ class Config:
 def changed_settings(old: Any, new: Config, free: Collection[str] = ()) -> str:
     """Compare the settings of a run with the requested settings.
 
-    Settings that change neither a batch nor a weight may differ: `max_damaged`, `cache`, `evaluate_untrained`,
-    `holdout_every` if no checkpoint is chosen by it, and `data_dir` if the old folder is gone. A setting that is
-    missing from an older run has its default.
+    Settings that change neither a batch nor a weight may differ: `max_damaged`, `cache`, `callbacks`,
+    `evaluate_untrained`, `holdout_every` if nothing is chosen by it, and `data_dir` if the old folder is gone. A
+    setting that is missing from an older run has its default.
 
     Args:
         old: the data of the run's `config.yaml`.
@@ -254,7 +297,7 @@ def changed_settings(old: Any, new: Config, free: Collection[str] = ()) -> str:
         old = {}
     else:
         old = {**yaml.safe_load(Config(system=new.system).to_yaml()), **old}
-        if new.select == "best":  # The best checkpoint is one of the evaluated epochs.
+        if new.select == "best" or new.early_stopping:  # Chosen among the evaluated epochs.
             ignored.discard("holdout_every")
         if not pathlib.Path(old["data_dir"]).exists():  # The data was moved; two existing folders are two data sets.
             ignored.add("data_dir")

@@ -6,23 +6,22 @@ import keras
 
 from kreid.optimizers import L2SGD, L2Adam, WarmUp
 from kreid.training.config import Config
+from kreid.training.freezing import first_epoch
 
 
-def build_optimizer(
-    config: Config, steps_per_epoch: int, backbone: keras.layers.Layer | None = None
-) -> keras.optimizers.Optimizer:
+def build_optimizer(config: Config, steps_per_epoch: int, backbone: Any = None) -> keras.optimizers.Optimizer:
     """Make the optimiser of a `Config`, with its learning-rate schedule.
 
     Args:
         config: a `kreid.training.Config`.
         steps_per_epoch: batches of one epoch; `accumulate` of them are one update, and schedules count updates.
-        backbone: the model's, for the settings of the backbone's own rate.
+        backbone: the model's, for the settings of the backbone's own rate and of freezing.
 
     Returns:
         A Keras optimiser, `L2Adam` or `L2SGD` also for decoupled weight decay.
 
     Raises:
-        ValueError: as `learning_rate` raises it, or if the backbone has its own rate and is not given.
+        ValueError: as `learning_rate` raises it, or if the backbone has settings of its own and is not given.
 
     Example:
 
@@ -38,16 +37,22 @@ def build_optimizer(
         options["gradient_accumulation_steps"] = config.accumulate
     if config.ema_momentum is not None:
         options |= {"use_ema": True, "ema_momentum": config.ema_momentum}
+    if (config.backbone_rate != 1.0 or config.freezes) and backbone is None:
+        raise ValueError(
+            "A backbone with its own rate or stages that start later is needed: "
+            "build_optimizer(config, steps, model.backbone). "
+            f"Received: backbone=None, backbone_rate={config.backbone_rate!r}, frozen_epochs={config.frozen_epochs!r}"
+        )
     if config.backbone_rate != 1.0:
-        if backbone is None:
-            raise ValueError(
-                "The backbone's own rate needs the backbone: build_optimizer(config, steps, model.backbone). "
-                f"Received: backbone_rate={config.backbone_rate!r}"
-            )
         options["rates"] = {f"{backbone.path}/": config.backbone_rate}
     rate = learning_rate(config, steps_per_epoch)
     if config.optimizer == "sgd":
         return L2SGD(rate, momentum=config.momentum, **options)
+    if config.freezes:
+        starts = {stage.path: first_epoch(config, number) for number, stage in enumerate(backbone.stages)}
+        options["starts"] = {
+            f"{path}/": epoch * steps_per_epoch // config.accumulate for path, epoch in starts.items() if epoch
+        }
     return L2Adam(rate, **options)
 
 

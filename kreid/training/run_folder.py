@@ -21,6 +21,9 @@ from kreid.training.attention_log import AttentionLog
 from kreid.training.averaging import averaged_model
 from kreid.training.callbacks import Checkpoint, CsvLog, EpochLog, FiniteLoss, HoldoutEvaluation
 from kreid.training.config import Config, changed_settings
+from kreid.training.early_stopping import EarlyStopping, is_stale
+from kreid.training.freezing import Freezing
+from kreid.training.own_callbacks import own_callbacks
 
 if typing.TYPE_CHECKING:
     import keras
@@ -31,7 +34,7 @@ if typing.TYPE_CHECKING:
 PACKAGES = ("kreid", "keras", "tensorflow", "numpy")
 
 # Settings of the evaluation at the end: free until there are results.
-_OF_RESULTS = frozenset({"select", "also_test_frames", "false_match_rate"})
+_OF_RESULTS = frozenset({"select", "also_test_frames", "false_match_rate", "early_stopping"})
 # Settings of the first step: free once an epoch is done, as the checkpoint holds what they led to.
 _OF_START = frozenset({"init", "init_layers", "weights"})
 
@@ -40,10 +43,10 @@ class RunFolder(RunFiles):
     """A run's folder: a new one, or one that holds the same run and continues. `begin` makes it.
 
     A run that continues has the settings of its folder. Free are the settings that change no batch and no weight (see
-    `changed_settings`); the settings of the evaluation (`select`, `also_test_frames`, `false_match_rate`) until there
-    are results; the settings of the start (`init`, `init_layers`, `weights`) after the first epoch; and `epochs`, if
-    the schedule does not depend on it, until there are results. `config.yaml` gets the new values. One process at a
-    time trains a run.
+    `changed_settings`); the settings of the evaluation (`select`, `also_test_frames`, `false_match_rate`) and
+    `early_stopping` until there are results; the settings of the start (`init`, `init_layers`, `weights`) after the
+    first epoch; and `epochs`, if the schedule does not depend on it, until there are results. `config.yaml` gets the
+    new values. One process at a time trains a run.
 
     Args:
         path: of the folder.
@@ -171,6 +174,14 @@ class RunFolder(RunFiles):
         print(f"The run continues after epoch {intact[-1]}.")
         write_atomically(state_file(self.checkpoints), json.dumps(derived_state(self.checkpoints, intact)))
 
+    @property
+    def epochs_to_train(self) -> int:
+        """The `epochs` of the settings, or those that are done if `early_stopping` ended them."""
+        patience, done = self.config.early_stopping, self.epochs_done
+        if patience is None or done % self.config.holdout_every or not is_stale(read_state(self.checkpoints), patience):
+            return self.config.epochs
+        return done
+
     def seconds_per_epoch(self) -> float | None:
         """Return the median training seconds of the logged epochs after the first, or `None`."""
         seconds = np.sort(self.read_log().get("seconds", np.empty(0))[1:])
@@ -193,6 +204,7 @@ class RunFolder(RunFiles):
         from keras.callbacks import TensorBoard
 
         return [
+            *([Freezing(config)] if config.freezes else []),
             FiniteLoss(pipeline, self.checkpoints),
             EpochLog(),
             HoldoutEvaluation(holdout, config.holdout_every, config.max_damaged),
@@ -200,6 +212,8 @@ class RunFolder(RunFiles):
             CsvLog(self.log),
             TensorBoard(str(self.tensorboard), write_graph=False),
             Checkpoint(self.checkpoints),
+            *([EarlyStopping(self.checkpoints, config.early_stopping)] if config.early_stopping else []),
+            *own_callbacks(config.callbacks, config),
         ]
 
     def selected_model(self, select: str) -> "tuple[int, TrackletModel]":

@@ -23,6 +23,19 @@ def model():
     return model
 
 
+def test_fit_averages_from_its_first_step():
+    """A weight that grows by 1 with each step, and its average with the momentum `min(0.5, u / (u + 9))`."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
+    model.compile(L2SGD(1.0, use_ema=True, ema_momentum=0.5), "mae", jit_compile=False)
+    model.fit(np.ones((5, 1)), np.full((5, 1), 90.0), batch_size=1, verbose=0)
+    average = 1.0
+    for update in range(5):
+        share = min(0.5, update / (update + 9))
+        average = share * average + (1 - share) * (2.0 + update)
+    # Keras sets the weights to their averages at the end.
+    np.testing.assert_allclose(model.get_weights()[0], [[average]], rtol=1e-6)
+
+
 def values(variables):
     return [np.asarray(variable) for variable in variables]
 

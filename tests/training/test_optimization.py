@@ -33,7 +33,7 @@ def test_averages_accumulation_and_the_backbones_rate_reach_the_optimizer():
     optimizer = build_optimizer(config(ema_momentum=0.99, accumulate=4, backbone_rate=0.1), 10, Backbone())
     assert (optimizer.use_ema, optimizer.ema_momentum, optimizer.ema_overwrite_frequency) == (True, 0.99, None)
     assert (optimizer.gradient_accumulation_steps, optimizer.get_config()["rates"]) == (4, {"net/": 0.1})
-    with pytest.raises(ValueError, match=r"model.backbone\). Received: backbone_rate=0.1"):
+    with pytest.raises(ValueError, match=r"model.backbone\). Received: backbone=None, backbone_rate=0.1"):
         build_optimizer(config(backbone_rate=0.1), 10)
 
 
