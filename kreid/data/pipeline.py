@@ -37,8 +37,8 @@ class TrainingPipeline:
     """Endless training batches of clips: P persons x K tracklets x T frames, or tracklets or frames of any persons.
 
     The same seed gives the same batches, bit for bit, whatever the
-    parallelism, and `dataset(first_epoch=e)` begins where an uninterrupted run
-    is after e epochs. Several workers can share the batches: with `shard=(i, n)`
+    parallelism, and `dataset(first_epoch=e, first_step=s)` begins where an
+    uninterrupted run is after e epochs and s steps. Several workers can share the batches: with `shard=(i, n)`
     worker i of n gets every n-th batch from the i-th on, so that together they
     see the batches of a single worker.
 
@@ -173,11 +173,13 @@ class TrainingPipeline:
         """Number of distinct persons, which is the number of labels."""
         return len(self.labels)
 
-    def dataset(self, first_epoch: int = 0) -> tf.data.Dataset:
-        """Return endless batches from an epoch on.
+    def dataset(self, first_epoch: int = 0, first_step: int = 0) -> tf.data.Dataset:
+        """Return endless batches from an epoch, or a step inside it, on.
 
         Args:
             first_epoch: int, 0 or more.
+            first_step: int, the first batch in that epoch, from 0 and below
+                `steps_per_epoch`. No frame of the batches before it is read.
 
         Returns:
             A `tf.data.Dataset` of `(inputs, labels)`: `{"frames": uint8
@@ -185,18 +187,24 @@ class TrainingPipeline:
             `int32` label `(B,)`. Shapes are static.
 
         Raises:
-            ValueError: if `first_epoch` is negative, or the cache cannot be
-                filled (see `FrameCache.fill`). While the batches are iterated,
-                TensorFlow wraps the error of too much damage; see
-                `DamageLog.plainly`.
+            ValueError: if `first_epoch` or `first_step` is out of its range, or
+                the cache cannot be filled (see `FrameCache.fill`). While the
+                batches are iterated, TensorFlow wraps the error of too much
+                damage; see `DamageLog.plainly`.
         """
         if first_epoch < 0:
             raise ValueError(f"`first_epoch` must be 0 or more. Received: first_epoch={first_epoch}")
+        if not 0 <= first_step < self.steps_per_epoch:
+            raise ValueError(
+                f"`first_step` must be 0 or more, and below the {self.steps_per_epoch} steps of an epoch. "
+                f"Received: first_step={first_step}"
+            )
         if self._cache is not None:
             self._cache.fill()
         paths = path_tensor(self._paths)
         plans = tf.data.Dataset.counter(first_epoch).map(self._planned).prefetch(1)
         clips = plans.flat_map(lambda *plan: tf.data.Dataset.from_tensor_slices(plan))
+        clips = clips.skip(first_step * self.batch_size)
         clips = clips.batch(self.batch_size, drop_remainder=True)
         # While the last clips of a batch are loaded, the first of the next are.
         batches = clips.map(functools.partial(self._load, paths), num_parallel_calls=2)

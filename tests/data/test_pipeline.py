@@ -29,10 +29,10 @@ def training(tracklets, **changes):
     return TrainingPipeline(tracklets, **{**settings, **changes})
 
 
-def take(pipeline, batches, first_epoch=0):
+def take(pipeline, batches, first_epoch=0, first_step=0):
     return [
         (inputs["frames"].numpy(), inputs["lengths"].numpy(), {name: label.numpy() for name, label in labels.items()})
-        for inputs, labels in pipeline.dataset(first_epoch).take(batches)
+        for inputs, labels in pipeline.dataset(first_epoch, first_step).take(batches)
     ]
 
 
@@ -149,6 +149,23 @@ class TestTraining:
         pipeline = training(tracklets, augmentation=rich, steps_per_epoch=steps)
         assert_same(whole[2 * pipeline.steps_per_epoch :], take(pipeline, pipeline.steps_per_epoch, first_epoch=2))
         assert_same(whole, take(pipeline, 3 * (steps or 2)))
+
+    @pytest.mark.parametrize("step", [1, 2])
+    def test_a_step_inside_an_epoch_equals_that_of_an_uninterrupted_run(self, make_tracklets, step):
+        pipeline = training(make_tracklets(), augmentation=Augmentation(crop_padding=3, erase=0.5), steps_per_epoch=3)
+        whole = take(pipeline, 9)
+        assert_same(whole[3 + step :], take(pipeline, 6 - step, first_epoch=1, first_step=step))
+
+    def test_the_frames_of_earlier_steps_are_not_read(self, make_tracklets):
+        pipeline = training(make_tracklets(), num_frames=1, steps_per_epoch=2)
+        # Some later batches are read ahead.
+        later = {path for step in range(1, 8) for path in pipeline.batch_files(step // 2, step % 2)}
+        earlier = set(pipeline.batch_files(0, 0)) - later
+        assert earlier
+        for path in earlier:
+            os.remove(path)
+        take(pipeline, 2, first_step=1)
+        assert pipeline.damage.counts == {}
 
     def test_other_epoch_lengths_go_through_the_same_order_of_identities(self, make_tracklets):
         labels = [
@@ -366,6 +383,9 @@ class TestTraining:
             training([])
         with pytest.raises(ValueError, match="Received: first_epoch=-1"):
             training(make_tracklets(frames=1)).dataset(first_epoch=-1)
+        for step in (-1, 2):
+            with pytest.raises(ValueError, match=f"below the 2 steps of an epoch. Received: first_step={step}"):
+                training(make_tracklets(frames=1), steps_per_epoch=2).dataset(first_step=step)
 
 
 def test_decoders_warn_neither_in_training_nor_in_embedding(make_tracklets, tmp_path):
