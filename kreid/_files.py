@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], size: int | None = None) -> Iterator[Path]:
     """Yield a temporary path to write to, and rename it to `path` at the end of the block.
 
     The temporary path is in the folder of `path` and has its extension, because writers such as Keras's `model.save`
@@ -20,9 +20,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Args:
         path: of the file or folder, in an existing folder. An existing folder at `path` is replaced only if it is
             empty.
+        size: expected bytes, for the error of a full disk.
 
     Raises:
-        OSError: if the disk is full, with the path.
+        OSError: if the disk is full, with the path and the room.
 
     Yields:
         A `pathlib.Path` that does not exist yet. Its name begins with `.writing-`.
@@ -53,10 +54,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
                 temporary.unlink()
         if isinstance(error, OSError) and _is_disk_full(error):
             free = shutil.disk_usage(path.parent).free
+            needed = "" if size is None else f", {size} bytes needed"
             raise OSError(
                 error.errno or errno.ENOSPC,
                 f"The disk is full, so the file was not written and an older one is unchanged; free some space and "
-                f"repeat the command. Received: path={str(path)!r}, {free} bytes free",
+                f"repeat the command. Received: path={str(path)!r}, {free} bytes free{needed}",
             ) from error
         raise
 

@@ -7,7 +7,8 @@ import os
 import pathlib
 import re
 import typing
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ if typing.TYPE_CHECKING:
     from kreid.data import ReidDataset
     from kreid.models import TrackletModel
 
-_NO_EPOCH: dict[str, Any] = {"epoch": 0, "best_map": -1.0, "best_epoch": None}
+_NO_EPOCH: dict[str, Any] = {"epoch": 0, "step": 0, "best_map": -1.0, "best_epoch": None}
 
 
 class RunFiles:
@@ -34,7 +35,7 @@ class RunFiles:
     | `lock` | `training.lock`, the number of the process that trains the run |
     | `log` | `log.csv`, one row per epoch |
     | `tensorboard` | `tensorboard/`, the same log for TensorBoard |
-    | `checkpoints` | `checkpoints/`, the last and the best model, and `state.json`, which names their epochs |
+    | `checkpoints` | `checkpoints/`, the last and the best model, and `state.json`, which names them |
     | `model` | `model.keras`, the model of the results |
     | `export` | `export/`, the same model as a SavedModel, in `1/` |
     | `untrained` | `untrained.json`, scores before training |
@@ -164,24 +165,47 @@ class ReportFiles:
         self.compared = self.path / "compared.npz"
 
 
-def checkpoint_file(folder: str | os.PathLike[str], epoch: int) -> pathlib.Path:
-    """Return the path of the checkpoint after an epoch, counted from 1, in a folder of checkpoints."""
-    return pathlib.Path(folder) / f"epoch_{epoch}.keras"
+def checkpoint_file(folder: str | os.PathLike[str], epoch: int, step: int = 0) -> pathlib.Path:
+    """Return the path of a checkpoint in a folder of checkpoints.
+
+    Args:
+        folder: of the checkpoints.
+        epoch: whole epochs that it has behind it.
+        step: steps of the next epoch that it has behind it.
+
+    Example:
+
+    >>> checkpoint_file("checkpoints", 3).as_posix(), checkpoint_file("checkpoints", 3, 120).as_posix()
+    ('checkpoints/epoch_3.keras', 'checkpoints/epoch_3_step_120.keras')
+    """
+    return pathlib.Path(folder) / (f"epoch_{epoch}_step_{step}.keras" if step else f"epoch_{epoch}.keras")
+
+
+def position_text(epoch: int, step: int = 0) -> str:
+    """Return a point of training in words, by its whole epochs and its steps of the next epoch.
+
+    Example:
+
+    >>> position_text(3), position_text(3, 120)
+    ('epoch 3', 'step 120 of epoch 4')
+    """
+    return f"step {step} of epoch {epoch + 1}" if step else f"epoch {epoch}"
 
 
 def state_file(folder: str | os.PathLike[str]) -> pathlib.Path:
-    """Return the path of the file that names the last and the best epoch, in a folder of checkpoints."""
+    """Return the path of the file that names the last and the best checkpoint, in a folder of checkpoints."""
     return pathlib.Path(folder) / "state.json"
 
 
-def checkpoint_epochs(folder: str | os.PathLike[str]) -> list[int]:
-    """Return the epochs of the checkpoints in a folder of checkpoints, in order."""
-    numbers = (re.fullmatch(r"epoch_(\d+)", file.stem) for file in pathlib.Path(folder).glob("epoch_*.keras"))
-    return sorted(int(number[1]) for number in numbers if number)
+def checkpoint_positions(folder: str | os.PathLike[str]) -> list[tuple[int, int]]:
+    """Return epoch and step of the checkpoints in a folder of checkpoints, see `checkpoint_file`, in order."""
+    files = pathlib.Path(folder).glob("epoch_*.keras")
+    numbers = (re.fullmatch(r"epoch_(\d+)(?:_step_(\d+))?", file.stem) for file in files)
+    return sorted((int(number[1]), int(number[2] or 0)) for number in numbers if number)
 
 
 def read_state(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the state of a folder of checkpoints: epochs done, and the best held-out mAP and its epoch.
+    """Return the state of a folder of checkpoints: epoch and step of the last, and the best held-out mAP and its epoch.
 
     Without a readable state file it is derived from the checkpoints and the run's log.
     """
@@ -189,32 +213,61 @@ def read_state(folder: str | os.PathLike[str]) -> dict[str, Any]:
         state = _read_json(state_file(folder))
     except ValueError:
         state = {}
-    if isinstance(state, dict) and state.keys() >= _NO_EPOCH.keys():
-        return state
-    return derived_state(folder, checkpoint_epochs(folder))
+    # A run from before there were steps has none.
+    if isinstance(state, dict) and state.keys() >= _NO_EPOCH.keys() - {"step"}:
+        return {**_NO_EPOCH, **state}
+    return derived_state(folder, checkpoint_positions(folder))
 
 
-def derived_state(folder: str | os.PathLike[str], epochs: Sequence[int]) -> dict[str, Any]:
+def derived_state(folder: str | os.PathLike[str], positions: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """Return the state of a folder of checkpoints from some of them and the run's log.
 
     Args:
         folder: of the checkpoints, in the run's folder.
-        epochs: of the checkpoints that count, in order.
+        positions: of the checkpoints that count, see `checkpoint_positions`.
 
     Returns:
         A dict like that of `read_state`. There is no best epoch if its checkpoint does not count.
     """
     state = dict(_NO_EPOCH)
-    if epochs:
-        state["epoch"] = epochs[-1]
+    if positions:
+        state["epoch"], state["step"] = positions[-1]
         log = RunFiles(pathlib.Path(folder).parent).read_log()
         rows = zip(log.get("epoch", ()), log.get("holdout_map", ()), strict=False)
-        scores = {int(epoch): float(score) for epoch, score in rows if score >= 0 and epoch <= epochs[-1]}
+        scores = {int(epoch): float(score) for epoch, score in rows if score >= 0 and epoch <= state["epoch"]}
         if scores:
             best = max(scores, key=lambda epoch: scores[epoch])
-            if best in epochs:
+            if (best, 0) in positions:
                 state.update(best_map=scores[best], best_epoch=best)
     return state
+
+
+def write_unsaved(checkpoint: str | os.PathLike[str], unsaved: Mapping[str, Any]) -> None:
+    """Write plain data that Keras does not save into a checkpoint, as the comment of the zip file that it is.
+
+    Another file inside would make Keras unpack the whole checkpoint to a temporary folder when it loads it.
+
+    Raises:
+        ValueError: if the data is too large for a comment.
+    """
+    comment = json.dumps(unsaved).encode()
+    if len(comment) > zipfile.ZIP_MAX_COMMENT:
+        raise ValueError(
+            f"The states of metrics and seed generators are too large for a checkpoint; compile the model with smaller "
+            f"metrics. Received: {len(comment)} bytes, of {zipfile.ZIP_MAX_COMMENT} at most"
+        )
+    with zipfile.ZipFile(checkpoint, "a") as file:
+        file.comment = comment
+
+
+def read_unsaved(checkpoint: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what `write_unsaved` wrote, empty for a checkpoint of an earlier version.
+
+    Raises:
+        OSError, zipfile.BadZipFile, ValueError: if the file is damaged.
+    """
+    with zipfile.ZipFile(checkpoint) as file:
+        return json.loads(file.comment or b"{}")
 
 
 class FinishedRun:

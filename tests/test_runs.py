@@ -2,13 +2,25 @@
 
 import json
 import os
+import zipfile
 
 import numpy as np
 import pytest
 
 import kreid
 from kreid.evaluation import evaluate, queries_dict, results_dict
-from kreid.runs import FinishedRun, ReportFiles, RunFiles, checkpoint_file, read_state, state_file
+from kreid.runs import (
+    FinishedRun,
+    ReportFiles,
+    RunFiles,
+    checkpoint_file,
+    checkpoint_positions,
+    position_text,
+    read_state,
+    read_unsaved,
+    state_file,
+    write_unsaved,
+)
 
 RESULTS = {"standard": evaluate([[0.2, 0.1], [0.1, 0.2]], [7, 5], [0, 0], [7, 9], [1, 1])}
 
@@ -95,12 +107,47 @@ def test_files_of_a_report(tmp_path):
 
 def test_the_state_of_checkpoints(tmp_path):
     assert checkpoint_file(tmp_path, 7) == tmp_path / "epoch_7.keras"
+    assert checkpoint_file(tmp_path, 7, 12) == tmp_path / "epoch_7_step_12.keras"
+    assert (position_text(7), position_text(7, 12)) == ("epoch 7", "step 12 of epoch 8")
     state = read_state(tmp_path)
     assert (state["epoch"], state["best_epoch"]) == (0, None)
     state["epoch"] = 4
     assert read_state(tmp_path)["epoch"] == 0, "a caller changes its own copy"
     state_file(tmp_path).write_text(json.dumps({"epoch": 4, "best_map": 0.5, "best_epoch": 2}))
-    assert read_state(tmp_path) == {"epoch": 4, "best_map": 0.5, "best_epoch": 2}
+    # Written before there were checkpoints inside epochs.
+    assert read_state(tmp_path) == {"epoch": 4, "step": 0, "best_map": 0.5, "best_epoch": 2}
+
+
+def test_a_state_is_derived_from_checkpoints_and_log(tmp_path):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for name in ("epoch_2", "epoch_10_step_3", "epoch_10", "epoch_10_step_12", "epoch_9_step_40", "epoch_x"):
+        (folder / f"{name}.keras").touch()
+    assert checkpoint_positions(folder) == [(2, 0), (9, 40), (10, 0), (10, 3), (10, 12)]
+    (tmp_path / "log.csv").write_text("epoch,holdout_map\n2,0.5\n10,0.25\n11,0.75\n")
+    assert read_state(folder) == {"epoch": 10, "step": 12, "best_map": 0.5, "best_epoch": 2}
+    (folder / "epoch_2.keras").unlink()
+    assert read_state(folder) == {"epoch": 10, "step": 12, "best_map": -1.0, "best_epoch": None}
+
+
+def test_what_keras_does_not_save_is_kept_in_the_checkpoint(tmp_path):
+    path = tmp_path / "epoch_1.keras"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("config.json", "{}")
+    assert read_unsaved(path) == {}
+    # Numbers of float32 come back to the last bit.
+    unsaved = {"metrics": np.float32([0.1, 1 / 3, 3e38]).tolist(), "seeds": [[2**60 + 1, 3]]}
+    write_unsaved(path, {"metrics": []})
+    write_unsaved(path, unsaved)
+    assert read_unsaved(path) == unsaved
+    np.testing.assert_array_equal(np.float32(read_unsaved(path)["metrics"]), np.float32([0.1, 1 / 3, 3e38]))
+    with zipfile.ZipFile(path) as file:
+        assert file.testzip() is None
+    with pytest.raises(ValueError, match="Received: 70015 bytes, of 65535 at most"):
+        write_unsaved(path, {"metrics": 70_000 * "x"})
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"Unterminated|Expecting"):
+        read_unsaved(path)
 
 
 class TestFinishedRun:

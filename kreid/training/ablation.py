@@ -7,7 +7,7 @@
 A table's file holds seeds, an image phase, fine-tuning settings, and rows of `system` and `settings`: see
 recipes/tables/small.yaml. The same command continues an interrupted table, and trains rows that were added.
 
-Exit status: 0 trained, 2 wrong usage or data, 130 interrupted.
+Exit status: 0 trained, 2 wrong usage or data, 130 interrupted, 143 stopped by SIGTERM.
 """
 
 import argparse

@@ -6,9 +6,10 @@
     kreid train --system mine.yaml --import my_module --data data/mars
 
 --data takes a folder in any layout that kreid reads; the settings of the data set are those of its file, such as
-recipes/data/mars.yaml. The same command continues an interrupted run.
+recipes/data/mars.yaml. The same command continues an interrupted run; with a larger --set epochs, a finished one.
+Ctrl-C and SIGTERM stop after the training step, with a checkpoint; a second one stops at once.
 
-Exit status: 0 trained, 2 wrong usage or data, 130 interrupted.
+Exit status: 0 trained, 2 wrong usage or data, 130 interrupted, 143 stopped by SIGTERM.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 
 from kreid._quiet import import_tensorflow, on_a_terminal
+from kreid.training.stop_signals import Stopped
 
 
 def add_arguments(parser: argparse.ArgumentParser, benchmark: str | None = None) -> None:
@@ -122,7 +124,7 @@ def fit_verbosity(quiet: bool = False) -> int:
 
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
-    """Print kreid's own errors as one sentence, with exit status 2, and an interruption with 130.
+    """Print kreid's own errors as one sentence, with exit status 2, and an interruption with 130 (SIGTERM: 143).
 
     Errors of other packages keep their traceback.
     """
@@ -135,6 +137,8 @@ def plain_errors() -> Iterator[None]:
         if not frames[-1].filename.startswith(package):
             raise
         sys.exit(_print_error(f"error: {error}", 2))
+    except Stopped as stopped:
+        sys.exit(_print_error(str(stopped), stopped.status))
     except KeyboardInterrupt:
         sys.exit(_print_error("interrupted; the same command continues after the last whole epoch or part", 130))
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pathlib
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -22,7 +23,7 @@ CHOICES = {
     "select": ("last", "best"),
 }
 # Settings that change neither a batch nor a weight, so they may differ when a run continues.
-_FREE_TO_CHANGE = ("max_damaged", "cache", "holdout_every", "evaluate_untrained", "callbacks")
+_FREE_TO_CHANGE = ("max_damaged", "cache", "holdout_every", "evaluate_untrained", "checkpoint_every", "callbacks")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +88,8 @@ class Config:
             runs in its inference form in training too.
         early_stopping: end training when the best held-out mAP is so many epochs old; null trains all epochs.
         callbacks: further Keras callbacks, each as "package.module:factory"; see `kreid.training.own_callbacks`.
+        checkpoint_every: "epoch", or also inside epochs, as in "500 steps" (of an epoch) or "10 minutes" (after the
+            last checkpoint).
         precision: "auto" (bfloat16 or float16 on a GPU, by its age; float32 on a CPU) or a Keras dtype policy.
         seed: seed of all random draws.
         holdout: share of the train persons that is held out to choose on, 0 for none. With a data set's validation set
@@ -107,8 +110,8 @@ class Config:
         model: the system's own arguments.
 
     Raises:
-        ValueError: if a number is out of its range, the best checkpoint is selected without held-out persons, a metric
-            loss is always 0 in every batch, or a step schedule has both kinds of steps.
+        ValueError: if a number or `checkpoint_every` is out of its range, the best checkpoint is selected without
+            held-out persons, a metric loss is always 0 in every batch, or a step schedule has both kinds of steps.
     """
 
     system: str
@@ -159,6 +162,7 @@ class Config:
     freeze_batch_norm: bool = False
     early_stopping: int | None = None
     callbacks: list[str] = dataclasses.field(default_factory=list)
+    checkpoint_every: str = "epoch"
     precision: str = "auto"
     seed: int = 0
     holdout: float = 0.1
@@ -227,6 +231,7 @@ class Config:
             module, colon, factory = name.partition(":")
             if not colon or not factory.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
                 raise ValueError(f"A callback is named as package.module:factory. Received: callbacks={name!r}")
+        checkpoint_interval(self.checkpoint_every)
         self._check_batch()
 
     def _check_freezing(self) -> None:
@@ -276,12 +281,41 @@ class Config:
         return yaml.safe_dump(flat, sort_keys=False)
 
 
+def checkpoint_interval(text: str) -> tuple[float, str]:
+    """Read the setting `checkpoint_every`.
+
+    Args:
+        text: "epoch", or a positive number and "steps" or "minutes".
+
+    Returns:
+        The number, 0 for "epoch", and "epoch", "steps" or "minutes".
+
+    Raises:
+        ValueError: for another text.
+
+    Example:
+
+    >>> checkpoint_interval("500 steps"), checkpoint_interval("1.5 minutes"), checkpoint_interval("epoch")
+    ((500.0, 'steps'), (1.5, 'minutes'), (0.0, 'epoch'))
+    """
+    if text == "epoch":
+        return 0.0, "epoch"
+    found = re.fullmatch(r"(\d+) (step)s?|(\d+(?:\.\d+)?) (minute)s?", text)
+    amount = float(found[1] or found[3]) if found else 0.0
+    if not found or not amount:
+        raise ValueError(
+            "Checkpoints are saved every epoch, or also every so many steps or minutes: 'epoch', '500 steps' or "
+            f"'10 minutes'. Received: checkpoint_every={text!r}"
+        )
+    return amount, f"{found[2] or found[4]}s"
+
+
 def changed_settings(old: Any, new: Config, free: Collection[str] = ()) -> str:
     """Compare the settings of a run with the requested settings.
 
     Settings that change neither a batch nor a weight may differ: `max_damaged`, `cache`, `callbacks`,
-    `evaluate_untrained`, `holdout_every` if nothing is chosen by it, and `data_dir` if the old folder is gone. A
-    setting that is missing from an older run has its default.
+    `checkpoint_every`, `evaluate_untrained`, `holdout_every` if nothing is chosen by it, and `data_dir` if the old
+    folder is gone. A setting that is missing from an older run has its default.
 
     Args:
         old: the data of the run's `config.yaml`.

@@ -41,7 +41,7 @@ def run_experiment(run: "training.RunFolder", quiet: bool = False) -> None:
     keras.utils.set_random_seed(config.seed)
     xla = training.set_precision(config.precision)
     pipeline = training.build_pipeline(config, train)
-    model = run.restored_model()
+    model = run.restored_model(pipeline.steps_per_epoch)
     if model is None:
         model = training.build_model(config, pipeline.num_identities)
         if config.init:
@@ -52,12 +52,12 @@ def run_experiment(run: "training.RunFolder", quiet: bool = False) -> None:
         run.begin()
         if config.evaluate_untrained and dataset.test:
             untrained = evaluation.evaluate_model(model, dataset, max_damaged=config.max_damaged)
-            run.keep("untrained", evaluation.results_dict(untrained.protocols))
+            run.keep_untrained(evaluation.results_dict(untrained.protocols))
 
     # Fit
-    with pipeline.damage.plainly():
+    with pipeline.damage.plainly(), run.stop_signals:
         model.fit(
-            pipeline.dataset(first_epoch=run.epochs_done),
+            pipeline.dataset(first_epoch=run.epochs_done, first_step=run.steps_done),
             epochs=run.epochs_to_train,
             initial_epoch=run.epochs_done,
             steps_per_epoch=pipeline.steps_per_epoch,
@@ -67,15 +67,15 @@ def run_experiment(run: "training.RunFolder", quiet: bool = False) -> None:
         )
     print(pipeline.damage.report())
     epoch, model = run.selected_model(config.select)
-    run.keep_model(model)
 
     # Evaluate
     verification, threshold = training.fit_on_holdout(model, holdout, config.false_match_rate, config.max_damaged)
     scores: dict[str, Any] = {"verification": verification}
+    queries = None
     if dataset.test:
         evaluated = evaluation.evaluate_model(model, dataset, max_damaged=config.max_damaged)
         print(evaluation.results_table(evaluated.protocols), evaluated.embeddings.damage_report(), sep="\n")
-        run.keep("queries", evaluation.queries_dict(evaluated.protocols, evaluated.embeddings.query_ids))
+        queries = evaluation.queries_dict(evaluated.protocols, evaluated.embeddings.query_ids)
         scores |= {
             "protocols": evaluation.results_dict(evaluated.protocols),
             "damaged_test_frames": evaluated.embeddings.damaged_frames.tolist(),
@@ -87,8 +87,8 @@ def run_experiment(run: "training.RunFolder", quiet: bool = False) -> None:
             print(f"With {frames} test frames:\n{evaluation.results_table(other.protocols)}")
             scores.setdefault("with_test_frames", {})[frames] = evaluation.results_dict(other.protocols)
 
-    # Export
-    exported = run.keep_export(model, verification)
+    # Export, and replace the model and results of a run that was trained further
+    exported = run.keep_model(model, verification)
     run.finish(
         {
             "system": config.system,
@@ -100,6 +100,7 @@ def run_experiment(run: "training.RunFolder", quiet: bool = False) -> None:
             "missing_frames": len(dataset.missing),
             "damaged_frames": pipeline.damage.counts,  # of this process, not of an interrupted one
             **scores,
-        }
+        },
+        queries,
     )
     print(f"{threshold}\nResults: {run.results}\nExported model: {exported}")

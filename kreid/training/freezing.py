@@ -1,5 +1,7 @@
 """Freeze a backbone's stages and batch normalisation, and train them later."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -71,12 +73,8 @@ class Freezing(keras.callbacks.Callback):
                 "The model keeps its backbone frozen; leave out frozen_epochs, unfreeze_every and freeze_batch_norm. "
                 f"Received: a backbone with trainable={backbone.trainable!r}"
             )
-        trained = trained_stages(self.config, epoch)
-        for stage in backbone.stages[: STAGES - trained]:
-            stage.trainable = False
-        if self.config.freeze_batch_norm:
-            for layer in _batch_normalizations(backbone):
-                layer.trainable = False
+        self._epoch, trained = epoch, trained_stages(self.config, epoch)
+        self._freeze()
         if trained != self._compiled:
             names = ", ".join(stage.name for stage in backbone.stages[STAGES - trained :])
             norm = ", without batch normalisation" if trained and self.config.freeze_batch_norm else ""
@@ -88,6 +86,23 @@ class Freezing(keras.callbacks.Callback):
         """Make all trainable, as it is saved."""
         for stage in self.model.backbone.stages:
             stage.trainable = True
+
+    @contextlib.contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Make all trainable inside an epoch, to save it, and freeze again."""
+        self.on_epoch_end(self._epoch)
+        try:
+            yield
+        finally:
+            self._freeze()
+
+    def _freeze(self) -> None:
+        backbone = self.model.backbone
+        for stage in backbone.stages[: STAGES - trained_stages(self.config, self._epoch)]:
+            stage.trainable = False
+        if self.config.freeze_batch_norm:
+            for layer in _batch_normalizations(backbone):
+                layer.trainable = False
 
 
 def _batch_normalizations(backbone: keras.Model) -> list[keras.layers.Layer]:

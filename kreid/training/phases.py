@@ -54,7 +54,7 @@ def plan_runs(options: argparse.Namespace) -> Plan:
     splits = [] if options.synthetic else options.splits
     if not splits:
         return Plan(_incomplete(phase_folders(phases, folder)), folder, [])
-    check_splits(folder, last)
+    check_splits(folder, last, splits)
     runs: dict[pathlib.Path, RunFolder] = {}
     for split in splits:
         split_phases = {name: dataclasses.replace(config, split=split) for name, config in phases.items()}
@@ -157,7 +157,8 @@ def phase_folders(
         A list of `RunFolder`.
 
     Raises:
-        ValueError: if a folder holds another run, or other files.
+        ValueError: if a folder holds another run, or other files; or if a phase would be trained further though the
+            next one has started from it.
     """
     *earlier, last = phases
     runs: list[RunFolder] = []
@@ -169,11 +170,20 @@ def phase_folders(
         if runs:
             config = dataclasses.replace(config, init=str(runs[-1].model))
         runs.append(RunFolder(folder, config))
+    for name, run, following in zip(earlier, runs, runs[1:], strict=False):
+        if run.is_trained_further and following.is_run:
+            raise ValueError(
+                f"Phase {name} is complete and the next phase has started from it; leave its epochs, and set those of "
+                f"the last phase, as in --set {last}.epochs={run.config.epochs}. Received: epochs={run.config.epochs!r}"
+            )
     return runs
 
 
 def _incomplete(runs: list[RunFolder]) -> list[RunFolder]:
     for run in runs:
         if run.is_complete:
-            print(f"{run.path} is complete; its results are in {run.results}. Choose another --run to train again.")
+            print(
+                f"{run.path} is complete; its results are in {run.results}. Choose another --run to train again, or "
+                f"more epochs to train it further."
+            )
     return [run for run in runs if not run.is_complete]

@@ -3,7 +3,7 @@
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from kreid._files import write_atomically
 from kreid.evaluation.retrieval_result import RetrievalResult
@@ -27,12 +27,13 @@ def split_folder(folder: str | os.PathLike[str], split: int) -> pathlib.Path:
     return RunFiles(folder).split(split).path
 
 
-def check_splits(folder: str | os.PathLike[str], config: Config) -> None:
+def check_splits(folder: str | os.PathLike[str], config: Config, further: Collection[int] = ()) -> None:
     """Raise if a folder holds splits with other settings than those to be trained.
 
     Args:
         folder: folder of the runs of all splits.
         config: the `kreid.training.Config` of the last phase; its `split` and `init` are ignored.
+        further: numbers of the splits to be trained, whose `epochs` may differ as `RunFolder` allows.
 
     Raises:
         ValueError: if a split has other settings, or the folder itself is a run.
@@ -45,7 +46,8 @@ def check_splits(folder: str | os.PathLike[str], config: Config) -> None:
         )
     for number, run in files.splits().items():
         # Each split has its own persons, and may start from its own earlier phase.
-        changes = changed_settings(run.read_config(), config, free={"split", "init"})
+        free = {"split", "init", "epochs"} if number in further else {"split", "init"}
+        changes = changed_settings(run.read_config(), config, free)
         if changes:
             raise ValueError(
                 f"Split {number} in this folder has other settings ({changes}), and a mean needs equal ones; "

@@ -83,7 +83,7 @@ def test_the_averages_are_reported_and_the_checkpoint_has_both(model, tmp_path):
     callback = Checkpoint(run.checkpoints)
     callback.set_model(model)
     callback.on_epoch_end(0, {"holdout_map": 0.5})
-    restored = run.restored_model()
+    restored = run.restored_model(10)
     assert_same(values(restored.weights), values(model.weights))
     assert_same(values(restored.optimizer.variables), values(model.optimizer.variables))
     for select in ("last", "best"):

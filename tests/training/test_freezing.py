@@ -112,6 +112,20 @@ def test_all_stages_at_once():
     ]  # fmt: skip
 
 
+def test_freezing_is_lifted_for_a_file_inside_an_epoch():
+    model = kreid.models.Baseline(kreid.backbones.build("resnet_tiny", image_size=(32, 32), width=8), 2)
+    model.compile("sgd", {"logits": "mse"})
+    callback = Freezing(Config("baseline", frozen_epochs=1, unfreeze_every=1, freeze_batch_norm=True))
+    callback.set_model(model)
+    everything = {weight.path for weight in model.trainable_weights}
+    callback.on_epoch_begin(1)
+    frozen = {weight.path for weight in model.trainable_weights}
+    assert frozen < everything
+    with callback.lifted():
+        assert {weight.path for weight in model.trainable_weights} == everything
+    assert {weight.path for weight in model.trainable_weights} == frozen
+
+
 def test_a_backbone_that_the_model_keeps_frozen():
     model = kreid.models.Baseline(kreid.backbones.build("resnet_tiny", image_size=(32, 32), width=8), 2)
     model.backbone.trainable = False

@@ -76,7 +76,7 @@ def test_a_new_run_keeps_settings_and_versions(tmp_path):
     assert settings["image_size"] == [256, 128]
     assert json.loads((run.path / "versions.json").read_text()) == versions()
     assert run.epochs_done == 0
-    assert run.restored_model() is None
+    assert run.restored_model(10) is None
     assert run.seconds_per_epoch() is None
 
 
@@ -152,7 +152,7 @@ def test_selected_checkpoints(tmp_path):
         epoch, model = run.selected_model(select)
         assert epoch == expected
         assert epoch_of(model) == expected
-    assert epoch_of(run.restored_model()) == 3
+    assert epoch_of(run.restored_model(10)) == 3
 
 
 def test_best_without_any_evaluation_is_refused(tmp_path):
@@ -177,11 +177,12 @@ def test_results_carry_what_was_kept(tmp_path):
     assert results == {
         "system": "sta",
         "epoch": 7,
+        "epochs": 100,
         "untrained": None,
         "seconds_per_epoch": None,
         "versions": versions(),
     }
-    run.keep("untrained", {"standard": {"map": 0.125}})
+    run.keep_untrained({"standard": {"map": 0.125}})
     run.finish({})
     assert json.loads(run.results.read_text())["untrained"] == {"standard": {"map": 0.125}}
     assert not list(tmp_path.glob("*writing-*"))
@@ -226,10 +227,10 @@ def test_the_start_is_free_after_an_epoch_and_the_evaluation_until_there_are_res
     checkpoints(run, [0.3])
     later = changed(init="moved/model.keras", select="best", false_match_rate=0.01, epochs=200)
     continued = RunFolder(tmp_path, later)
-    continued.restored_model()
+    continued.restored_model(10)
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["epochs"] == 200
     continued.finish({})
-    for setting in ({"select": "last"}, {"false_match_rate": 0.02}, {"epochs": 300}):
+    for setting in ({"select": "last"}, {"false_match_rate": 0.02}):
         with pytest.raises(ValueError, match=f"another run .{next(iter(setting))}="):
             RunFolder(tmp_path, dataclasses.replace(later, **setting))
     RunFolder(tmp_path, dataclasses.replace(later, data_dir="elsewhere"))
@@ -262,9 +263,14 @@ def test_a_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path, capsys):
     last = run.checkpoints / "epoch_3.keras"
     last.write_bytes(last.read_bytes()[:1000])
     again = RunFolder(tmp_path, CONFIG)
-    assert epoch_of(again.restored_model()) == 2
+    assert epoch_of(again.restored_model(10)) == 2
     assert again.epochs_done == 2
-    assert json.loads((run.checkpoints / "state.json").read_text()) == {"epoch": 2, "best_map": 0.8, "best_epoch": 2}
+    assert json.loads((run.checkpoints / "state.json").read_text()) == {
+        "epoch": 2,
+        "step": 0,
+        "best_map": 0.8,
+        "best_epoch": 2,
+    }
     printed = capsys.readouterr().out
     assert "The checkpoint after epoch 3 is damaged.\nThe run continues after epoch 2." in printed
     second = run.checkpoints / "epoch_2.keras"
@@ -273,7 +279,7 @@ def test_a_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path, capsys):
     content[len(content) // 2] ^= 255
     second.write_bytes(content)
     with pytest.raises(ValueError, match=r"None of the run's checkpoints is intact.*Received: checkpoints="):
-        again.restored_model()
+        again.restored_model(10)
     assert second.exists()
 
 
@@ -288,7 +294,7 @@ def test_a_lost_state_is_derived_from_the_checkpoints(content, tmp_path, capsys)
         state.write_text(content)
     again = RunFolder(tmp_path, CONFIG)
     assert again.epochs_done == 3
-    assert epoch_of(again.restored_model()) == 3
+    assert epoch_of(again.restored_model(10)) == 3
     assert again.selected_model("best")[0] == 2
     assert {file.name for file in run.checkpoints.glob("*.keras")} == {"epoch_2.keras", "epoch_3.keras"}
 
