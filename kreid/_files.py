@@ -5,6 +5,7 @@ import errno
 import os
 import secrets
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,6 +90,36 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes | bytear
     """
     with replacing(path) as temporary:
         temporary.write_bytes(printable(content).encode() if isinstance(content, str) else content)
+
+
+# More than any file of settings: below it, unpacking costs nothing.
+_ALWAYS_UNPACKED = 16 * 2**20
+
+
+def times_larger(unpacked: int, size: int) -> bool:
+    """Whether a file of a size declares more content than Keras, PyTorch and kreid write, which compress no arrays."""
+    return unpacked > max(2 * size, _ALWAYS_UNPACKED)
+
+
+def check_unpacked_size(path: str | os.PathLike[str]) -> None:
+    """Check that a zip file of arrays does not unpack to much more than its size. Other files pass.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ValueError: if it does.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as file:
+        unpacked = sum(entry.file_size for entry in file.infolist())
+    size = os.stat(path).st_size
+    if times_larger(unpacked, size):
+        raise ValueError(
+            f"This file unpacks to {unpacked} bytes, which no file of arrays does; get it again from its source. "
+            f"Received: path={str(path)!r} of {size} bytes"
+        )
 
 
 def printable(text: str) -> str:

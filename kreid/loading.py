@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kreid._files import check_unpacked_size
+
 if TYPE_CHECKING:
     from kreid.models.tracklet_model import TrackletModel
 
@@ -28,7 +30,8 @@ def load_model(
         The model.
 
     Raises:
-        ValueError: if there is no such file, it holds no model of kreid, or its system is not registered.
+        ValueError: if there is no such file, it unpacks to much more than its size, it holds no model of kreid, or its
+            system is not registered.
 
     Example:
 
@@ -49,6 +52,7 @@ def load_model(
     path = Path(path)
     if not path.exists():
         raise ValueError(f"There is no model file at this path. Received: path={str(path)!r}")
+    check_unpacked_size(path)
     package, _, system = _registered_name(path).partition(">")
     if package == "kreid_system" and system not in SYSTEMS:
         raise ValueError(

@@ -3,11 +3,14 @@
 import errno
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from kreid._files import replacing, write_atomically
+from kreid import load_model
+from kreid._files import check_unpacked_size, replacing, write_atomically
+from kreid.gallery import TrackletEmbeddings
 
 
 class TestReplacing:
@@ -106,3 +109,20 @@ def test_a_full_disk_is_named_and_leaves_the_old_file(write, tmp_path):
         write(temporary, b"new")
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["model.weights.h5"]
+
+
+def test_a_zip_file_that_unpacks_to_much_more_is_refused(tmp_path):
+    for name, compression, size in (("stored", zipfile.ZIP_STORED, 2**25), ("small", zipfile.ZIP_DEFLATED, 2**20)):
+        with zipfile.ZipFile(tmp_path / name, "w", compression) as file:
+            file.writestr("arrays", bytes(size))
+        check_unpacked_size(tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "bomb", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("arrays", bytes(2**25))
+    with pytest.raises(ValueError, match=rf"unpacks to {2**25} bytes.*Received: path='.*bomb' of \d+ bytes"):
+        check_unpacked_size(tmp_path / "bomb")
+    with pytest.raises(ValueError, match="unpacks to"):
+        load_model(tmp_path / "bomb")
+    with pytest.raises(ValueError, match="unpacks to"):
+        TrackletEmbeddings.load(tmp_path / "bomb")
+    (tmp_path / "text").write_text("no zip file")
+    check_unpacked_size(tmp_path / "text")

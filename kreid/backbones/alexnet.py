@@ -13,10 +13,12 @@ class AlexNet:
 
     width = 64
     preprocessing = "torch"
-    imagenet_file = None
     smallest = 63
     stem_strides = (4,)
     stage_names = ("conv1", "conv2", "conv3_4", "conv5")
+
+    def published(self, width: int) -> None:
+        """Return nothing: Keras has no weights."""
 
     def stage(self, index: int, width: int, last_stride: int, stem_stride: int, branches: int, policy: Any) -> tuple:
         """Return the blocks of a stage; it has no stem and no pooling before them, and no statistics of branches."""

@@ -13,7 +13,6 @@ import os
 import pathlib
 import re
 import typing
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,10 +20,13 @@ import h5py
 import keras
 import numpy as np
 
+from kreid._files import check_unpacked_size
+from kreid.backbones import keras_files
+
 if typing.TYPE_CHECKING:
     from kreid.backbones.staged import StagedBackbone
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin", *keras_files.SUFFIXES)
 
 Layout = Callable[[str], str]
 
@@ -34,7 +36,16 @@ _PREFIXES = ("module.", "backbone.", "model.", "base.", "encoder.")
 # Counters, and constants of fast-reid's input, which `kreid.layers.FramePreprocessing` has.
 _IGNORED = ("*num_batches_tracked", "pixel_mean", "pixel_std")
 # What stands behind the pooled maps: other persons or other classes than yours.
-_CLASSIFIERS = ("fc.*", "classifier.*", "heads.*", "head.*", "last_linear.*", "bottleneck.*", "bnneck.*")
+_CLASSIFIERS = (
+    "fc.*",
+    "classifier.*",
+    "heads.*",
+    "head.*",
+    "last_linear.*",
+    "bottleneck.*",
+    "bnneck.*",
+    "predictions/*",
+)
 _NAMED_AT_ONCE = 12
 _ATTRIBUTE = "kreid_passport"
 
@@ -91,7 +102,8 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read the tensors of a checkpoint by name. No code in the file is run.
 
     Args:
-        path: a `.safetensors` file, or a file that PyTorch wrote (`.pth`, `.pt`, `.tar`, `.bin`), which needs PyTorch.
+        path: a `.safetensors` file; a file that PyTorch wrote (`.pth`, `.pt`, `.tar`, `.bin`), which needs PyTorch; or
+            a file that Keras wrote (`.keras`, `.h5`).
 
     Returns:
         A dict of arrays.
@@ -111,6 +123,8 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     {'conv1.weight': (8, 3, 7, 7)}
     """
     path = pathlib.Path(path)
+    if path.suffix in keras_files.SUFFIXES:
+        return keras_files.read_keras_tensors(path)
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
@@ -139,15 +153,7 @@ def _read_torch(path: pathlib.Path) -> Any:
             "Reading a checkpoint of PyTorch needs PyTorch: pip install 'kreid[convert]'; or save it elsewhere as "
             f".safetensors. Received: weights={str(path)!r}"
         ) from None
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as file:
-            unpacked = sum(entry.file_size for entry in file.infolist())
-        # PyTorch stores its tensors as they are.
-        if unpacked > 2 * path.stat().st_size:
-            raise ValueError(
-                f"This file unpacks to {unpacked} bytes, which no checkpoint does. Received: weights={str(path)!r} of "
-                f"{path.stat().st_size} bytes"
-            )
+    check_unpacked_size(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # Any error of the unpickler, on whatever bytes.
@@ -189,12 +195,36 @@ def load_checkpoint(backbone: "StagedBackbone", path: str | os.PathLike[str], sk
         print(kreid.backbones.load_checkpoint(backbone, "mobilenet_v2.safetensors").left_out)
     """
     path = pathlib.Path(path)
-    tensors = read_tensors(path)
+    layout, placed, left_out = load_tensors(backbone, read_tensors(path), f"weights={str(path)!r}", skip)
+    conversion = Conversion(layout, placed, left_out, path.name, _digest(path))
+    backbone.passport = conversion.passport
+    return conversion
+
+
+def load_tensors(
+    backbone: "StagedBackbone", tensors: Mapping[str, np.ndarray], origin: str, skip: Sequence[str] = ()
+) -> tuple[str, int, tuple[str, ...]]:
+    """Load the tensors of a checkpoint, see `load_checkpoint`.
+
+    Args:
+        backbone: a built `StagedBackbone`, changed in place.
+        tensors: arrays by name.
+        origin: where they come from, for messages, such as `"weights='imagenet'"`.
+        skip: names of further tensors to leave out.
+
+    Returns:
+        The layout, the number of tensors placed, and the names left out.
+
+    Raises:
+        ValueError: as `load_checkpoint` does.
+    """
+    if backbone.architecture == "inception_v3":
+        tensors = _counted_from_0(tensors)
     left_out = sorted(name for name in tensors if _matches(_plain(name), _CLASSIFIERS) or _matches(name, skip))
     plain_names = _plain_names(name for name in tensors if name not in left_out)
     own = {plain: tensors[name] for plain, name in plain_names.items()}
     layout, places = _best_layout(backbone, own)
-    described = f"Received: weights={str(path)!r} for {backbone.architecture}"
+    described = f"Received: {origin} for {backbone.architecture}"
     homeless, empty = sorted(own.keys() - places.keys()), sorted(places.keys() - own.keys())
     if homeless or empty:
         raise ValueError(
@@ -219,9 +249,7 @@ def load_checkpoint(backbone: "StagedBackbone", path: str | os.PathLike[str], sk
     for name, place in places.items():
         place.variable.assign(values[name])
     backbone.copy_statistics()
-    conversion = Conversion(layout, len(places), tuple(left_out), path.name, _digest(path))
-    backbone.passport = conversion.passport
-    return conversion
+    return layout, len(places), tuple(left_out)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,6 +298,31 @@ def _places(layer: keras.layers.Layer, module: str) -> dict[str, _Place]:
     return places
 
 
+def _keras_places(layer: keras.layers.Layer, name: str) -> dict[str, _Place]:
+    """Return the places of a layer's weights by their names in a file of Keras."""
+    if isinstance(layer, keras.layers.BatchNormalization):  # Its branches have further ones.
+        weights = [layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance]
+    else:
+        weights = layer.weights
+    return {f"{name}/{weight.name}": _Place(weight) for weight in weights}
+
+
+def _counted_from_0(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the tensors of Inception by layers' names whose number counts from 0.
+
+    In files it counts all layers of the process that made the network, in the order in which they were made.
+    """
+    numbers: dict[str, set[int]] = {}
+    found = {name: re.fullmatch(r"(conv2d|batch_normalization)(?:_(\d+))?/(\w+)", name) for name in tensors}
+    for match in filter(None, found.values()):
+        numbers.setdefault(match[1], set()).add(int(match[2] or 0))
+    positions = {kind: {number: i for i, number in enumerate(sorted(values))} for kind, values in numbers.items()}
+    return {
+        name if match is None else f"{match[1]}_{positions[match[1]][int(match[2] or 0)]}/{match[3]}": tensors[name]
+        for name, match in found.items()
+    }
+
+
 def _best_layout(backbone: "StagedBackbone", tensors: Iterable[str]) -> tuple[str, dict[str, _Place]]:
     """Return the layout that explains most of the tensors, and the places of the backbone's weights by its names."""
     layers = backbone.named_layers() | backbone.named_gates()
@@ -284,7 +337,8 @@ def _best_layout(backbone: "StagedBackbone", tensors: Iterable[str]) -> tuple[st
     for name, layout in layouts.items():
         places: dict[str, _Place] = {}
         for layer_name, layer in layers.items():
-            places |= _places(layer, layout(layer_name))
+            make = _keras_places if name == KERAS else _places
+            places |= make(layer, layout(layer_name))
         if not best[0] or len(places.keys() & tensors) > len(best[1].keys() & tensors):
             best = name, places
     return best
@@ -393,11 +447,28 @@ def _osnet_layout(name: str) -> str:
     return f"{module}.{stream}.{kind if kind == 'bn' else {'pointwise': 'conv1', 'depthwise': 'conv2'}[place]}"
 
 
+def _same_names(name: str) -> str:
+    return name
+
+
+def _keras_mobilenet_layout(name: str) -> str:
+    """Return the name of keras.applications."""
+    number, part, kind = re.fullmatch(r"features_(\d+)_?(\w*)_(conv|bn)", name).groups()  # type: ignore[union-attr]
+    if not part:
+        first = number == "0"
+        return {"conv": "Conv1" if first else "Conv_1", "bn": "bn_Conv1" if first else "Conv_1_bn"}[kind]
+    block = "expanded_conv" if number == "1" else f"block_{int(number) - 1}"
+    return f"{block}_{part}" + ("_BN" if kind == "bn" else "")
+
+
 _GROUP_OF_BLOCK = dict(
     enumerate(((group, block) for group, count in enumerate((1, 2, 3, 4, 3, 3, 1)) for block in range(count)), 1)
 )
 
 _RESNET: dict[str, Layout] = {"torchvision": _resnet_layout}
+
+# The layout of keras.applications, whose files name weights otherwise.
+KERAS = "keras.applications"
 
 # By architecture, and by the project that has the names.
 LAYOUTS: dict[str, dict[str, Layout]] = {
@@ -406,6 +477,9 @@ LAYOUTS: dict[str, dict[str, Layout]] = {
     "resnet50": _RESNET,
     "resnet50_ibn_a": {"torchreid": _resnet_layout},
     "se_resnet50": {"timm": _resnet_layout},
+    "resnet50_v1": {KERAS: _same_names},
+    "inception_v3": {KERAS: _same_names},
+    "mobilenet_v2_keras": {KERAS: _keras_mobilenet_layout},
     "osnet_x1_0": {"torchreid": _osnet_layout},
     "osnet_x0_25": {"torchreid": _osnet_layout},
     "mobilenet_v2": {

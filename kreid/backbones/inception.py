@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kreid._typing import Shape, Tensor
-from kreid.backbones.parts import ConvolutionUnit, Pool
+from kreid.backbones.parts import ConvolutionUnit, Pool, Published
 
 # A module is a list of chains side by side, whose steps are: `(channels, height, width of the kernel)`, a convolution
 # of stride 1; `_POOL`, average pooling of stride 1; `(channels, _REDUCE)` and `_REDUCE`, a convolution of 3x3 and
@@ -64,6 +64,7 @@ MODULES: tuple[dict[str, list], ...] = (
     },
     {"mixed8": REDUCTIONS[1], "mixed9": _mixed_8(), "mixed10": _mixed_8()},
 )
+_IMAGENET_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
 # Convolutions before each stage.
 FIRST_NUMBER = (0, 3, 26, 70)
 
@@ -76,7 +77,6 @@ class InceptionV3:
 
     width = 32
     preprocessing = "tf"
-    imagenet_file = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
     smallest = 75
     stem_strides = (4,)
     stage_names = ("stem", "mixed0_2", "mixed3_7", "mixed8_10")
@@ -118,20 +118,12 @@ class InceptionV3:
         blocks += [made(module, name) for name, module in MODULES[index].items()]
         return blocks, None, False
 
-    def published(self, weights: str, image_size: tuple[int, int]) -> Any:
-        """Return the layers of keras.applications' model with these weights, by their names here."""
-        source = keras.applications.InceptionV3(include_top=False, weights=weights, input_shape=(*image_size, 3))
-        by_name: dict[str, Any] = {}
-        for kind, name in ((keras.layers.Conv2D, "conv2d"), (keras.layers.BatchNormalization, "batch_normalization")):
-            # Their names end in a number that counts all layers of a process, in the order in which they were made.
-            layers = sorted((layer for layer in source.layers if isinstance(layer, kind)), key=_made_as)
-            by_name.update((f"{name}_{number}", layer) for number, layer in enumerate(layers))
-        return by_name
-
-
-def _made_as(layer):
-    number = layer.name.rpartition("_")[2]
-    return int(number) if number.isdecimal() else -1
+    def published(self, width: int) -> Published | None:
+        """Return ImageNet's weights at a width, if Keras has them."""
+        if width != self.width:
+            return None
+        arguments = {"include_top": False, "input_shape": (224, 224, 3)}
+        return Published(_IMAGENET_FILE, lambda: keras.applications.InceptionV3(**arguments))
 
 
 class _Chain(keras.layers.Layer):

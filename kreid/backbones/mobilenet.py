@@ -1,17 +1,18 @@
-"""MobileNetV2, padded as PyTorch pads it."""
+"""MobileNetV2, as PyTorch's projects have it and as keras.applications has it."""
 
 from typing import Any
 
 import keras
 
 from kreid._typing import Shape, Tensor
-from kreid.backbones.parts import PaddedUnit
+from kreid.backbones.parts import PaddedUnit, Published
 
 # Expansion, channels, blocks and stride, as in Table 2 of the paper.
 _GROUPS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 # The groups of each stage: a stage ends before the resolution halves.
 _STAGES = (_GROUPS[:2], _GROUPS[2:3], _GROUPS[3:5], _GROUPS[5:])
 _LAST_CHANNELS = 1280
+_IMAGENET_FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{}_224_no_top.h5"
 
 
 class MobileNetV2:
@@ -19,21 +20,35 @@ class MobileNetV2:
 
     `width` is the first convolution's channels: 32 is a width multiplier of 1. The last convolution has 1280 channels
     at every multiplier up to 1, as published. A stem's stride of 2 leaves out the stride of the second group of blocks.
+
+    Args:
+        of_keras: the form of keras.applications, which pads otherwise, has a larger epsilon and expects other pixels.
     """
 
     width = 32
-    preprocessing = "torch"
-    imagenet_file = None
     smallest = 32
     stem_strides = (2, 4)
     stage_names = ("stage1", "stage2", "stage3", "stage4")
+
+    def __init__(self, of_keras: bool = False) -> None:
+        self.of_keras = of_keras
+        self.preprocessing = "tf" if of_keras else "torch"
+
+    def published(self, width: int) -> Published | None:
+        """Return ImageNet's weights at a width, if Keras has them."""
+        multiplier = width / self.width
+        if not self.of_keras or multiplier not in (0.5, 0.75, 1.0):
+            return None
+        arguments = {"alpha": multiplier, "include_top": False, "input_shape": (224, 224, 3)}
+        return Published(_IMAGENET_FILE.format(multiplier), lambda: keras.applications.MobileNetV2(**arguments))
 
     def stage(self, index: int, width: int, last_stride: int, stem_stride: int, branches: int, policy: Any) -> tuple:
         """Blocks of a stage, the stem before them or `None`; no pooling."""
 
         def unit(name: str, filters: int | None, size: int, stride: int, relu: bool = True) -> PaddedUnit:
+            kind: dict[str, Any] = {"epsilon": 1e-3, "same": True} if self.of_keras else {}
             activation = "relu6" if relu else None
-            return PaddedUnit(name, filters, size, stride, activation, branches=branches, dtype=policy)
+            return PaddedUnit(name, filters, size, stride, activation, branches=branches, dtype=policy, **kind)
 
         number = 1 + sum(blocks for stage in _STAGES[:index] for _, _, blocks, _ in stage)
         given = width if index == 0 else self.scaled(_STAGES[index - 1][-1][1], width)

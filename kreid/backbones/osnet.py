@@ -20,13 +20,15 @@ class OSNet:
     """
 
     preprocessing = "torch"
-    imagenet_file = None
     smallest = 32
     stem_strides = (2, 4)
     stage_names = ("conv2", "conv3", "conv4", "conv5")
 
     def __init__(self, width: int) -> None:
         self.width = width
+
+    def published(self, width: int) -> None:
+        """Return nothing: Keras has no weights."""
 
     def stage(self, index: int, width: int, last_stride: int, stem_stride: int, branches: int, policy: Any) -> tuple:
         """Blocks of a stage, the stem before them or `None`, and whether a pooling comes between."""

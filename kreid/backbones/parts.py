@@ -1,12 +1,20 @@
 """Convolutions, poolings and gates that several networks share."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from kreid._typing import Shape, Tensor
 from kreid.backbones.normalization import FusedBatchNormalization
+
+
+class Published(NamedTuple):
+    """ImageNet's weights of keras.applications: the name of their file, and a function that makes the model."""
+
+    file: str
+    make: Callable[[], keras.Model]
 
 
 class _Unit(keras.layers.Layer):
@@ -108,7 +116,7 @@ class Pool(keras.layers.Layer):
 
 
 class PaddedUnit(_Unit):
-    """Convolution or depthwise convolution, batch normalisation and activation, each if asked; padded as by PyTorch.
+    """Convolution or depthwise convolution, batch normalisation and activation, each if asked.
 
     Args:
         name: before the names of its convolution and batch normalisation.
@@ -118,6 +126,8 @@ class PaddedUnit(_Unit):
         activation: name of a function of `keras.activations`, `None` for none.
         normalize: have a batch normalisation.
         branches: number of kinds of maps, each with its statistics.
+        epsilon: of batch normalisation.
+        same: pad by Keras's "same", which pads a stride of 2 below and on the right alone, and not as PyTorch pads.
         **kwargs: base layer arguments.
     """
 
@@ -130,13 +140,20 @@ class PaddedUnit(_Unit):
         activation: str | None = "relu",
         normalize: bool = True,
         branches: int = 1,
+        epsilon: float = 1e-5,
+        same: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(name=name, **kwargs)
-        # Not by padding="same", which pads a stride of 2 behind alone.
-        self.pad = size // 2
+        self.pad = 0 if same else size // 2
         self.activation = keras.activations.get(activation)
-        options = {"strides": stride, "use_bias": False, "dtype": self.dtype_policy, "name": f"{name}_conv"}
+        options = {
+            "strides": stride,
+            "padding": "same" if same else "valid",
+            "use_bias": False,
+            "dtype": self.dtype_policy,
+            "name": f"{name}_conv",
+        }
         initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
         if filters is None:
             self.conv = keras.layers.DepthwiseConv2D(size, depthwise_initializer=initializer, **options)
@@ -144,7 +161,7 @@ class PaddedUnit(_Unit):
             self.conv = keras.layers.Conv2D(filters, size, kernel_initializer=initializer, **options)
         self.bn = None
         if normalize:
-            self.bn = FusedBatchNormalization(0.9, 1e-5, branches, dtype=self.dtype_policy, name=f"{name}_bn")
+            self.bn = FusedBatchNormalization(0.9, epsilon, branches, dtype=self.dtype_policy, name=f"{name}_bn")
 
 
 class SqueezeExcite(keras.layers.Layer):

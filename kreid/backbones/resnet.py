@@ -8,7 +8,7 @@ from keras import ops
 
 from kreid._typing import Shape, Tensor
 from kreid.backbones.normalization import FusedBatchNormalization, InstanceBatchNormalization
-from kreid.backbones.parts import SqueezeExcite
+from kreid.backbones.parts import Published, SqueezeExcite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +60,12 @@ class Architecture:
             stem = _Unit(width, 7, 2, self, True, 1, "conv1_conv", "conv1_bn", dtype=policy, name="conv1")
         return blocks, stem, index == 0 and stem_stride == 4
 
-    def published(self, weights: str, image_size: tuple[int, int]) -> Any:
-        """Return the layers of keras.applications' model with these weights, by their names here."""
-        source = keras.applications.ResNet50(include_top=False, weights=weights, input_shape=(*image_size, 3))
-        return {layer.name: layer for layer in source.layers if layer.weights}
+    def published(self, width: int) -> Published | None:
+        """Return ImageNet's weights at a width, if Keras has them."""
+        if self.imagenet_file is None or width != self.width:
+            return None
+        arguments = {"include_top": False, "input_shape": (224, 224, 3)}
+        return Published(self.imagenet_file, lambda: keras.applications.ResNet50(**arguments))
 
 
 ARCHITECTURES = {

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from kreid._files import replacing
 from kreid._typing import Shape, Tensor
-from kreid.backbones import alexnet, inception, mobilenet, osnet, resnet
+from kreid.backbones import alexnet, inception, keras_files, mobilenet, osnet, resnet
 from kreid.backbones.base import Backbone, MapStage, branches_of_stage, checked_branches
-from kreid.backbones.checkpoints import SUFFIXES, file_passport, load_checkpoint, write_passport
+from kreid.backbones.checkpoints import SUFFIXES, file_passport, load_checkpoint, load_tensors, write_passport
+from kreid.backbones.keras_files import is_own_file
 from kreid.backbones.normalization import FusedBatchNormalization
 
 ARCHITECTURES = {
@@ -21,6 +23,7 @@ ARCHITECTURES = {
     "inception_v3": inception.InceptionV3(),
     "alexnet": alexnet.AlexNet(),
     "mobilenet_v2": mobilenet.MobileNetV2(),
+    "mobilenet_v2_keras": mobilenet.MobileNetV2(of_keras=True),
     "osnet_x1_0": osnet.OSNet(64),
     "osnet_x0_25": osnet.OSNet(16),
 }
@@ -88,7 +91,7 @@ class StagedBackbone(Backbone):
 
     Args:
         architecture: one of `resnet50`, `resnet50_v1`, `resnet50_ibn_a`, `se_resnet50`, `resnet34`, `resnet18`,
-            `resnet_tiny`, `mobilenet_v2`, `osnet_x1_0`, `osnet_x0_25`, `inception_v3`, `alexnet`.
+            `resnet_tiny`, `mobilenet_v2`, `mobilenet_v2_keras`, `osnet_x1_0`, `osnet_x0_25`, `inception_v3`, `alexnet`.
         image_size: `(height, width)` of the frames in pixels.
         last_stride: 1 or 2, the stride of the last stage: of conv5, of Inception's last reduction, of AlexNet's last
             pooling. 1 doubles the map's height and width.
@@ -233,9 +236,9 @@ class StagedBackbone(Backbone):
         """Load weights. Branches missing there get the frames' statistics.
 
         Args:
-            weights: `"imagenet"` (`resnet50_v1` and `inception_v3`), a keras.applications file without top (`.h5`), a
-                file that `backbone.save_weights` wrote (`.weights.h5`), or a checkpoint of torchvision, timm, torchreid
-                or fast-reid (`.safetensors`, or `.pth` with PyTorch installed; see `load_checkpoint`).
+            weights: `"imagenet"` (`resnet50_v1`, `inception_v3`, and `mobilenet_v2_keras` at the widths 16, 24 and 32),
+                a file that `save_pretrained` wrote (`.weights.h5`), or a checkpoint of another project: see
+                `load_checkpoint`.
 
         Raises:
             ValueError: if there is no such file, or it does not fit this architecture.
@@ -243,24 +246,37 @@ class StagedBackbone(Backbone):
         """
         if weights == "imagenet":
             self._load_imagenet()
-            self.passport = {"weights": "imagenet", "layout": "keras.applications"}
             return
         path = pathlib.Path(weights)
         if not path.is_file():
             raise ValueError(f"There is no weights file at this path. Received: weights={str(weights)!r}")
-        if path.suffix in SUFFIXES:
+        if is_own_file(path):
+            self._load_own(path)
+        elif path.suffix in SUFFIXES:
             load_checkpoint(self, path)
-            return
-        try:
-            self.passport = file_passport(path)
-            if path.name.endswith(".weights.h5"):
-                self.load_weights(path)
-            else:
-                self._copy_from_applications(str(path))
-        except (OSError, ValueError) as error:
+        else:
             raise ValueError(
-                f"This file does not fit {self.architecture} ({error}). Received: weights={str(weights)!r}"
-            ) from error
+                f"Weights are read from files named {', '.join(f'*{suffix}' for suffix in SUFFIXES)}. "
+                f"Received: weights={str(weights)!r}"
+            )
+
+    def _load_own(self, path):
+        try:
+            self.load_weights(path)
+        except (OSError, ValueError) as error:
+            reason = str(error).partition(".")[0].partition("\n")[0]
+            raise ValueError(
+                f"The file holds a backbone of another architecture, width or branches than this one ({reason}). "
+                f"Received: weights={str(path)!r} for {self.architecture} of width={self.width!r}, "
+                f"branches={self.branches!r}"
+            ) from None
+        broken = [weight.path for weight in self.weights if not np.isfinite(ops.convert_to_numpy(weight)).all()]
+        if broken:
+            raise ValueError(
+                f"{len(broken)} weights, such as {broken[0]}, have values that are NaN or infinite. "
+                f"Received: weights={str(path)!r}"
+            )
+        self.passport = file_passport(path)
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
         """Save the weights and the passport for `load_pretrained`.
@@ -274,34 +290,27 @@ class StagedBackbone(Backbone):
                 write_passport(temporary, self.passport)
 
     def _load_imagenet(self):
+        arch = ARCHITECTURES[self.architecture]
+        published = arch.published(self.width or arch.width)
+        if published is None:
+            with_weights = (name for name, other in ARCHITECTURES.items() if other.published(other.width))
+            raise ValueError(
+                f"Keras has ImageNet's weights for {', '.join(with_weights)} at their own widths; build one of those, "
+                f"or give a file of this architecture. Received: weights='imagenet' for "
+                f"architecture={self.architecture!r}, width={self.width!r}"
+            )
         try:
-            self._copy_from_applications("imagenet")
-        except ValueError:
-            raise
+            source = published.make()
         except Exception as error:  # Keras's download raises any error of its HTTP stack.
             home = os.environ.get("KERAS_HOME") or pathlib.Path.home() / ".keras"
             folder = pathlib.Path(home) / "models"
-            file = ARCHITECTURES[self.architecture].imagenet_file
             raise RuntimeError(
-                f"The ImageNet weights could not be downloaded ({error}); put {file} from the releases of "
+                f"The ImageNet weights could not be downloaded ({error}); put {published.file} from the releases of "
                 f"keras-applications into {folder}, or pass weights=None to start from random values. "
                 f"Received: weights='imagenet'"
             ) from error
-
-    def _copy_from_applications(self, weights):
-        arch = ARCHITECTURES[self.architecture]
-        if arch.imagenet_file is None or self.width is not None:
-            raise ValueError(
-                "keras.applications has weights for resnet50_v1 and inception_v3 at their own width only; build one of "
-                f"those, or give a .weights.h5 file of this architecture. "
-                f"Received: architecture={self.architecture!r}, width={self.width!r}"
-            )
-        source = arch.published(weights, self.image_size)
-        for name, layer in self.named_layers().items():
-            own = {variable.name: variable for variable in layer.weights}
-            for variable in source[name].weights:
-                own[variable.name].assign(variable)
-        self.copy_statistics()
+        load_tensors(self, keras_files.tensors_of(source), "weights='imagenet'")
+        self.passport = {"weights": "imagenet", "layout": "keras.applications"}
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kreid._files import write_atomically
+from kreid._files import check_unpacked_size, write_atomically
 from kreid.data.damage import DamageLog
 
 # Errors of reading a file that is incomplete or no `.npz` file.
@@ -226,5 +226,6 @@ def write_arrays(path: str | os.PathLike[str], arrays: dict[str, Any]) -> None:
 
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read all arrays of a `.npz` file."""
+    check_unpacked_size(path)
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}

@@ -5,8 +5,9 @@
     kreid train --system baseline --set backbone=mobilenet_v2 --set weights=weights/mobilenet_v2.weights.h5
 
 Reads torchvision's, timm's, torchreid's and fast-reid's checkpoints: .safetensors, or .pth with PyTorch installed
-(pip install 'kreid[convert]'). A recipe takes such a file by the setting weights= too. Every tensor must have its
-place; tensors of classifiers are left out and named. Exit status: 0 written, 2 wrong usage or input.
+(pip install 'kreid[convert]'); and keras.applications' .keras and .h5 files. A recipe takes such a file by the setting
+weights= too. Every tensor must have its place; tensors of classifiers are left out and named. Exit status: 0 written,
+2 wrong usage or input.
 """
 
 import argparse
