@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kreid._typing import Shape, Tensor
+from kreid.layers.frame_preprocessing import PREPROCESSINGS
 
 
 class MapStage(keras.layers.Layer):
@@ -175,6 +176,20 @@ def checked_branches(branches: Iterable[int]) -> tuple[int, ...]:
     if not set(branches) <= {1, 2, 3} or len(set(branches)) != len(branches):
         raise ValueError(f"Branches join after stage 1, 2 or 3, each once. Received: branches={branches!r}")
     return tuple(sorted(branches))
+
+
+def checked_preprocessing(preprocessing: str) -> str:
+    """Return the name of a way to scale pixels.
+
+    Raises:
+        ValueError: for an unknown one.
+    """
+    if preprocessing not in PREPROCESSINGS:
+        raise ValueError(
+            f"Pixels are scaled in one of the ways {', '.join(PREPROCESSINGS)}. "
+            f"Received: preprocessing={preprocessing!r}"
+        )
+    return preprocessing
 
 
 def branches_of_stage(index: int, branches: Sequence[int]) -> tuple[int, ...]:

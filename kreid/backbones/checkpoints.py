@@ -60,12 +60,15 @@ class Conversion:
         left_out: names of tensors outside the backbone, such as the classifier's.
         file: name of the file.
         sha256: of its content.
+        preprocessing: how pixels are scaled for the weights, see `kreid.layers.FramePreprocessing`.
+        licence: of the weights, `None` if unknown.
 
     Example:
 
-    >>> conversion = kreid.backbones.Conversion("timm", 2, ("fc.bias", "fc.weight"), "resnet18.safetensors", "0a1b")
-    >>> conversion.passport
-    {'weights': 'resnet18.safetensors', 'sha256': '0a1b', 'layout': 'timm'}
+    >>> left_out = ("fc.bias", "fc.weight")
+    >>> conversion = kreid.backbones.Conversion("timm", 2, left_out, "resnet18.safetensors", "0a1b", "torch")
+    >>> conversion.passport["weights"], conversion.passport["preprocessing"]
+    ('resnet18.safetensors', 'torch')
     """
 
     layout: str
@@ -73,21 +76,45 @@ class Conversion:
     left_out: tuple[str, ...]
     file: str
     sha256: str
+    preprocessing: str
+    licence: str | None = None
 
     @property
-    def passport(self) -> dict[str, str]:
+    def passport(self) -> dict[str, Any]:
         """Where the weights come from, as plain data for a saved model."""
-        return {"weights": self.file, "sha256": self.sha256, "layout": self.layout}
+        return starting_weights(self.file, self.layout, self.preprocessing, self.sha256, self.licence)
 
 
-def file_passport(path: pathlib.Path) -> dict[str, str]:
-    """Return the passport that `write_passport` put into a weights file of Keras, or the file's name and digest."""
+def starting_weights(
+    weights: str, layout: str, preprocessing: str, sha256: str | None = None, licence: str | None = None
+) -> dict[str, Any]:
+    """Return the passport of a backbone, as plain data.
+
+    Args:
+        weights: name of the file, or `"imagenet"`.
+        layout: whose names it has.
+        preprocessing: how pixels are scaled for the weights.
+        sha256: of the file.
+        licence: of the weights, `None` if unknown.
+    """
+    return {
+        "weights": weights,
+        "sha256": sha256,
+        "layout": layout,
+        "preprocessing": preprocessing,
+        "licence": licence,
+    }
+
+
+def file_passport(path: pathlib.Path, preprocessing: str) -> dict[str, Any]:
+    """Return the passport that `write_passport` put into a weights file of kreid, or the file's name and digest."""
     with h5py.File(path) as file:
         passport = file.attrs.get(_ATTRIBUTE)
-    return json.loads(passport) if passport else {"weights": path.name, "sha256": _digest(path), "layout": "keras"}
+    known = starting_weights(path.name, "kreid", preprocessing, _digest(path))
+    return {**known, **json.loads(passport)} if passport else known
 
 
-def write_passport(path: str | os.PathLike[str], passport: Mapping[str, str]) -> None:
+def write_passport(path: str | os.PathLike[str], passport: Mapping[str, Any]) -> None:
     """Put a passport into a weights file of Keras, which may have no other place for it."""
     with h5py.File(path, "a") as file:
         file.attrs[_ATTRIBUTE] = json.dumps(passport)
@@ -173,14 +200,21 @@ def _unwrapped(content: Any) -> Mapping[str, Any]:
     return {}
 
 
-def load_checkpoint(backbone: "StagedBackbone", path: str | os.PathLike[str], skip: Sequence[str] = ()) -> Conversion:
+def load_checkpoint(
+    backbone: "StagedBackbone",
+    path: str | os.PathLike[str],
+    skip: Sequence[str] = (),
+    licence: str | None = None,
+) -> Conversion:
     """Load a checkpoint of another project into a backbone of the same architecture, completely or not at all.
 
     Args:
-        backbone: a built `StagedBackbone`, changed in place.
+        backbone: a built `StagedBackbone`, changed in place. The weights must expect pixels as its `preprocessing`
+            says; build it with another one if they do not.
         path: see `read_tensors`.
         skip: names of further tensors to leave out, with `*` and `?`; the usual names of classifiers and embedding
             layers are left out in any case.
+        licence: of the weights, for the passport; `None` if unknown.
 
     Returns:
         A `Conversion`.
@@ -196,7 +230,7 @@ def load_checkpoint(backbone: "StagedBackbone", path: str | os.PathLike[str], sk
     """
     path = pathlib.Path(path)
     layout, placed, left_out = load_tensors(backbone, read_tensors(path), f"weights={str(path)!r}", skip)
-    conversion = Conversion(layout, placed, left_out, path.name, _digest(path))
+    conversion = Conversion(layout, placed, left_out, path.name, _digest(path), backbone.preprocessing, licence)
     backbone.passport = conversion.passport
     return conversion
 

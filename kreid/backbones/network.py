@@ -10,8 +10,7 @@ import keras
 from keras import ops
 
 from kreid._typing import Shape, Tensor
-from kreid.backbones.base import Backbone, MapStage, branches_of_stage, checked_branches
-from kreid.layers.frame_preprocessing import PREPROCESSINGS
+from kreid.backbones.base import Backbone, MapStage, branches_of_stage, checked_branches, checked_preprocessing
 
 # Names of keras.applications' networks, and the pixels that their weights expect.
 _PIXELS = (
@@ -135,15 +134,10 @@ class KerasBackbone(Backbone):
         kwargs.setdefault("name", network.name)
         trainable = kwargs.pop("trainable", None)
         super().__init__(**kwargs)
-        if preprocessing not in PREPROCESSINGS:
-            raise ValueError(
-                f"Pixels are scaled in one of the ways {', '.join(PREPROCESSINGS)}. "
-                f"Received: preprocessing={preprocessing!r}"
-            )
         # In __dict__ directly: its layers are tracked by the stages, in their order.
         self.__dict__["_network"] = network
         self.ends = tuple(stages)
-        self.preprocessing = preprocessing
+        self.preprocessing = checked_preprocessing(preprocessing)
         self.branches = checked_branches(branches)
         self.passport = passport
         self.image_size = tuple(network.inputs[0].shape[1:3])

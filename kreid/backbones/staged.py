@@ -13,8 +13,15 @@ from keras import ops
 from kreid._files import replacing
 from kreid._typing import Shape, Tensor
 from kreid.backbones import alexnet, inception, keras_files, mobilenet, osnet, resnet
-from kreid.backbones.base import Backbone, MapStage, branches_of_stage, checked_branches
-from kreid.backbones.checkpoints import SUFFIXES, file_passport, load_checkpoint, load_tensors, write_passport
+from kreid.backbones.base import Backbone, MapStage, branches_of_stage, checked_branches, checked_preprocessing
+from kreid.backbones.checkpoints import (
+    SUFFIXES,
+    file_passport,
+    load_checkpoint,
+    load_tensors,
+    starting_weights,
+    write_passport,
+)
 from kreid.backbones.keras_files import is_own_file
 from kreid.backbones.normalization import FusedBatchNormalization
 
@@ -104,6 +111,8 @@ class StagedBackbone(Backbone):
             pass the following stages by `stage(x, branch=1)` for those that join after stage 1, with the same weights
             and separate moving batch-norm statistics. Frames are branch 0.
         passport: plain data on where the weights come from; `load_pretrained` writes it, and saved models keep it.
+        preprocessing: how pixels are scaled, for weights that were trained on others than the architecture's published
+            ones: `"torch"`, `"caffe"`, `"tf"` or `"none"` (see `kreid.layers.FramePreprocessing`); `None` for those.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Input shape: `(batch, H, W, 3)` or `(batch, frames, H, W, 3)`.
@@ -148,6 +157,7 @@ class StagedBackbone(Backbone):
         stem_stride=4,
         branches=(),
         passport=None,
+        preprocessing=None,
         **kwargs,
     ):
         kwargs.setdefault("name", str(architecture))
@@ -183,7 +193,8 @@ class StagedBackbone(Backbone):
         self.stem_stride = stem_stride
         self.branches = branches
         self.passport = passport
-        self.preprocessing = arch.preprocessing
+        self.preprocessing = arch.preprocessing if preprocessing is None else checked_preprocessing(preprocessing)
+        self.__dict__["_pixels_given"] = preprocessing is not None
         self.stages = [self._stage(index, arch) for index in range(4)]
         *_, height, width, self.channels = self.compute_output_shape((None, *self.image_size, 3))
         self.output_size = (height, width)
@@ -232,35 +243,44 @@ class StagedBackbone(Backbone):
         normalizations = [layer for layer in self.named_layers().values() if isinstance(layer, FusedBatchNormalization)]
         return [weight for layer in normalizations for branch in layer.statistics[1:] for weight in branch]
 
-    def load_pretrained(self, weights: str | os.PathLike[str]) -> None:
+    def load_pretrained(self, weights: str | os.PathLike[str], licence: str | None = None) -> None:
         """Load weights. Branches missing there get the frames' statistics.
+
+        A file that `save_pretrained` wrote says which pixels its weights expect.
 
         Args:
             weights: `"imagenet"` (`resnet50_v1`, `inception_v3`, and `mobilenet_v2_keras` at the widths 16, 24 and 32),
                 a file that `save_pretrained` wrote (`.weights.h5`), or a checkpoint of another project: see
                 `load_checkpoint`.
+            licence: of the weights, for the passport; `None` for what the file says, if anything.
 
         Raises:
-            ValueError: if there is no such file, or it does not fit this architecture.
+            ValueError: if there is no such file, or it does not fit this architecture or the pixels given.
             ImportError: for a `.pth` file without PyTorch.
         """
         if weights == "imagenet":
-            self._load_imagenet()
+            self._load_imagenet(licence)
             return
         path = pathlib.Path(weights)
         if not path.is_file():
             raise ValueError(f"There is no weights file at this path. Received: weights={str(weights)!r}")
         if is_own_file(path):
-            self._load_own(path)
+            self._load_own(path, licence)
         elif path.suffix in SUFFIXES:
-            load_checkpoint(self, path)
+            load_checkpoint(self, path, licence=licence)
         else:
             raise ValueError(
                 f"Weights are read from files named {', '.join(f'*{suffix}' for suffix in SUFFIXES)}. "
                 f"Received: weights={str(weights)!r}"
             )
 
-    def _load_own(self, path):
+    def _load_own(self, path, licence):
+        passport = file_passport(path, self.preprocessing)
+        if self.__dict__["_pixels_given"] and passport["preprocessing"] != self.preprocessing:
+            raise ValueError(
+                f"The file says that its weights expect pixels scaled by {passport['preprocessing']!r}; leave the "
+                f"choice to it. Received: preprocessing={self.preprocessing!r}, weights={str(path)!r}"
+            )
         try:
             self.load_weights(path)
         except (OSError, ValueError) as error:
@@ -276,7 +296,8 @@ class StagedBackbone(Backbone):
                 f"{len(broken)} weights, such as {broken[0]}, have values that are NaN or infinite. "
                 f"Received: weights={str(path)!r}"
             )
-        self.passport = file_passport(path)
+        self.preprocessing = passport["preprocessing"]
+        self.passport = passport if licence is None else {**passport, "licence": licence}
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
         """Save the weights and the passport for `load_pretrained`.
@@ -289,7 +310,7 @@ class StagedBackbone(Backbone):
             if self.passport:
                 write_passport(temporary, self.passport)
 
-    def _load_imagenet(self):
+    def _load_imagenet(self, licence):
         arch = ARCHITECTURES[self.architecture]
         published = arch.published(self.width or arch.width)
         if published is None:
@@ -310,7 +331,7 @@ class StagedBackbone(Backbone):
                 f"Received: weights='imagenet'"
             ) from error
         load_tensors(self, keras_files.tensors_of(source), "weights='imagenet'")
-        self.passport = {"weights": "imagenet", "layout": "keras.applications"}
+        self.passport = starting_weights("imagenet", "keras.applications", self.preprocessing, licence=licence)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
@@ -322,6 +343,7 @@ class StagedBackbone(Backbone):
             stem_stride=self.stem_stride,
             branches=self.branches,
             passport=self.passport,
+            preprocessing=self.preprocessing,
         )
         return config
 
@@ -334,6 +356,8 @@ def build(
     width: int | None = None,
     stem_stride: int = 4,
     branches: Sequence[int] = (),
+    preprocessing: str | None = None,
+    licence: str | None = None,
     **kwargs: Any,
 ) -> StagedBackbone:
     """Make a backbone, build it and load weights if requested.
@@ -346,6 +370,8 @@ def build(
         width: channels of the first stage, `None` for the architecture's own.
         stem_stride: 4, or 2 for a stem without pooling.
         branches: stages after which maps of another kind join; see `StagedBackbone`.
+        preprocessing: how pixels are scaled, `None` for the architecture's own or what the file says.
+        licence: of the weights, for the passport.
         **kwargs: base layer arguments.
 
     Returns:
@@ -360,8 +386,9 @@ def build(
     >>> kreid.backbones.build("resnet18", image_size=(128, 64), width=32).count_params()
     2803680
     """
+    kwargs["preprocessing"] = preprocessing
     backbone = StagedBackbone(name, image_size, last_stride, width, stem_stride, branches, **kwargs)
     backbone.build((None, *backbone.image_size, 3))
     if weights is not None:
-        backbone.load_pretrained(weights)
+        backbone.load_pretrained(weights, licence)
     return backbone

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 CHOICES = {
+    "weights_preprocessing": ("torch", "caffe", "tf", "none"),
     "clips": ("random", "chunks", "adjacent", "adjacent_clips"),
     "sampler": ("persons", "sequences", "frames"),
     "augment_per": ("tracklet", "frame"),
@@ -32,11 +33,14 @@ class Config:
 
     Args:
         system: one of `kreid.models.SYSTEMS`.
-        backbone: see `kreid.backbones.build`, like the four keys that follow.
+        backbone: see `kreid.backbones.build`, like the keys up to `weights_licence`.
         backbone_width: channels of conv2, or null.
         stem_stride: 4, or 2 for a stem without pooling.
         last_stride: 1 or 2.
         weights: null, "imagenet" or a file.
+        weights_preprocessing: the pixels that the weights expect, "torch", "caffe", "tf" or "none", where they were
+            trained on others than the backbone's published weights; null for those, or for what the file says.
+        weights_licence: licence of the weights, which saved models and exports then name; null if unknown.
         init: a `.keras` model of any system to start from, or null; see `kreid.training.start_from`.
         init_layers: the layers that are copied: "backbone", or all that are "matching" by name and shape.
         image_size: `[height, width]` in pixels.
@@ -120,6 +124,8 @@ class Config:
     stem_stride: int = 4
     last_stride: int = 2
     weights: str | None = None
+    weights_preprocessing: str | None = None
+    weights_licence: str | None = None
     init: str | None = None
     init_layers: str = "matching"
     image_size: list[int] = dataclasses.field(default_factory=lambda: [256, 128])
@@ -183,6 +189,12 @@ class Config:
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"Training takes at least one epoch. Received: epochs={self.epochs!r}")
+        for name in ("weights_preprocessing", "weights_licence"):
+            if self.weights is None and getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} describes the file of starting weights; name it by weights, or leave {name} out. "
+                    f"Received: {name}={getattr(self, name)!r}, weights=None"
+                )
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"The learning rate is a positive number. Received: learning_rate={self.learning_rate!r}")
         if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:

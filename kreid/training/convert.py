@@ -30,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="leave out these tensors too; * and ? stand for other letters",
     )
+    parser.add_argument(
+        "--preprocessing",
+        metavar="NAME",
+        help="the pixels that the weights expect: torch, caffe, tf or none (default: as the published weights do)",
+    )
+    parser.add_argument("--licence", metavar="TEXT", help="licence of the weights, which saved models then name")
     parser.add_argument("--width", type=int, help="the backbone's width (default: as published)")
 
 
@@ -43,12 +49,13 @@ def run(options: argparse.Namespace) -> int:
             raise ValueError(f"Weights of Keras are in files named *.weights.h5. Received: out={str(out)!r}")
         if not options.file.is_file():
             raise ValueError(f"There is no checkpoint at this path. Received: file={str(options.file)!r}")
-        backbone = backbones.build(options.to, width=options.width)
-        conversion = backbones.load_checkpoint(backbone, options.file, options.skip)
+        backbone = backbones.build(options.to, width=options.width, preprocessing=options.preprocessing)
+        conversion = backbones.load_checkpoint(backbone, options.file, options.skip, options.licence)
         out.parent.mkdir(parents=True, exist_ok=True)
         backbone.save_pretrained(out)
         print(f"{conversion.placed} tensors placed, by {conversion.layout}'s names")
         print(f"{len(conversion.left_out)} tensors left out: {', '.join(conversion.left_out) or 'none'}")
-        print(f"Pixels: {backbone.preprocessing} (see kreid.layers.FramePreprocessing); the models scale frames so")
+        print(f"Licence: {conversion.licence or 'unknown; name it with --licence'}")
+        print(f"Pixels: {conversion.preprocessing} (see kreid.layers.FramePreprocessing); the models scale frames so")
         print(f"Weights: {out}")
     return 0

@@ -119,6 +119,8 @@ def build_model(config: Config, num_identities: int) -> TrackletModel:
         weights=config.weights,
         width=config.backbone_width,
         stem_stride=config.stem_stride,
+        preprocessing=config.weights_preprocessing,
+        licence=config.weights_licence,
     )
     system = SYSTEMS[config.system]
     # Data and model share these settings.

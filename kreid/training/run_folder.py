@@ -55,7 +55,7 @@ PACKAGES = ("kreid", "keras", "tensorflow", "numpy")
 # Settings of the evaluation at the end: free until there are results.
 _OF_RESULTS = frozenset({"select", "also_test_frames", "false_match_rate", "early_stopping"})
 # Settings of the first step: free once there is a checkpoint, as it holds what they led to.
-_OF_START = frozenset({"init", "init_layers", "weights"})
+_OF_START = frozenset({"init", "init_layers", "weights", "weights_preprocessing", "weights_licence"})
 
 
 class RunFolder(RunFiles):

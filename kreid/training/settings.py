@@ -235,7 +235,7 @@ def _kind_of(defaults: set) -> Any:
 
 def _checked(origin: str, key: str, value: Any, kind: Any) -> Any:
     """Return the value as the kind of its key; the model checks values whose `kind` is `None`."""
-    if key in CHOICES and value not in CHOICES[key]:
+    if key in CHOICES and value is not None and value not in CHOICES[key]:
         raise ValueError(f"{key} in {origin} must be one of {', '.join(CHOICES[key])}. Received: {key}={value!r}")
     if kind is None:
         return value

@@ -156,3 +156,20 @@ def test_a_model_remembers_where_its_weights_come_from(tensors, saved, tmp_path)
     model.save(tmp_path / "model.keras")
     assert kreid.load_model(tmp_path / "model.keras").backbone.passport == backbone.passport
     assert build("mobilenet_v2", IMAGE_SIZE, width=16).passport is None
+
+
+def test_weights_trained_on_other_pixels(tensors, saved, tmp_path):
+    backbone = build("mobilenet_v2", IMAGE_SIZE, width=16, weights=saved(tensors), preprocessing="tf", licence="MIT")
+    assert (backbone.passport["preprocessing"], backbone.passport["licence"]) == ("tf", "MIT")
+    assert kreid.models.Baseline(backbone, num_identities=3).preprocessing.mode == "tf"
+    assert type(backbone).from_config(backbone.get_config()).preprocessing == "tf"
+    backbone.save_pretrained(tmp_path / "own.weights.h5")
+    # The file says so, and is not contradicted.
+    own = {"name": "mobilenet_v2", "image_size": IMAGE_SIZE, "width": 16, "weights": tmp_path / "own.weights.h5"}
+    assert build(**own).preprocessing == build(**own, preprocessing="tf").preprocessing == "tf"
+    assert build(**own).passport == backbone.passport
+    assert build(**own, licence="CC0").passport == {**backbone.passport, "licence": "CC0"}
+    with pytest.raises(ValueError, match=r"pixels scaled by 'tf'; .*preprocessing='caffe'"):
+        build(**own, preprocessing="caffe")
+    with pytest.raises(ValueError, match=r"one of the ways torch, caffe, tf, none\. Received: preprocessing='rgb'"):
+        build("resnet_tiny", IMAGE_SIZE, preprocessing="rgb")

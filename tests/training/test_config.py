@@ -2,7 +2,8 @@
 
 import pytest
 
-from kreid.training import Config
+from kreid.training import Config, load_config
+from kreid.training.config import CHOICES
 
 
 def test_config_is_frozen_and_compares_by_value():
@@ -58,3 +59,21 @@ def test_batches_in_which_a_loss_is_always_zero(settings, received):
         Config("sta", **settings)
     without = Config("sta", **{**settings, "triplet_weight": 0.0, "min_max_weight": 0.0})
     assert without.triplet_weight == 0
+
+
+@pytest.mark.parametrize(("name", "value"), [("weights_preprocessing", "tf"), ("weights_licence", "MIT")])
+def test_what_describes_weights_needs_weights(name, value):
+    with pytest.raises(ValueError, match=f"name it by weights.*Received: {name}='{value}', weights=None"):
+        Config("sta", **{name: value})
+    assert getattr(Config("sta", weights="imagenet", **{name: value}), name) == value
+
+
+def test_the_pixels_of_weights_are_those_that_layers_know():
+    from kreid.layers.frame_preprocessing import PREPROCESSINGS
+
+    assert CHOICES["weights_preprocessing"] == PREPROCESSINGS
+    for given, kept in (("tf", "tf"), ("none", "none"), ("null", None)):
+        settings = ["weights=imagenet", f"weights_preprocessing={given}"]
+        assert load_config("sta", settings=settings).weights_preprocessing == kept
+    with pytest.raises(ValueError, match=r"one of torch, caffe, tf, none. Received: weights_preprocessing='rgb'"):
+        load_config("sta", settings=["weights_preprocessing=rgb"])

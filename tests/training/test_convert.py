@@ -48,6 +48,22 @@ def test_the_command_writes_weights_that_a_recipe_starts_from(checkpoint, tmp_pa
         assert json.loads(json.dumps(model.get_config()))["backbone"]["config"]["passport"] == model.backbone.passport
 
 
+def test_other_pixels_and_a_licence_are_said_and_kept(checkpoint, tmp_path, capsys):
+    out = tmp_path / "mobilenet.weights.h5"
+    arguments = ["--to", "mobilenet_v2", "--width", "8", "--out", str(out)]
+    assert main(["convert", str(checkpoint[0]), *arguments, "--preprocessing", "tf", "--licence", "BSD-3"]) == 0
+    printed = capsys.readouterr().out
+    assert "Pixels: tf" in printed
+    assert "Licence: BSD-3" in printed
+    settings = {"backbone": "mobilenet_v2", "backbone_width": 8, "image_size": [64, 32]}
+    model = build_model(Config("baseline", **settings, weights=str(out)), 3)
+    assert model.preprocessing.mode == "tf"
+    assert model.backbone.passport["licence"] == "BSD-3"
+    given = {"weights_preprocessing": "caffe", "weights_licence": "CC0"}
+    model = build_model(Config("baseline", **settings, weights=str(checkpoint[0]), **given), 3)
+    assert (model.preprocessing.mode, model.backbone.passport["licence"]) == ("caffe", "CC0")
+
+
 def test_without_pytorch_its_files_are_refused_in_a_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torch", None)  # importing it fails
     (tmp_path / "file.pth").write_bytes(b"content")
