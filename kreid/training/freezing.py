@@ -84,8 +84,9 @@ class Freezing(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Make all trainable, as it is saved."""
-        for stage in self.model.backbone.stages:
-            stage.trainable = True
+        # TensorFlow skips a stage that is trainable already, and the layers inside it.
+        for layer in (*self.model.backbone.stages, *_batch_normalizations(self.model.backbone)):
+            layer.trainable = True
 
     @contextlib.contextmanager
     def lifted(self) -> Iterator[None]:
