@@ -38,6 +38,7 @@ def run_experiment(run: "training.RunFolder", quiet: bool = False) -> None:
 
     # Model
     keras.backend.clear_session()
+    training.set_strategy(config)
     keras.utils.set_random_seed(config.seed)
     xla = training.set_precision(config.precision)
     pipeline = training.build_pipeline(config, train)

@@ -1,10 +1,11 @@
-"""Batch normalisation by TensorFlow's fused kernel, and next to instance normalisation."""
+"""Batch normalisation by TensorFlow's fused kernel or over replicas, and next to instance normalisation."""
 
 from typing import Any
 
 import keras
 from keras import ops
 
+from kreid._replicas import mean_over_replicas, moments_over_replicas, num_replicas
 from kreid._typing import Shape, Tensor
 
 
@@ -14,8 +15,11 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     Keras computes moments and normalisation by separate operations; the fused kernel shortens a training step of a
     residual network (`tests/benchmarks/batch_norm.py`), and lets the graph optimiser fold it into the convolution
-    before it. The moving variance gets the unbiased variance of the batch, as in PyTorch. On other backends, and in
-    float64, it computes as Keras's own layer does.
+    before it. The moving variance gets the unbiased variance of the batch, as in PyTorch. On other backends, in
+    float64, and where a mirrored model has several replicas, it is composed of separate operations.
+
+    With several replicas the statistics are those of the batches of all replicas, as on one device. If the attribute
+    `over_replicas` is set to `False`, each replica normalises by its own batch, and the moving statistics are averaged.
 
     Maps of several kinds may pass the layer, such as single frames and means of frames, whose statistics differ. Each
     kind is a branch: scale and centre are shared, moving mean and variance are the branch's own.
@@ -55,6 +59,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         if not isinstance(branches, int) or branches < 1:
             raise ValueError(f"There is at least one branch, the first. Received: branches={branches!r}")
         self.branches = branches
+        self.over_replicas = True
 
     def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
@@ -78,13 +83,14 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
         moving = self.statistics[branch]
         learns = bool(training) and self.trainable
-        if keras.backend.backend() != "tensorflow" or self.compute_dtype == "float64":
+        mirrored = learns and self.over_replicas and num_replicas() > 1
+        if keras.backend.backend() != "tensorflow" or self.compute_dtype == "float64" or mirrored:
             outputs, *batch = self._composed(inputs, *moving, learns)
         else:
             outputs, *batch = self._fused(inputs, *moving, learns)
         if learns:
             for statistic, value in zip(moving, batch, strict=True):
-                value = ops.cast(value, statistic.dtype)
+                value = mean_over_replicas(ops.cast(value, statistic.dtype))
                 statistic.assign(statistic * self.momentum + value * (1.0 - self.momentum))
         return outputs
 
@@ -100,8 +106,13 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         x = ops.cast(inputs, dtype)
         if learns:
             mean, variance = ops.moments(x, axes=tuple(range(len(x.shape) - 1)))
+            if self.over_replicas:
+                mean, variance = moments_over_replicas(mean, variance)
         mean, variance, gamma, beta = (ops.cast(v, dtype) for v in (mean, variance, self.gamma, self.beta))
         outputs = ops.batch_normalization(x, mean, variance, -1, offset=beta, scale=gamma, epsilon=self.epsilon)
+        if learns:
+            values = ops.cast(ops.prod(ops.shape(x)[:-1]), dtype) * (num_replicas() if self.over_replicas else 1)
+            variance = variance * values / ops.maximum(values - 1, 1)
         return ops.cast(outputs, self.compute_dtype), mean, variance
 
     def copy_statistics(self) -> None:

@@ -49,3 +49,9 @@ def labels_of(y_true: Tensor) -> Tensor:
             f"Received: y_true of shape {tuple(labels.shape)!r}"
         )
     return ops.reshape(labels, [-1])
+
+
+def check_mining(mining: str) -> None:
+    """Raise if `mining` is none of `"global"` and `"replica"`."""
+    if mining not in ("global", "replica"):
+        raise ValueError(f"`mining` is 'global' or 'replica'. Received: mining={mining!r}")

@@ -5,9 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from kreid._replicas import gathered, shared_loss
 from kreid._typing import Tensor
 from kreid.distances import pairwise_squared_euclidean, safe_sqrt
-from kreid.losses.base import IdentityLoss, labels_of
+from kreid.losses.base import IdentityLoss, check_mining, labels_of
 
 
 def batch_hard_triplet(
@@ -74,6 +75,9 @@ class BatchHardTriplet(IdentityLoss):
 
     Labels may be any 32-bit integers.
 
+    Where TensorFlow mirrors a model on several devices, positives and negatives
+    come from the batches of all replicas, as on one device.
+
     Args:
         margin: number, at least 0, or `"soft"`.
         distance: `"euclidean"` or `"squared_euclidean"`.
@@ -81,6 +85,8 @@ class BatchHardTriplet(IdentityLoss):
             over the batch of STA's equation 9.
         name: name of the loss.
         dtype: see `IdentityLoss`; computed in float32 at least.
+        mining: `"global"`, or `"replica"`: a replica's anchors are compared within
+            its own batch, which must hold its identities whole.
 
     Call arguments:
         y_true: identity labels.
@@ -112,21 +118,31 @@ class BatchHardTriplet(IdentityLoss):
         reduction: str | None = "sum_over_batch_size",
         name: str = "batch_hard_triplet",
         dtype: Any = None,
+        mining: str = "global",
     ) -> None:
         _check(margin, distance)
+        check_mining(mining)
         super().__init__(reduction=reduction, name=name, dtype=dtype)
         self.margin = margin
         self.distance = distance
+        self.mining = mining
 
     def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the reduced loss; see the class."""
         labels = labels_of(y_true)
+        if sample_weight is not None:
+            sample_weight = ops.reshape(ops.cast(sample_weight, self.dtype), [-1])
+        if self.mining == "global":
+            labels, y_pred = gathered(labels), gathered(ops.convert_to_tensor(y_pred))
+            sample_weight = None if sample_weight is None else gathered(sample_weight)
         # Only equality matters, and small numbers survive the cast to float that Keras makes.
         labels = ops.argmax(ops.cast(labels[:, None] == labels[None, :], "int32"), axis=1)
         weights = self._anchor_weights(labels)
         if sample_weight is not None:
-            weights *= ops.reshape(ops.cast(sample_weight, self.dtype), [-1])
-        return super().__call__(labels, y_pred, weights)
+            weights *= sample_weight
+        value = super().__call__(labels, y_pred, weights)
+        # Every replica has the sum over the whole batch; Keras itself shares means.
+        return shared_loss(value) if self.mining == "global" and self.reduction == "sum" else value
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Return one value per anchor."""
@@ -134,7 +150,7 @@ class BatchHardTriplet(IdentityLoss):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {"margin": self.margin, "distance": self.distance, **super().get_config()}
+        return {"margin": self.margin, "distance": self.distance, "mining": self.mining, **super().get_config()}
 
     def _anchor_weights(self, labels):
         counted = ops.cast(_counted(*_pairs(labels)), self.dtype)

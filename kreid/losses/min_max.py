@@ -5,9 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from kreid._replicas import gathered, shared_loss
 from kreid._typing import Tensor
 from kreid.distances import at_least_float32
-from kreid.losses.base import IdentityLoss, labels_of
+from kreid.losses.base import IdentityLoss, check_mining, labels_of
 
 # The ratio stays below 1 over this value; small ratios are exact up to float32's rounding.
 _LEAST_SHARE = 1e-7
@@ -85,9 +86,13 @@ class MinMax(IdentityLoss):
 
     Labels may be any 32-bit integers.
 
+    Where TensorFlow mirrors a model on several devices, the ratio is that of the
+    batches of all replicas, as on one device.
+
     Args:
         name: name of the loss.
         dtype: see `IdentityLoss`; computed in float32 at least.
+        mining: `"global"`, or `"replica"` for the mean of the replicas' own ratios.
 
     Call arguments:
         y_true: identity labels.
@@ -108,13 +113,20 @@ class MinMax(IdentityLoss):
     Video-based Person Re-identification, 2020, equation 9.
     """
 
-    def __init__(self, name: str = "min_max", dtype: Any = None) -> None:
+    def __init__(self, name: str = "min_max", dtype: Any = None, mining: str = "global") -> None:
+        check_mining(mining)
         super().__init__(reduction="sum", name=name, dtype=dtype)
+        self.mining = mining
 
     def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the ratio; see the class."""
-        return min_max(y_true, ops.cast(ops.convert_to_tensor(y_pred), self.dtype), sample_weight)
+        labels, embeddings = labels_of(y_true), ops.cast(ops.convert_to_tensor(y_pred), self.dtype)
+        if self.mining == "global":
+            labels, embeddings = gathered(labels), gathered(embeddings)
+            if sample_weight is not None:
+                sample_weight = gathered(ops.reshape(ops.cast(sample_weight, self.dtype), [-1]))
+        return shared_loss(min_max(labels, embeddings, sample_weight))
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {"name": self.name, "dtype": self.dtype}
+        return {"name": self.name, "dtype": self.dtype, "mining": self.mining}

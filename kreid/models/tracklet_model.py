@@ -13,6 +13,7 @@ from kreid._typing import Tensor
 from kreid.layers.frame_preprocessing import FramePreprocessing
 from kreid.layers.frame_selection import FrameSelection
 from kreid.layers.lengths_to_mask import LengthsToMask
+from kreid.layers.normalization import BatchNormalization
 from kreid.models.attention import Attention, check_attentions
 
 QUANTIZATIONS = ("int8", "int4", "float8")
@@ -170,9 +171,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         """
         neck = None
         if bnneck:
-            neck = keras.layers.BatchNormalization(
-                momentum=0.9, epsilon=1e-5, center=False, dtype="float32", name=f"bnneck{suffix}"
-            )
+            neck = BatchNormalization(center=False, dtype="float32", name=f"bnneck{suffix}")
         classifier = keras.layers.Dense(
             self.num_identities,
             use_bias=False,
@@ -276,6 +275,14 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
     def build(self, input_shape: Any = None) -> None:
         """Do nothing: the graph is made, and every layer built, with the model."""
 
+    def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Build losses and metrics. For a mirrored model Keras gives the mean of its replicas' batches, as floats."""
+        if data_batch is not None and isinstance(data_batch[0], Mapping):
+            dtypes = {tensor.name: tensor.dtype for tensor in self.inputs}
+            inputs = {name: keras.ops.cast(values, dtypes[name]) for name, values in data_batch[0].items()}
+            data_batch = (inputs, *data_batch[1:])
+        super()._symbolic_build(iterator=iterator, data_batch=data_batch)
+
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Run the training graph on frames of the right dtype."""
         return super().call(_checked_dtype(inputs), training=training, mask=mask)
@@ -359,7 +366,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
             }
             mask = self.to_mask(inputs["vectors"], inputs["lengths"])
             vector, _ = self._with_attention(self.aggregate_parts(inputs["vectors"], mask))
-            return keras.Model(inputs, self._finished(vector), name="aggregator")
+            return _FrameModel(inputs, self._finished(vector), name="aggregator")
 
         return self._lazily("aggregator", make)
 
@@ -546,7 +553,14 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
 
 
 class _FrameModel(keras.Model):
-    """A functional model on frames that refuses frames of another dtype."""
+    """A functional model on frames that refuses frames of another dtype.
+
+    Every replica of a mirrored model runs the whole batch, and Keras joins their outputs: one of them is kept.
+    """
+
+    def predict_on_batch(self, x: Mapping[str, Any]) -> Any:
+        count = len(next(iter(x.values())))
+        return keras.tree.map_structure(lambda output: output[:count], super().predict_on_batch(x))
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         return super().call(_checked_dtype(inputs), training=training, mask=mask)

@@ -41,5 +41,6 @@ from .settings import load_config as load_config, load_phases as load_phases
 from .split_runs import check_splits as check_splits, keep_splits as keep_splits, split_folder as split_folder
 from .start import start_from as start_from
 from .stop_signals import Stopped as Stopped, StopSignals as StopSignals
+from .strategy import set_strategy as set_strategy
 from .table import load_table as load_table, row_folder as row_folder, table_text as table_text
 from .threshold import fit_on_holdout as fit_on_holdout

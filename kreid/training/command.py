@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 
 from kreid._quiet import import_tensorflow, on_a_terminal
+from kreid.training.config import CHOICES
 from kreid.training.stop_signals import Stopped
 
 
@@ -61,6 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser, benchmark: str | None = None)
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, which wins over all files"
     )
+    parser.add_argument(
+        "--strategy",
+        choices=CHOICES["strategy"],
+        help="the devices of a training step: mirrored is TensorFlow's, data_parallel JAX's; as --set strategy=...",
+    )
     parser.add_argument("--phase", metavar="NAME", help="train only this phase, starting from the setting `init`")
     parser.add_argument("--run", metavar="DIR", help="the run's folder (default: runs/SYSTEM_DATA)")
     parser.add_argument("--quiet", action="store_true", help="one line per epoch instead of a progress bar")
@@ -84,8 +90,9 @@ def command_line(argv: Sequence[str] | None, description: str | None, benchmark:
         benchmark: a name of `kreid.data.readers.LAYOUTS`.
 
     Returns:
-        A namespace of `system`, `benchmark`, `data`, `synthetic`, `overlay`, `set`, `phase`, `run`, `quiet`, `splits`
-        (numbers from 1, empty for data sets without splits) and `program`, the command for messages.
+        A namespace of `system`, `benchmark`, `data`, `synthetic`, `overlay`, `set`, `phase`, `run`, `quiet`,
+        `strategy`, `splits` (numbers from 1, empty for data sets without splits) and `program`, the command for
+        messages.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser, benchmark)

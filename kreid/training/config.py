@@ -22,6 +22,9 @@ CHOICES = {
     "schedule": ("constant", "step", "cosine"),
     "precision": ("auto", "float32", "mixed_bfloat16", "mixed_float16"),
     "select": ("last", "best"),
+    "strategy": ("single", "mirrored", "data_parallel"),
+    "mining": ("global", "replica"),
+    "batch_norm": ("global", "replica"),
 }
 # Settings that change neither a batch nor a weight, so they may differ when a run continues.
 _FREE_TO_CHANGE = ("max_damaged", "cache", "holdout_every", "evaluate_untrained", "checkpoint_every", "callbacks")
@@ -95,6 +98,12 @@ class Config:
         checkpoint_every: "epoch", or also inside epochs, as in "500 steps" (of an epoch) or "10 minutes" (after the
             last checkpoint).
         precision: "auto" (bfloat16 or float16 on a GPU, by its age; float32 on a CPU) or a Keras dtype policy.
+        strategy: the devices of a training step: "single", "mirrored" (all GPUs of this machine, TensorFlow) or
+            "data_parallel" (all devices of all machines, JAX); see `kreid.training.set_strategy`.
+        mining: for "mirrored", where metric losses look for positives and negatives: in the "global" batch, as on one
+            device, or in each "replica" alone.
+        batch_norm: for "mirrored", whose statistics batch normalisation uses: those of the "global" batch, as on one
+            device, or each "replica"'s own, with averaged moving statistics.
         seed: seed of all random draws.
         holdout: share of the train persons that is held out to choose on, 0 for none. With a data set's validation set
             no person is held out, and choices are made on that set.
@@ -170,6 +179,9 @@ class Config:
     callbacks: list[str] = dataclasses.field(default_factory=list)
     checkpoint_every: str = "epoch"
     precision: str = "auto"
+    strategy: str = "single"
+    mining: str = "global"
+    batch_norm: str = "global"
     seed: int = 0
     holdout: float = 0.1
     holdout_every: int = 10
@@ -244,6 +256,11 @@ class Config:
             if not colon or not factory.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
                 raise ValueError(f"A callback is named as package.module:factory. Received: callbacks={name!r}")
         checkpoint_interval(self.checkpoint_every)
+        if self.strategy != "mirrored" and "replica" in (self.mining, self.batch_norm):
+            raise ValueError(
+                "Only strategy=mirrored has replicas; set mining=global and batch_norm=global. "
+                f"Received: strategy={self.strategy!r}, mining={self.mining!r}, batch_norm={self.batch_norm!r}"
+            )
         self._check_batch()
 
     def _check_freezing(self) -> None:

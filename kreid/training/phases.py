@@ -44,7 +44,8 @@ def plan_runs(options: argparse.Namespace) -> Plan:
     if options.synthetic and not overlays:
         overlays = ["small"]
         print("The synthetic set is small, so the settings of --overlay small are used.")
-    phases = load_phases(options.system, data=options.benchmark, overlays=overlays, settings=options.set)
+    settings = [*options.set, *([f"strategy={options.strategy}"] if options.strategy else [])]
+    phases = load_phases(options.system, data=options.benchmark, overlays=overlays, settings=settings)
     phases = phases_to_run(phases, options)
     for config in phases.values():
         if config.data not in ("images", "synthetic"):

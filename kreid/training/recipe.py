@@ -12,6 +12,7 @@ from kreid.losses import BatchHardTriplet, MinMax, SmoothedIdentity, WeightedSum
 from kreid.models import SYSTEMS, TrackletModel
 from kreid.models.tracklet_model import check_backend
 from kreid.training.config import Config
+from kreid.training.strategy import apply_batch_norm
 
 if TYPE_CHECKING:
     from kreid.data import TrainingPipeline
@@ -26,7 +27,7 @@ def set_precision(precision: str) -> bool:
 
     Returns:
         Whether to use XLA, for `compile(jit_compile=...)`. JAX always does: op by op, a step was measured to take 300
-        times as long. TensorFlow does with a GPU; on a CPU, training steps with XLA took 2.5 times as long.
+        times as long. TensorFlow does with one GPU; on a CPU, training steps with XLA took 2.5 times as long.
 
     Raises:
         ValueError: on PyTorch.
@@ -40,7 +41,14 @@ def set_precision(precision: str) -> bool:
     check_backend(backend)
     capabilities = _capabilities(backend)
     keras.config.set_dtype_policy(auto_precision(capabilities) if precision == "auto" else precision)
-    return backend == "jax" or bool(capabilities)
+    return backend == "jax" or (bool(capabilities) and not _is_mirrored())
+
+
+def _is_mirrored() -> bool:
+    """Whether TensorFlow mirrors models on several devices, which XLA does not compile together."""
+    import tensorflow as tf
+
+    return tf.distribute.has_strategy()
 
 
 def auto_precision(capabilities: Sequence[tuple[int, int]]) -> str:
@@ -126,7 +134,9 @@ def build_model(config: Config, num_identities: int) -> TrackletModel:
     # Data and model share these settings.
     arguments = inspect.signature(system.__init__).parameters
     shared = [name for name in ("seed", "clip_length", "num_frames") if name in arguments]
-    return system(backbone, num_identities, **{name: getattr(config, name) for name in shared}, **config.model)
+    model = system(backbone, num_identities, **{name: getattr(config, name) for name in shared}, **config.model)
+    apply_batch_norm(model, config)
+    return model
 
 
 def build_losses(config: Config) -> dict[str, keras.losses.Loss]:
@@ -153,9 +163,12 @@ def build_losses(config: Config) -> dict[str, keras.losses.Loss]:
         losses[f"logits{head}"] = identity if share == 1.0 else WeightedSum([identity], [share])
         metric = {
             BatchHardTriplet(
-                margin=config.triplet_margin, distance=config.triplet_distance, reduction=reduction
+                margin=config.triplet_margin,
+                distance=config.triplet_distance,
+                reduction=reduction,
+                mining=config.mining,
             ): config.triplet_weight,
-            MinMax(): config.min_max_weight,
+            MinMax(mining=config.mining): config.min_max_weight,
         }
         metric = {loss: share * weight for loss, weight in metric.items() if weight}
         if metric:
