@@ -322,9 +322,9 @@ def _values(variables: Sequence[keras.Variable]) -> list[Any]:
 
 
 def _size(model: keras.Model) -> int:
-    """Return the bytes of a checkpoint, or a few more: those of its numbers, and 2 KiB for the entry of each array."""
+    """Return the bytes of a checkpoint, or a few more: those of its numbers, and 4 KiB for the entry of each array."""
     variables = (*model.variables, *model.optimizer.variables)
-    return sum(keras.ops.convert_to_numpy(variable).nbytes + 2048 for variable in variables)
+    return sum(keras.ops.convert_to_numpy(variable).nbytes + 4096 for variable in variables)
 
 
 def _is_finite(weight: keras.Variable) -> bool:

@@ -20,8 +20,10 @@ import scipy.io
 import yaml
 from recipe_samples import OWN, TINY, load_recipe
 
+import kreid
 from kreid.data.readers import read_mars
 from kreid.models import SYSTEMS
+from kreid.runs import position_text, read_unsaved
 from kreid.serving import read_card
 from kreid.training import callbacks, run_folder
 
@@ -236,35 +238,73 @@ class TestResuming:
             np.testing.assert_array_equal(one, other)
         assert not list(run.rglob("*writing-*"))
 
-    @pytest.mark.slow
-    @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
-    def test_killed_processes(self, kill, arguments, tmp_path):
-        settings = ("epochs=6", "holdout_every=2")
-        expected, run = tmp_path / "expected", tmp_path / "run"
-        command = [sys.executable, str(RECIPE), *arguments(run, *settings)]
-        # In a process too: here functions run eagerly, and their sums differ in the last digits.
-        uninterrupted = [sys.executable, str(RECIPE), *arguments(expected, *settings)]
-        subprocess.run(uninterrupted, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for epochs in (1, 3):
-            process = subprocess.Popen(
-                command,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                # Background jobs of a shell ignore SIGINT, and their children inherit that.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-            )
-            while callbacks.read_state(run / "checkpoints")["epoch"] < epochs and process.poll() is None:
-                time.sleep(0.02)
-            process.send_signal(kill)
-            error = process.communicate()[1]
-            # It may just have finished.
-            assert process.returncode in (0, -9 if kill == signal.SIGKILL else 130), error
-            assert "Traceback" not in error
+    # STA's pairs of frames are drawn at random, stages of the backbone are frozen, and weights are averaged.
+    SETTINGS = (
+        *("num_frames=3", "steps_per_epoch=4", "holdout_every=2", "schedule=constant"),
+        *("frozen_epochs=1", "unfreeze_every=1", "freeze_batch_norm=true", "ema_momentum=0.9", "accumulate=3"),
+    )
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def uninterrupted(cls, arguments, tmp_path_factory):
+        """A run of six epochs, in a process: here functions run eagerly, and their sums differ in the last digits."""
+        run = tmp_path_factory.mktemp("uninterrupted")
+        command = [sys.executable, str(RECIPE), *arguments(run, *cls.SETTINGS, "epochs=6")]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for one, other in zip(weights(run), weights(expected), strict=True):
-            np.testing.assert_array_equal(one, other)
-        assert [row["epoch"] for row in log(run)] == list("123456")
+        return run
+
+    def position(self, run):
+        state = callbacks.read_state(run / "checkpoints")
+        return state["epoch"], state["step"]
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+    def test_killed_processes_and_a_run_that_is_trained_further(self, kill, uninterrupted, arguments, tmp_path):
+        run = tmp_path / "run"
+        stopped = []
+        for epochs, positions in ((4, [(0, 2), (1, 1), (3, 0)]), (6, [(4, 1)])):
+            settings = (*self.SETTINGS, f"epochs={epochs}", "checkpoint_every=1 steps")
+            command = [sys.executable, str(RECIPE), *arguments(run, *settings)]
+            for position in positions:
+                with subprocess.Popen(
+                    command,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    # Background jobs of a shell ignore SIGINT, and their children inherit that.
+                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+                ) as process:
+                    while process.poll() is None and self.position(run) < position:
+                        time.sleep(0.02)
+                    process.send_signal(kill)
+                    output, error = process.communicate()
+                assert process.returncode == (-9 if kill == signal.SIGKILL else 128 + kill), error
+                assert "Traceback" not in error
+                stopped.append(self.position(run))
+                if kill != signal.SIGKILL:
+                    last = f"the same command continues after {position_text(*stopped[-1])}"
+                    assert error.splitlines()[-1].endswith(last)
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            assert ("The run was complete and is trained further, from 4 epochs to 6" in output) == (epochs == 6)
+            assert results(run)["epochs"] == epochs
+        assert any(step for _, step in stopped)
+        assert "Traceback" not in done.stderr
+        one, other = (kreid.load_model(folder / "checkpoints/epoch_6.keras") for folder in (run, uninterrupted))
+        pairs = [(one.variables, other.variables), (one.optimizer.variables, other.optimizer.variables)]
+        for first, second in pairs:
+            for variable, expected in zip(first, second, strict=True):
+                np.testing.assert_array_equal(variable, expected, err_msg=variable.path)
+        unsaved = [read_unsaved(folder / "checkpoints/epoch_6.keras") for folder in (run, uninterrupted)]
+        assert unsaved[0] == unsaved[1]
+        assert unsaved[0]["seeds"]
+        for weight, expected in zip(weights(run), weights(uninterrupted), strict=True):
+            np.testing.assert_array_equal(weight, expected)
+        rows, expected_rows = log(run), log(uninterrupted)
+        for row in rows + expected_rows:
+            del row["seconds"]
+        assert rows == expected_rows
+        assert [row["epoch"] for row in rows] == list("123456")
+        assert results(run)["protocols"] == results(uninterrupted)["protocols"]
 
     def test_another_runs_folder(self, complete, arguments, capsys):
         run = complete("sta")

@@ -160,7 +160,7 @@ class TestCheckpoint:
 
         monkeypatch.setattr(Weighing, "save", full)
         # Bytes of the weight, of SGD's step number and of its rate.
-        needed = 4 + 8 + 4 + 3 * 2048
+        needed = 4 + 8 + 4 + 3 * 4096
         with pytest.raises(OSError, match=rf"disk is full.*epoch_2\.keras', \d+ bytes free, {needed} bytes needed"):
             checkpointed(tmp_path, [0.9], first_epoch=1)
         assert checkpoints(tmp_path) == {"epoch_1.keras": 1}

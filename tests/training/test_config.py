@@ -77,3 +77,14 @@ def test_the_pixels_of_weights_are_those_that_layers_know():
         assert load_config("sta", settings=settings).weights_preprocessing == kept
     with pytest.raises(ValueError, match=r"one of torch, caffe, tf, none. Received: weights_preprocessing='rgb'"):
         load_config("sta", settings=["weights_preprocessing=rgb"])
+
+
+@pytest.mark.parametrize("text", ["epoch", "1 step", "500 steps", "10 minutes", "0.5 minutes"])
+def test_when_checkpoints_are_saved(text):
+    assert Config("sta", checkpoint_every=text).checkpoint_every == text
+
+
+@pytest.mark.parametrize("text", ["", "epochs", "500", "0 steps", "1.5 steps", "-1 minutes", "0.0 minutes", "2 hours"])
+def test_checkpoints_at_other_times_are_refused(text):
+    with pytest.raises(ValueError, match=f"'500 steps' or '10 minutes'. Received: checkpoint_every={text!r}"):
+        Config("sta", checkpoint_every=text)

@@ -23,14 +23,16 @@ def changed(**kwargs):
     return dataclasses.replace(CONFIG, **kwargs)
 
 
-def checkpoints(run, scores):
+def checkpoints(run, scores, model=None):
     """Checkpoints as a training run leaves them, of a model whose classifier holds the epoch."""
-    model = small_model()
-    callback = Checkpoint(run.checkpoints)
+    model = model or small_model()
+    callback = Checkpoint(run.checkpoints, "1 steps")
     callback.set_model(model)
+    callback.set_params({"steps": 10})
     for epoch, score in enumerate(scores):
         model.classifier.kernel.assign(keras.ops.full_like(model.classifier.kernel, epoch + 1))
         callback.on_epoch_end(epoch, {"holdout_map": score})
+    return callback
 
 
 @functools.cache
@@ -297,6 +299,119 @@ def test_a_lost_state_is_derived_from_the_checkpoints(content, tmp_path, capsys)
     assert epoch_of(again.restored_model(10)) == 3
     assert again.selected_model("best")[0] == 2
     assert {file.name for file in run.checkpoints.glob("*.keras")} == {"epoch_2.keras", "epoch_3.keras"}
+
+
+def test_a_checkpoint_inside_an_epoch(tmp_path, capsys):
+    run = begun(tmp_path)
+    callback = checkpoints(run, [])
+    callback.on_epoch_begin(0)
+    callback.on_train_batch_end(3)
+    assert (run.epochs_done, run.steps_done) == (0, 4)
+    # The start is behind it.
+    RunFolder(tmp_path, changed(init="moved/model.keras"))
+    callback = checkpoints(run, [0.3])
+    callback.on_epoch_begin(1)
+    callback.on_train_batch_end(6)
+    assert (run.epochs_done, run.steps_done) == (1, 7)
+    assert {file.stem for file in run.checkpoints.glob("*.keras")} == {"epoch_1", "epoch_1_step_7"}
+    assert RunFolder(tmp_path, CONFIG).restored_model(10) is not None
+    rest, *others = run.callbacks(None, CONFIG)
+    assert (type(rest).__name__, rest.first_step, rest.metrics) == ("RestOfEpoch", 7, [0.0, 0.0])
+    assert "RestOfEpoch" not in [type(other).__name__ for other in others]
+    # The file but for the metrics, which are at its end.
+    last = run.checkpoints / "epoch_1_step_7.keras"
+    last.write_bytes(last.read_bytes()[:-5])
+    again = RunFolder(tmp_path, CONFIG)
+    again.restored_model(10)
+    assert (
+        "The checkpoint after step 7 of epoch 2 is damaged.\nThe run continues after epoch 1."
+        in capsys.readouterr().out
+    )
+    assert (again.epochs_done, again.steps_done) == (1, 0)
+    assert not last.exists()
+
+
+def test_a_checkpoint_takes_the_room_that_is_said(tmp_path):
+    from kreid.training.callbacks import _size
+
+    run = begun(tmp_path)
+    checkpoints(run, [0.3])
+    size = (run.checkpoints / "epoch_1.keras").stat().st_size
+    assert size < _size(small_model()) < 1.25 * size
+
+
+def scheduled(config, epochs):
+    """A model with a recipe's optimiser, after some epochs of ten steps."""
+    model = kreid.models.Baseline(kreid.backbones.build("resnet_tiny", image_size=(32, 32), width=8), 2)
+    model.compile(kreid.training.build_optimizer(config, 10, model.backbone), {"logits": "mse"})
+    model.optimizer.build(model.trainable_variables)
+    model.optimizer.iterations.assign(10 * epochs)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("settings", "rate", "sentence"),
+    [
+        # Half of the cosine, which was at its end.
+        (
+            {"schedule": "cosine"},
+            0.5,
+            "cosine schedule is computed again for 4 epochs (a learning rate of 0.5 now, 0 before)",
+        ),
+        ({"schedule": "constant"}, 1.0, "constant schedule goes on at a learning rate of 1"),
+        # After both steps, of which the shorter run had the first alone.
+        ({"schedule": "step", "decay_every": 1}, 0.01, "step schedule goes on at a learning rate of 0.01"),
+    ],
+)
+def test_a_complete_run_is_trained_further(settings, rate, sentence, tmp_path, capsys):
+    config = changed(epochs=2, learning_rate=1.0, **settings)
+    run = begun(tmp_path, config)
+    checkpoints(run, [0.3, 0.2], scheduled(config, 2))
+    run.finish({})
+    assert run.is_complete
+    assert not run.is_trained_further
+    longer = RunFolder(tmp_path, dataclasses.replace(config, epochs=4, select="best"))
+    assert longer.is_trained_further
+    assert not longer.is_complete
+    model = longer.restored_model(10)
+    assert int(model.optimizer.iterations) == 20
+    assert float(model.optimizer.learning_rate) == pytest.approx(rate)
+    printed = capsys.readouterr().out
+    assert f"trained further, from 2 epochs to 4: the optimiser keeps its state, and its {sentence}.\n" in printed
+    # Interrupted, it is not complete by the older results.
+    assert json.loads(run.results.read_text())["epochs"] == 2
+    assert not RunFolder(tmp_path, longer.config).is_complete
+    longer.finish({})
+    assert longer.is_complete
+    with pytest.raises(ValueError, match=r"trained in 2 epochs, more than are asked for; .* Received: epochs=1"):
+        RunFolder(tmp_path, dataclasses.replace(longer.config, epochs=1))
+
+
+def test_results_of_an_earlier_version_can_be_trained_further(tmp_path):
+    run = begun(tmp_path, changed(epochs=2))
+    checkpoints(run, [0.3, 0.2])
+    run.results.write_text('{"epoch": 1, "selected": "best"}')
+    assert RunFolder(tmp_path, changed(epochs=2)).is_complete
+    longer = RunFolder(tmp_path, changed(epochs=3))
+    longer.restored_model(10)
+    assert json.loads(run.results.read_text()) == {"epoch": 1, "selected": "best", "epochs": 2}
+    assert not RunFolder(tmp_path, changed(epochs=3)).is_complete
+
+
+def test_a_complete_run_without_checkpoints_is_not_trained_again(tmp_path):
+    run = begun(tmp_path)
+    run.finish({})
+    with pytest.raises(ValueError, match=r"its checkpoints are gone; .*--set init=.*model.keras. Received: epochs=200"):
+        RunFolder(tmp_path, changed(epochs=200))
+
+
+def test_early_stopping_is_judged_after_whole_epochs(tmp_path):
+    run = begun(tmp_path, changed(early_stopping=1, holdout_every=1))
+    callback = checkpoints(run, [0.3, 0.2])
+    assert run.epochs_to_train == 2
+    callback.on_epoch_begin(2)
+    callback.on_train_batch_end(0)
+    assert run.epochs_to_train == 100
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):

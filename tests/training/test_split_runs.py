@@ -50,3 +50,11 @@ def test_splits_of_other_settings_do_not_join(tmp_path):
     with pytest.raises(ValueError, match=r"holds a single run.*Received: run="):
         check_splits(split_folder(tmp_path, 1), Config("sta"))
     check_splits(tmp_path / "nowhere", Config("sta"))
+
+
+def test_splits_that_are_trained_may_have_fewer_epochs(tmp_path):
+    for split in (1, 2):
+        finish(tmp_path, split, 0.5, 0.2)
+    check_splits(tmp_path, Config("sta", epochs=200), [1, 2])
+    with pytest.raises(ValueError, match=r"Split 2 .* \(epochs=100 there and 200 here\)"):
+        check_splits(tmp_path, Config("sta", epochs=200), [1])
