@@ -32,7 +32,8 @@ def run_experiment(run: "training.RunFolder", quiet: bool = False) -> None:
     # Data
     dataset = training.load_dataset(config)
     print(dataset.summary())
-    train, holdout = training.train_and_holdout(dataset, config.holdout, config.seed)
+    train, holdout, held_out = training.hold_out(dataset, config)
+    print(held_out)
     for tested in (dataset, holdout):
         training.check_scorable(tested, config.max_damaged)
 

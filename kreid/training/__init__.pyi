@@ -19,7 +19,11 @@ from .early_stopping import EarlyStopping as EarlyStopping
 from .experiment import run_experiment as run_experiment, train as train
 from .folder import recipe_file as recipe_file, recipe_folder as recipe_folder
 from .freezing import Freezing as Freezing, trained_stages as trained_stages
-from .holdout import split_holdout as split_holdout, train_and_holdout as train_and_holdout
+from .holdout import (
+    hold_out as hold_out,
+    split_holdout as split_holdout,
+    train_and_holdout as train_and_holdout,
+)
 from .optimization import build_optimizer as build_optimizer, learning_rate as learning_rate
 from .own_callbacks import own_callbacks as own_callbacks
 from .phases import (

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import pathlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import yaml
@@ -105,12 +105,13 @@ class Config:
         batch_norm: for "mirrored", whose statistics batch normalisation uses: those of the "global" batch, as on one
             device, or each "replica"'s own, with averaged moving statistics.
         seed: seed of all random draws.
-        holdout: share of the train persons that is held out to choose on, 0 for none. With a data set's validation set
-            no person is held out, and choices are made on that set.
+        holdout: share of the train persons that is held out where something is chosen or fitted on them: with
+            `select: best`, `early_stopping` or a `false_match_rate`. Else, or with 0, all are trained on. With a data
+            set's validation set no person is held out: it is evaluated, and choices are made on it.
         holdout_every: epochs between evaluations of the held-out persons.
         select: results and export come from the "last" checkpoint or the "best" by held-out mAP.
-        false_match_rate: share of pairs of different persons to accept as one person; the verification threshold is
-            fitted to it on the held-out persons.
+        false_match_rate: share of pairs of different persons to accept as one person, such as 0.001; the verification
+            threshold is fitted to it on the held-out persons. Null for no threshold: a ranking needs none.
         evaluate_untrained: also evaluate before training.
         also_test_frames: further numbers of frames to evaluate with, instead of `test_frames`.
         max_damaged: share of unreadable frames above which the run stops.
@@ -186,7 +187,7 @@ class Config:
     holdout: float = 0.1
     holdout_every: int = 10
     select: str = "last"
-    false_match_rate: float = 0.001
+    false_match_rate: float | None = None
     evaluate_untrained: bool = False
     also_test_frames: list[int] = dataclasses.field(default_factory=list)
     max_damaged: float = 0.05
@@ -223,9 +224,16 @@ class Config:
         for name in ("seed", "weight_decay", "triplet_weight", "min_max_weight", "momentum", "backbone_rate"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is a number of at least 0. Received: {name}={getattr(self, name)!r}")
-        if not 0 < self.false_match_rate < 1:
+        if self.false_match_rate is not None and not 0 < self.false_match_rate < 1:
             raise ValueError(
-                f"A false-match rate is above 0 and below 1. Received: false_match_rate={self.false_match_rate!r}"
+                "A false-match rate is above 0 and below 1, or null. "
+                f"Received: false_match_rate={self.false_match_rate!r}"
+            )
+        # Images have no persons to hold out; a recipe's settings are those of all its phases.
+        if self.false_match_rate is not None and not self.holdout and self.data != "images":
+            raise ValueError(
+                "The verification threshold is fitted on held-out persons; set holdout above 0, or "
+                f"false_match_rate=null. Received: false_match_rate={self.false_match_rate!r}, holdout={self.holdout!r}"
             )
         if self.also_test_frames and (self.model.get("test_frames") is None or min(self.also_test_frames) < 1):
             raise ValueError(
@@ -238,7 +246,9 @@ class Config:
                 f"Received: select={self.select!r}, holdout={self.holdout!r}"
             )
 
-        if self.early_stopping is not None and (self.early_stopping < 1 or not self.holdout):
+        if self.early_stopping is not None and (
+            self.early_stopping < 1 or (not self.holdout and self.data != "images")
+        ):
             raise ValueError(
                 "Training stops early by the mAP of held-out persons, after one epoch or more without a better one; "
                 "set holdout above 0, or early_stopping=null. "
@@ -303,6 +313,11 @@ class Config:
                 f"set batch_size to 3 or more, or {off}. Received: batch_size={self.batch_size!r}"
             )
 
+    @property
+    def holdout_purposes(self) -> list[str]:
+        """What held-out persons are for: nothing, or some of choosing a checkpoint, stopping, fitting a threshold."""
+        return holdout_purposes(dataclasses.asdict(self))
+
     def to_yaml(self) -> str:
         """Return the resolved settings as flat YAML text."""
         flat = dataclasses.asdict(self)
@@ -337,6 +352,24 @@ def checkpoint_interval(text: str) -> tuple[float, str]:
             f"'10 minutes'. Received: checkpoint_every={text!r}"
         )
     return amount, f"{found[2] or found[4]}s"
+
+
+def holdout_purposes(settings: Mapping[str, Any]) -> list[str]:
+    """Return what held-out persons are for, by the settings of a run; nothing if no person is held out.
+
+    Example:
+
+    >>> Config("sta").holdout_purposes
+    []
+    >>> Config("sta", select="best", false_match_rate=0.001).holdout_purposes
+    ['choose the checkpoint', 'fit the verification threshold']
+    """
+    purposes = {
+        "choose the checkpoint": settings.get("select") == "best",
+        "stop training early": settings.get("early_stopping") is not None,
+        "fit the verification threshold": settings.get("false_match_rate") is not None,
+    }
+    return [purpose for purpose, wanted in purposes.items() if wanted and settings.get("holdout")]
 
 
 def changed_settings(old: Any, new: Config, free: Collection[str] = ()) -> str:

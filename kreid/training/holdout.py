@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kreid.data.tracklet import ReidDataset, Tracklet
+from kreid.training.config import Config
 
 # Keeps the choice of persons apart from other draws of the same seed.
 _STREAM = 0x40
@@ -62,6 +63,46 @@ def split_holdout(
     return train, ReidDataset(
         name="train persons held out", train=(), test=test, query_rows=tuple(sorted(query_rows.values()))
     )
+
+
+def hold_out(dataset: ReidDataset, config: Config) -> tuple[tuple[Tracklet, ...], ReidDataset | None, str]:
+    """Return the tracklets to train on, the set to choose on if something is chosen, and which persons are in it.
+
+    Persons are held out only if they are needed: `Config.holdout_purposes`. A validation set costs no person, so it is
+    evaluated also where nothing is chosen.
+
+    Args:
+        dataset: a `ReidDataset`.
+        config: a `kreid.training.Config`.
+
+    Returns:
+        The tracklets to train on; a `ReidDataset` of other persons, or `None`; and a line to print.
+
+    Raises:
+        ValueError: see `split_holdout`.
+
+    Example:
+
+    >>> from kreid.data import ReidDataset, Tracklet
+    >>> walks = tuple(Tracklet(f"{p}c{c}", p, c, ("a.jpg",)) for p in range(1, 11) for c in (1, 2))
+    >>> config = kreid.training.Config("sta", holdout=0.2, select="best")
+    >>> _, _, line = kreid.training.hold_out(ReidDataset("mine", walks, (), ()), config)
+    >>> line
+    'To choose the checkpoint, 2 of 10 train persons are held out: 4, 8.'
+    """
+    purposes = config.holdout_purposes
+    share = config.holdout if purposes or dataset.validation else 0.0
+    train, holdout = train_and_holdout(dataset, share, config.seed)
+    if holdout is None:
+        return train, None, "No train person is held out: nothing is chosen or fitted on held-out persons."
+    purpose = f"To {' and '.join(purposes)}" if purposes else "To watch training"
+    persons = sorted({tracklet.person for tracklet in holdout.test})
+    if dataset.validation:
+        return train, holdout, f"{purpose}, the {len(persons)} persons of the validation set are evaluated."
+    rest = f" and {len(persons) - 10} more" if len(persons) > 10 else ""
+    total = len({tracklet.person for tracklet in dataset.train})
+    named = ", ".join(map(str, persons[:10]))
+    return train, holdout, f"{purpose}, {len(persons)} of {total} train persons are held out: {named}{rest}."
 
 
 def train_and_holdout(

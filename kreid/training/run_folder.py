@@ -37,7 +37,7 @@ from kreid.training.callbacks import (
     RestOfEpoch,
     restore_seeds,
 )
-from kreid.training.config import Config, changed_settings
+from kreid.training.config import Config, changed_settings, holdout_purposes
 from kreid.training.early_stopping import EarlyStopping, is_stale
 from kreid.training.freezing import Freezing
 from kreid.training.optimization import learning_rate
@@ -64,9 +64,9 @@ class RunFolder(RunFiles):
 
     A run that continues has the settings of its folder. Free are the settings that change no batch and no weight (see
     `changed_settings`); the settings of the evaluation (`select`, `also_test_frames`, `false_match_rate`) and
-    `early_stopping` until there are results; the settings of the start (`init`, `init_layers`, `weights`) after the
-    first checkpoint; and `epochs`, if the schedule does not depend on it. `config.yaml` gets the new values. One
-    process at a time trains a run.
+    `early_stopping` until there are results, if persons are held out with both values or with neither; the settings of
+    the start (`init`, `init_layers`, `weights`) after the first checkpoint; and `epochs`, if the schedule does not
+    depend on it. `config.yaml` gets the new values. One process at a time trains a run.
 
     A complete run is trained further if `epochs` has grown, under any schedule: from its last checkpoint, with the
     optimiser's state. Its model, export and results stay until the new ones replace them.
@@ -153,7 +153,10 @@ class RunFolder(RunFiles):
         if self.epochs_done or self.steps_done:
             free |= _OF_START
         if not self.is_complete:
-            free |= _OF_RESULTS
+            # Whether persons are held out is a setting of the batches.
+            old = self.read_config()
+            if bool(holdout_purposes(old if isinstance(old, dict) else {})) == bool(self.config.holdout_purposes):
+                free |= _OF_RESULTS
             if self.is_trained_further or self.config.schedule in ("constant", "step"):
                 free.add("epochs")
         return free

@@ -12,22 +12,26 @@ if typing.TYPE_CHECKING:
 
 
 def fit_on_holdout(
-    model: "TrackletModel", holdout: ReidDataset | None, false_match_rate: float, max_damaged: float = 0.05
+    model: "TrackletModel", holdout: ReidDataset | None, false_match_rate: float | None, max_damaged: float = 0.05
 ) -> tuple[dict[str, Any] | None, str]:
     """Fit the threshold for a chosen false-match rate on the held-out persons, if there are enough of them.
 
-    If the checkpoint was chosen on the same persons, the rates are slightly lower than on other persons.
+    A threshold has to be asked for, as its persons are not trained on: a ranking needs none, a decision whether two
+    tracklets show one person does. If the checkpoint was chosen on the same persons, the rates are slightly lower than
+    on other persons.
 
     Args:
         model: the trained model.
         holdout: a `ReidDataset` of held-out persons, see `train_and_holdout`, or `None`; its name describes them.
-        false_match_rate: see `kreid.evaluation.fit_verification`.
+        false_match_rate: see `kreid.evaluation.fit_verification`; `None` fits nothing.
         max_damaged: share of unreadable frames above which the run stops.
 
     Returns:
         The dict of `kreid.evaluation.fit_verification`, or `None` if no person was held out or there are too few pairs
         to show the rate; and a text to print, which also names the frames that could not be read.
     """
+    if false_match_rate is None:
+        return None, "No verification threshold is fitted; set false_match_rate, such as 0.001, and holdout for one."
     if holdout is None:
         return None, "No person was held out, so no verification threshold is fitted."
     embeddings = embed_tracklets(model, holdout.test, max_damaged=max_damaged, progress=False)

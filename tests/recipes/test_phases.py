@@ -118,7 +118,7 @@ class TestTable:
     def table(cls, overlay, tmp_path_factory):
         """A table of two rows, two seeds."""
         path = tmp_path_factory.mktemp("table") / "tiny.yaml"
-        one_epoch = {"epochs": 1, "holdout": 0}
+        one_epoch = {"epochs": 1, "holdout": 0, "false_match_rate": None}
         content = {
             "seeds": [0, 1],
             "overlays": [str(overlay)],

@@ -376,6 +376,7 @@ class TestRoughData:
         out, run, _, _ = rough
         # Two of eight are held out, never 1 and 2, whom only one camera saw.
         assert re.search("^train +8 ", out, re.MULTILINE)
+        assert "To choose the checkpoint and fit the verification threshold, 2 of 8 train persons are held out: " in out
         model = keras.models.load_model(run / "model.keras", compile=False)
         assert model.num_identities == 6
         assert all(np.isfinite(float(row["loss"])) for row in log(run))
@@ -394,7 +395,7 @@ class TestRoughData:
         damaged = [frame for tracklet in read_mars(own_tree).train[::3] for frame in tracklet.frames]
         for frame in damaged:
             truncate(frame)
-        settings = ("holdout=0", "steps_per_epoch=4", "persons_per_batch=4")
+        settings = ("holdout=0", "false_match_rate=null", "steps_per_epoch=4", "persons_per_batch=4")
         run = tmp_path / "run"
         error = refused(arguments(run, *settings, data=own_tree), capsys)
         assert "cannot be read, more than the 5.0% allowed" in error
@@ -407,7 +408,7 @@ class TestRoughData:
         for tracklet in read_mars(own_tree).test[::2]:
             for frame in tracklet.frames:
                 truncate(frame)
-        error = refused(arguments(tmp_path / "run", "holdout=0", data=own_tree), capsys)
+        error = refused(arguments(tmp_path / "run", "holdout=0", "false_match_rate=null", data=own_tree), capsys)
         assert "cannot be read, more than the 5.0% allowed" in error
         assert "bbox_test" in error
 

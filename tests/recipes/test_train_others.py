@@ -64,7 +64,7 @@ def prid(tmp_path):
 
 
 def test_prid2011_split_by_split(run_recipe, prid, capsys):
-    chosen = ("persons=200", "holdout=0")
+    chosen = ("persons=200", "holdout=0", "false_match_rate=null")
     run = run_recipe("train_prid2011", prid, *chosen, more=["--splits", "2"])
     assert "Complete: 1 split. A mean over splits needs two." in capsys.readouterr().out
     assert not (run / "splits.json").exists()
@@ -96,7 +96,9 @@ def test_ilids_vid(run_recipe, tmp_path):
         f"i-LIDS-VID/sequences/cam{c}/person{p:03d}/cam{c}_{f}.png" for c in (1, 2) for p in range(1, 9) for f in (1, 2)
     ]
     write(tmp_path / "ilids", *names)
-    run = run_recipe("train_ilids_vid", tmp_path / "ilids", "holdout=0", more=["--splits", "3"])
+    run = run_recipe(
+        "train_ilids_vid", tmp_path / "ilids", "holdout=0", "false_match_rate=null", more=["--splits", "3"]
+    )
     assert [path.name for path in run.iterdir()] == ["split_3"]
     assert results(run / "split_3")["protocols"]["standard"]["num_valid"] == 4
 
@@ -135,7 +137,7 @@ def test_duke_video(run_recipe, tmp_path):
             for camera in (1,) if part == "query" else (1, 2):
                 folder = f"{part}/{person:04d}/{camera:04d}"
                 write(root, *(f"{folder}/{person:04d}_C{camera}_F{frame:04d}_X1.jpg" for frame in (3, 9)))
-    run = run_recipe("train_duke_video", root, "holdout=0")
+    run = run_recipe("train_duke_video", root, "holdout=0", "false_match_rate=null")
     assert settings(run)["data"] == "duke_video"
     assert results(run)["protocols"]["mars"]["num_valid"] == 3
 
@@ -151,7 +153,7 @@ def test_own_folder_with_frames_kept_decoded(run_recipe, tmp_path):
         if part == "train" or (part == "query") == (camera == "door")
     ]
     write(tmp_path / "own", *names)
-    run = run_recipe("train_folder", tmp_path / "own", "holdout=0", f"cache={tmp_path}/cache")
+    run = run_recipe("train_folder", tmp_path / "own", "holdout=0", "false_match_rate=null", f"cache={tmp_path}/cache")
     assert (settings(run)["data"], settings(run)["cache"]) == ("folder", f"{tmp_path}/cache")
     assert [path.stat().st_size for path in (tmp_path / "cache").iterdir()] == [16 * (64 * 32 * 3 + 1)]
     assert results(run)["protocols"]["standard"]["num_valid"] == 3

@@ -18,6 +18,22 @@ def test_best_without_holdout_is_refused_before_training():
     assert Config("sta", select="best", holdout=0.2).select == "best"
 
 
+def test_a_threshold_needs_held_out_persons():
+    with pytest.raises(ValueError, match=r"set holdout above 0.*false_match_rate=0\.01, holdout=0"):
+        Config("sta", false_match_rate=0.01, holdout=0)
+    # The phase on images of a recipe whose other phases fit one.
+    assert Config("sta", false_match_rate=0.01, holdout=0, early_stopping=3, data="images").holdout_purposes == []
+
+
+def test_persons_are_held_out_for_a_purpose():
+    assert Config("sta", holdout=0.1).holdout_purposes == []
+    assert Config("sta", select="best", early_stopping=3, false_match_rate=0.01).holdout_purposes == [
+        "choose the checkpoint",
+        "stop training early",
+        "fit the verification threshold",
+    ]
+
+
 @pytest.mark.parametrize(("frames", "test_frames"), [([0, 2], 4), ([2], None)])
 def test_further_test_frames_replace_a_number(frames, test_frames):
     with pytest.raises(ValueError, match=r"also_test_frames=\["):

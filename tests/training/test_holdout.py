@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kreid.data.tracklet import ReidDataset, Tracklet
-from kreid.training import split_holdout, train_and_holdout
+from kreid.training import Config, fit_on_holdout, hold_out, split_holdout, train_and_holdout
 
 
 def walks(persons=20, cameras=(1, 2, 3), each=2):
@@ -92,3 +92,43 @@ def test_a_validation_set_stands_in_for_held_out_persons():
     assert train_and_holdout(dataset, 0) == (dataset.train, None)
     without = ReidDataset("all", tuple(walks()), (), ())
     assert train_and_holdout(without, 0.25, seed=3) == split_holdout(walks(), 0.25, seed=3)
+
+
+class TestPurposes:
+    DATASET = ReidDataset("all", tuple(walks(60)), (), ())
+
+    @pytest.mark.parametrize("settings", [{}, {"holdout": 0.0}])
+    def test_no_one_is_held_out_for_nothing(self, settings):
+        train, holdout, line = hold_out(self.DATASET, Config("sta", **settings))
+        assert (train, holdout) == (self.DATASET.train, None)
+        assert line == "No train person is held out: nothing is chosen or fitted on held-out persons."
+
+    @pytest.mark.parametrize(
+        ("settings", "purpose"),
+        [
+            ({"select": "best"}, "To choose the checkpoint,"),
+            ({"early_stopping": 3}, "To stop training early,"),
+            ({"false_match_rate": 0.01}, "To fit the verification threshold,"),
+            ({"select": "best", "early_stopping": 3}, "To choose the checkpoint and stop training early,"),
+        ],
+    )
+    def test_the_line_names_persons_and_purpose(self, settings, purpose):
+        train, holdout, line = hold_out(self.DATASET, Config("sta", holdout=0.2, seed=5, **settings))
+        assert (train, holdout) == split_holdout(self.DATASET.train, 0.2, 5)
+        persons = sorted({tracklet.person for tracklet in holdout.test})
+        named = ", ".join(map(str, persons[:10]))
+        assert line == f"{purpose} 12 of 60 train persons are held out: {named} and 2 more."
+
+    def test_a_validation_set_is_watched_anyway(self):
+        validation = ReidDataset("validation", (), tuple(walks(2)), (0, 2))
+        dataset = ReidDataset("all", tuple(walks()), (), (), validation=validation)
+        watched = hold_out(dataset, Config("sta"))
+        assert watched[:2] == (dataset.train, validation)
+        assert watched[2] == "To watch training, the 2 persons of the validation set are evaluated."
+        assert hold_out(dataset, Config("sta", select="best"))[2].startswith("To choose the checkpoint, the 2 persons")
+        assert hold_out(dataset, Config("sta", holdout=0.0))[1] is None
+
+    def test_a_threshold_is_asked_for(self):
+        fitted, words = fit_on_holdout(None, split_holdout(walks(), 0.2)[1], None)
+        assert fitted is None
+        assert words.startswith("No verification threshold is fitted; set false_match_rate")

@@ -223,9 +223,9 @@ def test_settings_that_change_no_weight_may_change_and_are_recorded(tmp_path, ke
 
 
 def test_the_start_is_free_after_an_epoch_and_the_evaluation_until_there_are_results(tmp_path):
-    run = begun(tmp_path)
+    run = begun(tmp_path, changed(false_match_rate=0.001))
     with pytest.raises(ValueError, match="init=None there"):
-        RunFolder(tmp_path, changed(init="moved/model.keras"))
+        RunFolder(tmp_path, changed(init="moved/model.keras", false_match_rate=0.001))
     checkpoints(run, [0.3])
     later = changed(init="moved/model.keras", select="best", false_match_rate=0.01, epochs=200)
     continued = RunFolder(tmp_path, later)
@@ -236,6 +236,13 @@ def test_the_start_is_free_after_an_epoch_and_the_evaluation_until_there_are_res
         with pytest.raises(ValueError, match=f"another run .{next(iter(setting))}="):
             RunFolder(tmp_path, dataclasses.replace(later, **setting))
     RunFolder(tmp_path, dataclasses.replace(later, data_dir="elsewhere"))
+
+
+@pytest.mark.parametrize("setting", [{"select": "best"}, {"false_match_rate": 0.01}, {"early_stopping": 3}])
+def test_persons_are_not_held_out_in_the_middle_of_a_run(tmp_path, setting):
+    checkpoints(begun(tmp_path), [0.3])
+    with pytest.raises(ValueError, match=f"another run .{next(iter(setting))}="):
+        RunFolder(tmp_path, changed(**setting))
 
 
 def test_another_data_set_is_another_run(tmp_path):
