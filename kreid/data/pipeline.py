@@ -220,7 +220,7 @@ class TrainingPipeline:
             A tuple of arrays over the epoch's clips, batch after batch: the
             row of each clip's tracklet, `int32 (clips,)`; its frames as numbers
             in the concatenation of all tracklets, `int32 (clips, T)`; and the
-            augmentation numbers, `int32 (clips, draws, 7)`.
+            augmentation numbers, `int32 (clips, draws, width)`.
         """
         whole = self._sampler.steps_per_epoch
         worker, workers = self.shard
@@ -263,7 +263,7 @@ class TrainingPipeline:
         return (
             tf.ensure_shape(rows, (clips,)),
             tf.ensure_shape(frames, (clips, self.num_frames)),
-            tf.ensure_shape(numbers, (clips, self.augmentation.draws(self.num_frames), 7)),
+            tf.ensure_shape(numbers, (clips, self.augmentation.draws(self.num_frames), self.augmentation.width)),
             tf.ensure_shape(tried, (clips,)),
         )
 

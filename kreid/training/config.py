@@ -62,6 +62,13 @@ class Config:
         crop_padding: pixels of padding before a crop back to size, 0 for none.
         erase: probability of random erasing, per tracklet.
         augment_per: "tracklet" (all its frames are cropped and erased alike) or "frame".
+        brightness: range of a random factor on a tracklet's brightness, such as 0.2 for 0.8 to 1.2; 0 for none, as for
+            the three that follow. All frames of a tracklet change alike; see `kreid.data.Augmentation`.
+        contrast: range of a factor on its contrast.
+        saturation: range of a factor on its saturation.
+        hue: largest turn of its hue, up to 0.5, half a circle.
+        rand_augment: operations of RandAugment per tracklet, 0 for none.
+        rand_augment_magnitude: their strength, 0 to 30.
         smoothing: label smoothing of the identity loss.
         triplet_weight: weight of the batch-hard triplet loss, 0 for none.
         triplet_margin: a number, or "soft".
@@ -152,6 +159,12 @@ class Config:
     crop_padding: int = 0
     erase: float = 0.0
     augment_per: str = "tracklet"
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    rand_augment: int = 0
+    rand_augment_magnitude: float = 9.0
     smoothing: float = 0.0
     triplet_weight: float = 1.0
     triplet_margin: float | str = 0.3

@@ -94,7 +94,17 @@ def build_pipeline(config: Config, tracklets: Sequence[Tracklet]) -> "TrainingPi
         tracklets_per_person=config.tracklets_per_person,
         batch_size=config.batch_size,
         augmentation=Augmentation(
-            config.flip, config.crop_padding, config.erase, config.augment_per == "frame", config.flip_per == "frame"
+            config.flip,
+            config.crop_padding,
+            config.erase,
+            config.augment_per == "frame",
+            config.flip_per == "frame",
+            config.brightness,
+            config.contrast,
+            config.saturation,
+            config.hue,
+            config.rand_augment,
+            config.rand_augment_magnitude,
         ),
         seed=config.seed,
         steps_per_epoch=config.steps_per_epoch,

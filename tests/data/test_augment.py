@@ -3,6 +3,8 @@ import pytest
 import tensorflow as tf
 
 from kreid.data.augment import Augmentation
+from kreid.data.colour import jitter
+from kreid.data.rand_augment import rand_augment
 
 SIZE = (16, 12)
 
@@ -99,8 +101,59 @@ def test_numbers_depend_only_on_the_generator():
         (dict(erase=-0.1), "Received: erase=-0.1"),
         (dict(crop_padding=-1), "Received: crop_padding=-1"),
         (dict(crop_padding=2.5), "Received: crop_padding=2.5"),
+        (dict(brightness=-0.1), "Received: brightness=-0.1"),
+        (dict(contrast=float("inf")), "Received: contrast=inf"),
+        (dict(saturation=float("nan")), "Received: saturation=nan"),
+        (dict(hue=0.6), "from 0 to 0.5. Received: hue=0.6"),
+        (dict(rand_augment=-1), "Received: rand_augment=-1"),
+        (dict(rand_augment_magnitude=31), "Received: rand_augment_magnitude=31"),
     ],
 )
 def test_settings_are_checked(settings, message):
     with pytest.raises(ValueError, match=message):
         Augmentation(**settings)
+
+
+COLOURS = dict(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1, rand_augment=2, rand_augment_magnitude=12.0)
+
+
+def test_colours_draw_after_all_else():
+    plain = Augmentation(erase=0.5, per_frame=True)
+    coloured = Augmentation(erase=0.5, per_frame=True, **COLOURS)
+    before = plain.draw(20, 3, SIZE, np.random.default_rng(2))
+    drawn = coloured.draw(20, 3, SIZE, np.random.default_rng(2))
+    assert (plain.width, coloured.width) == (7, 15)
+    np.testing.assert_array_equal(drawn[..., :7], before)
+    # Alike for all frames, also where crops are not.
+    np.testing.assert_array_equal(drawn[..., 7:], np.broadcast_to(drawn[:, :1, 7:], (20, 3, 8)))
+    assert Augmentation(hue=0.1).width == 11
+    assert Augmentation(rand_augment=1).width == 9
+
+
+@pytest.mark.parametrize("per_frame", [False, True])
+def test_colours_change_between_crop_and_erasing(per_frame):
+    settings = dict(crop_padding=3, per_frame=per_frame)
+    augmentation = Augmentation(flip=0.5, erase=1.0, **settings, **COLOURS)
+    apply = tf.function(augmentation.apply)
+    # In a graph too: an operation at a time rounds otherwise.
+    colour = tf.function(lambda clip, own: rand_augment(jitter(clip, own[:4], COLOURS), own[4:], 12.0))
+    for seed, numbers in enumerate(augmentation.draw(4, 3, SIZE, np.random.default_rng(1))):
+        clip = frames(seed=seed)
+        unerased = numbers[:, :7] * np.array([1, 1, 1, 0, 0, 0, 0])
+        cropped = expected(clip, unerased, 3)
+        coloured = colour(tf.constant(cropped), tf.constant(numbers[0, 7:])).numpy()
+        centred = numbers[:, :7] * np.array([0, 0, 0, 1, 1, 1, 1]) + np.array([0, 3, 3, 0, 0, 0, 0])
+        result = apply(tf.constant(clip), tf.constant(numbers)).numpy()
+        np.testing.assert_array_equal(result, expected(coloured, centred, 3))
+
+
+def test_without_colours_they_are_not_in_the_graph():
+    shape = tf.TensorSpec((3, *SIZE, 3), tf.uint8)
+
+    def operations(augmentation):
+        numbers = tf.TensorSpec((1, augmentation.width), tf.int32)
+        graph = tf.function(augmentation.apply).get_concrete_function(shape, numbers).graph
+        return {operation.type for operation in graph.get_operations()}
+
+    assert not operations(Augmentation(erase=0.5)) & {"Case", "StatelessCase", "AdjustHue", "ClipByValue"}
+    assert {"AdjustHue"} <= operations(Augmentation(brightness=0.1, hue=0.1))

@@ -19,6 +19,9 @@ SETTINGS = [
     "freeze_batch_norm=true",
     "clip_norm=1.0",
     "early_stopping=9",
+    "brightness=0.2",
+    "hue=0.1",
+    "rand_augment=1",
 ]
 
 
