@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import shutil
@@ -120,6 +121,12 @@ def check_unpacked_size(path: str | os.PathLike[str]) -> None:
             f"This file unpacks to {unpacked} bytes, which no file of arrays does; get it again from its source. "
             f"Received: path={str(path)!r} of {size} bytes"
         )
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def printable(text: str) -> str:

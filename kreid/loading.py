@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,20 +47,29 @@ def load_model(
 
     # Imported to register their classes.
     import kreid.losses
-    import kreid.optimizers  # noqa: F401
+    import kreid.optimizers
     from kreid.models import SYSTEMS, TrackletModel
 
     path = Path(path)
     if not path.exists():
         raise ValueError(f"There is no model file at this path. Received: path={str(path)!r}")
     check_unpacked_size(path)
-    package, _, system = _registered_name(path).partition(">")
+    package, _, system = (read_config(path).get("registered_name") or "").partition(">")
     if package == "kreid_system" and system not in SYSTEMS:
         raise ValueError(
             f"The file holds a model of your own system {system!r}; import the module that registers it first. "
             f"Received: path={str(path)!r}"
         )
-    model = keras.models.load_model(path, compile=compile, custom_objects=custom_objects)
+    try:
+        model = keras.models.load_model(path, compile=compile, custom_objects=custom_objects)
+    except Exception as error:  # Whatever the classes of another kreid ask for.
+        version = ((read_config(path).get("config") or {}).get("passport") or {}).get("kreid")
+        if not _is_newer(version, than=kreid.__version__):
+            raise
+        raise ValueError(
+            f"The file was saved by a newer kreid and this one cannot read it; install kreid {version} or later. "
+            f"Received: path={str(path)!r}, kreid {kreid.__version__}"
+        ) from error
     if not isinstance(model, TrackletModel):
         raise ValueError(
             f"The file holds a {type(model).__name__}, not a model of kreid; use keras.models.load_model. "
@@ -68,10 +78,16 @@ def load_model(
     return model
 
 
-def _registered_name(path: Path) -> str:
-    """Return the name by which Keras finds a file's class, or nothing for a file that Keras judges itself."""
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the config of a `.keras` file, or nothing if it has none that can be read; Keras judges such a file."""
     try:
         with zipfile.ZipFile(path) as file:
-            return json.loads(file.read("config.json")).get("registered_name") or ""
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError):
-        return ""
+            return dict(json.loads(file.read("config.json")))
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError):
+        return {}
+
+
+def _is_newer(version: Any, than: str) -> bool:
+    """Whether one version of kreid, such as `"0.2.0"`, comes after another."""
+    theirs, ours = ([int(number) for number in re.findall(r"\d+", str(text))[:3]] for text in (version, than))
+    return theirs > ours

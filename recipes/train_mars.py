@@ -90,6 +90,7 @@ def run_experiment(run: "training.RunFolder", quiet: bool = False) -> None:
             scores.setdefault("with_test_frames", {})[frames] = evaluation.results_dict(other.protocols)
 
     # Export, and replace the model and results of a run that was trained further
+    training.describe(model, dataset, train, scores)
     exported = run.keep_model(model, verification)
     run.finish(
         {

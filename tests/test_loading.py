@@ -154,3 +154,16 @@ def test_keras_export_gives_the_embedding_alone(tmp_path):
     model.embedder.export(str(tmp_path / "embedder"), verbose=False)
     exported = tf.saved_model.load(str(tmp_path / "embedder"))
     np.testing.assert_allclose(exported.serve(INPUTS), model.embed(**INPUTS), rtol=1e-4, atol=1e-5)
+
+
+def test_a_file_of_a_newer_kreid_says_so(tmp_path):
+    make(fusion="late").save(tmp_path / "model.keras")
+    of_this_version = f'"kreid": "{kreid.__version__}"'
+    unknown = ('"fusion": ', '"fission": 1, "fusion": ')
+    # Newer alone is no harm.
+    kreid.load_model(renamed(tmp_path / "model.keras", (of_this_version, '"kreid": "99.1.0"')))
+    new = renamed(tmp_path / "model.keras", (of_this_version, '"kreid": "99.1.0"'), unknown)
+    with pytest.raises(ValueError, match=r"by a newer kreid .* install kreid 99\.1\.0 or later.*Received: path="):
+        kreid.load_model(new)
+    with pytest.raises(TypeError, match="fission"):
+        kreid.load_model(renamed(tmp_path / "model.keras", unknown))

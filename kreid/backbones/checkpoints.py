@@ -7,7 +7,6 @@ every tensor must have its place: nothing is loaded in part without a word.
 
 import dataclasses
 import fnmatch
-import hashlib
 import json
 import os
 import pathlib
@@ -20,7 +19,7 @@ import h5py
 import keras
 import numpy as np
 
-from kreid._files import check_unpacked_size
+from kreid._files import check_unpacked_size, file_digest
 from kreid.backbones import keras_files
 
 if typing.TYPE_CHECKING:
@@ -110,7 +109,7 @@ def file_passport(path: pathlib.Path, preprocessing: str) -> dict[str, Any]:
     """Return the passport that `write_passport` put into a weights file of kreid, or the file's name and digest."""
     with h5py.File(path) as file:
         passport = file.attrs.get(_ATTRIBUTE)
-    known = starting_weights(path.name, "kreid", preprocessing, _digest(path))
+    known = starting_weights(path.name, "kreid", preprocessing, file_digest(path))
     return {**known, **json.loads(passport)} if passport else known
 
 
@@ -118,11 +117,6 @@ def write_passport(path: str | os.PathLike[str], passport: Mapping[str, Any]) ->
     """Put a passport into a weights file of Keras, which may have no other place for it."""
     with h5py.File(path, "a") as file:
         file.attrs[_ATTRIBUTE] = json.dumps(passport)
-
-
-def _digest(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -230,7 +224,7 @@ def load_checkpoint(
     """
     path = pathlib.Path(path)
     layout, placed, left_out = load_tensors(backbone, read_tensors(path), f"weights={str(path)!r}", skip)
-    conversion = Conversion(layout, placed, left_out, path.name, _digest(path), backbone.preprocessing, licence)
+    conversion = Conversion(layout, placed, left_out, path.name, file_digest(path), backbone.preprocessing, licence)
     backbone.passport = conversion.passport
     return conversion
 

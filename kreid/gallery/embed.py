@@ -1,5 +1,6 @@
 """Embed the tracklets of a data set, in memory or part by part into a file."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -53,7 +54,7 @@ def embed_tracklets(
     """
     tracklets = _checked(tracklets)
     embeddings, done, damage = _embedded(model, tracklets, batch_frames, max_damaged, progress)
-    return _record(model.metric, tracklets, query_rows, embeddings, done, damage)
+    return _record(model.metric, tracklets, query_rows, embeddings, done, damage, passport=model.passport)
 
 
 def embed_to_file(
@@ -93,6 +94,9 @@ def embed_to_file(
     if path.exists():
         saved = TrackletEmbeddings.load(path)
         if (saved.model, saved.data) == tuple(digests.values()):
+            if saved.passport != model.passport:  # Scores were added to the model since.
+                saved = dataclasses.replace(saved, passport=model.passport)
+                saved.save(path)
             return saved
 
     partial = path.with_name(f"{path.name}.partial")
@@ -131,7 +135,7 @@ def embed_to_file(
             damage.check()
             bar.update(len(rows))
 
-    result = _record(model.metric, tracklets, query_rows, embeddings, done, damage, **digests)
+    result = _record(model.metric, tracklets, query_rows, embeddings, done, damage, passport=model.passport, **digests)
     result.save(path)
     shutil.rmtree(partial)
     return result
@@ -152,7 +156,9 @@ def model_digest(model: "TrackletModel") -> str:
     >>> len(kreid.gallery.model_digest(kreid.models.Baseline(backbone, num_identities=10)))
     64
     """
-    settings = json.dumps([type(model).__name__, model.get_config()], sort_keys=True, default=str)
+    # The passport tells of a model; it changes no embedding.
+    config = {name: value for name, value in model.get_config().items() if name != "passport"}
+    settings = json.dumps([type(model).__name__, config], sort_keys=True, default=str)
     digest = hashlib.sha256(settings.encode())
     for weight in model.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
@@ -202,9 +208,9 @@ def _record(
     embeddings: np.ndarray,
     done: np.ndarray,
     damage: DamageLog,
-    **digests: str,
+    **of_model: typing.Any,
 ) -> TrackletEmbeddings:
-    """Return the record of the embedded tracklets."""
+    """Return the record of the embedded tracklets; `of_model` are further fields."""
     readable = np.flatnonzero(done).tolist()
     new_row = {row: number for number, row in enumerate(readable)}
     return TrackletEmbeddings(
@@ -216,7 +222,7 @@ def _record(
         metric,
         damaged_frames=np.array(sorted(damage.counts), np.str_),
         unreadable=np.array(damage.tracklets, np.str_),
-        **digests,
+        **of_model,
     )
 
 

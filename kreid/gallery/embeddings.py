@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import os
 import pathlib
 import zipfile
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from kreid._files import check_unpacked_size, write_atomically
 from kreid.data.damage import DamageLog
+from kreid.models.passport import Passport
 
 # Errors of reading a file that is incomplete or no `.npz` file.
 BROKEN = (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile)
@@ -34,6 +36,7 @@ class TrackletEmbeddings:
         data: digest of the list of embedded tracklets; empty if unknown.
         damaged_frames: str, paths of the frames that could not be read.
         unreadable: str, ids of the tracklets without a readable frame; they have no row.
+        passport: of the model, see `kreid.models.Passport`; empty if unknown.
 
     Raises:
         ValueError: if sizes do not fit, an id or a query occurs twice, or the metric is unknown.
@@ -55,6 +58,7 @@ class TrackletEmbeddings:
     data: str = ""
     damaged_frames: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.str_))
     unreadable: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.str_))
+    passport: Passport = dataclasses.field(default_factory=Passport)
 
     def __post_init__(self):
         kinds = {"embeddings": np.float32, "ids": np.str_, "damaged_frames": np.str_, "unreadable": np.str_}
@@ -110,7 +114,8 @@ class TrackletEmbeddings:
         Args:
             path: of the file; its folder exists.
         """
-        write_arrays(path, {field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+        arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        write_arrays(path, {**arrays, "passport": json.dumps(self.passport.to_dict())})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "TrackletEmbeddings":
@@ -131,7 +136,9 @@ class TrackletEmbeddings:
         try:
             arrays: dict[str, Any] = read_arrays(path)
             texts = {name: arrays.pop(name).item() for name in ("metric", "model", "data")}
-            return cls(**arrays, **texts)
+            # Files from before models had a passport have none.
+            passport = Passport.from_dict(json.loads(arrays.pop("passport", np.array("{}")).item()))
+            return cls(**arrays, **texts, passport=passport)
         except BROKEN as error:
             raise ValueError(
                 f"The file was not written by `TrackletEmbeddings.save`: {error}. Received: path={str(path)!r}"

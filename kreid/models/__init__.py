@@ -6,6 +6,7 @@ from kreid.models.baseline import Baseline
 from kreid.models.cost import count_macs
 from kreid.models.gltr import GLTR
 from kreid.models.mg_rafa import MGRAFA
+from kreid.models.passport import Passport
 from kreid.models.rtf import RTF
 from kreid.models.sta import STA
 from kreid.models.systems import SYSTEMS, register_system, system_class
@@ -21,6 +22,7 @@ __all__ = [
     "TACAN",
     "Attention",
     "Baseline",
+    "Passport",
     "TrackletModel",
     "count_macs",
     "register_system",

@@ -1,5 +1,6 @@
 """What all systems share: inputs, preprocessing, head, test-time selection, embedder and explainer."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -15,6 +16,7 @@ from kreid.layers.frame_selection import FrameSelection
 from kreid.layers.lengths_to_mask import LengthsToMask
 from kreid.layers.normalization import BatchNormalization
 from kreid.models.attention import Attention, check_attentions
+from kreid.models.passport import Passport
 
 QUANTIZATIONS = ("int8", "int4", "float8")
 
@@ -159,6 +161,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
             "normalize": normalize,
         }
         self.__dict__["_kreid_quantization"] = None
+        self.__dict__["_kreid_passport"] = Passport()
         self.__dict__["_kreid_graphs"] = {}
 
     def new_head(
@@ -499,6 +502,16 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
 
     # --- Config
 
+    @property
+    def passport(self) -> Passport:
+        """Where the model comes from and how well it did. Its starting weights are the backbone's passport."""
+        weights = getattr(self.backbone, "passport", None)
+        return dataclasses.replace(self.__dict__["_kreid_passport"], starting_weights=weights)
+
+    @passport.setter
+    def passport(self, passport: Passport) -> None:
+        self.__dict__["_kreid_passport"] = passport
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, the backbone serialised.
 
@@ -523,6 +536,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         config = {name: keras.saving.serialize_keras_object(value) for name, value in arguments.items()}
         if self.__dict__["_kreid_quantization"]:
             config["quantization"] = self.__dict__["_kreid_quantization"]
+        config["passport"] = self.passport.saved_now().to_dict()
         return config
 
     @classmethod
@@ -535,9 +549,12 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
             if isinstance(value, dict) and "class_name" in value:
                 value = keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
             # A default of the base is left out: the class's constructor may pass the same argument itself.
-            if name != "quantization" and (name in own or name not in defaults or value != defaults[name]):
+            if name not in ("quantization", "passport") and (
+                name in own or name not in defaults or value != defaults[name]
+            ):
                 arguments[name] = value
         model = cls(**arguments)
+        model.passport = Passport.from_dict(config.get("passport"))
         if quantization:
             model.quantize(**quantization)
         return model

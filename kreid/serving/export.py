@@ -63,7 +63,8 @@ def export_model(
         frame_limit: largest number of frames (`B * T`) in one request. Without it
             a small message of empty images could allocate any amount of memory.
         verification: optional threshold below which two embeddings count as one
-            person, from `kreid.evaluation.fit_verification`, for the card.
+            person, from `kreid.evaluation.fit_verification`, for the card; `None`
+            for the one in the model's passport, if there is one.
 
     Returns:
         Path of the version's folder.
@@ -96,6 +97,9 @@ def export_model(
         raise ValueError(f"`version` must be a positive integer. Received: version={version!r}")
     if frame_limit < 1:
         raise ValueError(f"`frame_limit` must be at least 1. Received: frame_limit={frame_limit}")
+    passport = getattr(model, "passport", None)
+    if verification is None and passport is not None:
+        verification = passport.verification
     if verification is not None and verification["metric"] != str(model.metric):
         raise ValueError(
             f"The threshold must be of the model's metric, {model.metric}; fit it again. "
@@ -159,7 +163,7 @@ def read_card(export_dir: str | os.PathLike[str]) -> dict[str, Any]:
     Returns:
         A dict with `system`, `embedding_dim`, `image_size`, `metric`,
         `frame_limit`, `verification` (`None` without a fitted threshold),
-        `signatures`, and the versions of `kreid`, `keras` and `tensorflow`.
+        `passport` (see `kreid.models.Passport`), `signatures`, and the versions of `kreid`, `keras` and `tensorflow`.
     """
     return json.loads((Path(export_dir) / CARD_FILE).read_text(encoding="utf-8"))
 
@@ -169,6 +173,7 @@ def _model_card(model: Exportable, frame_limit: int, verification: Mapping[str, 
     import tensorflow as tf
 
     height, width = (int(size) for size in model.image_size)
+    passport = getattr(model, "passport", None)
     frames = f"uint8 [B, T, {height}, {width}, 3]"
     embedding = f"float32 [B, {int(model.embedding_dim)}]"
     return {
@@ -178,8 +183,7 @@ def _model_card(model: Exportable, frame_limit: int, verification: Mapping[str, 
         "metric": str(model.metric),
         "frame_limit": int(frame_limit),
         "verification": None if verification is None else dict(verification),
-        # Where the backbone's first weights come from; null for random ones, and for models without a StagedBackbone.
-        "starting_weights": getattr(getattr(model, "backbone", None), "passport", None),
+        "passport": None if passport is None else passport.saved_now().to_dict(),
         "kreid": _kreid_version(),
         "keras": keras.__version__,
         "tensorflow": tf.__version__,

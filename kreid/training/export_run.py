@@ -3,9 +3,11 @@
     kreid export runs/sta_mars
     kreid export runs/sta_mars --out serving/models/kreid --version 3
     kreid export model.keras --out serving/models/kreid
+    kreid export runs/sta_mars --show
 
 Versions are subfolders of the export's folder; a server loads the highest. A run's verification threshold is exported
-with its model. Exit status: 0 written, 2 wrong usage or input.
+with its model. --show prints the passport of a run, a .keras file, an export or a .npz file of embeddings: where the
+weights come from, what they were trained on, scores and threshold. Exit status: 0 written, 2 wrong usage or input.
 """
 
 import argparse
@@ -20,13 +22,14 @@ from typing import TYPE_CHECKING, Any
 from kreid.training.command import plain_errors
 
 if TYPE_CHECKING:
-    from kreid.models import TrackletModel
+    from kreid.models import Passport, TrackletModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to a parser."""
     parser.add_argument("model", metavar="MODEL", type=pathlib.Path, help="a run's folder, or a .keras file")
     parser.add_argument("--out", metavar="DIR", type=pathlib.Path, help="the export's folder (default: RUN/export)")
+    parser.add_argument("--show", action="store_true", help="print the model's passport and export nothing")
     parser.add_argument("--version", type=int, help="number of the version (default: one more than the highest)")
 
 
@@ -35,6 +38,9 @@ def run(options: argparse.Namespace) -> int:
     with plain_errors():
         from kreid.serving.export import export_model
 
+        if options.show:
+            print(read_passport(options.model))
+            return 0
         model, verification = _load(options.model)
         folder = options.out or (options.model / "export" if options.model.is_dir() else None)
         if folder is None:
@@ -45,6 +51,41 @@ def run(options: argparse.Namespace) -> int:
             version = max((int(name) for name in names if name.isdecimal()), default=0) + 1
         print(f"Exported model: {export_model(model, folder, version=version, verification=verification)}")
     return 0
+
+
+def read_passport(path: str | os.PathLike[str]) -> "Passport":
+    """Read the passport of a model, without loading the model.
+
+    Args:
+        path: of a run's folder, a `.keras` file, the folder of an export or of one of its versions, or a `.npz` file of
+            embeddings.
+
+    Returns:
+        A `kreid.models.Passport`; without fields for a file from before models had one.
+
+    Raises:
+        ValueError: if there is none of these.
+    """
+    from kreid.gallery import TrackletEmbeddings
+    from kreid.loading import read_config
+    from kreid.models import Passport
+    from kreid.runs import RunFiles
+    from kreid.serving.export import CARD_FILE, read_card, versions
+
+    path = pathlib.Path(path)
+    file = RunFiles(path).model if RunFiles(path).is_run else path
+    if file.suffix == ".npz" and file.is_file():
+        return TrackletEmbeddings.load(file).passport
+    folder = path / str(max(versions(path), default=""))
+    if (folder / CARD_FILE).is_file():
+        return Passport.from_dict(read_card(folder).get("passport"))
+    config = read_config(file).get("config") if file.suffix == ".keras" else None
+    if not isinstance(config, dict):
+        raise ValueError(
+            "There is no model here; name a run's folder, a .keras file, an export or a .npz file of embeddings. "
+            f"Received: model={str(path)!r}"
+        )
+    return Passport.from_dict(config.get("passport"))
 
 
 def _load(path: pathlib.Path) -> "tuple[TrackletModel, dict[str, Any] | None]":

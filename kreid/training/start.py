@@ -1,9 +1,14 @@
 """Start a phase from the weights of another model."""
 
+import dataclasses
 import os
+import pathlib
 
 import keras
+import numpy as np
+from keras import ops
 
+from kreid._files import file_digest
 from kreid.backbones import Backbone
 from kreid.loading import load_model
 from kreid.models import TrackletModel
@@ -12,7 +17,8 @@ from kreid.models import TrackletModel
 def start_from(model: TrackletModel, path: str | os.PathLike[str], layers: str = "matching") -> list[str]:
     """Copy the weights of a saved model into another, of any system, with the same backbone.
 
-    Batch-norm statistics that a backbone keeps per branch all start from the saved ones.
+    Batch-norm statistics that a backbone keeps per branch all start from the saved ones. The model's passport names the
+    file, and its starting weights become the saved model's.
 
     Args:
         model: a model of `kreid.models`, changed in place.
@@ -25,9 +31,16 @@ def start_from(model: TrackletModel, path: str | os.PathLike[str], layers: str =
         The paths of the weights outside the backbone that kept their own values.
 
     Raises:
-        ValueError: as `kreid.load_model` raises it, or if the file's backbone is another.
+        ValueError: as `kreid.load_model` raises it, or if the file's backbone is another or has weights that are NaN or
+            infinite.
     """
     source = load_model(path, compile=False)
+    broken = [weight.path for weight in source.weights if not np.isfinite(ops.convert_to_numpy(weight)).all()]
+    if broken:
+        raise ValueError(
+            f"{len(broken)} weights of the model to start from, such as {broken[0]}, have values that are NaN or "
+            f"infinite; start from another one. Received: init={str(path)!r}"
+        )
     backbone = model.backbone
     unmatched = _copy(_own_weights(backbone, source.backbone.branches), source.backbone.weights)
     if unmatched:
@@ -37,6 +50,14 @@ def start_from(model: TrackletModel, path: str | os.PathLike[str], layers: str =
         )
     if backbone.branches != source.backbone.branches:
         backbone.copy_statistics()
+    backbone.passport = source.backbone.passport
+    origin = {
+        "file": pathlib.Path(path).name,
+        "sha256": file_digest(path),
+        "trained_on": source.passport.trained_on,
+        "started_from": source.passport.started_from,
+    }
+    model.passport = dataclasses.replace(model.passport, started_from=origin)
     return _copy(_heads(model), _heads(source) if layers == "matching" else [])
 
 

@@ -226,7 +226,7 @@ def test_a_constructor_may_fix_arguments_of_the_base(forget):
             super().__init__(backbone, num_identities, test_selection="evenly", test_frames=2)
 
     model = Fixed(backbone(), 3)
-    assert set(model.get_config()) == {"backbone", "num_identities"}
+    assert set(model.get_config()) == {"backbone", "num_identities", "passport"}
     assert Fixed.from_config(model.get_config()).test_frames == 2
 
     @register_system("half_fixed")

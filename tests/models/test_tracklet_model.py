@@ -81,7 +81,7 @@ def test_config_names_every_argument(system):
         if parameter.kind is not parameter.VAR_KEYWORD
     }
     config = model.get_config()
-    assert set(config) == parameters - {"self"}
+    assert set(config) == parameters - {"self"} | {"passport"}
     assert {key: config[key] for key in CASES[system]} == CASES[system]
 
 

@@ -26,6 +26,7 @@ from kreid.models import SYSTEMS
 from kreid.runs import position_text, read_unsaved
 from kreid.serving import read_card
 from kreid.training import callbacks, run_folder
+from kreid.training.export_run import read_passport
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -136,6 +137,15 @@ class TestWholeRun:
         assert fitted == read_card(run / "export" / "1")["verification"]
         assert (fitted["false_match_rate"], fitted["fitted_on"]["persons"]) == (0.2, 2)
         assert fitted["threshold"] > 0
+
+    def test_the_passport_tells_of_the_run(self, system, complete):
+        run = complete(system)
+        passport = read_passport(run)
+        recorded = results(run)
+        assert passport.trained_on["data"] == recorded["data"]
+        assert passport.verification == recorded["verification"]
+        assert passport.scores["mars"]["map"] == recorded["protocols"]["mars"]["map"]
+        assert passport == read_passport(run / "export")
 
     def test_results_with_other_numbers_of_frames(self, system, complete):
         other = results(complete(system)).get("with_test_frames", {})

@@ -8,8 +8,10 @@ from tensorflow.core.protobuf import config_pb2
 
 from kreid.data.frames import decode_frames
 from kreid.evaluation import fit_verification
+from kreid.models import Passport
 from kreid.serving import export_model, read_card, read_warmup
 from kreid.serving.export import next_version, versions
+from kreid.training.export_run import read_passport
 
 SIGNATURES = {
     "serving_default": ({"frames": ("uint8", [-1, -1, 64, 32, 3])}, {"embedding"}),
@@ -162,11 +164,17 @@ def test_card_keeps_the_fitted_threshold(model, tmp_path):
         export_model(model, tmp_path, version=2, verification=fitted[other])
 
 
-def test_card_names_the_starting_weights(model, tmp_path):
-    passport = {"weights": "mobilenet_v2.safetensors", "sha256": 64 * "0", "layout": "torchvision"}
+def test_card_has_the_passport(model, tmp_path):
+    weights = {"weights": "mobilenet_v2.safetensors", "sha256": 64 * "0", "layout": "torchvision"}
+    fitted = {"metric": model.metric, "threshold": 0.4}
     twin = type(model).from_config(model.get_config())
-    twin.backbone.passport = passport
-    assert read_card(export_model(twin, tmp_path, warmup=False))["starting_weights"] == passport
+    twin.backbone.passport = weights
+    twin.passport = Passport(trained_on={"data": "mine", "persons": 9}, verification=fitted)
+    card = read_card(export_model(twin, tmp_path, warmup=False))
+    assert card["passport"]["starting_weights"] == weights
+    assert card["passport"]["trained_on"] == {"data": "mine", "persons": 9}
+    assert card["verification"] == fitted
+    assert read_passport(tmp_path) == read_passport(tmp_path / "1") == Passport.from_dict(card["passport"])
 
 
 def test_card_is_the_same_on_disk_and_on_the_wire(session, base_path, model):
@@ -175,7 +183,7 @@ def test_card_is_the_same_on_disk_and_on_the_wire(session, base_path, model):
     assert (card["metric"], card["image_size"]) == (model.metric, [64, 32])
     assert card["embedding_dim"] == model.embedding_dim
     assert card["verification"] is None
-    assert card["starting_weights"] is None
+    assert Passport.from_dict(card["passport"]) == model.passport.saved_now()
     assert set(card["signatures"]) == set(SIGNATURES)
     answer = session.run("describe", rows=np.zeros(2, np.int32))["card"]
     assert [json.loads(text) for text in answer] == [card, card]

@@ -1,5 +1,8 @@
 """Weights that a model takes from a saved one."""
 
+import dataclasses
+import hashlib
+
 import keras
 import numpy as np
 import pytest
@@ -72,3 +75,25 @@ class TestStarting:
         keras.Model(inputs, keras.layers.Dense(1)(inputs)).save(tmp_path / "other.keras")
         with pytest.raises(ValueError, match=r"holds a Functional, not a model of kreid"):
             training.start_from(build("sta"), tmp_path / "other.keras")
+        broken = build("baseline")
+        broken.classifier.kernel.assign(np.full((128, 5), np.nan))
+        broken.save(tmp_path / "nan.keras")
+        with pytest.raises(ValueError, match=r"1 weights .*logits/kernel, have values that are NaN.*nan\.keras"):
+            training.start_from(build("sta"), tmp_path / "nan.keras")
+
+    def test_the_passport_names_every_model_before(self, tmp_path):
+        first, second, third = build("baseline"), build("sta"), build("baseline")
+        first.backbone.passport = {"weights": "imagenet"}
+        first.passport = dataclasses.replace(first.passport, trained_on={"data": "images"})
+        first.save(tmp_path / "first.keras")
+        training.start_from(second, tmp_path / "first.keras")
+        second.passport = dataclasses.replace(second.passport, trained_on={"data": "mars"})
+        second.save(tmp_path / "second.keras")
+        training.start_from(third, tmp_path / "second.keras")
+        assert third.passport.starting_weights == {"weights": "imagenet"}
+        assert third.passport.trained_on is None
+        origin = third.passport.started_from
+        assert (origin["file"], origin["trained_on"]) == ("second.keras", {"data": "mars"})
+        assert origin["sha256"] == hashlib.sha256((tmp_path / "second.keras").read_bytes()).hexdigest()
+        assert origin["started_from"]["trained_on"] == {"data": "images"}
+        assert origin["started_from"]["started_from"] is None
