@@ -28,7 +28,7 @@ def from_keras(
     preprocessing: str | None = None,
     branches: Sequence[int] = (),
     passport: Mapping[str, Any] | None = None,
-    name: str | None = None,
+    name: str = "keras_backbone",
 ) -> "KerasBackbone":
     """Make a backbone from a functional Keras network, such as one of keras.applications or a backbone of keras-hub.
 
@@ -47,7 +47,7 @@ def from_keras(
             choice that keras.applications makes for its own networks.
         branches: see `Backbone`.
         passport: plain data on where the weights come from.
-        name: of the backbone, `None` for the network's.
+        name: of the backbone.
 
     Returns:
         A `KerasBackbone`.
@@ -89,7 +89,7 @@ def from_keras(
     network = keras.Model(copy.inputs, outputs[-1], name=model.name)
     if last_stride == 1:
         network = _without_last_stride(network, stages)
-    return KerasBackbone(network, stages, preprocessing, branches, passport, name=name or model.name)
+    return KerasBackbone(network, stages, preprocessing, branches, passport, name=name)
 
 
 @keras.saving.register_keras_serializable(package="kreid")
@@ -131,7 +131,7 @@ class KerasBackbone(Backbone):
         passport: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("name", network.name)
+        kwargs.setdefault("name", "keras_backbone")
         trainable = kwargs.pop("trainable", None)
         super().__init__(**kwargs)
         # In __dict__ directly: its layers are tracked by the stages, in their order.
@@ -158,7 +158,12 @@ class KerasBackbone(Backbone):
         return _NetworkStage(networks, map_shape, branches, dtype=self.dtype_policy, name=f"stage{index + 1}")
 
     def build(self, input_shape: Shape) -> None:
-        """Do nothing: the network's layers are built."""
+        """Name the weights by backbone and stage, as those of other backbones; the network's layers are built."""
+        for stage in self.stages:
+            stage.build(input_shape)
+            for weight in stage.weights:
+                if not weight.path.startswith(f"{stage.path}/"):
+                    weight._path = f"{stage.path}/{weight.path}"
 
     def named_layers(self) -> dict[str, keras.layers.Layer]:
         """Return the network's layers with weights by name."""
@@ -205,7 +210,6 @@ class _NetworkStage(MapStage):
         super().__init__(branches, **kwargs)
         self.networks = list(networks)
         self.map_shape = map_shape
-        self.built = True
 
     def build(self, input_shape: Shape) -> None:
         """Do nothing: the network's layers are built."""
@@ -332,10 +336,11 @@ def _check_cuts(network: keras.Model, ends: Sequence[str]) -> None:
         read = {parent for name in members - before for parent in parents[name]}
         around = sorted(read & (before - {start}))
         if around or (start is not None and start not in read):
+            named = ", ".join(around[:3] or sorted(read)[:3]) or "none of them"
             raise ValueError(
                 f"Stage {number} must read the end of the stage before and nothing else: stages end, in order, where "
                 f"everything passes one layer, such as the addition of a residual block. Received: "
-                f"stages={tuple(ends)!r}, where stage {number} reads {', '.join(around[:3] or sorted(read)[:3])}"
+                f"stages={tuple(ends)!r}, where stage {number} reads {named}"
             )
         before |= members
 

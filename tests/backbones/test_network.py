@@ -150,6 +150,16 @@ def test_config_and_weights_make_a_twin(network):
     np.testing.assert_array_equal(twin(FRAMES), backbone(FRAMES))
 
 
+def test_weights_are_named_by_backbone_and_stage(network):
+    backbone = from_keras(network, CONVOLUTIONS, preprocessing="tf", branches=(1,), name="net")
+    assert backbone.path == "net"
+    for number, stage in enumerate(backbone.stages, 1):
+        assert stage.path == f"net/stage{number}"
+        assert {weight.path.rpartition("/")[0] for weight in stage.weights} >= {f"net/stage{number}/conv{number}"}
+        assert all(weight.path.startswith(f"{stage.path}/") for weight in stage.weights)
+    assert len({weight.path for weight in backbone.weights}) == len(backbone.weights)
+
+
 def test_a_system_starts_from_another_systems_network(network, tmp_path):
     source = Baseline(from_keras(network, CONVOLUTIONS, preprocessing="tf"), num_identities=3)
     source.save(tmp_path / "model.keras")
