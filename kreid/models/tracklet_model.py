@@ -16,6 +16,7 @@ from kreid.layers.frame_selection import FrameSelection
 from kreid.layers.lengths_to_mask import LengthsToMask
 from kreid.layers.normalization import BatchNormalization
 from kreid.models.attention import Attention, check_attentions
+from kreid.models.cached_step import step_of_jax, step_of_tensorflow
 from kreid.models.passport import Passport
 
 QUANTIZATIONS = ("int8", "int4", "float8")
@@ -91,6 +92,8 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         image_size: `(height, width)` of the frames in pixels.
         embedding_dim: length of an embedding.
         part_frames: how many frames make a vector before vectors are aggregated; `None` where maps are.
+        cached_chunks: chunks in which a training step embeds its batch, to save memory: set it before `fit`. More than
+            1 needs batch normalisation that is frozen up to the vector.
         bnneck: the batch normalisation before the classifier, or `None`.
         classifier: a Dense layer without bias.
 
@@ -115,6 +118,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
 
     loss_targets: tuple[str, ...] = ("logits", "features")
     part_frames: int | None = None
+    cached_chunks: int = 1
     embedding_dim: int
     dtype_policy: Any
 
@@ -286,6 +290,18 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
             data_batch = (inputs, *data_batch[1:])
         super()._symbolic_build(iterator=iterator, data_batch=data_batch)
 
+    def make_train_function(self, force: bool = False) -> Any:
+        """Make the training step; the halves of its graph are made before it is traced."""
+        if self.cached_chunks > 1:
+            self.vector_halves()
+        return super().make_train_function(force)
+
+    def train_step(self, *arguments: Any) -> Any:
+        """Train on a batch, in chunks if there are several; JAX gives the state before the data."""
+        if self.cached_chunks == 1:
+            return super().train_step(*arguments)
+        return (step_of_jax if len(arguments) == 2 else step_of_tensorflow)(self, *arguments)
+
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Run the training graph on frames of the right dtype."""
         return super().call(_checked_dtype(inputs), training=training, mask=mask)
@@ -345,6 +361,20 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
             return _FrameModel(inputs, {"embedding": embedding, **attention}, name="explainer")
 
         return self._lazily("explainer", make)
+
+    def vector_halves(self) -> tuple[keras.Model, keras.Model]:
+        """Return two halves of the training graph: its inputs to the aggregated vector, and the vector to its outputs.
+
+        They share the weights. As a method, and not compiled: saving a model walks through its properties.
+        """
+        graphs = self.__dict__["_kreid_graphs"]
+        if "vector_encoder" not in graphs:
+            inputs = self.make_inputs()
+            vector, _ = self._encoded(inputs["frames"], inputs["lengths"])
+            graphs["vector_encoder"] = keras.Model(inputs, vector, name="vector_encoder")
+            given = keras.Input(vector.shape[1:], dtype=vector.dtype, name="vector")
+            graphs["vector_head"] = keras.Model(given, self.training_outputs(given), name="vector_head")
+        return graphs["vector_encoder"], graphs["vector_head"]
 
     @property
     def part_encoder(self) -> keras.Model:

@@ -105,6 +105,8 @@ class Config:
         checkpoint_every: "epoch", or also inside epochs, as in "500 steps" (of an epoch) or "10 minutes" (after the
             last checkpoint).
         precision: "auto" (bfloat16 or float16 on a GPU, by its age; float32 on a CPU) or a Keras dtype policy.
+        cached_chunks: chunks in which a step embeds its batch, to save memory; its losses are those of the whole batch.
+            Above 1 it needs `freeze_batch_norm` and one device.
         strategy: the devices of a training step: "single", "mirrored" (all GPUs of this machine, TensorFlow) or
             "data_parallel" (all devices of all machines, JAX); see `kreid.training.set_strategy`.
         mining: for "mirrored", where metric losses look for positives and negatives: in the "global" batch, as on one
@@ -193,6 +195,7 @@ class Config:
     callbacks: list[str] = dataclasses.field(default_factory=list)
     checkpoint_every: str = "epoch"
     precision: str = "auto"
+    cached_chunks: int = 1
     strategy: str = "single"
     mining: str = "global"
     batch_norm: str = "global"
@@ -279,12 +282,30 @@ class Config:
             if not colon or not factory.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
                 raise ValueError(f"A callback is named as package.module:factory. Received: callbacks={name!r}")
         checkpoint_interval(self.checkpoint_every)
+        self._check_chunks()
         if self.strategy != "mirrored" and "replica" in (self.mining, self.batch_norm):
             raise ValueError(
                 "Only strategy=mirrored has replicas; set mining=global and batch_norm=global. "
                 f"Received: strategy={self.strategy!r}, mining={self.mining!r}, batch_norm={self.batch_norm!r}"
             )
         self._check_batch()
+
+    def _check_chunks(self) -> None:
+        size = self.batch_size
+        if self.sampler == "persons":
+            size = self.persons_per_batch * self.tracklets_per_person
+        if self.cached_chunks < 1 or (size is not None and size % self.cached_chunks):
+            raise ValueError(
+                f"A batch of {size} is cut into equal chunks; choose a divisor of {size}. "
+                f"Received: cached_chunks={self.cached_chunks!r}"
+            )
+        if self.cached_chunks > 1 and (not self.freeze_batch_norm or self.strategy != "single"):
+            raise ValueError(
+                "Chunks embed as the whole batch only if batch normalisation is frozen, on one device; set "
+                "freeze_batch_norm=true and strategy=single, or cached_chunks=1. "
+                f"Received: cached_chunks={self.cached_chunks!r}, freeze_batch_norm={self.freeze_batch_norm!r}, "
+                f"strategy={self.strategy!r}"
+            )
 
     def _check_freezing(self) -> None:
         if self.frozen_epochs < 0:

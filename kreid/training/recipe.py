@@ -12,7 +12,7 @@ from kreid.losses import BatchHardTriplet, MinMax, SmoothedIdentity, WeightedSum
 from kreid.models import SYSTEMS, TrackletModel
 from kreid.models.tracklet_model import check_backend
 from kreid.training.config import Config
-from kreid.training.strategy import apply_batch_norm
+from kreid.training.strategy import apply_to_step
 
 if TYPE_CHECKING:
     from kreid.data import TrainingPipeline
@@ -145,7 +145,7 @@ def build_model(config: Config, num_identities: int) -> TrackletModel:
     arguments = inspect.signature(system.__init__).parameters
     shared = [name for name in ("seed", "clip_length", "num_frames") if name in arguments]
     model = system(backbone, num_identities, **{name: getattr(config, name) for name in shared}, **config.model)
-    apply_batch_norm(model, config)
+    apply_to_step(model, config)
     return model
 
 

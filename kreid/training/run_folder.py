@@ -43,7 +43,7 @@ from kreid.training.freezing import Freezing
 from kreid.training.optimization import learning_rate
 from kreid.training.own_callbacks import own_callbacks
 from kreid.training.stop_signals import StopSignals
-from kreid.training.strategy import apply_batch_norm
+from kreid.training.strategy import apply_to_step
 
 if typing.TYPE_CHECKING:
     import keras
@@ -211,7 +211,7 @@ class RunFolder(RunFiles):
         self._write_config()
         self._recover()
         model = load_model(self._last_checkpoint)
-        apply_batch_norm(model, self.config)
+        apply_to_step(model, self.config)
         restore_seeds(model, read_unsaved(self._last_checkpoint))
         rate = float(model.optimizer.learning_rate)
         schedule = learning_rate(self.config, steps_per_epoch)

@@ -1,11 +1,14 @@
 """Spread a training step over several devices."""
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from kreid.training.config import Config
+
+if TYPE_CHECKING:
+    from kreid.models import TrackletModel
 
 
 def set_strategy(config: Config) -> int:
@@ -75,8 +78,9 @@ def check_shares(config: Config, devices: int) -> None:
             )
 
 
-def apply_batch_norm(model: keras.Model, config: Config) -> None:
-    """Choose the batch that the model's batch normalisation sees on several devices, by `batch_norm` of a `Config`."""
+def apply_to_step(model: "TrackletModel", config: Config) -> None:
+    """Give a model what a `Config` says about its training step and no file keeps: `batch_norm` and `cached_chunks`."""
+    model.cached_chunks = config.cached_chunks
     for layer in model._flatten_layers():
         if hasattr(layer, "over_replicas"):
             layer.over_replicas = config.batch_norm == "global"

@@ -104,3 +104,18 @@ def test_when_checkpoints_are_saved(text):
 def test_checkpoints_at_other_times_are_refused(text):
     with pytest.raises(ValueError, match=f"'500 steps' or '10 minutes'. Received: checkpoint_every={text!r}"):
         Config("sta", checkpoint_every=text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"cached_chunks": 0}, r"divisor of 64\. Received: cached_chunks=0"),
+        ({"cached_chunks": 5, "freeze_batch_norm": True}, r"divisor of 64\. Received: cached_chunks=5"),
+        ({"cached_chunks": 4}, "set freeze_batch_norm=true.*freeze_batch_norm=False"),
+        ({"cached_chunks": 4, "freeze_batch_norm": True, "strategy": "mirrored"}, "on one device.*'mirrored'"),
+    ],
+)
+def test_chunks_need_equal_parts_and_frozen_statistics(settings, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        Config("baseline", **settings)
+    assert Config("baseline", cached_chunks=4, freeze_batch_norm=True).cached_chunks == 4
