@@ -196,7 +196,7 @@ class Checkpoint(keras.callbacks.Callback):
     and `EpochLog`.
 
     A checkpoint is written under another name and renamed, and the state file, which names the last and the best, is
-    written after it: if the process is killed at any moment, the previous checkpoint is intact. The disk has room for
+    written after it: if the process is killed at any moment, the previous checkpoint is intact. The disk needs room for
     two checkpoints, the last and the new one; and for a third while the best is another than the last, since a run
     continues from the last and its results may be of the best. All others are removed before.
 

@@ -249,6 +249,9 @@ class RunFolder(RunFiles):
         # The file stays open: closing it would end the lock.
         os.truncate(file, 0)
         os.write(file, str(os.getpid()).encode())
+        # Files that a killed process was writing.
+        for left in self.path.glob(".writing-*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def _recover(self) -> None:
         """Point the state to the last intact checkpoint, if it is missing or points to a damaged one."""

@@ -95,6 +95,14 @@ def test_the_same_run_is_opened_again(tmp_path):
     begun(tmp_path, changed())
 
 
+def test_what_a_killed_process_was_writing_is_removed(tmp_path):
+    begun(tmp_path)
+    (tmp_path / ".writing-1.keras").touch()
+    (tmp_path / ".writing-export" / "1").mkdir(parents=True)
+    begun(tmp_path)
+    assert not list(tmp_path.glob(".writing-*"))
+
+
 def test_an_empty_folder_may_be_there(tmp_path):
     (tmp_path / "empty").mkdir()
     assert begun(tmp_path / "empty").config_file.exists()
@@ -377,7 +385,7 @@ def test_a_complete_run_is_trained_further(settings, rate, sentence, tmp_path, c
     run.finish({})
     assert run.is_complete
     assert not run.is_trained_further
-    longer = RunFolder(tmp_path, dataclasses.replace(config, epochs=4, select="best"))
+    longer = RunFolder(tmp_path, dataclasses.replace(config, epochs=4))
     assert longer.is_trained_further
     assert not longer.is_complete
     model = longer.restored_model(10)
