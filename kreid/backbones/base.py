@@ -155,7 +155,7 @@ class Backbone(keras.Model):
             copy.build((None, *self.image_size, 3))
             copied = {variable.path.removeprefix(copy.path): variable for variable in copy.weights}
             for variable in self.weights:
-                copied[variable.path.removeprefix(self.path)].assign(variable)
+                copied[variable.path.removeprefix(self.path)].assign(ops.copy(variable))
             copy.copy_statistics()
         # The whole first: setting it on a layer sets it on the layers inside.
         for mine, theirs in zip(copy._parts(), self._parts(), strict=True):

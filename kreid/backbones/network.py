@@ -178,7 +178,7 @@ class KerasBackbone(Backbone):
         """Give every branch the frames' batch-norm statistics."""
         for layer in self._normalizations():
             for mine, theirs in zip(layer.non_trainable_variables, layer.source.non_trainable_variables, strict=True):
-                mine.assign(theirs)
+                mine.assign(ops.copy(theirs))
 
     def branch_statistics(self) -> list[keras.Variable]:
         """Return the moving batch-norm statistics of all branches but the frames'."""

@@ -120,7 +120,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         first, *others = self.statistics
         for branch in others:
             for mine, theirs in zip(branch, first, strict=True):
-                mine.assign(theirs)
+                mine.assign(ops.copy(theirs))
 
     def load_own_variables(self, store: Any) -> None:
         """Load a saved state; one without branches (four variables) is used for all of them."""

@@ -2,17 +2,22 @@
 
 import keras
 import numpy as np
+from network_samples import CONVOLUTIONS, convolutions
 
 import kreid
+from kreid.backbones import from_keras
 
 CODE = """
 import keras, numpy as np, kreid.models
 assert keras.backend.backend() == "jax"
 with np.load(f"{sys.argv[1]}/given.npz") as given:
     found = {}
-    for name in kreid.models.SYSTEMS:
+    for name in (*kreid.models.SYSTEMS, "network"):
         model = keras.models.load_model(f"{sys.argv[1]}/{name}.keras")
         found[name] = model.embed(given["frames"], given["lengths"])
+    # Branches that start from the frames' statistics share no buffer with them: JAX takes each buffer once.
+    made = kreid.models.RTF(kreid.backbones.build("resnet_tiny", (64, 32), width=8), 5, stages=[1, 4])
+    assert np.isfinite(made.embed(given["frames"], given["lengths"])).all()
 np.savez(f"{sys.argv[1]}/found.npz", **found)
 """
 
@@ -29,6 +34,10 @@ def test_equal_embeddings(on_jax, tmp_path):
         model = system(kreid.backbones.build("resnet_tiny", image_size=(64, 32), last_stride=1), 5, **small)
         model.save(tmp_path / f"{name}.keras")
         expected[name] = model.embed(frames, lengths)
+    network = from_keras(convolutions(), CONVOLUTIONS, preprocessing="tf")
+    model = kreid.models.Baseline(network, 5)
+    model.save(tmp_path / "network.keras")
+    expected["network"] = model.embed(frames, lengths)
     on_jax(CODE, tmp_path)
     with np.load(tmp_path / "found.npz") as found:
         for name, values in expected.items():
