@@ -30,9 +30,9 @@ class _PerVariable(keras.optimizers.Optimizer):  # type: ignore[misc]
         super().build(variables)
         self._factors = _by_prefix("rates", self._rates, variables, default=1.0)
         if self.use_ema:
-            # A variable that is frozen at first has an average too.
+            # A variable that is frozen at first has an average too. A copy, as JAX gives each buffer away once.
             for variable, average in self.averages():
-                average.assign(variable)
+                average.assign(keras.ops.copy(variable))
 
     def averages(self) -> list[tuple[keras.Variable, keras.Variable]]:
         """Return pairs of a variable and its moving average; none without `use_ema`."""
@@ -77,7 +77,7 @@ class _PerVariable(keras.optimizers.Optimizer):  # type: ignore[misc]
         averages = {id(variable): average for variable, average in self.averages()}
         for variable in var_list:
             if id(variable) in averages:
-                variable.assign(averages[id(variable)])
+                variable.assign(keras.ops.copy(averages[id(variable)]))
 
     def stateless_apply(
         self, optimizer_variables: list[Tensor], grads: list[Tensor], trainable_variables: list[Tensor]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import keras
+import numpy as np
 
 from kreid.optimizers import L2SGD, L2Adam
 
@@ -38,10 +39,10 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
     # Loss scaling in float16 wraps the optimiser.
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     pairs = optimizer.averages() if isinstance(optimizer, (L2Adam, L2SGD)) else []
-    own = [keras.ops.convert_to_numpy(variable) for variable, _ in pairs]
+    own = [np.array(keras.ops.convert_to_numpy(variable)) for variable, _ in pairs]
     try:
         for variable, average in pairs:
-            variable.assign(average)
+            variable.assign(keras.ops.copy(average))
         yield
     finally:
         for (variable, _), value in zip(pairs, own, strict=True):

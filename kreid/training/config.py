@@ -232,6 +232,11 @@ class Config:
             )
         if self.accumulate < 1:
             raise ValueError(f"An update takes at least one batch. Received: accumulate={self.accumulate!r}")
+        if self.accumulate > 1 and self.strategy == "mirrored":
+            raise ValueError(
+                "Mirrored optimisers accumulate no batches; set accumulate=1, or use data_parallel on JAX. "
+                f"Received: accumulate={self.accumulate!r}, strategy={self.strategy!r}"
+            )
         if self.ema_momentum is not None and not 0 < self.ema_momentum < 1:
             raise ValueError(
                 "The momentum of averaged weights is above 0 and below 1, or null for none. "

@@ -18,6 +18,12 @@ def test_best_without_holdout_is_refused_before_training():
     assert Config("sta", select="best", holdout=0.2).select == "best"
 
 
+def test_mirrored_optimisers_accumulate_nothing():
+    with pytest.raises(ValueError, match="Received: accumulate=2, strategy='mirrored'"):
+        Config("sta", accumulate=2, strategy="mirrored")
+    assert Config("sta", accumulate=2, strategy="data_parallel").accumulate == 2
+
+
 def test_a_threshold_needs_held_out_persons():
     with pytest.raises(ValueError, match=r"set holdout above 0.*false_match_rate=0\.01, holdout=0"):
         Config("sta", false_match_rate=0.01, holdout=0)
