@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from kreid._files import check_unpacked_size, write_atomically
 from kreid.data.damage import DamageLog
-from kreid.models.passport import Passport
+from kreid.passport import Passport
 
 # Errors of reading a file that is incomplete or no `.npz` file.
 BROKEN = (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile)

@@ -6,12 +6,12 @@ from kreid.models.baseline import Baseline
 from kreid.models.cost import count_macs
 from kreid.models.gltr import GLTR
 from kreid.models.mg_rafa import MGRAFA
-from kreid.models.passport import Passport
 from kreid.models.rtf import RTF
 from kreid.models.sta import STA
 from kreid.models.systems import SYSTEMS, register_system, system_class
 from kreid.models.tacan import TACAN
 from kreid.models.tracklet_model import TrackletModel
+from kreid.passport import Passport
 
 __all__ = [
     "GLTR",

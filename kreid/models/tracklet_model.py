@@ -17,7 +17,7 @@ from kreid.layers.lengths_to_mask import LengthsToMask
 from kreid.layers.normalization import BatchNormalization
 from kreid.models.attention import Attention, check_attentions
 from kreid.models.cached_step import step_of_jax, step_of_tensorflow
-from kreid.models.passport import Passport
+from kreid.passport import Passport
 
 QUANTIZATIONS = ("int8", "int4", "float8")
 
