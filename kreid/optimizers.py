@@ -51,6 +51,18 @@ class _PerVariable(keras.optimizers.Optimizer):  # type: ignore[misc]
             gradient = gradient + self.l2 * keras.ops.cast(variable, gradient.dtype)
         super().update_step(gradient, variable, rate)
 
+    def _clip_gradients(self, grads: list[Tensor]) -> list[Tensor]:
+        """Clip the gradient of the whole batch: Keras clips that of each replica of a mirrored model."""
+        if self.global_clipnorm and keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            context = tf.distribute.get_replica_context()
+            if context is not None and context.num_replicas_in_sync > 1:
+                total = context.all_reduce(tf.distribute.ReduceOp.SUM, list(grads))
+                # The update sums over the replicas.
+                return [gradient / context.num_replicas_in_sync for gradient in super()._clip_gradients(total)]
+        return super()._clip_gradients(grads)
+
     def _apply_weight_decay(self, variables: list[keras.Variable]) -> None:
         """Do nothing: `update_step` decays a variable by its own rate."""
 

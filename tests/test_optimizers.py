@@ -203,6 +203,30 @@ def test_training_continues_bit_for_bit(cls, tmp_path):
 
 
 @pytest.mark.slow
+def test_mirrored_devices_clip_the_whole_gradient():
+    code = """
+import numpy as np, keras, tensorflow as tf
+from kreid.optimizers import L2Adam
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+x, y = np.random.default_rng(0).normal(size=(2, 32, 4)).astype("float32")
+found = []
+for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])
+        optimizer = L2Adam(0.05, l2=0.1, use_ema=True, ema_momentum=0.9, global_clipnorm=0.1, epsilon=0.1)
+        model.compile(optimizer, "mse", jit_compile=False)
+    model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    found.append(model.get_weights())
+for one, other in zip(*found):
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.slow
 def test_jax_takes_the_same_steps(on_jax, tmp_path):
     """Frozen at first, accumulated, averaged and decayed: as TensorFlow trains it."""
     code = """
