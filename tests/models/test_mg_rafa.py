@@ -86,7 +86,11 @@ def vector_of_real_frames(model, frames):
     return np.concatenate([ops.convert_to_numpy(part).mean(axis=(1, 2, 3))[0] for part in parts])
 
 
-@pytest.mark.parametrize("row", ROWS)
+# One row of each attention and form of references; the others of these are slow.
+FAST = ("MG-AFA", "SG-RAFA (S=1)", "MG-RAFA", "S-P", "NL(ST)", "RGA-SC (MG)", "CBAM", "SE")
+
+
+@pytest.mark.parametrize("row", [row if row in FAST else pytest.param(row, marks=pytest.mark.slow) for row in ROWS])
 def test_every_row_trains_ignores_padding_and_is_saved(row, tmp_path):
     before = {weight.path: ops.convert_to_numpy(weight) for weight in make(row).trainable_weights}
     model, logged = trained(row)

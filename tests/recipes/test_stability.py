@@ -152,7 +152,8 @@ def test_a_recipe_trains_on_features_of_imagenets_size(system, phase):
         ("tacan", ["clip_attention=linear", "normalize=false"], "the loss is", STEPS),
         ("tacan", ["normalize=false"], "clips is dead", STEPS),
         ("gltr", ["attention_normalization=none"], "the loss is", STEPS),
-        ("mg_rafa", ["score_scale=0.1"], "near the mean", 20),  # a constant from the start
+        # A constant from the start.
+        pytest.param("mg_rafa", ["score_scale=0.1"], "near the mean", 20, marks=pytest.mark.slow),
     ],
 )
 def test_settings_that_fail_are_seen_to_fail(system, settings, complaint, steps):

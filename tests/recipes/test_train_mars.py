@@ -95,7 +95,11 @@ def truncate(path):
         file.truncate(os.path.getsize(path) // 2)
 
 
-@pytest.mark.parametrize("system", sorted(SYSTEMS))
+# RTF's phases are in test_phases; every system's training, saving and export in tests/models and tests/serving.
+WHOLE = [name if name in ("sta", "tacan") else pytest.param(name, marks=pytest.mark.slow) for name in sorted(SYSTEMS)]
+
+
+@pytest.mark.parametrize("system", WHOLE)
 class TestWholeRun:
     def test_the_folder_is_complete(self, system, complete, tree):
         run = complete(system)
