@@ -18,7 +18,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line and run each phase of the recipe."""
     options = training.command_line(argv, __doc__, "mars")
     with training.plain_errors():
-        for run in training.plan_runs(options).runs:
+        runs = training.plan_runs(options).runs
+        if options.dry_run:
+            training.measure_runs(runs)
+            return
+        for run in runs:
             run_experiment(run, options.quiet)
 
 

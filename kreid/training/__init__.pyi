@@ -16,6 +16,7 @@ from .command import (
 from .config import Config as Config
 from .dataset import check_scorable as check_scorable, load_dataset as load_dataset
 from .describe import describe as describe
+from .dry_run import DryRun as DryRun, measure_runs as measure_runs
 from .early_stopping import EarlyStopping as EarlyStopping
 from .experiment import run_experiment as run_experiment, train as train
 from .folder import recipe_file as recipe_file, recipe_folder as recipe_folder

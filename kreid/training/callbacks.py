@@ -279,7 +279,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         self._remove_others()
         file = checkpoint_file(self.folder, state["epoch"], state["step"])
-        with replacing(file, size=_size(self.model)) as temporary:
+        with replacing(file, size=checkpoint_size(self.model)) as temporary:
             self.model.save(temporary)
             write_unsaved(temporary, {"seeds": _values(_seed_variables(self.model)), **so_far})
         write_atomically(state_file(self.folder), json.dumps(state))
@@ -321,7 +321,7 @@ def _values(variables: Sequence[keras.Variable]) -> list[Any]:
     return [keras.ops.convert_to_numpy(variable).tolist() for variable in variables]
 
 
-def _size(model: keras.Model) -> int:
+def checkpoint_size(model: keras.Model) -> int:
     """Return the bytes of a checkpoint, or a few more: those of its numbers, and 4 KiB for the entry of each array."""
     variables = (*model.variables, *model.optimizer.variables)
     return sum(keras.ops.convert_to_numpy(variable).nbytes + 4096 for variable in variables)

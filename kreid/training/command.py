@@ -2,6 +2,7 @@
 
     kreid train --system sta --data data/mars
     kreid train --system sta --synthetic
+    kreid train --system sta --data data/mars --dry-run
     kreid train --system tacan --data data/prid2011 --splits 1,2,3
     kreid train --system mine.yaml --import my_module --data data/mars
 
@@ -69,6 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser, benchmark: str | None = None)
     )
     parser.add_argument("--phase", metavar="NAME", help="train only this phase, starting from the setting `init`")
     parser.add_argument("--run", metavar="DIR", help="the run's folder (default: runs/SYSTEM_DATA)")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="train a few steps of each phase, print steps, hours, memory and size of a checkpoint, and keep nothing",
+    )
     parser.add_argument("--quiet", action="store_true", help="one line per epoch instead of a progress bar")
     parser.set_defaults(program=parser.prog, splits=[])
     if splits:
@@ -90,9 +96,9 @@ def command_line(argv: Sequence[str] | None, description: str | None, benchmark:
         benchmark: a name of `kreid.data.readers.LAYOUTS`.
 
     Returns:
-        A namespace of `system`, `benchmark`, `data`, `synthetic`, `overlay`, `set`, `phase`, `run`, `quiet`,
-        `strategy`, `splits` (numbers from 1, empty for data sets without splits) and `program`, the command for
-        messages.
+        A namespace of `system`, `benchmark`, `data`, `synthetic`, `overlay`, `set`, `phase`, `run`, `dry_run`,
+        `quiet`, `strategy`, `splits` (numbers from 1, empty for data sets without splits) and `program`, the command
+        for messages.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser, benchmark)

@@ -12,10 +12,15 @@ from kreid import evaluation, training
 def train(options: argparse.Namespace) -> None:
     """Train, evaluate and export each run of a command line, and average a data set's splits.
 
+    With `dry_run`, measure a few steps of each instead.
+
     Args:
         options: result of `kreid.training.command_line`.
     """
     plan = training.plan_runs(options)
+    if options.dry_run:
+        training.measure_runs(plan.runs)
+        return
     for run in plan.runs:
         run_experiment(run, options.quiet)
     if plan.splits:

@@ -347,12 +347,12 @@ def test_a_checkpoint_inside_an_epoch(tmp_path, capsys):
 
 
 def test_a_checkpoint_takes_the_room_that_is_said(tmp_path):
-    from kreid.training.callbacks import _size
+    from kreid.training.callbacks import checkpoint_size
 
     run = begun(tmp_path)
     checkpoints(run, [0.3])
     size = (run.checkpoints / "epoch_1.keras").stat().st_size
-    assert size < _size(small_model()) < 1.25 * size
+    assert size < checkpoint_size(small_model()) < 1.25 * size
 
 
 def scheduled(config, epochs):
