@@ -108,7 +108,7 @@ class Config:
         cached_chunks: chunks in which a step embeds its batch, to save memory; its losses are those of the whole batch.
             Above 1 it needs `freeze_batch_norm` and one device.
         strategy: the devices of a training step: "single", "mirrored" (all GPUs of this machine, TensorFlow) or
-            "data_parallel" (all devices of all machines, JAX); see `kreid.training.set_strategy`.
+            "data_parallel" (all devices of this machine, JAX); see `kreid.training.set_strategy`.
         mining: for "mirrored", where metric losses look for positives and negatives: in the "global" batch, as on one
             device, or in each "replica" alone.
         batch_norm: for "mirrored", whose statistics batch normalisation uses: those of the "global" batch, as on one

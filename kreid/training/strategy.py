@@ -16,7 +16,7 @@ def set_strategy(config: Config) -> int:
 
     `mirrored` uses all GPUs of TensorFlow, `data_parallel` all devices of JAX, of all machines that
     `KERAS_DISTRIBUTION_JOB_ADDRESSES` names (see `keras.distribution.initialize`). Without a GPU they use the logical
-    CPU devices.
+    CPU devices. Over several machines only models and `fit` are coordinated: a run's folder is written by one process.
 
     Args:
         config: a `kreid.training.Config`.
@@ -111,8 +111,8 @@ def _mirror() -> int:
 
     if "TF_CONFIG" in os.environ:
         raise ValueError(
-            "Keras 3 cannot train under MultiWorkerMirroredStrategy (keras-team/keras#20585); train on several "
-            "machines with KERAS_BACKEND=jax and strategy=data_parallel, or unset TF_CONFIG to train on this one. "
+            "Keras 3 cannot train under MultiWorkerMirroredStrategy (keras-team/keras#20585); unset TF_CONFIG to train "
+            "on this machine, or fit on several with KERAS_BACKEND=jax and keras.distribution. "
             f"Received: TF_CONFIG={os.environ['TF_CONFIG']!r}"
         )
     _reset("tensorflow")
