@@ -36,6 +36,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("kreid.training.command", "train a system, evaluate it and export it", models=True),
+    "selfcheck": Command("kreid.training.selfcheck", "check that this machine can train"),
     "evaluate": Command("kreid.report.__main__", "evaluate a run's model again and write a report", models=True),
     "ablate": Command("kreid.training.ablation", "train and compare the rows of a table", models=True),
     "export": Command("kreid.training.export_run", "write a model as a SavedModel to serve", models=True),

@@ -7,7 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
@@ -22,6 +22,9 @@ from kreid.training.recipe import build_losses, build_model, build_pipeline, set
 from kreid.training.run_folder import RunFolder
 from kreid.training.start import start_from
 from kreid.training.strategy import set_strategy
+
+if TYPE_CHECKING:
+    from kreid.data import TrainingPipeline
 
 # Steps that are timed, after one that compiles; batches that are read, after the first.
 STEPS = 3
@@ -118,14 +121,25 @@ def measure_runs(runs: Sequence[RunFolder]) -> list[DryRun]:
     for run in runs:
         if run.config.split in (None, *splits[:1]):
             print(f"\n{run.path}", flush=True)
-            measured.append(_measure(run.config, missing))
+            measured.append(measure(run.config, missing))
             print(measured[-1].text(), flush=True)
         missing.add(str(run.model))
     return measured
 
 
-def _measure(config: Config, missing: Collection[str]) -> DryRun:
-    """Build what a run needs, train one step, and time the next ones, as the last epoch trains them."""
+def measure(config: Config, missing: Collection[str] = ()) -> DryRun:
+    """Build what a run needs, train one step, and time the next ones, as the last epoch trains them.
+
+    Args:
+        config: of the run.
+        missing: values of `init` to leave out, as they are not there yet.
+
+    Returns:
+        A `DryRun`.
+
+    Raises:
+        ValueError: as training would raise it.
+    """
     dataset = load_dataset(config)
     print(dataset.summary())
     train, holdout, held_out = hold_out(dataset, config)
@@ -160,12 +174,7 @@ def _measure(config: Config, missing: Collection[str]) -> DryRun:
             callbacks=[*([Freezing(config)] if config.freezes else []), clock],
             verbose=0,
         )
-        batches = iter(pipeline.dataset())
-        next(batches)
-        started = time.perf_counter()
-        for _ in range(BATCHES):
-            next(batches)
-        read_seconds = (time.perf_counter() - started) / BATCHES
+        read_seconds = read_pace(pipeline)
     return DryRun(
         steps_per_epoch=pipeline.steps_per_epoch,
         epochs=config.epochs,
@@ -177,6 +186,16 @@ def _measure(config: Config, missing: Collection[str]) -> DryRun:
         device_memory=_device_memory(),
         checkpoint=checkpoint_size(model),
     )
+
+
+def read_pace(pipeline: "TrainingPipeline") -> float:
+    """Return the seconds in which a pipeline reads a batch while nothing else runs."""
+    batches = iter(pipeline.dataset())
+    next(batches)
+    started = time.perf_counter()
+    for _ in range(BATCHES):
+        next(batches)
+    return (time.perf_counter() - started) / BATCHES
 
 
 class _Clock(keras.callbacks.Callback):
