@@ -101,8 +101,8 @@ class DryRun(NamedTuple):
 def measure_runs(runs: Sequence[RunFolder]) -> list[DryRun]:
     """Train a few steps of each run, print what the run needs, and write nothing.
 
-    Of the splits of a data set, the first one stands for all. A run that starts from the model of an earlier one of
-    `runs`, which is not trained yet, is measured without it.
+    Evaluations and callbacks of your own are left out. Of the splits of a data set, the first one stands for all. A run
+    that starts from the model of an earlier one of `runs`, which is not trained yet, is measured without it.
 
     Args:
         runs: `runs` of a `Plan`.
@@ -123,7 +123,8 @@ def measure_runs(runs: Sequence[RunFolder]) -> list[DryRun]:
             print(f"\n{run.path}", flush=True)
             measured.append(measure(run.config, missing))
             print(measured[-1].text(), flush=True)
-        missing.add(str(run.model))
+        if not run.model.exists():
+            missing.add(str(run.model))
     return measured
 
 
