@@ -39,6 +39,12 @@ def main(strategy, devices, system, init, out, process=None, address=None):
     )
     training.set_strategy(config)
     xla = training.set_precision(config.precision)
+    if keras.backend.backend() == "jax":
+        # Sums over shares round otherwise; with few tracklets, batch normalisation magnifies that in float32. Mirrored
+        # steps join gradients of one type alone, and heads are float32.
+        keras.config.set_floatx("float64")
+        keras.config.set_dtype_policy("float64")
+    keras.utils.set_random_seed(0)
     model = training.build_model(config, num_identities=6)
     if os.path.exists(init):
         model.load_weights(init)

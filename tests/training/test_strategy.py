@@ -62,7 +62,13 @@ def test_only_mirrored_models_have_replicas(settings):
 
 def start(backend, strategy, devices, system, init, out, *process):
     flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "KERAS_BACKEND": backend, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "XLA_FLAGS": flags,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_ENABLE_X64": "1",
+    }
     line = [sys.executable, str(SCRIPT), strategy, str(devices), system, str(init), str(out), *process]
     return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -88,13 +94,17 @@ def alone(tmp_path_factory):
     return run
 
 
-def assert_equal(out, expected):
+def assert_equal(out, expected, tolerance):
     with np.load(out) as found:
         assert set(found) == set(expected)
         for name, value in expected.items():
             # Centres start at 0, so they are the gradient times the rate; 1e-8 is the rounding of a gradient of 0.
-            atol = 2e-4 * np.abs(value).max() + 1e-8
-            np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=atol, err_msg=name)
+            atol = tolerance * np.abs(value).max() + 1e-8
+            np.testing.assert_allclose(found[name], value, rtol=tolerance, atol=atol, err_msg=name)
+
+
+# JAX computes in float64 but for the heads; see strategy_samples.
+TOLERANCE = {"tensorflow": 1e-3, "jax": 1e-5}
 
 
 @pytest.mark.slow
@@ -110,7 +120,7 @@ def assert_equal(out, expected):
 def test_a_step_on_several_devices_equals_one_device(alone, tmp_path, backend, strategy, devices, system):
     init, expected = alone(backend, system)
     wait(start(backend, strategy, devices, system, init, tmp_path / "out.npz"))
-    assert_equal(tmp_path / "out.npz", expected)
+    assert_equal(tmp_path / "out.npz", expected, TOLERANCE[backend])
 
 
 @pytest.mark.slow
@@ -126,4 +136,4 @@ def test_two_processes_equal_one_device(alone, tmp_path):
     for process in processes:
         wait(process)
     for out in outs:
-        assert_equal(out, expected)
+        assert_equal(out, expected, TOLERANCE["jax"])
