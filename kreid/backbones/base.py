@@ -33,11 +33,11 @@ class MapStage(keras.layers.Layer):
 
     def run(self, x: Tensor, training: bool | None, position: int) -> Tensor:
         """Return the maps of single maps, with the batch-norm statistics at a position among the stage's branches."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement run().")
 
     def run_shape(self, shape: Shape) -> Shape:
         """Return the shape of `run`'s output."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement run_shape().")
 
     def call(self, x: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
         if branch not in self.branches:
@@ -128,15 +128,15 @@ class Backbone(keras.Model):
 
     def named_layers(self) -> dict[str, keras.layers.Layer]:
         """Return the layers with weights by name."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement named_layers().")
 
     def copy_statistics(self) -> None:
         """Give every branch the frames' batch-norm statistics, as after loading the weights of an image model."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement copy_statistics().")
 
     def branch_statistics(self) -> list[keras.Variable]:
         """Return the moving batch-norm statistics of all branches but the frames'."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement branch_statistics().")
 
     def with_branches(self, branches: Iterable[int]) -> Self:
         """Return this backbone if it has these branches, else a copy with them.
