@@ -54,14 +54,17 @@ def _factory(name):
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        factory = getattr(importlib.import_module(module), attribute)
+        imported = importlib.import_module(module)
     except ImportError as error:
         raise ValueError(
             f"The module of this callback cannot be imported ({error}); install its package, or put the file into this "
             f"folder. Received: callbacks={name!r}"
         ) from error
-    except AttributeError:
-        raise ValueError(f"The module has no {attribute}. Received: callbacks={name!r}") from None
+    if not hasattr(imported, attribute):
+        raise ValueError(
+            f"The module {module} has no {attribute}; name one of its classes or functions. Received: callbacks={name!r}"
+        )
+    factory = getattr(imported, attribute)
     if not callable(factory):
         raise ValueError(f"A callback is named by a class or function. Received: callbacks={name!r}")
     return factory

@@ -64,9 +64,15 @@ def test_errors_name_the_callback(module):
     config = Config("baseline")
     with pytest.raises(ValueError, match=r"imported \(No module named 'absent_module'\).*Received: callbacks="):
         own_callbacks(["absent_module:make"], config)
-    with pytest.raises(ValueError, match=rf"has no absent. Received: callbacks='{module}:absent'"):
+    with pytest.raises(ValueError, match=rf"{module} has no absent; .*Received: callbacks='{module}:absent'"):
         own_callbacks([f"{module}:absent"], config)
     with pytest.raises(ValueError, match="named by a class or function"):
         own_callbacks([f"{module}:value"], config)
     with pytest.raises(ValueError, match="returned a int"):
         own_callbacks([f"{module}:wrong"], config)
+
+
+def test_an_error_inside_the_module_is_shown_as_it_is(module, tmp_path):
+    (tmp_path / f"{module}_broken.py").write_text("import math\nmath.absent\n")
+    with pytest.raises(AttributeError, match="'math' has no attribute 'absent'"):
+        own_callbacks([f"{module}_broken:make"], Config("baseline"))
