@@ -62,7 +62,8 @@ def _factory(name):
         ) from error
     if not hasattr(imported, attribute):
         raise ValueError(
-            f"The module {module} has no {attribute}; name one of its classes or functions. Received: callbacks={name!r}"
+            f"The module {module} has no {attribute}; name one of its classes or functions. "
+            f"Received: callbacks={name!r}"
         )
     factory = getattr(imported, attribute)
     if not callable(factory):
