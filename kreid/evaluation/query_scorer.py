@@ -15,18 +15,20 @@ from kreid.evaluation.retrieval_result import RetrievalResult
 Ties: TypeAlias = Literal["stable", "best", "worst"]
 Labels: TypeAlias = tuple[np.ndarray, np.ndarray]
 
+#: The forms of average precision, see `kreid.evaluation.evaluate`.
+FORMS = ("standard", "trapezoidal")
+
 # Above this many matches sorting the row once is cheaper than one count per match.
 _COUNTED_MATCHES = 48
 
 
 class QueryScorer:
-    """Take rows of distances block by block and keep three scores of each query.
+    """Take rows of distances block by block and keep the scores of each query, in each form of average precision.
 
     Args:
         queries: persons and cameras of the queries.
         gallery: persons and cameras of the gallery.
         excluded: bool `(gallery,)`, the entries that are not ranked.
-        average_precision: see `kreid.evaluation.evaluate`.
         ties: see `kreid.evaluation.evaluate`.
         ranks: see `kreid.evaluation.evaluate`.
 
@@ -39,19 +41,13 @@ class QueryScorer:
         queries: Labels,
         gallery: Labels,
         excluded: np.ndarray,
-        average_precision: str,
         ties: Ties,
         ranks: Sequence[int],
     ) -> None:
-        if average_precision not in ("standard", "trapezoidal"):
-            raise ValueError(
-                f"`average_precision` is 'standard' or 'trapezoidal'. Received: average_precision={average_precision!r}"
-            )
         if ties not in ("stable", "best", "worst"):
             raise ValueError(f"`ties` is 'stable', 'best' or 'worst'. Received: ties={ties!r}")
         if not all(isinstance(rank, (int, np.integer)) and rank >= 1 for rank in ranks):
             raise ValueError(f"`ranks` are integers from 1. Received: ranks={ranks!r}")
-        self.trapezoidal = average_precision == "trapezoidal"
         self.ties = ties
         self.ranks = ranks
         self.query_persons, self.query_cameras = queries
@@ -63,7 +59,7 @@ class QueryScorer:
         sorted_persons = self.persons[self.by_person]
         self.starts = np.searchsorted(sorted_persons, self.query_persons, side="left")
         self.stops = np.searchsorted(sorted_persons, self.query_persons, side="right")
-        self.average_precision = np.full(len(self.query_persons), np.nan)
+        self.average_precisions = {form: np.full(len(self.query_persons), np.nan) for form in FORMS}
         self.inverse_negative_penalty = np.full(len(self.query_persons), np.nan)
         self.first_hit = np.zeros(len(self.query_persons), np.int64)
 
@@ -91,12 +87,13 @@ class QueryScorer:
             row[self.excluded] = np.inf
             row[same_person[same_camera]] = np.inf
             positions = ranked_positions(row, matches, self.ties, scratch)
-            self.average_precision[query] = average_precision_at(positions, self.trapezoidal)
+            for form, values in self.average_precisions.items():
+                values[query] = average_precision_at(positions, trapezoidal=form == "trapezoidal")
             self.inverse_negative_penalty[query] = len(positions) / (positions[-1] + 1)
             self.first_hit[query] = positions[0] + 1
 
-    def result(self) -> RetrievalResult:
-        """Return the scores.
+    def result(self, average_precision: str) -> RetrievalResult:
+        """Return the scores with one form of average precision, see `kreid.evaluation.evaluate`.
 
         Raises:
             ValueError: if no query is valid.
@@ -107,16 +104,25 @@ class QueryScorer:
                 "No query has a match from another camera in the gallery, so there is nothing to score; check persons "
                 f"and cameras. Received: {len(valid)} queries, {len(self.by_person)} gallery entries that are ranked"
             )
+        average_precisions = self.average_precisions[average_precision]
         first_hit = self.first_hit[valid]
         return RetrievalResult(
             cmc={int(rank): float(np.mean(first_hit <= rank)) for rank in self.ranks},
-            map=float(self.average_precision[valid].mean()),
+            map=float(average_precisions[valid].mean()),
             minp=float(self.inverse_negative_penalty[valid].mean()),
             num_queries=len(valid),
             num_valid=int(valid.sum()),
-            average_precision=self.average_precision,
+            average_precision=average_precisions,
             inverse_negative_penalty=self.inverse_negative_penalty,
             first_hit=self.first_hit,
+        )
+
+
+def check_form(average_precision: str) -> None:
+    """Raise if there is no such form of average precision."""
+    if average_precision not in FORMS:
+        raise ValueError(
+            f"`average_precision` is 'standard' or 'trapezoidal'. Received: average_precision={average_precision!r}"
         )
 
 

@@ -16,7 +16,7 @@ from kreid.evaluation.neighbours import EmbeddedSet, MeasuredSet, TrackletSet, b
 from kreid.evaluation.query_scorer import Ties
 from kreid.evaluation.reciprocal import averaged_vectors, list_length, mixed_distances, set_vectors
 from kreid.evaluation.reranking import Reranking
-from kreid.evaluation.retrieval import LABELS, scorers_of_test, warn_of_unscored_queries
+from kreid.evaluation.retrieval import LABELS, results_of_test, scorers_of_test, warn_of_unscored_queries
 from kreid.evaluation.retrieval_result import RetrievalResult
 from kreid.gallery.embeddings import TrackletEmbeddings, labelled
 
@@ -211,7 +211,7 @@ def evaluate_reranked(
         distances[:, real] = reranked
         for scorer in scorers.values():
             scorer.score(queries[first : first + len(reranked)], distances)
-    return {name: scorer.result() for name, scorer in scorers.items()}
+    return results_of_test(scorers)
 
 
 def _query_gallery(tracklets: TrackletSet, queries: int, reranking: Reranking, progress: bool) -> np.ndarray:

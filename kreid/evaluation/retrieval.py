@@ -1,7 +1,7 @@
 """CMC and mean average precision of queries against a gallery, with the cross-camera rule."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,15 +10,18 @@ from numpy.typing import ArrayLike
 from kreid.data.tracklet import JUNK
 from kreid.distances import distance_matrix
 from kreid.distances.arrays import check_finite
-from kreid.evaluation.query_scorer import Labels, QueryScorer, Ties, checked_labels
+from kreid.evaluation.query_scorer import Labels, QueryScorer, Ties, check_form, checked_labels
 from kreid.evaluation.retrieval_result import RetrievalResult
 from kreid.gallery.embeddings import Labelled, TrackletEmbeddings, labelled
 
-#: The two ways MARS is scored. "standard" is the way of the common toolboxes, "mars" that of the authors' code: the
-#: queries stay in the gallery and the precision-recall curve is integrated by trapezoids.
+#: The three ways MARS is scored. "standard" is the way of the common toolboxes, "mars" that of the authors' code: the
+#: queries stay in the gallery and the precision-recall curve is integrated by trapezoids. "with_queries", the way of
+#: the code of AP3D, SINet, BiCnet-TKS, TKP and TF-CLIP, has the gallery of "mars" and the average precision of
+#: "standard".
 PROTOCOLS = {
     "standard": {"gallery": "without_queries", "average_precision": "standard"},
     "mars": {"gallery": "with_queries", "average_precision": "trapezoidal"},
+    "with_queries": {"gallery": "with_queries", "average_precision": "standard"},
 }
 
 # Bytes of the distances held at once when they come from embeddings. Each block reads the gallery again.
@@ -75,6 +78,7 @@ def evaluate(
     Reference: Zheng et al., MARS, 2016, and its evaluation code, for the
     trapezoidal form; Ye et al., Deep Learning for Person Re-identification, 2021, for mINP.
     """
+    check_form(average_precision)
     distances = np.asarray(distances)
     queries = checked_labels(query_persons, query_cameras, "query")
     gallery = checked_labels(gallery_persons, gallery_cameras, "gallery")
@@ -84,9 +88,9 @@ def evaluate(
             f"distances.shape={distances.shape}, {len(queries[0])} queries, {len(gallery[0])} gallery entries"
         )
     warn_of_unscored_queries(queries[0])
-    scorer = QueryScorer(queries, gallery, gallery[0] == JUNK, average_precision, ties, ranks)
+    scorer = QueryScorer(queries, gallery, gallery[0] == JUNK, ties, ranks)
     scorer.score(np.arange(len(distances)), distances)
-    return scorer.result()
+    return scorer.result(average_precision)
 
 
 def evaluate_embeddings(
@@ -132,13 +136,14 @@ def evaluate_embeddings(
     >>> result.cmc[1], result.map
     (0.0, 0.5)
     """
+    check_form(average_precision)
     queries = checked_labels(query_persons, query_cameras, "query")
     gallery = checked_labels(gallery_persons, gallery_cameras, "gallery")
     warn_of_unscored_queries(queries[0])
-    scorer = QueryScorer(queries, gallery, gallery[0] == JUNK, average_precision, ties, ranks)
+    scorer = QueryScorer(queries, gallery, gallery[0] == JUNK, ties, ranks)
     for rows, block in distance_blocks(query_embeddings, queries, gallery_embeddings, gallery, metric):
         scorer.score(rows, block)
-    return scorer.result()
+    return scorer.result(average_precision)
 
 
 def evaluate_test(
@@ -186,27 +191,25 @@ def evaluate_test(
     for rows, block in blocks_of_test(test):
         for scorer in scorers.values():
             scorer.score(rows, block)
-    return {name: scorer.result() for name, scorer in scorers.items()}
+    return results_of_test(scorers)
 
 
 def scorers_of_test(test: Labelled, ties: Ties, ranks: Sequence[int]) -> dict[str, QueryScorer]:
-    """Check embeddings and labels, and return a scorer per protocol."""
+    """Check embeddings and labels, and return a scorer for each gallery of the protocols."""
     check_test(test)
     junk = test.persons == JUNK
     without_queries = junk.copy()
     without_queries[test.query_rows] = True
     excluded = {"with_queries": junk, "without_queries": without_queries}
     queries = (test.persons[test.query_rows], test.cameras[test.query_rows])
+    labels = (test.persons, test.cameras)
+    return {gallery: QueryScorer(queries, labels, excluded[gallery], ties, ranks) for gallery in excluded}
+
+
+def results_of_test(scorers: Mapping[str, QueryScorer]) -> dict[str, RetrievalResult]:
+    """Return the result of each protocol from the scorers of `scorers_of_test`."""
     return {
-        name: QueryScorer(
-            queries,
-            (test.persons, test.cameras),
-            excluded[protocol["gallery"]],
-            protocol["average_precision"],
-            ties,
-            ranks,
-        )
-        for name, protocol in PROTOCOLS.items()
+        name: scorers[protocol["gallery"]].result(protocol["average_precision"]) for name, protocol in PROTOCOLS.items()
     }
 
 

@@ -69,9 +69,9 @@ def keep_splits(folder: str | os.PathLike[str]) -> str:
     results = {number: run.read_protocols() for number, run in runs.items()}
     if len(results) < 2:
         return f"Complete: {len(results)} split. A mean over splits needs two."
-    protocols = {
-        name: spread_over_splits(split[name] for split in results.values()) for name in next(iter(results.values()))
-    }
+    # Splits that an earlier version of kreid scored have fewer protocols.
+    common = [name for name in next(iter(results.values())) if all(name in split for split in results.values())]
+    protocols = {name: spread_over_splits(split[name] for split in results.values()) for name in common}
     summary = {
         "splits": list(results),
         "origins": {number: run.read_results()["split"] for number, run in runs.items()},
@@ -88,12 +88,12 @@ def _table(results: Mapping[int, Mapping[str, RetrievalResult]], protocols: Mapp
     lines = []
     for name, scores in protocols.items():
         columns = [score for score in scores if score != "mINP"]
-        lines.append(f"{name:<10}" + "".join(f"{score:>16}" for score in columns))
+        lines.append(f"{name:<12}" + "".join(f"{score:>16}" for score in columns))
         for number, split in results.items():
             values = [split[name].scores()[score] for score in columns]
-            lines.append(f"split {number:<4}" + "".join(f"{100 * value:>16.1f}" for value in values))
+            lines.append(f"split {number:<6}" + "".join(f"{100 * value:>16.1f}" for value in values))
         lines.append(
-            f"{'mean':<10}"
+            f"{'mean':<12}"
             + "".join(f"{f'{100 * scores[c].mean:.1f} (sd {100 * scores[c].deviation:.1f})':>16}" for c in columns)
         )
     return "\n".join(lines)

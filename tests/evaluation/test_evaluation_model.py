@@ -50,7 +50,7 @@ def test_scores_are_those_of_the_models_embeddings(model, dataset):
     persons, cameras = np.array(LABELS).T
     queries = [real.index(row) for row in QUERIES]
     scores = evaluate_test(found.embeddings.embeddings, persons[real], cameras[real], queries, model.metric)
-    assert list(found.protocols) == ["standard", "mars"]
+    assert list(found.protocols) == ["standard", "mars", "with_queries"]
     for protocol, result in scores.items():
         assert found.protocols[protocol].to_dict() == result.to_dict()
 

@@ -57,7 +57,7 @@ def test_memory_is_linear(monkeypatch):
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_both_protocols(metric):
+def test_every_protocol(metric):
     rows, persons = clusters(tracklets=150, persons=12, spread=0.9)
     persons += 1
     cameras = np.random.default_rng(1).integers(0, 3, 150)
@@ -72,7 +72,8 @@ def test_both_protocols(metric):
     assert list(results) == list(PROTOCOLS)
     standard = evaluate(distances[:, gallery], *labels, persons[gallery], cameras[gallery])
     mars = evaluate(distances, *labels, persons, cameras, average_precision="trapezoidal")
-    for name, expected in (("standard", standard), ("mars", mars)):
+    with_queries = evaluate(distances, *labels, persons, cameras)
+    for name, expected in (("standard", standard), ("mars", mars), ("with_queries", with_queries)):
         np.testing.assert_allclose(results[name].average_precision, expected.average_precision, rtol=1e-12)
     assert results["standard"].map > evaluate_test(rows, persons, cameras, query_rows, metric)["standard"].map + 0.02
 

@@ -1,4 +1,4 @@
-"""Scores of matrices and of embeddings, by both protocols; memory and refusals."""
+"""Scores of matrices and of embeddings, by every protocol; memory and refusals."""
 
 import subprocess
 import sys
@@ -66,7 +66,7 @@ def tracklets(seed=0, count=150, features=6):
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("block_bytes", [1, 2_000, 2**24])
-def test_both_protocols_from_embeddings(monkeypatch, metric, block_bytes):
+def test_every_protocol_from_embeddings(monkeypatch, metric, block_bytes):
     monkeypatch.setattr(retrieval, "_BLOCK_BYTES", block_bytes)
     embeddings, persons, cameras, rows = tracklets()
     exact = embeddings.astype("float64")
@@ -86,12 +86,14 @@ def test_both_protocols_from_embeddings(monkeypatch, metric, block_bytes):
             "stable",
         ),
         "mars": oracle(distances, persons[rows], cameras[rows], persons, cameras, "trapezoidal", "stable"),
+        "with_queries": oracle(distances, persons[rows], cameras[rows], persons, cameras, "standard", "stable"),
     }
     results = evaluate_test(embeddings, persons, cameras, rows, metric)
     assert list(results) == list(PROTOCOLS) == list(expected)
     for name, result in results.items():
         np.testing.assert_allclose(result.average_precision, expected[name][:, 0], rtol=1e-12)
         np.testing.assert_array_equal(result.first_hit, expected[name][:, 2])
+    assert len({round(result.map, 6) for result in results.values()}) == 3
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

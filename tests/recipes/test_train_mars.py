@@ -117,7 +117,7 @@ class TestWholeRun:
             assert {"loss", "learning_rate", "seconds", "holdout_rank1", "holdout_map"} <= set(numbers)
             assert 0 <= numbers["holdout_map"] <= 1
 
-    def test_results_have_both_protocols_before_and_after(self, system, complete, tree):
+    def test_results_have_every_protocol_before_and_after(self, system, complete, tree):
         recorded = results(complete(system))
         queries = len(read_mars(tree).query_rows)
         assert (recorded["system"], recorded["data"], recorded["precision"]) == (system, "mars", "float32")
@@ -125,7 +125,7 @@ class TestWholeRun:
         # Of the systems, STA's run has the setting to be evaluated before training too.
         assert (recorded["untrained"] is not None) == (system == "sta")
         for scores in filter(None, (recorded["protocols"], recorded["untrained"])):
-            assert set(scores) == {"standard", "mars"}
+            assert set(scores) == {"standard", "mars", "with_queries"}
             for protocol in scores.values():
                 assert set(protocol["cmc"]) == {"1", "5", "10", "20"}
                 assert 0 <= protocol["map"] <= 1

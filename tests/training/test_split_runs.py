@@ -7,13 +7,13 @@ import pytest
 from kreid.training import Config, check_splits, keep_splits, split_folder
 
 
-def finish(folder, split, rank1, mean_precision, **settings):
+def finish(folder, split, rank1, mean_precision, protocols=("standard",), **settings):
     run = split_folder(folder, split)
     run.mkdir(parents=True)
     (run / "config.yaml").write_text(Config("sta", split=split, **settings).to_yaml())
     cmc = {"1": rank1, "5": 1.0}
     scores = {"cmc": cmc, "map": mean_precision, "minp": 0.5, "num_queries": 4, "num_valid": 4}
-    (run / "results.json").write_text(json.dumps({"split": f"{split} of ten", "protocols": {"standard": scores}}))
+    (run / "results.json").write_text(json.dumps({"split": f"{split} of ten", "protocols": dict.fromkeys(protocols, scores)}))
 
 
 def test_mean_and_deviation_of_those_that_are_complete(tmp_path):
@@ -32,6 +32,14 @@ def test_mean_and_deviation_of_those_that_are_complete(tmp_path):
     assert lines[0] == ["standard", "rank-1", "rank-5", "mAP"]
     assert lines[1] == ["split", "2", "70.0", "100.0", "40.0"]
     assert lines[3][:4] == ["mean", "60.0", "(sd", "14.1)"]
+
+
+@pytest.mark.parametrize("older", [1, 2])
+def test_splits_of_an_earlier_version_leave_out_protocols_that_they_lack(tmp_path, older):
+    for split in (1, 2):
+        finish(tmp_path, split, 0.5, 0.2, ("standard", "mars") if split == older else ("standard", "mars", "with_queries"))
+    keep_splits(tmp_path)
+    assert list(json.loads((tmp_path / "splits.json").read_text())["protocols"]) == ["standard", "mars"]
 
 
 def test_a_single_split_has_no_mean(tmp_path):
