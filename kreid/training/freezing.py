@@ -45,8 +45,9 @@ class Freezing(keras.callbacks.Callback):
 
     A frozen stage or batch normalisation runs in its inference form, and its gradients are not computed. So a stage is
     frozen by `trainable`, which compiles the training step anew where another stage starts (at most four times), and
-    not by updates of 0, which would cost a whole step. Outside of epochs all is trainable: files and the optimiser keep
-    the variables of all stages, and a run continues in any epoch. Put it before callbacks that save.
+    not by updates of 0, which would cost a whole step. Outside of epochs everything is trainable that was when `fit`
+    began: files and the optimiser keep the variables of all stages, a run continues in any epoch, and layers that you
+    froze yourself stay frozen throughout. Put it before callbacks that save.
 
     Args:
         config: a `kreid.training.Config`.
@@ -59,9 +60,15 @@ class Freezing(keras.callbacks.Callback):
         super().__init__()
         self.config = config
         self._compiled: int | None = None
+        self._layers: list[tuple[keras.layers.Layer, bool]] = []
+        self._variables: list[tuple[keras.Variable, bool]] = []
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Let the optimiser have variables of all stages from the start."""
+        """Remember what is trainable, and let the optimiser have variables of all stages from the start."""
+        self._restore()  # After an epoch that Ctrl-C ended.
+        backbone = self.model.backbone
+        self._layers = [(layer, layer.trainable) for layer in backbone._flatten_layers(include_self=False)]
+        self._variables = [(variable, variable.trainable) for variable in backbone.weights]
         if not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
 
@@ -76,26 +83,31 @@ class Freezing(keras.callbacks.Callback):
         self._epoch, trained = epoch, trained_stages(self.config, epoch)
         self._freeze()
         if trained != self._compiled:
-            names = ", ".join(stage.name for stage in backbone.stages[STAGES - trained :])
+            names = ", ".join(stage.name for stage in backbone.stages if stage.trainable_weights)
             norm = ", without batch normalisation" if trained and self.config.freeze_batch_norm else ""
             print(f"From epoch {epoch + 1} on, the backbone trains: {names or 'nothing'}{norm}.")
             self._compiled = trained
             self.model.make_train_function(force=True)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Make all trainable, as it is saved."""
-        # TensorFlow skips a stage that is trainable already, and the layers inside it.
-        for layer in (*self.model.backbone.stages, *_batch_normalizations(self.model.backbone)):
-            layer.trainable = True
+        """Make trainable what was when training began, as it is saved."""
+        self._restore()
 
     @contextlib.contextmanager
     def lifted(self) -> Iterator[None]:
-        """Make all trainable inside an epoch, to save it, and freeze again."""
-        self.on_epoch_end(self._epoch)
+        """Make trainable inside an epoch what was when training began, to save it, and freeze again."""
+        self._restore()
         try:
             yield
         finally:
             self._freeze()
+
+    def _restore(self) -> None:
+        # Without Keras's setter, which changes the layers inside a layer too: branches share theirs.
+        for layer, trainable in self._layers:
+            layer._trainable = trainable
+        for variable, trainable in self._variables:
+            variable.trainable = trainable
 
     def _freeze(self) -> None:
         backbone = self.model.backbone

@@ -49,7 +49,12 @@ def build_optimizer(config: Config, steps_per_epoch: int, backbone: Any = None) 
     if config.optimizer == "sgd":
         return L2SGD(rate, momentum=config.momentum, **options)
     if config.freezes:
-        starts = {stage.path: first_epoch(config, number) for number, stage in enumerate(backbone.stages)}
+        # A stage that you froze yourself has no variable in the optimiser.
+        starts = {
+            stage.path: first_epoch(config, number)
+            for number, stage in enumerate(backbone.stages)
+            if stage.trainable_weights
+        }
         options["starts"] = {
             f"{path}/": epoch * steps_per_epoch // config.accumulate for path, epoch in starts.items() if epoch
         }

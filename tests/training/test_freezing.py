@@ -34,10 +34,12 @@ class Moved(keras.callbacks.Callback):
         self.epochs.append(moved)
 
 
-def fitted(epochs, **settings):
+def fitted(epochs, by_hand=(), **settings):
     keras.utils.set_random_seed(2)
     config = Config("baseline", learning_rate=1e-2, epochs=epochs, **settings)
     model = kreid.models.Baseline(kreid.backbones.build("resnet_tiny", image_size=(32, 32), width=8), 2)
+    for name in by_hand:
+        next(layer for layer in model.backbone._flatten_layers() if layer.name == name).trainable = False
     optimizer = build_optimizer(config, 1, model.backbone)
     model.compile(optimizer, {"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)})
     moved = Moved()
@@ -88,6 +90,25 @@ def test_batch_normalisation_stays(capsys):
     )
 
 
+def test_layers_frozen_by_hand_stay(capsys):
+    # A whole stage, a convolution of a stage that starts later, and the batch normalisation beside it.
+    by_hand = ("conv2", "conv4_block1_1_conv", "conv4_block1_2_bn")
+    model, epochs = fitted(4, by_hand, frozen_epochs=1, unfreeze_every=1, freeze_batch_norm=True)
+    assert [stages(moved) for moved in epochs] == [
+        ["head"],
+        ["conv5", "head"],
+        ["conv4", "conv5", "head"],
+        ["conv3", "conv4", "conv5", "head"],
+    ]
+    frozen = {layer.name for layer in model.backbone._flatten_layers() if not layer.trainable}
+    assert set(by_hand) <= frozen
+    assert not {"conv3_block1_1_bn", "conv4_block1_1_bn", "conv4_block1_2_conv", "conv5"} & frozen
+    assert len(model.trainable_variables) == len(model.optimizer._trainable_variables)
+    assert capsys.readouterr().out.splitlines()[-1].split(": ")[1] == (
+        "conv3, conv4, conv5, without batch normalisation."
+    )
+
+
 def test_a_stage_starts_like_a_new_optimizer():
     config = Config("baseline", frozen_epochs=2, unfreeze_every=3, accumulate=4, backbone_rate=0.1)
     backbone = kreid.backbones.build("resnet_tiny", image_size=(32, 32), width=8)
@@ -117,6 +138,7 @@ def test_freezing_is_lifted_for_a_file_inside_an_epoch():
     model.compile("sgd", {"logits": "mse"})
     callback = Freezing(Config("baseline", frozen_epochs=1, unfreeze_every=1, freeze_batch_norm=True))
     callback.set_model(model)
+    callback.on_train_begin()
     everything = {weight.path for weight in model.trainable_weights}
     callback.on_epoch_begin(1)
     frozen = {weight.path for weight in model.trainable_weights}
