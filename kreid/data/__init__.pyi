@@ -1,4 +1,9 @@
 from .augment import Augmentation as Augmentation
+from .bad_frames import (
+    BadFrames as BadFrames,
+    BadTracklet as BadTracklet,
+    draw_bad_frames as draw_bad_frames,
+)
 from .cache import FrameCache as FrameCache
 from .check import check_dataset as check_dataset
 from .clips import (
@@ -25,4 +30,5 @@ from .readers import (
     read_prid2011 as read_prid2011,
 )
 from .samplers import PKSampler as PKSampler, ShuffledSampler as ShuffledSampler
+from .spoil import spoil as spoil
 from .tracklet import DISTRACTOR as DISTRACTOR, JUNK as JUNK, ReidDataset as ReidDataset, Tracklet as Tracklet

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from kreid.data._pipeline_common import checked_size, checked_tracklets, dataset_options, path_tensor
 from kreid.data.augment import Augmentation
+from kreid.data.bad_clips import BadClips
+from kreid.data.bad_frames import BadFrames
 from kreid.data.cache import FrameCache
 from kreid.data.clips import adjacent_clip, adjacent_clips, chunk_clip, random_clip
 from kreid.data.damage import DamageLog
@@ -49,7 +51,8 @@ class TrainingPipeline:
     clip without a readable frame is replaced by another clip of the same person
     in the batch, or, if there is none, by a clip and label of another person;
     with `"adjacent_clips"` a run without a readable frame repeats the nearest
-    readable run of its tracklet. `damage` counts the unreadable frames and
+    readable run of its tracklet; with `bad_frames` a clip with an unreadable
+    frame has no frames of other persons. `damage` counts the unreadable frames and
     names the tracklets without a readable frame. The run stops with an error
     when the share of distinct damaged frames among those tried exceeds
     `max_damaged`, or a batch has no readable frame at all.
@@ -71,6 +74,9 @@ class TrainingPipeline:
         batch_size: int, tracklets or frames of a batch. Only `"sequences"` and
             `"frames"` read it.
         augmentation: optional `Augmentation`; by default `Augmentation()`.
+        bad_frames: optional `BadFrames`, faults to draw for some frames of each
+            clip: of other persons, covered, blurred, half out, dark. The clips
+            and their other frames are those without it.
         seed: int, 0 or more.
         steps_per_epoch: optional int; by default an epoch shows each identity
             (or tracklet, or frame) once, counted over all workers. Epochs of
@@ -116,6 +122,7 @@ class TrainingPipeline:
         tracklets_per_person: int | None = None,
         batch_size: int | None = None,
         augmentation: Augmentation | None = None,
+        bad_frames: BadFrames | None = None,
         seed: int = 0,
         steps_per_epoch: int | None = None,
         targets: Sequence[str] = ("logits", "features"),
@@ -138,6 +145,10 @@ class TrainingPipeline:
         self.labels = {int(person): label for label, person in enumerate(np.unique(persons))}
         self.num_frames = num_frames
         self.augmentation = Augmentation() if augmentation is None else augmentation
+        self._bad_clips = None
+        if bad_frames is not None:
+            self._bad_clips = BadClips(bad_frames, self._tracklets, self.augmentation, num_frames, seed)
+        self._changes: Augmentation | BadClips = self._bad_clips or self.augmentation
         self.targets = tuple(targets)
         self.damage = DamageLog(max_damaged)
         self._labels = np.unique(persons, return_inverse=True)[1].astype(np.int32)
@@ -220,7 +231,8 @@ class TrainingPipeline:
             A tuple of arrays over the epoch's clips, batch after batch: the
             row of each clip's tracklet, `int32 (clips,)`; its frames as numbers
             in the concatenation of all tracklets, `int32 (clips, T)`; and the
-            augmentation numbers, `int32 (clips, draws, width)`.
+            augmentation numbers, `int32 (clips, draws, width)`, with
+            `bad_frames` after each frame's fault.
         """
         whole = self._sampler.steps_per_epoch
         worker, workers = self.shard
@@ -237,6 +249,8 @@ class TrainingPipeline:
                 [self._starts[row] + self._clip(self._lengths[row], self.num_frames, rng=rng) for row in rows]
             )
         numbers = self.augmentation.draw(len(rows), self.num_frames, self.image_size, rng)
+        if self._bad_clips is not None:
+            frames, numbers = self._bad_clips.plan(rows, frames, numbers, epoch)
         # Every worker draws the batches of all workers and takes its own.
         own = np.arange(len(rows)) // self.batch_size % workers == worker
         return rows[own].astype(np.int32), frames[own].astype(np.int32), numbers[own]
@@ -263,7 +277,7 @@ class TrainingPipeline:
         return (
             tf.ensure_shape(rows, (clips,)),
             tf.ensure_shape(frames, (clips, self.num_frames)),
-            tf.ensure_shape(numbers, (clips, self.augmentation.draws(self.num_frames), self.augmentation.width)),
+            tf.ensure_shape(numbers, (clips, self._changes.draws(self.num_frames), self._changes.width)),
             tf.ensure_shape(tried, (clips,)),
         )
 
@@ -280,7 +294,7 @@ class TrainingPipeline:
         # One `load_readable` per batch: each call makes a small dataset, which is too slow per clip.
         frames, whole = load_readable(
             (clips, numbers),
-            lambda clip, clip_numbers: self.augmentation.apply(self._read_whole(paths, clip), clip_numbers),
+            lambda clip, clip_numbers: self._changes.apply(self._read_whole(paths, clip), clip_numbers),
             (self.num_frames, *self.image_size, 3),
             self._parallelism,
         )
@@ -354,6 +368,8 @@ class TrainingPipeline:
     def _load_damaged(
         self, paths: tf.Tensor, row: tf.Tensor, clip: tf.Tensor, numbers: tf.Tensor, tried: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
+        if self._bad_clips is not None:
+            clip = self._bad_clips.unswitched(clip, numbers)
         distinct, place = tf.unique(clip)
         frames, readable = self._read(paths, distinct)
         frames = tf.cond(
@@ -362,7 +378,7 @@ class TrainingPipeline:
             lambda: self._refill(paths, frames, readable, row, distinct, place, tried),
         )
         frames = tf.ensure_shape(frames, (self.num_frames, *self.image_size, 3))
-        return self.augmentation.apply(frames, numbers), tf.size(readable) > 0
+        return self._changes.apply(frames, numbers), tf.size(readable) > 0
 
     def _read(self, paths: tf.Tensor, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if self._cache is None:

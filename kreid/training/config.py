@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from kreid.data.bad_frames import BadFrames
+
 CHOICES = {
     "weights_preprocessing": ("torch", "caffe", "tf", "none"),
     "clips": ("random", "chunks", "adjacent", "adjacent_clips"),
@@ -69,6 +71,9 @@ class Config:
         hue: largest turn of its hue, up to 0.5, half a circle.
         rand_augment: operations of RandAugment per tracklet, 0 for none.
         rand_augment_magnitude: their strength, 0 to 30.
+        bad_frames: faults of the training clips' frames, null for none, as in `{kinds: [another_person, dark], frames:
+            [0, 3]}`: 0 to 3 frames of a clip. The kinds are "another_person", "other_persons", "covered", "blurred",
+            "half_out" and "dark", all of them by default; see `kreid.data.BadFrames`.
         smoothing: label smoothing of the identity loss.
         triplet_weight: weight of the batch-hard triplet loss, 0 for none.
         triplet_margin: a number, or "soft".
@@ -167,6 +172,7 @@ class Config:
     hue: float = 0.0
     rand_augment: int = 0
     rand_augment_magnitude: float = 9.0
+    bad_frames: dict | None = None
     smoothing: float = 0.0
     triplet_weight: float = 1.0
     triplet_margin: float | str = 0.3
@@ -281,6 +287,8 @@ class Config:
                 f"one, and decay_epochs=[] or decay_every=null. Received: decay_every={self.decay_every!r}, "
                 f"decay_epochs={self.decay_epochs!r}"
             )
+        if self.bad_frames is not None:
+            BadFrames.from_settings(self.bad_frames).counts(self.num_frames)
         self._check_freezing()
         for name in self.callbacks:
             module, colon, factory = name.partition(":")

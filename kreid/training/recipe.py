@@ -81,7 +81,7 @@ def build_pipeline(config: Config, tracklets: Sequence[Tracklet]) -> "TrainingPi
     Returns:
         A `kreid.data.TrainingPipeline`.
     """
-    from kreid.data import Augmentation, TrainingPipeline
+    from kreid.data import Augmentation, BadFrames, TrainingPipeline
 
     return TrainingPipeline(
         tracklets,
@@ -106,6 +106,7 @@ def build_pipeline(config: Config, tracklets: Sequence[Tracklet]) -> "TrainingPi
             rand_augment=config.rand_augment,
             rand_augment_magnitude=config.rand_augment_magnitude,
         ),
+        bad_frames=None if config.bad_frames is None else BadFrames.from_settings(config.bad_frames),
         seed=config.seed,
         steps_per_epoch=config.steps_per_epoch,
         targets=tuple(build_losses(config)),

@@ -125,3 +125,13 @@ def test_chunks_need_equal_parts_and_frozen_statistics(settings, complaint):
     with pytest.raises(ValueError, match=complaint):
         Config("baseline", **settings)
     assert Config("baseline", cached_chunks=4, freeze_batch_norm=True).cached_chunks == 4
+
+
+def test_bad_frames_are_checked_before_training():
+    assert Config("sta", num_frames=4, bad_frames={"frames": [0, 3]}).bad_frames == {"frames": [0, 3]}
+    with pytest.raises(ValueError, match="lower the most bad frames to 1 or less"):
+        Config("sta", num_frames=2, bad_frames={"frames": [0, 3]})
+    with pytest.raises(ValueError, match=r"some of another_person, other_persons.*Received: kinds=\('darc',\)"):
+        load_config("sta", settings=["bad_frames={kinds: [darc]}"])
+    with pytest.raises(ValueError, match="bad_frames in .* must be dict or null. Received: bad_frames=True"):
+        load_config("sta", settings=["bad_frames=true"])

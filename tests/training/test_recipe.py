@@ -4,10 +4,11 @@ import inspect
 
 import pytest
 
+from kreid.data import Tracklet
 from kreid.losses import WeightedSum
 from kreid.models import MGRAFA
 from kreid.training import Config, build_losses
-from kreid.training.recipe import auto_precision
+from kreid.training.recipe import auto_precision, build_pipeline
 
 
 def shares(losses):
@@ -75,3 +76,13 @@ def test_heads_are_told_by_the_models_own_defaults():
 def test_heads_that_cannot_be(model):
     with pytest.raises(ValueError, match="positive integer"):
         build_losses(Config("mg_rafa", model=model))
+
+
+def test_bad_frames_reach_the_batches():
+    tracklets = [Tracklet(f"t{n}", n // 2 + 1, 1, tuple(f"{n}_{t}.jpg" for t in range(8))) for n in range(8)]
+    settings = dict(system="baseline", persons_per_batch=2, tracklets_per_person=2)
+    clean = build_pipeline(Config(**settings), tracklets).plan(0)
+    bad = build_pipeline(Config(**settings, bad_frames={"kinds": ["other_persons"], "frames": [1, 1]}), tracklets).plan(
+        0
+    )
+    assert (clean[1] != bad[1]).sum(axis=1).tolist() == [1] * 8
