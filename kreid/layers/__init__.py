@@ -1,5 +1,6 @@
 """Layers that turn frame features or maps into fewer frames or one embedding."""
 
+from kreid.layers.agreement_pooling import AgreementPooling
 from kreid.layers.clip_attention import ClipAttention
 from kreid.layers.convolutional_block_attention import ConvolutionalBlockAttention
 from kreid.layers.dilated_temporal_pyramid import DilatedTemporalPyramid
@@ -12,6 +13,7 @@ from kreid.layers.inter_frame_distance import InterFrameDistance
 from kreid.layers.inter_frame_relation import InterFrameRelation
 from kreid.layers.intra_frame_attention import IntraFrameAttention
 from kreid.layers.lengths_to_mask import LengthsToMask
+from kreid.layers.majority_pooling import MajorityPooling
 from kreid.layers.node_embedding import NodeEmbedding
 from kreid.layers.non_local import NonLocal
 from kreid.layers.reference_aided_aggregation import ReferenceAidedAggregation
@@ -26,6 +28,7 @@ from kreid.layers.temporal_self_attention import TemporalSelfAttention
 from kreid.layers.undilated_temporal_pyramid import UndilatedTemporalPyramid
 
 __all__ = [
+    "AgreementPooling",
     "ClipAttention",
     "ConvolutionalBlockAttention",
     "DilatedTemporalPyramid",
@@ -38,6 +41,7 @@ __all__ = [
     "InterFrameRelation",
     "IntraFrameAttention",
     "LengthsToMask",
+    "MajorityPooling",
     "NodeEmbedding",
     "NonLocal",
     "ReferenceAidedAggregation",

@@ -1,16 +1,22 @@
-"""The baseline of all five papers: average pooling over space and time."""
+"""The baseline of all five papers: average pooling over space and time, or a robust pooling over time."""
 
 from typing import Any
 
 import keras
+from numpy.typing import ArrayLike
 
 from kreid._typing import Tensor
 from kreid.backbones.base import Backbone
+from kreid.layers.agreement_pooling import AgreementPooling
+from kreid.layers.centred_pooling import CentredPooling
 from kreid.layers.frame_average import FrameAverage
+from kreid.layers.majority_pooling import MajorityPooling
 from kreid.layers.spatial_average import SpatialAverage
 from kreid.models.attention import Attention
 from kreid.models.systems import register_system
 from kreid.models.tracklet_model import TrackletModel
+
+POOLINGS = ("average", "agreement", "majority")
 
 
 @register_system("baseline")
@@ -21,11 +27,19 @@ class Baseline(TrackletModel):
     Trained with a smoothed identity loss on the logits and a triplet loss on the pooled vector; the classifier sees the
     vector after batch normalisation (BNNeck), as the two losses need differently shaped spaces.
 
+    Where a tracker switches between persons, a tracklet has frames of another one. `pooling` leaves such frames out, by
+    layers without trained parameters, so `with_pooling` changes it after training too. They pool any system's frame
+    vectors: a system with `part_frames = 1` has them in `aggregate_parts`, as in the second example.
+
     Args:
         backbone: a `kreid.backbones.Backbone`.
         num_identities: persons to tell apart in training.
         embedding_dim: length of the vector, by a Dense layer after pooling; `None` keeps the backbone's channels.
         embedding_from: `"bnneck"` (after batch normalisation, for the cosine metric) or `"pooled"` (before it).
+        pooling: over frames: `"average"`, `"agreement"` (see `kreid.layers.AgreementPooling`) or `"majority"` (see
+            `kreid.layers.MajorityPooling`).
+        pooling_threshold: of `MajorityPooling`.
+        agreement_temperature: factor `t` of `AgreementPooling`.
         metric: `"cosine"` or `"euclidean"`.
         **kwargs: the other arguments of `kreid.models.TrackletModel`.
 
@@ -42,6 +56,13 @@ class Baseline(TrackletModel):
     >>> model.embed(np.zeros((2, 4, 64, 32, 3), "uint8"), lengths=np.array([4, 1])).shape
     (2, 128)
 
+    >>> class RobustGLTR(kreid.models.GLTR):
+    ...     def __init__(self, backbone, num_identities, **kwargs):
+    ...         super().__init__(backbone, num_identities, **kwargs)
+    ...         self.frame_average = kreid.layers.MajorityPooling(dtype=self.dtype_policy)
+    >>> RobustGLTR(backbone, num_identities=10).embed(np.zeros((2, 4, 64, 32, 3), "uint8")).shape
+    (2, 384)
+
     Reference: Luo et al., Bag of Tricks and a Strong Baseline for Deep Person Re-identification, 2019, for BNNeck.
     """
 
@@ -54,6 +75,9 @@ class Baseline(TrackletModel):
         *,
         embedding_dim: int | None = None,
         embedding_from: str = "bnneck",
+        pooling: str = "average",
+        pooling_threshold: float = 0.25,
+        agreement_temperature: float = 10.0,
         metric: str = "cosine",
         **kwargs: Any,
     ) -> None:
@@ -67,10 +91,19 @@ class Baseline(TrackletModel):
             )
         if embedding_dim is not None and (not isinstance(embedding_dim, int) or embedding_dim < 1):
             raise ValueError(f"The embedding's length is a positive integer. Received: embedding_dim={embedding_dim!r}")
+        if pooling not in POOLINGS:
+            raise ValueError(f"Choose one of {', '.join(POOLINGS)}. Received: pooling={pooling!r}")
         self.embedding_from = embedding_from
+        self.pooling = pooling
         policy = self.dtype_policy
         self.spatial_average = SpatialAverage(dtype=policy, name="spatial_average")
-        self.frame_average = FrameAverage(dtype=policy, name="frame_average")
+        # Each layer checks its own argument, also where another one pools.
+        poolings = {
+            "average": FrameAverage(dtype=policy, name="frame_average"),
+            "agreement": AgreementPooling(agreement_temperature, dtype=policy, name="agreement_pooling"),
+            "majority": MajorityPooling(pooling_threshold, dtype=policy, name="majority_pooling"),
+        }
+        self.frame_pooling = poolings[pooling]
         self.dense = None
         if embedding_dim is not None:
             self.dense = keras.layers.Dense(embedding_dim, dtype=policy, name="dense")
@@ -84,7 +117,7 @@ class Baseline(TrackletModel):
         return self.spatial_average(maps), mask
 
     def aggregate_parts(self, vectors: Tensor, mask: Tensor) -> Any:
-        vector, weights = self.frame_average(vectors, mask=mask, return_attention=True)
+        vector, weights = self.frame_pooling(vectors, mask=mask, return_attention=True)
         if self.dense is not None:
             vector = self.dense(vector)
         return vector, {"frames": weights}
@@ -93,3 +126,57 @@ class Baseline(TrackletModel):
         if self.embedding_from == "pooled" or self.bnneck is None:
             return vector
         return self.bnneck(self.to_float32(vector))
+
+    def with_pooling(
+        self,
+        pooling: str,
+        mean: ArrayLike | None = None,
+        *,
+        pooling_threshold: float | None = None,
+        agreement_temperature: float | None = None,
+    ) -> "Baseline":
+        """Return this model with the same weights, copied, and another pooling over frames.
+
+        Args:
+            pooling: `"average"`, `"agreement"` or `"majority"`.
+            mean: mean frame vector of training, `(C,)` with the backbone's channels, see
+                `kreid.gallery.mean_frame_vector`. By default that of this model's own pooling or, without a Dense layer
+                between, of its batch-norm neck, which has followed the mean of the pooled vectors.
+            pooling_threshold: see `Baseline`; `None` keeps this model's.
+            agreement_temperature: see `Baseline`; `None` keeps this model's.
+
+        Returns:
+            A `Baseline`, not compiled, to evaluate, save and export.
+
+        Raises:
+            ValueError: for an unknown pooling, an argument out of its range, or without a mean where neither the
+                model's pooling nor its neck has one.
+
+        Example:
+
+        >>> backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32))
+        >>> model = kreid.models.Baseline(backbone, num_identities=10)
+        >>> model.with_pooling("majority").pooling
+        'majority'
+        """
+        config = {**self.get_config(), "pooling": pooling}
+        given = {"pooling_threshold": pooling_threshold, "agreement_temperature": agreement_temperature}
+        config |= {name: value for name, value in given.items() if value is not None}
+        twin = type(self).from_config(config)
+        own, its = ({id(weight) for weight in model.frame_pooling.weights} for model in (self, twin))
+        kept = [weight for weight in self.weights if id(weight) not in own]
+        for weight, other in zip((w for w in twin.weights if id(w) not in its), kept, strict=True):
+            weight.assign(other)
+        if isinstance(twin.frame_pooling, CentredPooling):
+            twin.frame_pooling.set_mean(self._mean_frame_vector() if mean is None else mean)
+        return twin
+
+    def _mean_frame_vector(self) -> Any:
+        if isinstance(self.frame_pooling, CentredPooling):
+            return self.frame_pooling.moving_mean
+        if self.bnneck is None or self.dense is not None:
+            raise ValueError(
+                "This model has no mean of its frame vectors before its Dense layer; give one, such as "
+                "kreid.gallery.mean_frame_vector(model, tracklets) of train tracklets. Received: mean=None"
+            )
+        return self.bnneck.moving_mean

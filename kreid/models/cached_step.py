@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
+from kreid.layers.centred_pooling import CentredPooling
+
 if TYPE_CHECKING:
     from kreid.models.tracklet_model import TrackletModel
 
@@ -140,13 +142,14 @@ def _halves(model: "TrackletModel") -> tuple[keras.Model, keras.Model]:
     """Return the models from frames to vectors, and from vectors to the outputs.
 
     Raises:
-        ValueError: if batch normalisation trains before the vectors: it would see a chunk alone.
+        ValueError: if batch normalisation, or the mean of a pooling, trains before the vectors: it would see a chunk
+            alone.
     """
     encoder, head = model.vector_halves()
     trained = [
         layer.path
         for layer in encoder._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+        if isinstance(layer, (keras.layers.BatchNormalization, CentredPooling)) and layer.trainable
     ]
     if trained:
         raise ValueError(

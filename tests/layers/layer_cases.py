@@ -14,6 +14,8 @@ PIXELS = RNG.integers(0, 256, (3, 4, 6, 4, 3)).astype("uint8")
 SQUARE_MAPS = RNG.normal(size=(5, 3, 4, 4, 8)).astype("float32")
 
 CASES = {
+    "AgreementPooling": ({"t": 3.0}, VECTORS, {"attention": True}),
+    "AgreementPooling/uncentred": ({"t": 3.0, "centre": False}, VECTORS, {"attention": True}),
     "ClipAttention": ({"embedding_dim": 3, "weighting": "linear"}, MAPS[:, :, 0, 0], {"attention": True}),
     "ConvolutionalBlockAttention": ({"reduction": 2, "kernel_size": 3}, MAPS, {"attention": True}),
     "DilatedTemporalPyramid": ({"num_branches": 2, "kernel_initializer": "glorot_uniform"}, VECTORS, {}),
@@ -27,6 +29,7 @@ CASES = {
     "InterFrameRelation": ({"relation_dim": 5, "hidden_dims": (7, 3), "normalize": "none"}, VECTORS, {}),
     "IntraFrameAttention": ({}, VECTORS, {}),
     "LengthsToMask": ({}, (MAPS, LENGTHS), {"masked": False}),
+    "MajorityPooling": ({"threshold": 0.01}, VECTORS, {"attention": True}),
     "NodeEmbedding": ({"units": 3, "activation": "sigmoid", "scale_starts_at": 0.5}, MAPS, {}),
     "NonLocal": (
         {"across_frames": True, "reduction": 3, "starts_as_identity": False},
