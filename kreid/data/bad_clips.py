@@ -76,7 +76,7 @@ class BadClips:
         frames, faults = frames.copy(), np.zeros((clips, num_frames, FAULT_WIDTH), np.int32)
         for clip, row in enumerate(rows.tolist()):
             count = int(rng.integers(self._fewest, self._most + 1))
-            kind = self.settings.kinds[rng.integers(len(self.settings.kinds))]
+            kind = self.settings.kinds[int(rng.integers(len(self.settings.kinds)))]
             drawn = draw_faults(self._others, row, num_frames, kind, count, self.settings.places, rng)
             if kind in SWITCHES:
                 bad = np.flatnonzero(drawn[:, 0])

@@ -1,6 +1,6 @@
 """Draw the faults of real tracklets: frames of other persons, covered, blurred, half out of the picture, or dark.
 
-Plain NumPy. A draw is a table of whole numbers, a row for each frame; `kreid.data.spoil.spoil` changes the pixels by it.
+Plain NumPy. A draw is a table of whole numbers, a row for each frame; `kreid.data.spoil` changes the pixels by it.
 """
 
 import zlib
@@ -86,7 +86,9 @@ class BadFrames:
             raise ValueError(
                 f"`bad_frames` has the keys {', '.join(known)}. Received: {unknown[0]}={settings[unknown[0]]!r}"
             )
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
+        }
         return cls(**values)
 
     @property
@@ -157,10 +159,11 @@ def draw_bad_frames(
 
     Example:
 
-    >>> tracklets = [Tracklet(f"t{p}", person=p, camera=1, frames=tuple(f"{p}_{i}.jpg" for i in range(8))) for p in (1, 2)]
+    >>> files = {person: tuple(f"{person}_{time}.jpg" for time in range(8)) for person in (1, 2)}
+    >>> tracklets = [Tracklet(f"t{person}", person, camera=1, frames=frames) for person, frames in files.items()]
     >>> first, second = draw_bad_frames(tracklets, "another_person", share=2 / 8)
     >>> first.tracklet.frames[3:6], first.bad.nonzero()[0].tolist()
-    (('1_3.jpg', '2_2.jpg', '2_3.jpg'), [4, 5])
+    (('1_3.jpg', '2_5.jpg', '2_6.jpg'), [4, 5])
     """
     check_kinds((kind,))
     _check_places(places)

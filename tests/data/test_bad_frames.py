@@ -1,5 +1,7 @@
 """Draws of bad frames: whose frames, how many, where, and from which seed."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -80,7 +82,7 @@ def test_other_persons_are_all_different_and_of_the_camera(tracklets):
 @pytest.mark.parametrize("kind", KINDS)
 def test_bad_frames_of_a_smaller_share_stay_bad_in_the_same_way(tracklets, kind):
     drawn = [draw_bad_frames(tracklets, kind, count / 8) for count in (1, 2, 3, 7)]
-    for fewer, more in zip(drawn, drawn[1:], strict=False):
+    for fewer, more in itertools.pairwise(drawn):
         for one, other in zip(fewer, more, strict=True):
             np.testing.assert_array_equal(one.faults[one.bad], other.faults[one.bad])
 

@@ -133,5 +133,5 @@ def test_bad_frames_are_checked_before_training():
         Config("sta", num_frames=2, bad_frames={"frames": [0, 3]})
     with pytest.raises(ValueError, match=r"some of another_person, other_persons.*Received: kinds=\('darc',\)"):
         load_config("sta", settings=["bad_frames={kinds: [darc]}"])
-    with pytest.raises(ValueError, match="bad_frames in .* must be dict or null. Received: bad_frames=True"):
+    with pytest.raises(ValueError, match=r"bad_frames in .* must be dict or null\. Received: bad_frames=True"):
         load_config("sta", settings=["bad_frames=true"])
