@@ -12,6 +12,9 @@ from kreid._typing import Tensor
 class _PerVariable(keras.optimizers.Optimizer):  # type: ignore[misc]
     """Add to a Keras optimiser what the papers and practice use: see `L2Adam` and `L2SGD`.
 
+    On TensorFlow, outside of `tf.distribute`, a variable is updated by one kernel, equal to Keras's steps within the
+    rounding of `1 - beta_2` in float32. Keras's steps are taken for `amsgrad` and for SGD without momentum.
+
     Keras's own `weight_decay` shrinks the variables apart from the update (decoupled, as in AdamW). L2 in the gradient
     is another method: with Adam the two differ by the gradient's scale.
     """
@@ -49,7 +52,27 @@ class _PerVariable(keras.optimizers.Optimizer):  # type: ignore[misc]
             self.assign_sub(variable, variable * decay)
         if self.l2:
             gradient = gradient + self.l2 * keras.ops.cast(variable, gradient.dtype)
-        super().update_step(gradient, variable, rate)
+        if not self._step_by_one_kernel(gradient, variable, rate):
+            super().update_step(gradient, variable, rate)
+
+    def _step_by_one_kernel(self, gradient: Tensor, variable: keras.Variable, rate: Tensor) -> bool:
+        """Take Keras's step by one kernel of TensorFlow, which reads and writes each weight once; say if it could."""
+        if keras.backend.backend() != "tensorflow":
+            return False
+        import tensorflow as tf
+
+        if tf.distribute.has_strategy() or isinstance(gradient, tf.IndexedSlices):
+            return False
+        given = {
+            "var": _handle(variable),
+            "grad": tf.cast(gradient, variable.dtype),
+            "lr": tf.cast(rate, variable.dtype),
+        }
+        return self._kernel(given, self._get_variable_index(variable))
+
+    def _kernel(self, given: dict[str, Any], index: int) -> bool:
+        """Run the kernel of a variable; return whether there is one for this optimiser's settings."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _kernel().")
 
     def _clip_gradients(self, grads: list[Tensor]) -> list[Tensor]:
         """Clip the gradient of the whole batch: Keras clips that of each replica of a mirrored model."""
@@ -109,6 +132,11 @@ class _PerVariable(keras.optimizers.Optimizer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "l2": self.l2, "rates": dict(self._rates)}
+
+
+def _handle(variable: Any) -> Any:
+    """Return TensorFlow's handle of a variable of Keras or TensorFlow."""
+    return (variable.value if isinstance(variable, keras.Variable) else variable).handle
 
 
 def _by_prefix(
@@ -178,6 +206,26 @@ class L2Adam(_PerVariable, keras.optimizers.Adam):
             learning_rate = learning_rate * self._bias_correction(own) / self._bias_correction(update)
         super().update_step(gradient, variable, learning_rate)
 
+    def _kernel(self, given: dict[str, Any], index: int) -> bool:
+        import tensorflow as tf
+
+        if self.amsgrad:
+            return False
+        dtype = given["grad"].dtype
+        first, second = tf.constant(self.beta_1, dtype), tf.constant(self.beta_2, dtype)
+        update = tf.cast(self.iterations + 1, dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            **given,
+            m=_handle(self._momentums[index]),
+            v=_handle(self._velocities[index]),
+            beta1=first,
+            beta2=second,
+            beta1_power=tf.pow(first, update),
+            beta2_power=tf.pow(second, update),
+            epsilon=tf.constant(self.epsilon, dtype),
+        )
+        return True
+
     def _bias_correction(self, update: Tensor) -> Tensor:
         first = keras.ops.power(keras.ops.cast(self.beta_1, "float32"), update)
         second = keras.ops.power(keras.ops.cast(self.beta_2, "float32"), update)
@@ -205,6 +253,18 @@ class L2SGD(_PerVariable, keras.optimizers.SGD):
     >>> kreid.optimizers.L2SGD(0.01, momentum=0.9, l2=5e-4).l2
     0.0005
     """
+
+    def _kernel(self, given: dict[str, Any], index: int) -> bool:
+        import tensorflow as tf
+
+        if not self.momentum:
+            return False
+        momentum = tf.constant(self.momentum, given["grad"].dtype)
+        # Keras's momentum holds the learning rate of each step; that of ResourceApplyMomentum does not.
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            **given, accum=_handle(self.momentums[index]), momentum=momentum, use_nesterov=self.nesterov
+        )
+        return True
 
 
 @keras.saving.register_keras_serializable(package="kreid")
