@@ -12,7 +12,7 @@ import os
 import pathlib
 import re
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -21,13 +21,12 @@ import numpy as np
 
 from kreid._files import check_unpacked_size, file_digest
 from kreid.backbones import keras_files
+from kreid.backbones.checkpoint_names import FAST_REID, KERAS, LAYOUTS, Layout, is_of_fast_reid
 
 if typing.TYPE_CHECKING:
     from kreid.backbones.staged import StagedBackbone
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin", *keras_files.SUFFIXES)
-
-Layout = Callable[[str], str]
 
 # Names around the network's own, in checkpoints of torchreid, fast-reid, Lightning and of parallel training.
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "network")
@@ -199,6 +198,7 @@ def load_checkpoint(
     path: str | os.PathLike[str],
     skip: Sequence[str] = (),
     licence: str | None = None,
+    layout: str | None = None,
 ) -> Conversion:
     """Load a checkpoint of another project into a backbone of the same architecture, completely or not at all.
 
@@ -209,6 +209,9 @@ def load_checkpoint(
         skip: names of further tensors to leave out, with `*` and `?`; the usual names of classifiers and embedding
             layers are left out in any case.
         licence: of the weights, for the passport; `None` if unknown.
+        layout: the project whose names and stem the file has; `None` for the one that explains most tensors. A whole
+            model of fast-reid is recognised; of its backbone alone, name `"fast-reid"`, as the names are torchvision's
+            and the stem pools other pixels. Name `"torchvision"` for a model of fast-reid from before August 2020.
 
     Returns:
         A `Conversion`.
@@ -223,14 +226,18 @@ def load_checkpoint(
         print(kreid.backbones.load_checkpoint(backbone, "mobilenet_v2.safetensors").left_out)
     """
     path = pathlib.Path(path)
-    layout, placed, left_out = load_tensors(backbone, read_tensors(path), f"weights={str(path)!r}", skip)
+    layout, placed, left_out = load_tensors(backbone, read_tensors(path), f"weights={str(path)!r}", skip, layout)
     conversion = Conversion(layout, placed, left_out, path.name, file_digest(path), backbone.preprocessing, licence)
     backbone.passport = conversion.passport
     return conversion
 
 
 def load_tensors(
-    backbone: "StagedBackbone", tensors: Mapping[str, np.ndarray], origin: str, skip: Sequence[str] = ()
+    backbone: "StagedBackbone",
+    tensors: Mapping[str, np.ndarray],
+    origin: str,
+    skip: Sequence[str] = (),
+    layout: str | None = None,
 ) -> tuple[str, int, tuple[str, ...]]:
     """Load the tensors of a checkpoint, see `load_checkpoint`.
 
@@ -239,6 +246,7 @@ def load_tensors(
         tensors: arrays by name.
         origin: where they come from, for messages, such as `"weights='imagenet'"`.
         skip: names of further tensors to leave out.
+        layout: see `load_checkpoint`.
 
     Returns:
         The layout, the number of tensors placed, and the names left out.
@@ -248,10 +256,11 @@ def load_tensors(
     """
     if backbone.architecture == "inception_v3":
         tensors = _counted_from_0(tensors)
+    layouts = _possible_layouts(backbone.architecture, tensors, layout)
     left_out = sorted(name for name in tensors if _matches(_plain(name), _CLASSIFIERS) or _matches(name, skip))
     plain_names = _plain_names(name for name in tensors if name not in left_out)
     own = {plain: tensors[name] for plain, name in plain_names.items()}
-    layout, places = _best_layout(backbone, own)
+    layout, places = _best_layout(backbone, own, layouts)
     described = f"Received: {origin} for {backbone.architecture}"
     homeless, empty = sorted(own.keys() - places.keys()), sorted(places.keys() - own.keys())
     if homeless or empty:
@@ -351,17 +360,30 @@ def _counted_from_0(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def _best_layout(backbone: "StagedBackbone", tensors: Iterable[str]) -> tuple[str, dict[str, _Place]]:
+def _possible_layouts(architecture: str, names: Iterable[str], layout: str | None) -> Mapping[str, Layout]:
+    """Return the layouts that a file with these names may have."""
+    layouts = LAYOUTS.get(architecture)
+    if layouts is None:
+        raise ValueError(
+            f"Checkpoints of other projects are known for {', '.join(LAYOUTS)}. Received: architecture={architecture!r}"
+        )
+    if layout is None:
+        # Its names alone do not tell fast-reid's networks from others.
+        if FAST_REID not in layouts or not is_of_fast_reid(names):
+            return {name: other for name, other in layouts.items() if name != FAST_REID}
+        layout = FAST_REID
+    if layout not in layouts:
+        raise ValueError(f"The layouts of {architecture} are {', '.join(layouts)}. Received: layout={layout!r}")
+    return {layout: layouts[layout]}
+
+
+def _best_layout(
+    backbone: "StagedBackbone", tensors: Iterable[str], layouts: Mapping[str, Layout]
+) -> tuple[str, dict[str, _Place]]:
     """Return the layout that explains most of the tensors, and the places of the backbone's weights by its names."""
     layers = backbone.named_layers() | backbone.named_gates()
     tensors = set(tensors)
     best: tuple[str, dict[str, _Place]] = ("", {})
-    layouts = LAYOUTS.get(backbone.architecture)
-    if layouts is None:
-        raise ValueError(
-            f"Checkpoints of other projects are known for {', '.join(LAYOUTS)}. "
-            f"Received: architecture={backbone.architecture!r}"
-        )
     for name, layout in layouts.items():
         places: dict[str, _Place] = {}
         for layer_name, layer in layers.items():
@@ -406,113 +428,3 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 def _listed(names: Sequence[str], kind: str) -> str:
     """Return a count and the names, such as `2 tensors (a, b)`."""
     return f"{len(names)} {kind}" + (f" ({', '.join(names)})" if names else "")
-
-
-def _resnet_layout(name: str) -> str:
-    """Return torchvision's name, which timm, torchreid and fast-reid share; gates have timm's, IBN torchreid's."""
-    match = re.fullmatch(r"conv(\d)_block(\d+)_(\d|se)_(\w+)", name)
-    if match is None:
-        return {"conv1_conv": "conv1", "conv1_bn": "bn1"}[name]
-    stage, block, number, kind = match.groups()
-    block_name = f"layer{int(stage) - 1}.{int(block) - 1}"
-    if number == "se":
-        return f"{block_name}.se.{ {'squeeze': 'fc1', 'excite': 'fc2'}[kind] }"
-    if number == "0":
-        return f"{block_name}.downsample.{ {'conv': 0, 'bn': 1}[kind] }"
-    if kind.startswith("bn_"):
-        return f"{block_name}.bn{number}.{ {'bn_instance': 'IN', 'bn_batch': 'BN'}[kind] }"
-    return f"{block_name}.{kind}{number}"
-
-
-def _mobilenet_layout(nested: bool) -> Layout:
-    """Return torchvision's layout of MobileNetV2, whose units are nested modules, or a form of it without nesting."""
-
-    def layout(name: str) -> str:
-        number, part, kind = re.fullmatch(r"features_(\d+)_?(\w*)_(conv|bn)", name).groups()  # type: ignore[union-attr]
-        place = {"conv": 0, "bn": 1}[kind]
-        if not part:
-            return f"features.{number}.{place}"
-        # The first block expands nothing, so its depthwise convolution comes first.
-        position = {"expand": 0, "depthwise": 1, "project": 2}[part] - (number == "1")
-        if part == "project":
-            return f"features.{number}.conv.{position + place if nested else 3 * position + place}"
-        return f"features.{number}.conv.{f'{position}.{place}' if nested else 3 * position + place}"
-
-    return layout
-
-
-def _timm_mobilenet_layout(name: str) -> str:
-    number, part, kind = re.fullmatch(r"features_(\d+)_?(\w*)_(conv|bn)", name).groups()  # type: ignore[union-attr]
-    if number == "0":
-        return {"conv": "conv_stem", "bn": "bn1"}[kind]
-    if not part:
-        return {"conv": "conv_head", "bn": "bn2"}[kind]
-    group, block = _GROUP_OF_BLOCK[int(number)]
-    parts = ("depthwise", "project") if number == "1" else ("expand", "depthwise", "project")
-    convolutions = ("conv_dw", "conv_pw") if number == "1" else ("conv_pw", "conv_dw", "conv_pwl")
-    position = parts.index(part)
-    return f"blocks.{group}.{block}.{convolutions[position] if kind == 'conv' else f'bn{position + 1}'}"
-
-
-def _osnet_layout(name: str) -> str:
-    """Return torchreid's name."""
-    match = re.fullmatch(r"conv(\d)_(?:block(\d)_)?(\w+)", name)
-    stage, block, part = match.groups()  # type: ignore[union-attr]
-    if part.startswith("transition"):
-        # There the pooling between two stages stands at the end of the earlier one.
-        return f"conv{int(stage) - 1}.2.0.{part.removeprefix('transition_')}"
-    if block is None:
-        return f"conv{stage}.{part}"
-    module = f"conv{stage}.{int(block) - 1}"
-    light = re.fullmatch(r"(\d)_(\d)_(pointwise|depthwise)_(conv|bn)", part)
-    if light is None:
-        part, kind = part.rsplit("_", 1)
-        if part == "se":
-            return f"{module}.gate.{ {'squeeze': 'fc1', 'excite': 'fc2'}[kind] }"
-        return f"{module}.{ {'reduce': 'conv1', 'expand': 'conv3', 'shortcut': 'downsample'}[part] }.{kind}"
-    length, depth, place, kind = light.groups()
-    stream = f"conv2{'abcd'[int(length) - 1]}" + ("" if length == "1" else f".{int(depth) - 1}")
-    return f"{module}.{stream}.{kind if kind == 'bn' else {'pointwise': 'conv1', 'depthwise': 'conv2'}[place]}"
-
-
-def _same_names(name: str) -> str:
-    return name
-
-
-def _keras_mobilenet_layout(name: str) -> str:
-    """Return the name of keras.applications."""
-    number, part, kind = re.fullmatch(r"features_(\d+)_?(\w*)_(conv|bn)", name).groups()  # type: ignore[union-attr]
-    if not part:
-        first = number == "0"
-        return {"conv": "Conv1" if first else "Conv_1", "bn": "bn_Conv1" if first else "Conv_1_bn"}[kind]
-    block = "expanded_conv" if number == "1" else f"block_{int(number) - 1}"
-    return f"{block}_{part}" + ("_BN" if kind == "bn" else "")
-
-
-_GROUP_OF_BLOCK = dict(
-    enumerate(((group, block) for group, count in enumerate((1, 2, 3, 4, 3, 3, 1)) for block in range(count)), 1)
-)
-
-_RESNET: dict[str, Layout] = {"torchvision": _resnet_layout}
-
-# The layout of keras.applications, whose files name weights otherwise.
-KERAS = "keras.applications"
-
-# By architecture, and by the project that has the names.
-LAYOUTS: dict[str, dict[str, Layout]] = {
-    "resnet18": _RESNET,
-    "resnet34": _RESNET,
-    "resnet50": _RESNET,
-    "resnet50_ibn_a": {"torchreid": _resnet_layout},
-    "se_resnet50": {"timm": _resnet_layout},
-    "resnet50_v1": {KERAS: _same_names},
-    "inception_v3": {KERAS: _same_names},
-    "mobilenet_v2_keras": {KERAS: _keras_mobilenet_layout},
-    "osnet_x1_0": {"torchreid": _osnet_layout},
-    "osnet_x0_25": {"torchreid": _osnet_layout},
-    "mobilenet_v2": {
-        "torchvision": _mobilenet_layout(nested=True),
-        "torchvision, not nested": _mobilenet_layout(nested=False),
-        "timm": _timm_mobilenet_layout,
-    },
-}

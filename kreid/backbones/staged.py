@@ -3,7 +3,7 @@
 import difflib
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ from kreid._files import replacing
 from kreid._typing import Shape, Tensor
 from kreid.backbones import alexnet, inception, keras_files, mobilenet, osnet, resnet
 from kreid.backbones.base import Backbone, MapStage, branches_of_stage, checked_branches, checked_preprocessing
+from kreid.backbones.checkpoint_names import FAST_REID
 from kreid.backbones.checkpoints import (
     SUFFIXES,
     file_passport,
@@ -42,7 +43,7 @@ class Stage(MapStage):
     Args:
         blocks: its layers, in order, each called with `training` and `branch`.
         stem: the unit before conv2 (first stage only).
-        pool: max pooling follows the stem.
+        pool: max pooling of 3x3 pixels and stride 2 follows the stem, with padding on each side.
         branches: see `MapStage`.
         **kwargs: base layer arguments.
     """
@@ -51,6 +52,8 @@ class Stage(MapStage):
         super().__init__(branches, **kwargs)
         self.stem = stem
         self.pool = pool
+        # The pooling starts at the first pixel, as fast-reid's; at an even size it ends one pixel beyond the last.
+        self.pool_from_first = False
         self.blocks = blocks
 
     def build(self, input_shape: Shape) -> None:
@@ -66,7 +69,7 @@ class Stage(MapStage):
         """Return the shape after the stem and its pooling."""
         batch, *size, channels = self.stem.compute_output_shape(input_shape)
         if self.pool:
-            size = [None if s is None else -(-s // 2) for s in size]
+            size = [None if s is None else (s + (not self.pool_from_first)) // 2 for s in size]
         return (batch, *size, channels)
 
     def run(self, x: Tensor, training: bool | None, position: int) -> Tensor:
@@ -74,7 +77,8 @@ class Stage(MapStage):
             x = self.stem(x, training=training, branch=position)
         if self.pool:
             # Zeros cannot win over activations that passed a ReLU, so zero padding equals padding with minus infinity.
-            x = ops.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+            before = 0 if self.pool_from_first else 1
+            x = ops.pad(x, [(0, 0), (before, 1), (before, 1), (0, 0)])
             x = ops.max_pool(x, 3, strides=2, padding="valid")
         for block in self.blocks:
             x = block(x, training=training, branch=position)
@@ -196,10 +200,25 @@ class StagedBackbone(Backbone):
         self.preprocessing = arch.preprocessing if preprocessing is None else checked_preprocessing(preprocessing)
         self.__dict__["_pixels_given"] = preprocessing is not None
         self.stages = [self._stage(index, arch) for index in range(4)]
-        *_, height, width, self.channels = self.compute_output_shape((None, *self.image_size, 3))
-        self.output_size = (height, width)
+        self._pool_as_trained()
         # Set `trainable` last: Keras passes it only to layers that exist.
         self.trainable = trainable
+
+    @property
+    def passport(self) -> dict[str, Any] | None:
+        """Where the weights come from, as plain data; `None` for random ones. It decides how the stem pools."""
+        return Backbone.passport.fget(self)  # type: ignore[attr-defined]
+
+    @passport.setter
+    def passport(self, passport: Mapping[str, Any] | None) -> None:
+        Backbone.passport.fset(self, passport)  # type: ignore[attr-defined]
+        if hasattr(self, "stages"):
+            self._pool_as_trained()
+
+    def _pool_as_trained(self):
+        self.stages[0].pool_from_first = bool(self.passport) and self.passport.get("layout") == FAST_REID
+        *_, height, width, self.channels = self.compute_output_shape((None, *self.image_size, 3))
+        self.output_size = (height, width)
 
     def _stage(self, index, arch):
         policy = self.dtype_policy

@@ -35,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the pixels that the weights expect: torch, caffe, tf or none (default: as the published weights do)",
     )
+    parser.add_argument(
+        "--layout",
+        metavar="NAME",
+        help="the project whose names and stem the file has, such as fast-reid (default: found by the tensors' names)",
+    )
     parser.add_argument("--licence", metavar="TEXT", help="licence of the weights, which saved models then name")
     parser.add_argument("--width", type=int, help="the backbone's width (default: as published)")
 
@@ -50,10 +55,12 @@ def run(options: argparse.Namespace) -> int:
         if not options.file.is_file():
             raise ValueError(f"There is no checkpoint at this path. Received: file={str(options.file)!r}")
         backbone = backbones.build(options.to, width=options.width, preprocessing=options.preprocessing)
-        conversion = backbones.load_checkpoint(backbone, options.file, options.skip, options.licence)
+        conversion = backbones.load_checkpoint(backbone, options.file, options.skip, options.licence, options.layout)
         out.parent.mkdir(parents=True, exist_ok=True)
         backbone.save_pretrained(out)
         print(f"{conversion.placed} tensors placed, by {conversion.layout}'s names")
+        if conversion.layout == "fast-reid":
+            print("The stem pools as fast-reid's since August 2020; for an older model give --layout torchvision")
         print(f"{len(conversion.left_out)} tensors left out: {', '.join(conversion.left_out) or 'none'}")
         print(f"Licence: {conversion.licence or 'unknown; name it with --licence'}")
         print(f"Pixels: {conversion.preprocessing} (see kreid.layers.FramePreprocessing); the models scale frames so")

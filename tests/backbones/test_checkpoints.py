@@ -10,12 +10,13 @@ from reference_weights import IMAGE_SIZE, drawn, image
 from safetensors.numpy import save_file
 
 import kreid
-from kreid.backbones import build, load_checkpoint
+from kreid.backbones import build, checkpoints, load_checkpoint
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
 REFERENCES = sorted(pathlib.Path(__file__).with_name("references").glob("*.json"))
 WIDTHS = {"mobilenet_v2": 16}
+RNG = np.random.default_rng(0)
 
 
 def reference(name):
@@ -173,3 +174,59 @@ def test_weights_trained_on_other_pixels(tensors, saved, tmp_path):
         build(**own, preprocessing="caffe")
     with pytest.raises(ValueError, match=r"one of the ways torch, caffe, tf, none\. Received: preprocessing='rgb'"):
         build("resnet_tiny", IMAGE_SIZE, preprocessing="rgb")
+
+
+def pooled_from_first(maps):
+    """Maxima of 3x3 pixels from every second one on; a window that begins inside may end beyond the edge."""
+    height, width = maps.shape[1:3]
+    rows, columns = (range(0, max(size - 1, 1), 2) for size in (height, width))
+    return np.stack([np.stack([maps[:, y : y + 3, x : x + 3].max((1, 2)) for x in columns], 1) for y in rows], axis=1)
+
+
+def of_fast_reid(backbone):
+    """The weights of a backbone as a checkpoint of fast-reid's whole model."""
+    layout = checkpoints.LAYOUTS["resnet18"]["fast-reid"]
+    tensors = {"heads.bottleneck.0.weight": np.ones(4, "float32"), "pixel_mean": np.zeros((1, 3, 1, 1), "float32")}
+    for name, layer in backbone.named_layers().items():
+        for tensor, place in checkpoints._places(layer, layout(name)).items():
+            values = np.asarray(place.variable)
+            values = values if place.axes is None else values.transpose(np.argsort(place.axes))
+            tensors[f"backbone.{tensor}"] = np.ascontiguousarray(values)
+    return tensors
+
+
+# Stems of 32x16 and of 33x17 pixels.
+@pytest.mark.parametrize("size", [(64, 32), (66, 34)])
+def test_a_stem_of_fast_reid_pools_from_the_first_pixel(size, saved, tmp_path):
+    keras.utils.set_random_seed(4)
+    source = build("resnet18", size, width=8)
+    path = saved(of_fast_reid(source))
+    backbone = build("resnet18", size, width=8, weights=path)
+    assert backbone.passport["layout"] == "fast-reid"
+    frames = RNG.normal(size=(2, *size, 3)).astype("float32")
+    x = pooled_from_first(np.asarray(source.stages[0].stem(frames)))
+    for stage in source.stages:
+        for block in stage.blocks:
+            x = block(x)
+    np.testing.assert_allclose(backbone(frames), x, rtol=1e-5, atol=1e-5)
+    assert (*backbone.output_size, backbone.channels) == tuple(x.shape[1:])
+    assert difference(backbone(frames), source(frames)) > 1e-3
+
+    # Kept by files of weights and by models.
+    backbone.save_pretrained(tmp_path / "own.weights.h5")
+    own = build("resnet18", size, width=8, weights=tmp_path / "own.weights.h5")
+    twin = type(backbone).from_config(backbone.get_config())
+    twin.build((None, *size, 3))
+    twin.set_weights(backbone.get_weights())
+    for other in (own, twin):
+        np.testing.assert_array_equal(other(frames), backbone(frames))
+
+    # The layout can be named: of an old model, and of the backbone alone.
+    load_checkpoint(backbone, path, layout="torchvision")
+    np.testing.assert_array_equal(backbone(frames), source(frames))
+    with pytest.raises(ValueError, match=r"layouts of resnet18 are torchvision, fast-reid\. Received: layout='timm'"):
+        load_checkpoint(backbone, path, layout="timm")
+
+
+def difference(one, other):
+    return np.abs(np.asarray(one)[:, :2, :1] - np.asarray(other)[:, :2, :1]).max()
