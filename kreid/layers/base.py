@@ -19,7 +19,14 @@ class KreidLayer(keras.layers.Layer):
 
     Args:
         **kwargs: base layer arguments, such as `name` and `dtype`.
+
+    Attributes:
+        uniform_attention: where a layer has attention weights, it uses equal ones instead of its own. Set it before the
+            layer is called: a traced graph keeps what it had. It is not saved; see
+            `kreid.models.with_uniform_attention`.
     """
+
+    uniform_attention = False
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -10,7 +10,7 @@ from kreid._replicas import moments_over_replicas
 from kreid._typing import Shape, Tensor
 from kreid.distances import safe_sqrt
 from kreid.layers.base import KreidLayer
-from kreid.layers.masking import mask_of
+from kreid.layers.masking import equal_shares, mask_of
 
 
 class CentredPooling(KreidLayer):
@@ -86,7 +86,10 @@ class CentredPooling(KreidLayer):
     ) -> Tensor | tuple[Tensor, Tensor]:
         mask = mask_of(inputs, mask)
         vectors = ops.where(mask[..., None], ops.cast(inputs, "float32"), 0.0)
-        weights = self.frame_weights(self._units(vectors, mask, training), mask)
+        if self.uniform_attention:
+            weights = equal_shares(mask)
+        else:
+            weights = self.frame_weights(self._units(vectors, mask, training), mask)
         output = ops.cast(ops.sum(vectors * weights[..., None], axis=1), self.compute_dtype)
         return (output, weights) if return_attention else output
 

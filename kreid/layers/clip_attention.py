@@ -116,9 +116,10 @@ class ClipAttention(KreidLayer):
         weights = self._weights(ops.cast(clips, "float32"), mask)
         embedded = ops.cast(clips if self.transform is None else self.transform(clips), "float32")
         shares = weights * counts
-        total = ops.sum(shares if self.weighting == "softmax" else counts, axis=1, keepdims=True)
+        sums_to_one = self.weighting == "softmax" and not self.uniform_attention
+        total = ops.sum(shares if sums_to_one else counts, axis=1, keepdims=True)
         shares = shares / ops.where(total > 0, total, 1.0)
-        if self.weighting == "softmax":
+        if sums_to_one:
             weights = shares
         output = ops.cast(ops.sum(shares[..., None] * embedded, axis=1), self.compute_dtype)
         return (output, weights) if return_attention else output
@@ -130,7 +131,7 @@ class ClipAttention(KreidLayer):
         return input_shape[:2]
 
     def _weights(self, clips, mask):
-        if self.weighting == "average":
+        if self.weighting == "average" or self.uniform_attention:
             return ops.cast(mask, "float32")
         weights = self.weigh(clips)[..., 0]
         if self.weighting == "softmax":

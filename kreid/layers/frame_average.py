@@ -95,7 +95,7 @@ class FrameAverage(KreidLayer):
             mask = next((one for one in carried if one is not None), None)
         mask = mask_of(inputs, mask, self.axis)
         a = ops.cast(mask, "float32")
-        if attentions:
+        if attentions and not self.uniform_attention:
             a = [ops.where(mask, ops.cast(attention, "float32") + self.epsilon, 0.0) for attention in attentions]
             # A mean of 1 is a sum of N for each: the division by the whole sum removes the factor N.
             a = sum(map(self._shares, a) if self.balance else a) / len(a)

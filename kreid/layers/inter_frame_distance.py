@@ -55,6 +55,8 @@ class InterFrameDistance(KreidLayer):
 
     def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         mask = mask_of(inputs, mask)
+        if self.uniform_attention:
+            return ops.cast(mask, "float32")
         distances = pairwise_euclidean(ops.where(spread(mask, inputs), inputs, 0))
         pairs = ops.logical_and(mask[:, :, None], mask[:, None, :])
         length = ops.sum(ops.cast(mask, "float32"), axis=1, keepdims=True)

@@ -106,6 +106,8 @@ class InterFrameRelation(KreidLayer):
 
     def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         mask = mask_of(inputs, mask)
+        if self.uniform_attention:
+            return ops.cast(mask, "float32")
         f = ops.where(spread(mask, inputs), inputs, 0)
         if self.normalize == "unit":
             f = ops.cast(ops.cast(f, "float32") / _length(f), self.compute_dtype)

@@ -53,6 +53,8 @@ class IntraFrameAttention(KreidLayer):
 
     def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         mask = mask_of(inputs, mask)
+        if self.uniform_attention:
+            return ops.cast(mask, "float32")
         scores = self.regressor(ops.where(spread(mask, inputs), inputs, 0))
         return ops.where(mask, ops.sigmoid(ops.cast(scores[:, :, 0], "float32")), 0.0)
 

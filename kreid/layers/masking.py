@@ -57,6 +57,11 @@ def spread(values: Tensor, inputs: Tensor) -> Tensor:
     return ops.reshape(values, (*ops.shape(values), *(1,) * missing))
 
 
+def equal_shares(mask: Tensor, axis: int | Sequence[int] = -1) -> Tensor:
+    """Return float32 weights that are equal for real entries and sum to 1 over the axes; zeros where none is real."""
+    return masked_softmax(ops.zeros_like(mask, dtype="float32"), mask, axis)
+
+
 def masked_softmax(scores: Tensor, mask: Tensor, axis: int | Sequence[int] = -1) -> Tensor:
     """Softmax over one or several axes among the real entries; 0 for masked entries, also if all are masked."""
     scores = ops.where(mask, scores, -1e30)

@@ -96,7 +96,9 @@ class NonLocal(KreidLayer):
 
         # In float32, as softmax is: the products are not scaled and overflow float16.
         theta, phi = (ops.cast(layer(nodes), "float32") for layer in (self.theta, self.phi))
-        weights = masked_softmax(ops.matmul(theta, ops.transpose(phi, (0, 2, 1))), real[:, None, :])
+        products = ops.matmul(theta, ops.transpose(phi, (0, 2, 1)))
+        products = ops.zeros_like(products) if self.uniform_attention else products
+        weights = masked_softmax(products, real[:, None, :])
         gathered = self.w(ops.matmul(ops.cast(weights, self.compute_dtype), self.g(nodes)))
         gathered = ops.reshape(gathered, ops.shape(inputs))
         output = self.bn(gathered, mask=mask, training=training) + x

@@ -170,6 +170,8 @@ class ReferenceAidedAggregation(KreidLayer):
 class _Aggregation(keras.layers.Layer):
     """Equations 1 to 4 for one group of channels."""
 
+    uniform_attention = False
+
     def __init__(
         self,
         references: str,
@@ -222,7 +224,9 @@ class _Aggregation(keras.layers.Layer):
             relations = self.psi(self._relations(x, mask, training), mask=mask, training=training)
             embedded.append(ops.cast(relations, self.compute_dtype))
         scores = self.theta(ops.concatenate(embedded, axis=-1), mask=mask, training=training)
-        weights = masked_softmax(ops.cast(scores, "float32"), spread(mask, x), axis=(1, 2, 3))
+        scores = ops.cast(scores, "float32")
+        scores = ops.zeros_like(scores) if self.uniform_attention else scores
+        weights = masked_softmax(scores, spread(mask, x), axis=(1, 2, 3))
         return ops.sum(weights * ops.cast(x, "float32"), axis=(1, 2, 3)), weights
 
     def _relations(self, x, mask, training):

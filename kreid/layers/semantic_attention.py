@@ -61,7 +61,8 @@ class SemanticAttention(KreidLayer):
         self.classifier.build(input_shape)
 
     def call(self, inputs: Tensor, return_attention: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        votes = ops.softmax(ops.cast(self.classifier(inputs), "float32"), axis=-1)
+        votes = ops.cast(self.classifier(inputs), "float32")
+        votes = ops.softmax(ops.zeros_like(votes) if self.uniform_attention else votes, axis=-1)
         weights = ops.mean(votes, axis=1)
         fused = ops.sum(ops.cast(inputs, "float32") * weights[:, :, None], axis=1)
         if self.as_printed:

@@ -100,6 +100,8 @@ class SpatialTemporalAttention(KreidLayer):
 
         # Energies in float32: squares of float16 features overflow.
         energy = ops.sum(ops.square(ops.cast(f, "float32")), axis=-1)
+        if self.uniform_attention:
+            energy = ops.where(spread(mask, energy), ops.ones_like(energy), 0.0)
         g = _share(energy, axis=(2, 3))
         scores = ops.sum(ops.reshape(g, (batch, frames, self.num_stripes, -1)), axis=-1)
         scores = _share(scores, axis=1)
@@ -110,7 +112,8 @@ class SpatialTemporalAttention(KreidLayer):
         weights = [scores]
         if self.fusion:
             best = ops.argmax(ops.where(mask[:, :, None], scores, -1.0), axis=1)
-            weights.insert(0, _one_hot(best, frames))
+            # Of equal scores none is the highest.
+            weights.insert(0, scores if self.uniform_attention else _one_hot(best, frames))
         weights = ops.cast(ops.stack(weights, axis=-1), f.dtype)
         stripes = ops.reshape(f, (batch, frames, self.num_stripes, (h // self.num_stripes) * w, channels))
         # In this order of the factors whole rows of features are moved, never single features.

@@ -65,6 +65,7 @@ class SqueezeExcitation(KreidLayer):
         x = ops.where(spread(mask_of(inputs, mask), inputs), inputs, 0)
         means = ops.mean(ops.cast(x, "float32"), axis=(2, 3))
         weights = self.excite(self.squeeze(means))
+        weights = ops.ones_like(weights) if self.uniform_attention else weights
         output = x * weights[:, :, None, None, :]
         return (output, {"channels": ops.cast(weights, "float32")}) if return_attention else output
 

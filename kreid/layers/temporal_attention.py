@@ -8,7 +8,7 @@ from keras import ops
 
 from kreid._typing import Shape, Tensor
 from kreid.layers.base import KreidLayer
-from kreid.layers.masking import mask_of, masked_softmax, spread
+from kreid.layers.masking import equal_shares, mask_of, masked_softmax, spread
 
 
 @keras.saving.register_keras_serializable(package="kreid")
@@ -90,7 +90,7 @@ class TemporalAttention(KreidLayer):
         hidden = self.spatial(ops.reshape(maps, (-1, frames, math.prod(maps.shape[-3:]))))
         # The first convolution's bias makes masked frames nonzero; they must count as zero padding.
         scores = self.temporal(ops.where(mask[..., None], ops.cast(hidden, "float32"), 0.0))[..., 0]
-        weights = masked_softmax(scores, mask)
+        weights = equal_shares(mask) if self.uniform_attention else masked_softmax(scores, mask)
 
         vectors = ops.mean(ops.cast(maps, "float32"), axis=(2, 3))
         output = ops.sum(weights[..., None] * vectors, axis=1)

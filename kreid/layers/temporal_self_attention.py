@@ -9,7 +9,7 @@ from keras import ops
 from kreid._typing import Shape, Tensor
 from kreid.distances import safe_sqrt
 from kreid.layers.base import KreidLayer
-from kreid.layers.masking import mask_of, masked_softmax
+from kreid.layers.masking import equal_shares, mask_of, masked_softmax
 from kreid.layers.normalization import BatchNormalization
 
 NORMALIZATIONS = ("cosine", "mean", "softmax", "none")
@@ -125,6 +125,8 @@ class TemporalSelfAttention(KreidLayer):
 
     def _normalized(self, relations, mask):
         pairs = ops.logical_and(mask[:, :, None], mask[:, None, :])
+        if self.uniform_attention:
+            return equal_shares(pairs, axis=1)
         if self.normalize == "softmax":
             relations = relations / math.sqrt(self.values.units)
             return ops.swapaxes(masked_softmax(ops.swapaxes(relations, 1, 2), pairs), 1, 2)

@@ -11,6 +11,7 @@ from kreid.models.sta import STA
 from kreid.models.systems import SYSTEMS, register_system, system_class
 from kreid.models.tacan import TACAN
 from kreid.models.tracklet_model import TrackletModel
+from kreid.models.uniform_attention import with_uniform_attention
 from kreid.passport import Passport
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "count_macs",
     "register_system",
     "system_class",
+    "with_uniform_attention",
 ]

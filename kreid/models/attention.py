@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 AXES = ("frame", "clip", "clip_frame", "stage", "stripe", "height", "width", "channel")
 
 
@@ -58,3 +61,44 @@ def check_attentions(model_name: str, declared: Mapping[str, Attention], returne
                 f"The axes of {model_name}'s attention {name!r} must name each axis after the batch, from "
                 f"{', '.join(AXES)}. Received: axes={axes!r} for shape {returned[name]!r}"
             )
+
+
+def time_weights(
+    values: ArrayLike, axes: tuple[str, ...], length: int, clip_frames: int | None = None
+) -> NDArray[np.float64] | None:
+    """Return how much each frame, or each clip, of one tracklet weighs in an attention.
+
+    Values are added up over the other axes, such as stripes or positions; of an attention between frames over those
+    that attend. Weights of frames within clips count by the clip's real frames, so that equal ones are equal in the
+    whole tracklet.
+
+    Args:
+        values: the attention of one tracklet, with padding.
+        axes: the name of each axis, see `Attention`.
+        length: real frames of the tracklet, 1 or more.
+        clip_frames: frames of a clip, for an attention with clips.
+
+    Returns:
+        float64 `(frames,)` or `(clips,)`, without padding; `None` for an attention without such an axis.
+
+    Example:
+
+    >>> time_weights([[0.5, 0.5], [1.0, 0.0]], ("clip", "clip_frame"), length=3, clip_frames=2).tolist()
+    [1.0, 1.0, 1.0]
+    """
+    values = np.abs(np.asarray(values, np.float64))
+    clips = -(-length // (clip_frames or 1))
+    for place, name in enumerate(axes):
+        if name in ("frame", "clip"):
+            values = np.take(values, np.arange(length if name == "frame" else clips), axis=place)
+    time = next((place for place, name in enumerate(axes) if name in ("frame", "clip")), None)
+    if time is None:
+        return None
+    values = np.moveaxis(values, time, 0)
+    if "clip_frame" not in axes:
+        return values.reshape(len(values), -1).sum(axis=1)
+    # The frames of a clip follow it, whatever came before.
+    values = np.moveaxis(values, axes.index("clip_frame"), 1)
+    weights = values.reshape(*values.shape[:2], -1).sum(axis=2)
+    real = np.minimum(length - np.arange(clips) * weights.shape[1], weights.shape[1])
+    return (weights * real[:, None]).ravel()[:length]
