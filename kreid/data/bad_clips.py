@@ -101,15 +101,15 @@ class BadClips:
         return self._augmentation.apply(spoiled, numbers[: self._draws, FAULT_WIDTH:])
 
     def unswitched(self, clip: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
-        """Return the frame numbers of a clip as they were without frames of other persons.
+        """Return the frame numbers of clips as they were without frames of other persons.
 
         Args:
-            clip: `int32` tensor `(T,)`.
-            numbers: `int32` tensor `(T, width)`.
+            clip: `int32` tensor `(..., T)`.
+            numbers: `int32` tensor `(..., T, width)`.
 
         Returns:
-            `int32` tensor `(T,)`.
+            `int32` tensor `(..., T)`.
         """
-        kind = numbers[:, 0]
+        kind = numbers[..., 0]
         is_switch = tf.reduce_any([kind == KINDS.index(name) + 1 for name in SWITCHES], axis=0)
-        return tf.where(is_switch, numbers[:, 1], clip)
+        return tf.where(is_switch, numbers[..., 1], clip)

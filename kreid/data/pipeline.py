@@ -10,6 +10,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +23,8 @@ from kreid.data.bad_frames import BadFrames
 from kreid.data.cache import FrameCache
 from kreid.data.clips import adjacent_clip, adjacent_clips, chunk_clip, random_clip
 from kreid.data.damage import DamageLog
-from kreid.data.frames import decode_frame, load_readable, read_frames
+from kreid.data.damaged_clips import ClipRepair
+from kreid.data.frames import decode_frame, load_readable
 from kreid.data.samplers import PKSampler, ShuffledSampler
 from kreid.data.tracklet import Tracklet
 
@@ -149,13 +151,14 @@ class TrainingPipeline:
         if bad_frames is not None:
             self._bad_clips = BadClips(bad_frames, self._tracklets, self.augmentation, num_frames, seed)
         self._changes: Augmentation | BadClips = self._bad_clips or self.augmentation
+        # One trace for whole and for repaired clips.
+        self._augmented = tf.function(self._changes.apply, autograph=False)
         self.targets = tuple(targets)
         self.damage = DamageLog(max_damaged)
         self._labels = np.unique(persons, return_inverse=True)[1].astype(np.int32)
         self.seed = seed
         self._samples_frames = sampler == "frames"
         has_runs = clips == "adjacent_clips"
-        self._clip_length = clip_length if has_runs else num_frames
         self._clip = functools.partial(adjacent_clips, clip_length=clip_length) if has_runs else _CLIPS[clips]
         self._parallelism = parallelism or os.cpu_count() or 1
         self._paths = [path for tracklet in self._tracklets for path in tracklet.frames]
@@ -176,7 +179,13 @@ class TrainingPipeline:
         self.steps_per_epoch = steps_per_epoch or max(1, self._sampler.steps_per_epoch // self.shard[1])
         self._cache = FrameCache(self._paths, self.image_size, cache) if cache else None
         self._tried = np.zeros(len(self._paths), bool)
-        self._searched = np.zeros(len(self._tracklets), bool)
+        self._repair = ClipRepair(
+            self._tracklets,
+            self.image_size,
+            clip_length if has_runs else num_frames,
+            self.damage,
+            self._cache,
+        )
         self._lock = threading.Lock()
 
     @property
@@ -269,6 +278,36 @@ class TrainingPipeline:
         own = frames[step * self.batch_size : (step + 1) * self.batch_size]
         return list(dict.fromkeys(self._paths[number] for number in own.ravel().tolist()))
 
+    def first_clips(self, count: int) -> dict[str, NDArray[Any]]:
+        """Return the first inputs of the first batch without starting a dataset.
+
+        Args:
+            count: int, clips, 1 or more.
+
+        Returns:
+            Dict of the first `count` rows of `"frames"` and `"lengths"`, or of the whole batch if it has fewer, as
+            NumPy arrays. An unreadable clip is replaced by one of these clips, and counted as in training.
+
+        Raises:
+            ValueError: if too many frames are damaged, or none of these clips has a readable frame.
+        """
+        if self._cache is not None:
+            self._cache.fill()
+        plan = self.plan(0)
+        rows, clips, numbers = (values[: min(count, self.batch_size)] for values in plan)
+        tried = np.full(len(rows), np.unique(plan[1]).size, np.int32)
+        read = {place: self._repair.read(clip) for place, clip in enumerate(clips)}
+        whole = {place: clip for place, clip in read.items() if clip is not None}
+        if self._bad_clips is not None:
+            clips = self._bad_clips.unswitched(clips, numbers).numpy()
+        repaired, places, source, _ = self._repair.repair(
+            np.array([*whole], np.int32), self._labels[rows], rows, clips, tried
+        )
+        own = numbers[[*whole, *places]]
+        with tf.device("CPU:0"):
+            frames = [self._augmented(*clip) for clip in zip([*whole.values(), *repaired], own, strict=True)]
+        return {"frames": np.stack(frames)[source], "lengths": np.full(len(rows), self.num_frames, np.int32)}
+
     def _planned(self, epoch: tf.Tensor) -> tuple[tf.Tensor, ...]:
         rows, frames, numbers, tried = tf.numpy_function(
             self._plan_and_count, [epoch], (tf.int32, tf.int32, tf.int32, tf.int32)
@@ -294,18 +333,15 @@ class TrainingPipeline:
         # One `load_readable` per batch: each call makes a small dataset, which is too slow per clip.
         frames, whole = load_readable(
             (clips, numbers),
-            lambda clip, clip_numbers: self._changes.apply(self._read_whole(paths, clip), clip_numbers),
+            lambda clip, clip_numbers: self._augmented(self._read_whole(paths, clip), clip_numbers),
             (self.num_frames, *self.image_size, 3),
             self._parallelism,
         )
-        frames, alive = tf.cond(
-            tf.size(whole) == self.batch_size,
-            lambda: (frames, tf.ones(self.batch_size, tf.bool)),
-            lambda: self._add_damaged(paths, frames, whole, rows, clips, numbers, tried),
-        )
         labels = tf.gather(self._labels, rows)
         frames, labels = tf.cond(
-            tf.reduce_all(alive), lambda: (frames, labels), lambda: self._replace(frames, labels, alive)
+            tf.size(whole) == self.batch_size,
+            lambda: (frames, labels),
+            lambda: self._completed(frames, whole, labels, rows, clips, numbers, tried),
         )
         frames = tf.ensure_shape(frames, (self.batch_size, self.num_frames, *self.image_size, 3))
         labels = tf.ensure_shape(labels, (self.batch_size,))
@@ -327,141 +363,29 @@ class TrainingPipeline:
         # Raises if the cache left out an unreadable frame.
         return tf.ensure_shape(frames, (self.num_frames, *self.image_size, 3))
 
-    def _add_damaged(
+    def _completed(
         self,
-        paths: tf.Tensor,
         frames: tf.Tensor,
         whole: tf.Tensor,
+        labels: tf.Tensor,
         rows: tf.Tensor,
         clips: tf.Tensor,
         numbers: tf.Tensor,
         tried: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Load the batch's other clips without their unreadable frames.
-
-        Args:
-            paths: of all frames.
-            frames: the undamaged clips.
-            whole: positions of the undamaged clips in the batch.
-            rows: of the batch's tracklets.
-            clips: frame numbers of the batch.
-            numbers: augmentation numbers of the batch.
-            tried: distinct frames tried so far in the run, once per clip.
-
-        Returns:
-            All clips of the batch, and for each whether it has a readable frame.
-        """
-        is_whole = tf.scatter_nd(whole[:, None], tf.ones_like(whole), [self.batch_size])
-        damaged = tf.boolean_mask(tf.range(self.batch_size), is_whole == 0)
-        repaired, alive = tf.map_fn(
-            lambda place: self._load_damaged(paths, rows[place], clips[place], numbers[place], tried[place]),
-            damaged,
-            fn_output_signature=(
-                tf.TensorSpec((self.num_frames, *self.image_size, 3), tf.uint8),
-                tf.TensorSpec((), tf.bool),
-            ),
-        )
-        order = tf.argsort(tf.concat([whole, damaged], axis=0))
-        alive = tf.concat([tf.ones_like(whole, tf.bool), alive], axis=0)
-        return tf.gather(tf.concat([frames, repaired], axis=0), order), tf.gather(alive, order)
-
-    def _load_damaged(
-        self, paths: tf.Tensor, row: tf.Tensor, clip: tf.Tensor, numbers: tf.Tensor, tried: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Add the damaged clips to the others of a batch; see `ClipRepair.repair`."""
         if self._bad_clips is not None:
-            clip = self._bad_clips.unswitched(clip, numbers)
-        distinct, place = tf.unique(clip)
-        frames, readable = self._read(paths, distinct)
-        frames = tf.cond(
-            tf.size(readable) == self.num_frames,
-            lambda: frames,
-            lambda: self._refill(paths, frames, readable, row, distinct, place, tried),
+            clips = self._bad_clips.unswitched(clips, numbers)
+        repaired, places, source, labels = tf.numpy_function(
+            self._repair.repair, [whole, labels, rows, clips, tried], (tf.uint8, tf.int32, tf.int32, tf.int32)
         )
-        frames = tf.ensure_shape(frames, (self.num_frames, *self.image_size, 3))
-        return self._changes.apply(frames, numbers), tf.size(readable) > 0
-
-    def _read(self, paths: tf.Tensor, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        if self._cache is None:
-            return read_frames(tf.gather(paths, numbers), self.image_size)
-        return self._cache.read(numbers)
-
-    def _refill(
-        self,
-        paths: tf.Tensor,
-        frames: tf.Tensor,
-        readable: tf.Tensor,
-        row: tf.Tensor,
-        distinct: tf.Tensor,
-        place: tf.Tensor,
-        tried: tf.Tensor,
-    ) -> tf.Tensor:
-        """Log a clip's unreadable frames and repeat readable ones in their place.
-
-        Args:
-            paths: of all frames.
-            frames: the readable ones among the clip's distinct frames.
-            readable: their positions in `distinct`.
-            row: of the tracklet.
-            distinct: numbers of the clip's distinct frames.
-            place: for each frame of the clip, its position in `distinct`.
-            tried: distinct frames tried so far in the run.
-
-        Returns:
-            The `num_frames` frames of the clip; black ones if none is readable.
-        """
-        # For each distinct frame its position in `frames`, from 1; 0 if it is unreadable.
-        positions = tf.scatter_nd(readable[:, None], tf.range(1, tf.size(readable) + 1), [tf.size(distinct)])
-        unread = tf.boolean_mask(distinct, positions == 0)
-        noted = tf.cond(
-            tf.size(unread) > 0, lambda: tf.numpy_function(self._note, [unread, tried], tf.int32), lambda: 0
+        clip = (self.num_frames, *self.image_size, 3)
+        repaired = tf.map_fn(
+            lambda one: self._augmented(*one),
+            (tf.ensure_shape(repaired, (None, *clip)), tf.gather(numbers, tf.ensure_shape(places, (None,)))),
+            fn_output_signature=tf.TensorSpec(clip, tf.uint8),
         )
-        unknown = tf.cond(
-            tf.size(readable) == 0, lambda: tf.numpy_function(self._search, [row], tf.bool), lambda: tf.constant(False)
-        )
-        named = tf.cond(tf.ensure_shape(unknown, ()), lambda: self._name_if_lost(paths, row), lambda: 0)
-        usable = tf.reshape(tf.gather(positions, place), (-1, self._clip_length))
-        counts = tf.math.count_nonzero(usable, axis=1, dtype=tf.int32)
-        with tf.control_dependencies([noted, named]):
-            first = tf.argsort(tf.cast(usable == 0, tf.int32), axis=1, stable=True)
-            spread = tf.range(self._clip_length) * counts[:, None] // self._clip_length
-        filled = tf.gather(usable, tf.gather(first, spread, batch_dims=1), batch_dims=1)
-        numbers = tf.range(tf.size(counts))
-        apart = tf.abs(numbers[:, None] - numbers) + tf.where(counts > 0, 0, tf.size(counts))
-        # Without a readable frame all become the black frame 0, and `_replace` replaces the clip.
-        source = tf.reshape(tf.gather(filled, tf.argmin(apart, axis=1)), (-1,))
-        return tf.gather(tf.pad(frames, [[1, 0], [0, 0], [0, 0], [0, 0]]), source)
-
-    def _note(self, unread: np.ndarray, tried: np.ndarray) -> np.int32:
-        self.damage.add([self._paths[number] for number in unread], tried=int(tried))
-        self.damage.check()
-        return np.int32(0)
-
-    def _search(self, row: np.ndarray) -> np.bool_:
-        """Return whether the tracklet's other frames are still to be tried, which is done once."""
-        with self._lock:
-            searched, self._searched[row] = self._searched[row], True
-        return np.bool_(not searched)
-
-    def _name_if_lost(self, paths: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
-        # Frames outside this clip may be readable. They are not planned, so they do not count as tried.
-        start, length = tf.gather(self._starts, row), tf.gather(self._lengths, row)
-        _, readable = read_frames(tf.gather(paths, tf.range(start, start + length)), (1, 1))
-        return tf.cond(tf.size(readable) == 0, lambda: tf.numpy_function(self._name_lost, [row], tf.int32), lambda: 0)
-
-    def _name_lost(self, row: np.ndarray) -> np.int32:
-        self.damage.add((), [self._tracklets[row].id])
-        return np.int32(0)
-
-    def _replace(self, frames: tf.Tensor, labels: tf.Tensor, alive: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Replace clips without a readable frame by readable ones, of the same person if the batch has one."""
-        readable = tf.debugging.Assert(
-            tf.reduce_any(alive), ["No clip of a batch has a readable frame: see the pipeline's damage.report()."]
-        )
-        with tf.control_dependencies([readable]):
-            same = tf.cast(labels[:, None] == labels[None, :], tf.int32)
-            preference = tf.cast(alive, tf.int32)[None, :] * (1 + same)
-        source = tf.where(alive, tf.range(self.batch_size), tf.argmax(preference, axis=1, output_type=tf.int32))
-        return tf.gather(frames, source), tf.gather(labels, source)
+        return tf.gather(tf.concat([frames, repaired], axis=0), source), labels
 
 
 def _check_clips(clips: str, num_frames: int, clip_length: int, sampler: str) -> None:

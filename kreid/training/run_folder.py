@@ -316,7 +316,7 @@ class RunFolder(RunFiles):
             FiniteLoss(pipeline, self.checkpoints),
             epoch_log,
             HoldoutEvaluation(holdout, config.holdout_every, config.max_damaged),
-            *([] if pipeline is None or config.num_frames == 1 else [AttentionLog(_few_tracklets(pipeline))]),
+            *([] if pipeline is None or config.num_frames == 1 else [AttentionLog(pipeline.first_clips(16))]),
             CsvLog(self.log),
             TensorBoard(str(self.tensorboard), write_graph=False),
             Checkpoint(self.checkpoints, config.checkpoint_every, epoch_log, freezing, self.stop_signals),
@@ -404,12 +404,6 @@ def _is_intact(checkpoint: pathlib.Path) -> bool:
             return file.testzip() is None
     except (OSError, zipfile.BadZipFile, ValueError):
         return False
-
-
-def _few_tracklets(pipeline: "TrainingPipeline") -> dict[str, Any]:
-    """Return the inputs of the first 16 tracklets of a run's first batch."""
-    inputs, _ = next(iter(pipeline.dataset().take(1)))
-    return {name: values[:16].numpy() for name, values in inputs.items()}
 
 
 def versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from pipeline_samples import SIZE, sources
 
 from kreid.data.augment import Augmentation
+from kreid.data.bad_frames import BadFrames
 from kreid.data.pipeline import TrainingPipeline
 
 PLAIN = Augmentation(flip=0.0, crop_padding=0)
@@ -29,11 +30,21 @@ def training(tracklets, **changes):
     return TrainingPipeline(tracklets, **{**settings, **changes})
 
 
-def take(pipeline, batches, first_epoch=0, first_step=0):
+def arrays(batches):
     return [
         (inputs["frames"].numpy(), inputs["lengths"].numpy(), {name: label.numpy() for name, label in labels.items()})
-        for inputs, labels in pipeline.dataset(first_epoch, first_step).take(batches)
+        for inputs, labels in batches
     ]
+
+
+def take(pipeline, batches, first_epoch=0, first_step=0):
+    return arrays(pipeline.dataset(first_epoch, first_step).take(batches))
+
+
+def planned(pipeline, epochs):
+    """Return the plans of epochs, one after the other, batch by batch."""
+    parts = zip(*[pipeline.plan(epoch) for epoch in epochs], strict=True)
+    return [np.concatenate(part).reshape(-1, pipeline.batch_size, *part[0].shape[1:]) for part in parts]
 
 
 def assert_same(one, other):
@@ -59,12 +70,13 @@ class TestTraining:
         assert pipeline.labels == {10: 0, 20: 1, 30: 2, 40: 3, 50: 4}
         assert pipeline.num_identities == 5
         assert pipeline.steps_per_epoch == 3
-        inputs, labels = pipeline.dataset().element_spec
+        dataset = pipeline.dataset()
+        inputs, labels = dataset.element_spec
         assert inputs["frames"] == tf.TensorSpec((4, 4, *SIZE, 3), tf.uint8)
         assert inputs["lengths"] == tf.TensorSpec((4,), tf.int32)
         assert labels == dict.fromkeys(("logits", "features", "frames"), tf.TensorSpec((4,), tf.int32))
         seen = set()
-        for frames, lengths, labels in take(pipeline, 3):
+        for frames, lengths, labels in arrays(dataset.take(3)):
             assert lengths.tolist() == [4] * 4
             for label in labels.values():
                 np.testing.assert_array_equal(label, labels["logits"])
@@ -75,17 +87,16 @@ class TestTraining:
         assert seen == {0, 1, 2, 3, 4}
         assert pipeline.damage.counts == {}
 
-    @pytest.mark.parametrize("clips", ["random", "chunks", "adjacent"])
-    def test_frames_are_those_of_the_plan_in_time(self, make_tracklets, clips):
+    def test_frames_are_those_of_the_plan_in_time(self, make_tracklets):
         tracklets = make_tracklets(frames=8)
-        pipeline = training(tracklets, clips=clips, steps_per_epoch=3)
-        _, planned, _ = pipeline.plan(0)
+        pipeline = training(tracklets, steps_per_epoch=3)
+        _, frames, _ = pipeline.plan(0)
         times = np.concatenate([sources(frames)[2] for frames, _, _ in take(pipeline, 3)])
-        np.testing.assert_array_equal(times, planned % 8)
-        if clips == "adjacent":
-            assert (np.diff(times, axis=1) == 1).all()
-        elif clips == "chunks":
-            np.testing.assert_array_equal(times // 2, np.broadcast_to(np.arange(4), times.shape))
+        np.testing.assert_array_equal(times, frames % 8)
+        _, frames, _ = training(tracklets, clips="adjacent").plan(0)
+        assert (np.diff(frames, axis=1) == 1).all()
+        _, frames, _ = training(tracklets, clips="chunks").plan(0)
+        np.testing.assert_array_equal(frames % 8 // 2, np.broadcast_to(np.arange(4), frames.shape))
 
     def test_a_repeated_tracklet_shows_other_frames(self, make_tracklets):
         pipeline = training(make_tracklets(persons=3, tracklets=2, frames=8), tracklets_per_person=4, steps_per_epoch=8)
@@ -103,18 +114,19 @@ class TestTraining:
         shown(labels["logits"], frames)
         assert (sources(frames)[2] == 0).all()
 
-    @pytest.mark.parametrize("cache", ["memory", "folder"])
-    def test_cached_frames_give_the_same_batches(self, make_tracklets, truncate, tmp_path, cache):
+    def test_cached_frames_give_the_same_batches(self, make_tracklets, truncate, tmp_path):
         # Every epoch reads all frames, so that batches loaded ahead count no new ones.
         tracklets = make_tracklets(frames=4)
         for path in (tracklets[0].frames[2], *tracklets[3].frames):
             truncate(path)
         rich = Augmentation(flip=0.5, crop_padding=2, erase=0.5)
         plain = training(tracklets, augmentation=rich)
-        cached = training(tracklets, augmentation=rich, cache="memory" if cache == "memory" else tmp_path / "cache")
-        assert_same(take(plain, 6), take(cached, 6))
-        assert plain.damage.counts.keys() == cached.damage.counts.keys() != set()
-        assert plain.damage.tracklets == cached.damage.tracklets == (tracklets[3].id,)
+        batches = take(plain, 6)
+        for cache in ("memory", tmp_path / "cache"):
+            cached = training(tracklets, augmentation=rich, cache=cache)
+            assert_same(batches, take(cached, 6))
+            assert plain.damage.counts.keys() == cached.damage.counts.keys() != set()
+            assert plain.damage.tracklets == cached.damage.tracklets == (tracklets[3].id,)
 
     @pytest.mark.parametrize("sampler", ["persons", "sequences", "frames"])
     def test_workers_together_see_the_batches_of_a_single_worker(self, make_tracklets, sampler):
@@ -122,39 +134,61 @@ class TestTraining:
         rich = Augmentation(flip=0.5, crop_padding=2, erase=0.5)
         settings = dict(augmentation=rich, sampler=sampler, batch_size=3)
         settings |= {"num_frames": 1} if sampler == "frames" else {}
-        alone = take(training(tracklets, steps_per_epoch=6, **settings), 12)
+        alone = planned(training(tracklets, steps_per_epoch=6, **settings), (0, 1))
         workers = [training(tracklets, steps_per_epoch=2, shard=(worker, 3), **settings) for worker in range(3)]
-        parts = [take(worker, 4) for worker in workers]
-        assert_same(alone, [part[step] for step in range(4) for part in parts])
-        assert_same(take(workers[1], 2, first_epoch=1), parts[1][2:])
+        for worker, pipeline in enumerate(workers):
+            for one, other in zip(alone, planned(pipeline, (0, 1)), strict=True):
+                np.testing.assert_array_equal(one[worker::3], other)
+        if sampler == "persons":
+            batches = take(training(tracklets, steps_per_epoch=6, **settings), 12)
+            assert_same(batches[7::3], take(workers[1], 2, first_epoch=1))
 
     def test_an_epoch_is_shared_by_the_workers(self, make_tracklets):
         assert training(make_tracklets(persons=5)).steps_per_epoch == 3
         assert training(make_tracklets(persons=5), shard=(0, 2)).steps_per_epoch == 1
 
-    @pytest.mark.parametrize("parallelism", [1, 3, None])
-    def test_only_the_seed_decides(self, make_tracklets, parallelism):
+    def test_only_the_seed_decides(self, make_tracklets):
         tracklets = make_tracklets()
         rich = Augmentation(crop_padding=3, erase=0.5)
-        expected = take(training(tracklets, augmentation=rich, seed=3, parallelism=2), 5)
-        assert_same(expected, take(training(tracklets, augmentation=rich, seed=3, parallelism=parallelism), 5))
-        other = take(training(tracklets, augmentation=rich, seed=4, parallelism=parallelism), 5)
-        assert any(not np.array_equal(one[0], two[0]) for one, two in zip(expected, other, strict=True))
+        expected = take(training(tracklets, augmentation=rich, seed=3), 5)
+        for parallelism in (1, 3):
+            assert_same(expected, take(training(tracklets, augmentation=rich, seed=3, parallelism=parallelism), 5))
+        first = planned(training(tracklets, augmentation=rich, seed=3), (0,))
+        other = planned(training(tracklets, augmentation=rich, seed=4), (0,))
+        assert not any(np.array_equal(one, two) for one, two in zip(first, other, strict=True))
 
-    @pytest.mark.parametrize("steps", [None, 1, 3, 5])
-    def test_a_later_epoch_equals_that_of_an_uninterrupted_run(self, make_tracklets, steps):
-        tracklets = make_tracklets()
-        rich = Augmentation(crop_padding=3, erase=0.5)
-        whole = take(training(tracklets, augmentation=rich, steps_per_epoch=steps), 3 * (steps or 2))
-        pipeline = training(tracklets, augmentation=rich, steps_per_epoch=steps)
-        assert_same(whole[2 * pipeline.steps_per_epoch :], take(pipeline, pipeline.steps_per_epoch, first_epoch=2))
-        assert_same(whole, take(pipeline, 3 * (steps or 2)))
-
-    @pytest.mark.parametrize("step", [1, 2])
-    def test_a_step_inside_an_epoch_equals_that_of_an_uninterrupted_run(self, make_tracklets, step):
-        pipeline = training(make_tracklets(), augmentation=Augmentation(crop_padding=3, erase=0.5), steps_per_epoch=3)
+    def test_a_later_start_equals_an_uninterrupted_run(self, make_tracklets):
+        tracklets, rich = make_tracklets(), Augmentation(crop_padding=3, erase=0.5)
+        pipeline = training(tracklets, augmentation=rich, steps_per_epoch=3)
         whole = take(pipeline, 9)
-        assert_same(whole[3 + step :], take(pipeline, 6 - step, first_epoch=1, first_step=step))
+        assert_same(whole[6:], take(pipeline, 3, first_epoch=2))
+        assert_same(whole[5:], take(pipeline, 4, first_epoch=1, first_step=2))
+        # An epoch of one step is part of a pass over the persons; the default is the whole pass.
+        pipeline = training(tracklets, augmentation=rich, steps_per_epoch=1)
+        assert_same(take(pipeline, 4)[3:], take(pipeline, 1, first_epoch=3))
+
+    def test_the_first_clips_are_those_of_the_first_batch(self, make_tracklets, truncate):
+        tracklets = make_tracklets(frames=4)
+        rich = Augmentation(crop_padding=3, erase=0.5, brightness=0.3)
+        pipeline = training(tracklets, augmentation=rich, persons_per_batch=4)
+        clips = pipeline.plan(0)[0].tolist()
+        truncate(tracklets[clips[1]].frames[2])
+        (frames, lengths, _), *_ = take(pipeline, 1)
+        for count in (3, 16):
+            first = training(tracklets, augmentation=rich, persons_per_batch=4, cache="memory").first_clips(count)
+            np.testing.assert_array_equal(first["frames"], frames[:count])
+            np.testing.assert_array_equal(first["lengths"], lengths[:count])
+        bad = training(
+            tracklets, augmentation=rich, persons_per_batch=4, bad_frames=BadFrames(["another_person"], (1, 1))
+        )
+        np.testing.assert_array_equal(bad.first_clips(16)["frames"], take(bad, 1)[0][0])
+        for path in tracklets[clips[1]].frames:
+            truncate(path)
+        pipeline = training(tracklets, augmentation=rich, persons_per_batch=4)
+        np.testing.assert_array_equal(pipeline.first_clips(2)["frames"], frames[[0, 0]])
+        assert pipeline.damage.counts.keys() == set(tracklets[clips[1]].frames)
+        with pytest.raises(ValueError, match="4 of 32 frames cannot be read"):
+            training(tracklets, persons_per_batch=4, max_damaged=0.1).first_clips(2)
 
     def test_the_frames_of_earlier_steps_are_not_read(self, make_tracklets):
         pipeline = training(make_tracklets(), num_frames=1, steps_per_epoch=2)
@@ -167,33 +201,35 @@ class TestTraining:
         take(pipeline, 2, first_step=1)
         assert pipeline.damage.counts == {}
 
-    def test_other_epoch_lengths_go_through_the_same_order_of_identities(self, make_tracklets):
-        labels = [
-            np.concatenate(
-                [labels["logits"] for *_, labels in take(training(make_tracklets(), steps_per_epoch=steps), 6)]
-            )
-            for steps in (None, 1, 3)
-        ]
-        np.testing.assert_array_equal(labels[0], labels[1])
-        np.testing.assert_array_equal(labels[0], labels[2])
+    @pytest.mark.parametrize("sampler", ["persons", "sequences", "frames"])
+    def test_other_epoch_lengths_go_through_the_same_order(self, make_tracklets, sampler):
+        tracklets = make_tracklets(persons=5, frames=4)
+        settings = dict(sampler=sampler, batch_size=3, num_frames=1 if sampler == "frames" else 4)
+        whole = training(tracklets, **settings)
+        expected = planned(whole, range(4))
+        for steps in (1, 3, whole.steps_per_epoch + 1):
+            epochs = range(4 * whole.steps_per_epoch // steps)
+            rows, frames, _ = planned(training(tracklets, steps_per_epoch=steps, **settings), epochs)
+            np.testing.assert_array_equal(rows, expected[0][: len(rows)])
+            if sampler == "frames":
+                np.testing.assert_array_equal(frames, expected[1][: len(rows)])
 
-    @pytest.mark.parametrize("steps", [None, 2, 9])
     @pytest.mark.parametrize(("sampler", "frames"), [("sequences", 4), ("frames", 1)])
-    def test_other_samplers_show_all_and_continue_after_an_epoch(self, make_tracklets, sampler, frames, steps):
+    def test_other_samplers_show_all_and_continue_after_an_epoch(self, make_tracklets, sampler, frames):
         tracklets = make_tracklets(persons=3, tracklets=3, frames=4)
         rich = Augmentation(crop_padding=3, erase=0.5)
-        settings = dict(sampler=sampler, num_frames=frames, batch_size=5, augmentation=rich, steps_per_epoch=steps)
+        settings = dict(sampler=sampler, num_frames=frames, batch_size=5, augmentation=rich)
         settings.update(persons_per_batch=None, tracklets_per_person=None, targets=("logits",))
         pipeline = training(tracklets, **settings)
         items = 9 if sampler == "sequences" else 36
-        assert pipeline.steps_per_epoch == (steps or -(-items // 5))
-        spec = pipeline.dataset().element_spec[0]["frames"]
-        assert spec == tf.TensorSpec((5, frames, *SIZE, 3), tf.uint8)
-        whole = take(pipeline, 3 * pipeline.steps_per_epoch)
+        assert pipeline.steps_per_epoch == -(-items // 5)
+        dataset = pipeline.dataset()
+        assert dataset.element_spec[0]["frames"] == tf.TensorSpec((5, frames, *SIZE, 3), tf.uint8)
+        whole = arrays(dataset.take(3 * pipeline.steps_per_epoch))
         resumed = take(training(tracklets, **settings), pipeline.steps_per_epoch, first_epoch=2)
         assert_same(whole[2 * pipeline.steps_per_epoch :], resumed)
-        other = take(training(tracklets, **{**settings, "seed": 1}), 2)
-        assert any(not np.array_equal(one[0], two[0]) for one, two in zip(whole, other, strict=False))
+        other = training(tracklets, **{**settings, "seed": 1})
+        assert not np.array_equal(pipeline.plan(0)[1], other.plan(0)[1])
 
     def test_sequences_come_once_each(self, make_tracklets):
         pipeline = training(make_tracklets(persons=4, tracklets=2), sampler="sequences", batch_size=4)
@@ -227,9 +263,10 @@ class TestTraining:
         assert sorted(np.bincount(labels["logits"]).tolist()) == [6, 6]
         assert list(pipeline.damage.counts) == [tracklets[0].frames[1]]
 
-    def test_augmentation_is_that_of_the_plan(self, make_tracklets):
+    def test_augmentation_is_that_of_the_plan_for_a_repaired_clip_too(self, make_tracklets, truncate):
         rich = Augmentation(crop_padding=3, erase=0.5)
-        tracklets = make_tracklets()
+        tracklets = make_tracklets(frames=4)
+        truncate(tracklets[3].frames[1])
         _, _, numbers = training(tracklets, augmentation=rich).plan(0)
         plain, augmented = take(training(tracklets), 2), take(training(tracklets, augmentation=rich), 2)
         # Fewer draws are made without augmentation, but after the frames: those are the same.
@@ -258,53 +295,21 @@ class TestTraining:
         assert pipeline.damage.tracklets == ()
         assert "4 damaged frames" in pipeline.damage.report()
 
-    def test_several_clips_of_adjacent_frames(self, make_tracklets):
+    def test_several_clips_of_adjacent_frames_are_repaired_one_by_one(self, make_tracklets, truncate):
         tracklets = make_tracklets(frames=8)
+        truncate(tracklets[0].frames[2])
         pipeline = training(tracklets, clips="adjacent_clips", clip_length=3, num_frames=6, steps_per_epoch=3)
-        _, planned, _ = pipeline.plan(0)
+        rows, frames, _ = pipeline.plan(0)
+        expected = (frames % 8).reshape(-1, 2, 3)
+        assert (np.diff(expected, axis=2) == 1).all()
+        assert (expected[:, 0, 2] < 4).all()
+        assert (expected[:, 1, 0] >= 4).all()
+        assert 0 in rows
+        # Frame 2 is in the first clip of three, whichever of the first four frames it has.
+        for row in np.flatnonzero(rows == 0):
+            expected[row, 0] = expected[row, 0][expected[row, 0] != 2][[0, 0, 1]]
         times = np.concatenate([sources(frames)[2] for frames, _, _ in take(pipeline, 3)])
-        np.testing.assert_array_equal(times, planned % 8)
-        assert (np.diff(times.reshape(-1, 3), axis=1) == 1).all()
-        assert (times[:, 2] < 4).all()
-        assert (times[:, 3] >= 4).all()
-
-    def test_damage_stays_within_its_clip(self, make_tracklets):
-        tracklets = make_tracklets(frames=6)
-        for tracklet, lost in enumerate([(1,), (3, 4, 5), (0, 1), (0, 1, 2, 3, 4, 5)]):
-            for frame in lost:
-                Path(tracklets[2 * tracklet].frames[frame]).unlink()
-        pipeline = training(tracklets, clips="adjacent_clips", clip_length=2, num_frames=6)
-        times_by_tracklet = {}
-        for frames, _, labels in take(pipeline, 2):
-            times_by_tracklet.update(zip(shown(labels["logits"], frames), sources(frames)[2].tolist(), strict=True))
-        assert times_by_tracklet[0, 0] == [0, 0, 2, 3, 4, 5]
-        assert times_by_tracklet[1, 0] == [0, 1, 2, 2, 2, 2], (
-            "the last clip has no frame left and repeats its neighbour"
-        )
-        assert times_by_tracklet[2, 0] == [2, 3, 2, 3, 4, 5]
-        assert (3, 0) not in times_by_tracklet
-        assert pipeline.damage.tracklets == (tracklets[6].id,)
-
-    def test_a_clip_without_readable_frames_becomes_another_of_the_same_person(self, make_tracklets):
-        tracklets = make_tracklets()
-        for path in tracklets[2].frames:
-            Path(path).write_bytes(b"not an image")
-        pipeline = training(tracklets)
-        clips = [clip for frames, _, labels in take(pipeline, 2) for clip in shown(labels["logits"], frames)]
-        assert sorted(clips) == [(0, 0), (0, 1), (1, 1), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
-        assert pipeline.damage.tracklets == (tracklets[2].id,)
-
-    @pytest.mark.parametrize("cache", [None, "memory"])
-    def test_only_a_tracklet_of_which_nothing_can_be_read_is_named(self, make_tracklets, cache):
-        tracklets = make_tracklets(persons=2, frames=6)
-        pipeline = training(tracklets, num_frames=1, cache=cache)
-        rows, drawn, _ = pipeline.plan(0)
-        drawn = tracklets[0].frames[drawn[rows == 0].item()]
-        for path in (drawn, *tracklets[1].frames):
-            Path(path).write_bytes(b"not an image")
-        take(pipeline, 1)
-        assert pipeline.damage.tracklets == (tracklets[1].id,)
-        assert pipeline.damage.counts.keys() & set(tracklets[0].frames) == {drawn}
+        np.testing.assert_array_equal(times, expected.reshape(-1, 6))
 
     def test_a_person_without_readable_frames_is_replaced_with_its_label(self, make_tracklets):
         tracklets = make_tracklets()
@@ -315,20 +320,11 @@ class TestTraining:
         assert len(clips) == 8
         assert 1 not in {person for person, _ in clips}
 
-    def test_a_batch_without_readable_frames_stops_the_run(self, make_tracklets):
-        tracklets = make_tracklets()
-        for tracklet in tracklets:
-            for path in tracklet.frames:
-                Path(path).unlink()
-        with pytest.raises(tf.errors.InvalidArgumentError, match="No clip of a batch has a readable frame"):
-            take(training(tracklets), 1)
-
     def test_too_much_damage_stops_the_run_and_is_listed(self, make_tracklets, truncate):
         tracklets = make_tracklets(frames=4)
         for tracklet in tracklets[:2]:
             truncate(tracklet.frames[1])
         # 2 of the 32 frames of an epoch.
-        take(training(tracklets, max_damaged=2 / 32), 4)
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?s)2 of 32 frames.*0/0/1\.jpg.*Received: max_dam"):
             take(training(tracklets, max_damaged=1.9 / 32), 4)
 
@@ -338,6 +334,7 @@ class TestTraining:
         pipeline = training(tracklets, max_damaged=1 / 32)
         take(pipeline, 8)
         take(pipeline, 2)
+        assert pipeline.damage.tried == 32
         assert pipeline.damage.counts.keys() == {tracklets[0].frames[1]}
         assert pipeline.damage.counts[tracklets[0].frames[1]] >= 5
 
