@@ -303,6 +303,30 @@ class FinishedRun:
         """The model of the results, not compiled."""
         return load_model(self.files.model, compile=False)
 
+    def use_pooling(self, pooling: str) -> None:
+        """Pool the frames of the model in another way from now on, see `kreid.models.Baseline.with_pooling`.
+
+        Where the model has no mean of its frame vectors, it is computed on the train tracklets of the run's data.
+
+        Raises:
+            ValueError: for another system than the baseline, an unknown pooling, or if a mean is needed and the run was
+                trained on single images.
+            FileNotFoundError: if a mean is needed and the data set does not exist.
+        """
+        from kreid.gallery import mean_frame_vector
+        from kreid.models import Baseline
+
+        model = self.model
+        if not isinstance(model, Baseline):
+            raise ValueError(
+                "Only the baseline's frames can be pooled in another way; other systems have their own fusion. "
+                f"Received: pooling={pooling!r} for a run of system={self.config['system']!r}"
+            )
+        mean = None
+        if pooling in ("agreement", "majority") and model.mean_frame_vector is None:
+            mean = mean_frame_vector(model, self.dataset().train)
+        self.model = model.with_pooling(pooling, mean)
+
     @property
     def results(self) -> dict[str, Any]:
         """The data of `results.json`; empty if there is no file."""
@@ -349,6 +373,17 @@ class FinishedRun:
         if not dataset.query_rows:
             raise ValueError(f"This data set has no queries to evaluate. Received: data={str(root)!r}")
         return dataset
+
+
+def load_run_or_model(path: str | os.PathLike[str]) -> "TrackletModel":
+    """Load the model of a run's folder, or of a `.keras` file, not compiled.
+
+    Raises:
+        ValueError: if there is neither.
+    """
+    if pathlib.Path(path).is_dir():
+        return FinishedRun(path).model
+    return load_model(path, compile=False)
 
 
 def _read_json(file: pathlib.Path) -> dict[str, Any]:

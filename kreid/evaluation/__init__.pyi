@@ -29,6 +29,14 @@ from .retrieval import (
 )
 from .retrieval_result import RetrievalResult as RetrievalResult
 from .spread import Spread as Spread, spread_over_splits as spread_over_splits
+from .suspicious import SuspiciousTracklet as SuspiciousTracklet, suspicious_tracklets as suspicious_tracklets
+from .switches import (
+    Switch as Switch,
+    SwitchScores as SwitchScores,
+    centred_frames as centred_frames,
+    find_switch as find_switch,
+    switch_scores as switch_scores,
+)
 from .tables import (
     queries_dict as queries_dict,
     results_dict as results_dict,

@@ -1,4 +1,8 @@
 from .embed import embed_to_file as embed_to_file, embed_tracklets as embed_tracklets, model_digest as model_digest
 from .embeddings import TrackletEmbeddings as TrackletEmbeddings
-from .frame_vectors import mean_frame_vector as mean_frame_vector
+from .frame_vectors import (
+    FrameEmbeddings as FrameEmbeddings,
+    embed_frames as embed_frames,
+    mean_frame_vector as mean_frame_vector,
+)
 from .search import Ranked as Ranked, ranked_list as ranked_list

@@ -1,5 +1,6 @@
 """The baseline of all five papers: average pooling over space and time, or a robust pooling over time."""
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -146,7 +147,8 @@ class Baseline(TrackletModel):
             agreement_temperature: see `Baseline`; `None` keeps this model's.
 
         Returns:
-            A `Baseline`, not compiled, to evaluate, save and export.
+            A `Baseline`, not compiled, to evaluate, save and export. Its passport has no scores and no threshold: they
+            were this model's.
 
         Raises:
             ValueError: for an unknown pooling, an argument out of its range, or without a mean where neither the
@@ -167,16 +169,20 @@ class Baseline(TrackletModel):
         kept = [weight for weight in self.weights if id(weight) not in own]
         for weight, other in zip((w for w in twin.weights if id(w) not in its), kept, strict=True):
             weight.assign(other)
+        twin.passport = dataclasses.replace(twin.passport, scores=None, verification=None)
         if isinstance(twin.frame_pooling, CentredPooling):
-            twin.frame_pooling.set_mean(self._mean_frame_vector() if mean is None else mean)
+            mean = self.mean_frame_vector if mean is None else mean
+            if mean is None:
+                raise ValueError(
+                    "This model has no mean of its frame vectors before its Dense layer; give one, such as "
+                    "kreid.gallery.mean_frame_vector(model, tracklets) of train tracklets. Received: mean=None"
+                )
+            twin.frame_pooling.set_mean(mean)
         return twin
 
-    def _mean_frame_vector(self) -> Any:
+    @property
+    def mean_frame_vector(self) -> Tensor | None:
+        """The mean frame vector of training, `(C,)`, if the pooling or the neck has followed it, or `None`."""
         if isinstance(self.frame_pooling, CentredPooling):
             return self.frame_pooling.moving_mean
-        if self.bnneck is None or self.dense is not None:
-            raise ValueError(
-                "This model has no mean of its frame vectors before its Dense layer; give one, such as "
-                "kreid.gallery.mean_frame_vector(model, tracklets) of train tracklets. Received: mean=None"
-            )
-        return self.bnneck.moving_mean
+        return None if self.bnneck is None or self.dense is not None else self.bnneck.moving_mean

@@ -2,6 +2,7 @@
 
     kreid evaluate runs/sta_mars
     kreid evaluate runs/sta_mars --rerank --compare runs/baseline_mars
+    kreid evaluate runs/baseline_mars --pooling majority
     kreid evaluate runs/sta_mars --data data/other --out reports/sta_on_other
 
 The report is one file, RUN/report/index.html, that needs no network. It shows people: keep it as you would keep their
@@ -15,6 +16,9 @@ import sys
 from collections.abc import Sequence
 
 from kreid.training.command import plain_errors
+
+# Of `kreid.models.baseline`, which imports Keras.
+POOLINGS = ("average", "agreement", "majority")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also embed single frames, and print how their variance splits into that within tracklets, between the "
         "tracklets of a person, and between persons",
     )
+    parser.add_argument(
+        "--pooling",
+        choices=POOLINGS,
+        help="pool the frames of a baseline in another way than it was trained with; the report is RUN/report_POOLING",
+    )
     parser.add_argument("--compare", metavar="RUN2", help="another run, evaluated on the same data")
     parser.add_argument("--out", metavar="DIR", help="the report's folder (default: RUN/report)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -51,7 +60,13 @@ def run(options: argparse.Namespace) -> int:
         if options.rerank_power is not None:
             rerank = Reranking(power=options.rerank_power)
         path, measured = write_report(
-            options.run, options.data, rerank, options.compare, options.out, progress=not options.quiet
+            options.run,
+            options.data,
+            rerank,
+            options.compare,
+            options.out,
+            progress=not options.quiet,
+            pooling=options.pooling,
         )
         print(measured.summary())
         if options.frame_variances:

@@ -22,6 +22,7 @@ def write_report(
     compare: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    pooling: str | None = None,
 ) -> tuple[pathlib.Path, Measured]:
     """Evaluate a run's model and write a page of its scores, ranked lists and attention, in one file.
 
@@ -35,6 +36,8 @@ def write_report(
         compare: folder of another run, which is evaluated on the same data, or `None`.
         out: folder of the report, `None` for `report` in the run's folder.
         progress: show progress bars.
+        pooling: pool the frames of a baseline in another way than it was trained with, see `FinishedRun.use_pooling`;
+            the report's folder is then `report_POOLING` in the run's folder.
 
     Returns:
         The path of the page, and the run's scores.
@@ -51,7 +54,11 @@ def write_report(
     if other is not None and data is None:
         _check_same_data(finished, other)
     dataset = finished.dataset(data)
-    files = ReportFiles(finished.files.report if out is None else out)
+    own = finished.files.report
+    if pooling is not None:
+        finished.use_pooling(pooling)
+        own = own.with_name(f"{own.name}_{pooling}")
+    files = ReportFiles(own if out is None else out)
     if out is not None:
         _check_free(files, finished)
     try:

@@ -2,15 +2,24 @@
 
 Several videos can be cut into one folder, one at a time.
 
-Example: kreid tracks hall.mp4 hall.txt --out data/hall --min-confidence 0.5 --stride 5
+    kreid tracks hall.mp4 hall.txt --out data/hall --min-confidence 0.5 --stride 5
+    kreid tracks hall.mp4 hall.txt --out data/hall --split-switches runs/sta_mars
+
+With --split-switches each frame is embedded alone by the model of a run's folder or a .keras file; where a run of
+frames is unlike the rest of its tracklet, the smaller side becomes a tracklet of its own, with an id above the
+tracker's.
 """
 
 import argparse
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from kreid.tracks.cuts import TrackLimits
+
+if TYPE_CHECKING:
+    from kreid.models import TrackletModel
 
 _LIMITS = ("min_confidence", "stride", "min_inside", "min_size", "min_length", "max_length")
 
@@ -47,6 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--min-length", type=int, default=limits.min_length, help=f"fewest frames of a tracklet ({limits.min_length})")
     add("--max-length", type=int, help="thin longer tracklets to this many frames (all)")
     add("--format", choices=("png", "jpg"), default="png", help="png: the pixels as decoded; jpg: smaller (png)")
+    add("--split-switches", metavar="RUN", help="cut tracklets in two that may show two persons, by this run's model")
+    add(
+        "--switch-threshold",
+        type=float,
+        default=0.25,
+        help="smallest difference of mean similarities, within the two sides and across, to cut (0.25)",
+    )
     add("--quiet", action="store_true", help="show no progress bar")
 
 
@@ -67,6 +83,8 @@ def run(options: argparse.Namespace) -> int:
             person=options.person,
             camera=options.camera,
             image_format=options.format,
+            switch_model=None if options.split_switches is None else _model(options.split_switches),
+            switch_threshold=options.switch_threshold,
             progress=not options.quiet,
         )
     except (ValueError, OSError, ImportError) as error:
@@ -74,6 +92,14 @@ def run(options: argparse.Namespace) -> int:
         return 2
     print(result.summary())
     return 0
+
+
+def _model(path: str) -> "TrackletModel":
+    from kreid._quiet import import_tensorflow
+    from kreid.runs import load_run_or_model
+
+    import_tensorflow()
+    return load_run_or_model(path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

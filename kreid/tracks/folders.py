@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,11 @@ from kreid.tracks.crops import crops, long_enough, names_of
 from kreid.tracks.cuts import Cuts, TrackLimits, counts_text, plan_cuts
 from kreid.tracks.mot import Tracks
 from kreid.tracks.source import FrameSource
+from kreid.tracks.splitting import split_switches
 from kreid.tracks.video import open_video
+
+if TYPE_CHECKING:
+    from kreid.models import TrackletModel
 
 # PNG stores the pixels as decoded; JPEG is smaller and nearly the same.
 _FORMATS: dict[str, dict[str, Any]] = {"png": {}, "jpg": {"quality": 95, "subsampling": 0}}
@@ -37,6 +41,7 @@ class CutTracklets:
         damage: a sentence on the frames lost in a damaged video, or the empty string.
         unreadable: names of the tracklets left out because of the damage.
         skipped_lines: skipped lines of the tracks, each with its reason.
+        switches: dict from the name of a tracklet that was cut in two, `{video}-{id}`, to its moved frames as text.
     """
 
     folder: str
@@ -45,6 +50,7 @@ class CutTracklets:
     damage: str = ""
     unreadable: tuple[str, ...] = ()
     skipped_lines: tuple[str, ...] = ()
+    switches: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def summary(self) -> str:
         """Return the counts as text."""
@@ -56,6 +62,9 @@ class CutTracklets:
             lines += [f"  and {more} more"] if more > 0 else []
         if self.dropped:
             lines.append(f"boxes left out: {counts_text(self.dropped)}")
+        if self.switches:
+            lines.append(f"tracklets cut in two, as they may show two persons: {len(self.switches)}")
+            lines += [f"  {name}: {other}" for name, other in self.switches.items()]
         if self.damage:
             lines.append(self.damage)
         if self.unreadable:
@@ -73,6 +82,8 @@ def cut_tracklets(
     person: str = "{video}-{id}",
     camera: str = "{video}",
     image_format: str = "png",
+    switch_model: "TrackletModel | None" = None,
+    switch_threshold: float = 0.25,
     progress: bool = True,
 ) -> CutTracklets:
     """Cut tracklets out of a video into `<out>/<split>/<person>/<camera>/<video>-<id>/<frame>.png`.
@@ -104,6 +115,10 @@ def cut_tracklets(
             `{id}`. Without `{id}` the whole video is one person.
         camera: name of the cameras' folders, with the same fields.
         image_format: `"png"`, the pixels as decoded, or `"jpg"`, smaller, of quality 95.
+        switch_model: a model of `kreid.models`, or `None`. With it a tracklet whose frames may show two persons is cut
+            in two (see `kreid.evaluation.suspicious_tracklets`): the frames of the smaller side become a tracklet of a
+            new id, above the tracker's. A side of fewer frames than `min_length` of the limits is left out.
+        switch_threshold: of `kreid.evaluation.find_switch`.
         progress: show a progress bar.
 
     Returns:
@@ -121,6 +136,10 @@ def cut_tracklets(
         raise ValueError(f"`split` must be one of {', '.join(map(repr, _SPLITS))}. Received: split={split!r}")
     if image_format not in _FORMATS:
         raise ValueError(f"`image_format` must be 'png' or 'jpg'. Received: image_format={image_format!r}")
+    if switch_model is not None and "{id}" not in person:
+        raise ValueError(
+            f"Both sides of a switch would be one person: put {{id}} into `person`. Received: person={person!r}"
+        )
     adds = _has_content(out)
     with open_video(video) as opened:
         cuts = plan_cuts(tracks, opened.size, limits)
@@ -132,16 +151,36 @@ def cut_tracklets(
             folders = [work.joinpath(split, *name) for name in names]
             lengths = _write(folders, crops(opened, cuts, progress), image_format)
             usable, damage = _drop_short(opened, cuts, limits.min_length, folders, work)
+            stay = {folder: length for folder, length, one in zip(folders, lengths, usable, strict=True) if one}
+            switches: dict[str, str] = {}
+            if switch_model is not None:
+
+                def new_folders(count: int) -> list[Path]:
+                    new = names_of(opened.name, int(tracks.ids.max()) + 1 + np.arange(count), person, camera)
+                    if adds:
+                        _check_new(out, split, new, by_track=True)
+                    return [work.joinpath(split, *name) for name in new]
+
+                stay, switches = split_switches(
+                    switch_model,
+                    stay,
+                    new_folders,
+                    threshold=switch_threshold,
+                    min_length=limits.min_length,
+                    progress=progress,
+                )
             if adds:
-                _move_into([folder for folder, stays in zip(folders, usable, strict=True) if stays], work, out)
+                _move_into(list(stay), work, out)
+            kept = {folder.relative_to(work / split).as_posix(): length for folder, length in stay.items()}
     paths = ["/".join(name) for name in names]
     return CutTracklets(
         str(out),
-        {path: length for path, length, stays in zip(paths, lengths, usable, strict=True) if stays},
+        kept,
         cuts.dropped,
         damage,
         tuple(path for path, stays in zip(paths, usable, strict=True) if not stays),
         tracks.skipped,
+        switches,
     )
 
 

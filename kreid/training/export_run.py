@@ -3,11 +3,13 @@
     kreid export runs/sta_mars
     kreid export runs/sta_mars --out serving/models/kreid --version 3
     kreid export model.keras --out serving/models/kreid
+    kreid export runs/baseline_mars --pooling majority
     kreid export runs/sta_mars --show
 
 Versions are subfolders of the export's folder; a server loads the highest. A run's verification threshold is exported
-with its model. --show prints the passport of a run, a .keras file, an export or a .npz file of embeddings: where the
-weights come from, what they were trained on, scores and threshold. Exit status: 0 written, 2 wrong usage or input.
+with its model, but not with another --pooling of frames, for which it was not fitted. --show prints the passport of a
+run, a .keras file, an export or a .npz file of embeddings: where the weights come from, what they were trained on,
+scores and threshold. Exit status: 0 written, 2 wrong usage or input.
 """
 
 import argparse
@@ -30,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", type=pathlib.Path, help="a run's folder, or a .keras file")
     parser.add_argument("--out", metavar="DIR", type=pathlib.Path, help="the export's folder (default: RUN/export)")
     parser.add_argument("--show", action="store_true", help="print the model's passport and export nothing")
+    parser.add_argument(
+        "--pooling",
+        choices=("average", "agreement", "majority"),
+        help="pool the frames of a baseline in another way than it was trained with",
+    )
     parser.add_argument("--version", type=int, help="number of the version (default: one more than the highest)")
 
 
@@ -41,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
         if options.show:
             print(read_passport(options.model))
             return 0
-        model, verification = _load(options.model)
+        model, verification = _load(options.model, options.pooling)
         folder = options.out or (options.model / "export" if options.model.is_dir() else None)
         if folder is None:
             raise ValueError(f"Name the export's folder with --out. Received: model={str(options.model)!r}")
@@ -88,17 +95,29 @@ def read_passport(path: str | os.PathLike[str]) -> "Passport":
     return Passport.from_dict(config.get("passport"))
 
 
-def _load(path: pathlib.Path) -> "tuple[TrackletModel, dict[str, Any] | None]":
+def _load(path: pathlib.Path, pooling: str | None) -> "tuple[TrackletModel, dict[str, Any] | None]":
     """Load the model, and the verification threshold of a run."""
     from kreid.loading import load_model
+    from kreid.models import Baseline
     from kreid.runs import FinishedRun
 
     if path.is_dir():
         finished = FinishedRun(path)
+        if pooling is not None:
+            finished.use_pooling(pooling)
+            return finished.model, None
         return finished.model, finished.results.get("verification")
     if not path.is_file():
         raise ValueError(f"There is no model here; name a run's folder or a .keras file. Received: model={str(path)!r}")
-    return load_model(path, compile=False), None
+    model = load_model(path, compile=False)
+    if pooling is not None:
+        if not isinstance(model, Baseline):
+            raise ValueError(
+                f"Only the baseline's frames can be pooled in another way. "
+                f"Received: pooling={pooling!r} for a {type(model).__name__}"
+            )
+        model = model.with_pooling(pooling)
+    return model, None
 
 
 def export_on_any_backend(

@@ -72,6 +72,7 @@ def test_with_pooling_keeps_the_weights_and_takes_the_necks_mean(tmp_path):
 
 def test_with_pooling_before_a_dense_layer_needs_a_mean():
     model = Baseline(kreid.backbones.build("resnet_tiny", image_size=SIZE, width=8), 6, embedding_dim=4)
+    assert model.mean_frame_vector is None
     with pytest.raises(ValueError, match=r"no mean of its frame vectors.*mean_frame_vector"):
         model.with_pooling("majority")
     assert model.with_pooling("majority", np.zeros(64)).pooling == "majority"

@@ -2,9 +2,13 @@
 
 import re
 
+import numpy as np
 import pytest
 
+import kreid
 from kreid.cli import main
+from kreid.gallery import TrackletEmbeddings, mean_frame_vector, model_digest
+from kreid.runs import FinishedRun
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -16,6 +20,27 @@ def test_scores_are_printed_and_the_page_is_written(runs, tmp_path, capsys):
     page = tmp_path / "index.html"
     assert printed.rstrip().endswith(f"Report: {page}")
     assert page.is_file()
+
+
+def test_another_pooling_takes_a_mean_of_train_frames(make_run, tmp_path, capsys):
+    run = make_run("baseline", "embedding_dim=16", name="baseline_16")
+    assert main(["evaluate", str(run), "--pooling", "majority", "--quiet"]) == 0
+    assert f"Report: {run / 'report_majority' / 'index.html'}" in capsys.readouterr().out
+    finished = FinishedRun(run)
+    finished.use_pooling("majority")
+    expected = mean_frame_vector(FinishedRun(run).model, finished.dataset().train, progress=False)
+    np.testing.assert_allclose(finished.model.frame_pooling.moving_mean, expected, rtol=1e-5)
+    saved = TrackletEmbeddings.load(run / "report_majority" / "embeddings.npz")
+    assert saved.model == model_digest(finished.model)
+    # The export keeps the pooling.
+    assert main(["export", str(run), "--pooling", "majority", "--out", str(tmp_path)]) == 0
+    kreid.testing.check_export(finished.model, tmp_path / "1")
+
+
+def test_another_pooling_of_another_system(runs, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(runs[0]), "--pooling", "majority", "--quiet"])
+    assert "Received: pooling='majority' for a run of system='sta'" in capsys.readouterr().err
 
 
 def test_variances_of_single_frames_on_request(runs, tmp_path, capsys):
