@@ -40,6 +40,7 @@ class RunFiles:
     | `export` | `export/`, the same model as a SavedModel, in `1/` |
     | `untrained` | `untrained.json`, scores before training |
     | `queries` | `queries.json`, scores of the single queries by protocol |
+    | `conditions` | `conditions.json`, scores of a table's row as it is tested there, see `kreid ablate` |
     | `results` | `results.json`, written last: a run with this file is complete |
     | `report` | `report/`, see `ReportFiles` |
     | `phases` | `phases/`, the runs of earlier phases |
@@ -67,6 +68,7 @@ class RunFiles:
         self.export = self.path / "export"
         self.untrained = self.path / "untrained.json"
         self.queries = self.path / "queries.json"
+        self.conditions = self.path / "conditions.json"
         self.results = self.path / "results.json"
         self.report = self.path / "report"
         self.phases = self.path / "phases"
@@ -119,6 +121,10 @@ class RunFiles:
     def read_query_ids(self, protocol: str) -> list[str]:
         """Return the ids of the queries in the order of a protocol's arrays, empty if there is no `queries.json`."""
         return _read_json(self.queries).get(protocol, {}).get("queries", [])
+
+    def read_conditions(self) -> dict[str, Any]:
+        """Return the data of `conditions.json`, empty if there is no file."""
+        return _read_json(self.conditions)
 
     def read_log(self) -> dict[str, np.ndarray]:
         """Return the columns of `log.csv` by name, float64, NaN where an epoch has no value; empty without rows."""

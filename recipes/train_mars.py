@@ -110,7 +110,7 @@ def run_experiment(run: "training.RunFolder", quiet: bool = False) -> None:
         },
         queries,
     )
-    print(f"{threshold}\nResults: {run.results}\nExported model: {exported}")
+    print(f"{threshold}\nResults: {run.results}\nExported model: {exported or 'no, as export=false'}")
 
 
 if __name__ == "__main__":

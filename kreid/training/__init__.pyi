@@ -48,5 +48,16 @@ from .split_runs import check_splits as check_splits, keep_splits as keep_splits
 from .start import start_from as start_from
 from .stop_signals import Stopped as Stopped, StopSignals as StopSignals
 from .strategy import set_strategy as set_strategy
-from .table import load_table as load_table, row_folder as row_folder, table_text as table_text
+from .table import Row as Row, Table as Table, load_table as load_table, row_folder as row_folder
+from .table_runs import TableRun as TableRun, plan_table as plan_table
+from .table_scores import (
+    RowScores as RowScores,
+    row_scores as row_scores,
+    score_row as score_row,
+    scored_models as scored_models,
+    tested_model as tested_model,
+)
+from .table_speed import RowCost as RowCost, measure_costs as measure_costs
+from .table_text import table_data as table_data, table_text as table_text
+from .table_time import RunTime as RunTime, expected_time as expected_time
 from .threshold import fit_on_holdout as fit_on_holdout

@@ -29,7 +29,15 @@ CHOICES = {
     "batch_norm": ("global", "replica"),
 }
 # Settings that change neither a batch nor a weight, so they may differ when a run continues.
-_FREE_TO_CHANGE = ("max_damaged", "cache", "holdout_every", "evaluate_untrained", "checkpoint_every", "callbacks")
+_FREE_TO_CHANGE = (
+    "max_damaged",
+    "cache",
+    "holdout_every",
+    "evaluate_untrained",
+    "checkpoint_every",
+    "callbacks",
+    "export",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +135,7 @@ class Config:
         false_match_rate: share of pairs of different persons to accept as one person, such as 0.001; the verification
             threshold is fitted to it on the held-out persons. Null for no threshold: a ranking needs none.
         evaluate_untrained: also evaluate before training.
+        export: also write the model as a SavedModel to serve, as `kreid export` does for any run.
         also_test_frames: further numbers of frames to evaluate with, instead of `test_frames`.
         max_damaged: share of unreadable frames above which the run stops.
         cache: where the train frames are kept decoded: null, "memory", or a folder; see `kreid.data.FrameCache`.
@@ -211,6 +220,7 @@ class Config:
     select: str = "last"
     false_match_rate: float | None = None
     evaluate_untrained: bool = False
+    export: bool = True
     also_test_frames: list[int] = dataclasses.field(default_factory=list)
     max_damaged: float = 0.05
     cache: str | None = None
@@ -423,8 +433,8 @@ def changed_settings(old: Any, new: Config, free: Collection[str] = ()) -> str:
     """Compare the settings of a run with the requested settings.
 
     Settings that change neither a batch nor a weight may differ: `max_damaged`, `cache`, `callbacks`,
-    `checkpoint_every`, `evaluate_untrained`, `holdout_every` if nothing is chosen by it, and `data_dir` if the old
-    folder is gone. A setting that is missing from an older run has its default.
+    `checkpoint_every`, `evaluate_untrained`, `export`, `holdout_every` if nothing is chosen by it, and `data_dir` if
+    the old folder is gone. A setting that is missing from an older run has its default.
 
     Args:
         old: the data of the run's `config.yaml`.

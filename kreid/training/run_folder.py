@@ -352,15 +352,17 @@ class RunFolder(RunFiles):
         """Write the scores before training, which a resumed run could not make again; see `results_dict`."""
         write_atomically(self.untrained, json.dumps(scores, indent=2))
 
-    def keep_model(self, model: "TrackletModel", verification: Mapping[str, Any] | None = None) -> pathlib.Path:
+    def keep_model(self, model: "TrackletModel", verification: Mapping[str, Any] | None = None) -> pathlib.Path | None:
         """Save and export the model that is reported; both replace earlier ones when they are whole.
+
+        Without the setting `export` the model is saved alone.
 
         Args:
             model: to save and export.
             verification: see `kreid.serving.export_model`.
 
         Returns:
-            The path of the exported version.
+            The path of the exported version, `None` without one.
         """
         from kreid.training.export_run import export_on_any_backend
 
@@ -369,6 +371,9 @@ class RunFolder(RunFiles):
         try:
             with replacing(self.model) as temporary:
                 model.save(temporary)
+                if not self.config.export:
+                    shutil.rmtree(self.export, ignore_errors=True)
+                    return None
                 exported = export_on_any_backend(model, temporary, new, verification)
                 shutil.rmtree(self.export, ignore_errors=True)
                 new.rename(self.export)

@@ -1,55 +1,190 @@
-"""Tables of rows that are trained from shared image models and compared query by query."""
+"""Tables of rows: their files, at the size of the paper or small."""
 
+import dataclasses
+import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-import numpy as np
 import yaml
 
-from kreid.evaluation.bootstrap import paired_bootstrap
-from kreid.runs import RunFiles
+from kreid.training.folder import recipe_folder
 
-PROTOCOL = "mars"  # The queries stay in the gallery, so every query has a match.
-KEYS = ("seeds", "overlays", "settings", "image_phase", "fine_tuning", "baseline", "rows")
+# Keys of a file, and of its block `small`.
+_KEYS = (
+    "title",
+    "printed_on",
+    "data",
+    "size",
+    "seeds",
+    "overlays",
+    "system",
+    "shared",
+    "settings",
+    "image_phase",
+    "bad_frames_test",
+    "small",
+    "rows",
+)
+# As in the paper, for 2 CPU cores, or as the table's file alone says.
+SIZES = ("paper", "small", "own")
+_ROW_KEYS = ("system", "settings", "small", "phase", "test", "printed")
+# What an image model and the rows that start from it must share.
+_BACKBONE_KEYS = (
+    "backbone",
+    "backbone_width",
+    "stem_stride",
+    "last_stride",
+    "weights",
+    "weights_preprocessing",
+    "weights_licence",
+    "image_size",
+)
 
 
-class RowScores(NamedTuple):
-    """Scores of the single queries of a row's complete runs, in the order of the query ids.
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of a table.
 
     Args:
-        average_precision: float64 `(runs, queries)`.
-        rank1: float64 `(runs, queries)`, 1 where the first entry of the ranked list is a match.
+        name: of the row.
+        system: name of a file in `recipes/systems`, or of a registered system.
+        settings: of its training: the table's for all rows, and its own.
+        backbone: its own settings of the backbone, which its image model shares.
+        phase: the phase of the system's recipe whose model the row is; `None` for the last one.
+        test: `test_selection` and `test_frames` to evaluate with, where they are not those of `settings`.
+        printed: `rank1` and `map` in the paper, in per cent; empty if it prints none.
+        run: name of the first row with the same training, whose run this row shares.
     """
 
-    average_precision: np.ndarray
-    rank1: np.ndarray
+    name: str
+    system: str
+    settings: Mapping[str, Any]
+    backbone: Mapping[str, Any]
+    phase: str | None
+    test: Mapping[str, Any]
+    printed: Mapping[str, float]
+    run: str
 
 
-def load_table(path: pathlib.Path, rows: Sequence[str] | None = None) -> dict[str, Any]:
-    """Read a table's file, such as `recipes/tables/small.yaml`.
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of rows that are trained alike and compared, query by query, with the first.
+
+    Args:
+        title: of the table.
+        printed_on: the data set of the paper's figures.
+        data: name of a file in `recipes/data`.
+        seeds: of the runs; each row is trained with each.
+        overlays: names or paths, see `load_phases`.
+        shared: settings of all image models and rows.
+        image_phase: `system` and `settings` of each seed's image model that the rows start from; `None` where a row
+            starts as its recipe does, from the recipe's earlier phases or its starting weights.
+        bad_frames_test: `kinds` and `share` of the evaluation with bad frames; empty for none.
+        rows: by name.
+    """
+
+    title: str
+    printed_on: str
+    data: str
+    seeds: Sequence[int]
+    overlays: Sequence[str]
+    shared: Mapping[str, Any]
+    image_phase: Mapping[str, Any] | None
+    bad_frames_test: Mapping[str, Any]
+    rows: Mapping[str, Row]
+
+    def chosen(self, names: Sequence[str] | None = None, seeds: Sequence[int] | None = None) -> "Table":
+        """Return the table with some of its rows and seeds.
+
+        Args:
+            names: of rows, `None` for all.
+            seeds: to train with, `None` for the table's.
+
+        Raises:
+            ValueError: if a row is unknown, or a seed is below 0.
+
+        Example:
+
+        >>> table = kreid.training.load_table(kreid.training.recipe_file("tables", "sta3"))
+        >>> list(table.chosen(["K=8"], seeds=[5]).rows)
+        ['K=8']
+        """
+        for name in names or ():
+            if name not in self.rows:
+                raise ValueError(f"The rows are {', '.join(self.rows)}. Received: row={name!r}")
+        if seeds is not None and (not seeds or min(seeds) < 0):
+            raise ValueError(f"Seeds are whole numbers from 0, at least one. Received: seeds={list(seeds)!r}")
+        rows = {name: row for name, row in self.rows.items() if names is None or name in names}
+        return dataclasses.replace(self, rows=rows, seeds=self.seeds if seeds is None else seeds)
+
+
+def load_table(path: str | os.PathLike[str], small: bool = False, weights: str | None = None) -> Table:
+    """Read a table's file, such as `recipes/tables/sta1.yaml`.
+
+    The file holds `title` and `rows`, and where needed the other keys of `Table`, the `system` and the `settings` of
+    all rows, and `small`, keys that are added for the small size. A table with a `size`, `"small"` or `"own"`, always
+    has it. A row holds what differs: the keys of `Row`, and `small`, settings for the small size alone.
 
     Args:
         path: of the file.
-        rows: names of the rows to train, `None` for all.
+        small: for 2 CPU cores, with what `tables/sizes/small.yaml` says; else as in the paper, by the systems' recipes.
+        weights: starting weights of the table's backbone, see `Config`; a row with another backbone keeps its own.
 
     Returns:
-        A dict of the file's keys, and `chosen`, the names of the rows to train.
+        A `Table`.
 
     Raises:
-        ValueError: if the file is not a table, or a row is unknown.
+        ValueError: if the file is not a table.
+
+    Example:
+
+    >>> table = kreid.training.load_table(kreid.training.recipe_file("tables", "sta3"))
+    >>> table.rows["K=8"].settings, table.rows["K=8"].printed
+    ({'num_stripes': 8}, {'rank1': 85.5, 'map': 80.4})
     """
-    try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"This is no table of rows ({error}). Received: table={str(path)!r}") from None
-    if not isinstance(table, dict) or set(table) != set(KEYS):
-        raise ValueError(f"A table holds {', '.join(KEYS)}. Received: table={str(path)!r}")
-    unknown = [name for name in [*(rows or []), table["baseline"]] if name not in table["rows"]]
-    if unknown:
-        raise ValueError(f"The rows are {', '.join(table['rows'])}. Received: row={unknown[0]!r}")
-    table["chosen"] = rows or list(table["rows"])
-    return table
+    path = pathlib.Path(path)
+    table = _read(path)
+    _check(table, path)
+    layers = [table]
+    size = table.get("size", "small" if small else "paper")
+    if size not in SIZES:
+        raise ValueError(f"The size of a table is one of {', '.join(SIZES)}. Received: size={size!r}, {path}")
+    small = size == "small"
+    if small:
+        layers = [_read(recipe_folder() / "tables" / "sizes" / "small.yaml"), table, table.get("small", {})]
+    given = {} if weights is None else {"weights": weights}
+    shared = {**_merged(layers, "shared"), **given}
+    common = {**shared, **_merged(layers, "settings")}
+    rows: dict[str, Row] = {}
+    runs: dict[str, str] = {}
+    for name, values in table["rows"].items():
+        values = values or {}
+        own = {**values.get("settings", {}), **(values.get("small", {}) if small else {})}
+        row = Row(
+            name=str(name),
+            system={**table, **values}["system"],
+            settings={**common, **own},
+            backbone={key: value for key, value in own.items() if key in _BACKBONE_KEYS},
+            # At the small size every row is trained with the same steps.
+            phase=None if small else values.get("phase"),
+            test=values.get("test", {}),
+            printed=values.get("printed", {}),
+            run=str(name),
+        )
+        training = yaml.safe_dump([row.system, row.phase, dict(row.settings)])
+        rows[row.name] = dataclasses.replace(row, run=runs.setdefault(training, row.name))
+    return Table(
+        title=table["title"],
+        printed_on=table.get("printed_on", "full MARS"),
+        data=_last(layers, "data", "mars"),
+        seeds=_last(layers, "seeds", [0]),
+        overlays=[_overlay(path.parent, name) for name in _last(layers, "overlays", [])],
+        shared=shared,
+        image_phase=_last(layers, "image_phase", None),
+        bad_frames_test=_last(layers, "bad_frames_test", {}),
+        rows=rows,
+    )
 
 
 def row_folder(folder: pathlib.Path, seed: int, name: str) -> pathlib.Path:
@@ -68,56 +203,45 @@ def row_folder(folder: pathlib.Path, seed: int, name: str) -> pathlib.Path:
     return folder / f"seed_{seed}" / "".join(c if c.isalnum() else "_" for c in name)
 
 
-def table_text(table: Mapping[str, Any], folder: pathlib.Path) -> str:
-    """Format the table: means over seeds, and the difference to the baseline row with its bootstrap interval.
-
-    Args:
-        table: data of `load_table`.
-        folder: folder of the table's runs.
-
-    Returns:
-        A header, and a line for each row with a complete run.
-    """
-    scores_of = {name: row_scores(table, folder, name) for name in table["rows"]}
-    baseline = scores_of[table["baseline"]].average_precision
-    width = max(map(len, scores_of))
-    lines = [f"{'row':<{width}}  runs  rank-1           mAP              mAP against {table['baseline']} (95%)"]
-    for name, (average_precision, rank1) in scores_of.items():
-        runs = len(average_precision)
-        if not runs:
-            continue
-        line = f"{name:<{width}}  {runs:>4}  {spread(rank1)}  {spread(average_precision)}"
-        if name != table["baseline"] and runs == len(baseline):
-            difference = paired_bootstrap(average_precision, baseline)
-            line += f"  {100 * difference.mean:+.1f} ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
-        lines.append(line)
-    return "\n".join(lines)
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"This is no table of rows ({error}). Received: table={str(path)!r}") from None
+    return table if isinstance(table, dict) else {}
 
 
-def row_scores(table: Mapping[str, Any], folder: pathlib.Path, name: str) -> RowScores:
-    """Read the scores of a row's complete runs.
+def _check(table: Mapping[str, Any], path: pathlib.Path) -> None:
+    """Raise if a file is not a table."""
+    rows = table.get("rows")
+    if "title" not in table or not isinstance(rows, dict) or not rows:
+        raise ValueError(f"A table holds a title and rows. Received: table={str(path)!r}")
+    unknown = [f"{key} of the table" for key in {**table, **table.get("small", {})} if key not in _KEYS]
+    unknown += [f"{key} of row {name}" for name, row in rows.items() for key in row or {} if key not in _ROW_KEYS]
+    if unknown:
+        raise ValueError(
+            f"A table's keys are {', '.join(_KEYS)}, a row's {', '.join(_ROW_KEYS)}. Received: {unknown[0]}, "
+            f"table={str(path)!r}"
+        )
+    homeless = [name for name, row in rows.items() if "system" not in {**table, **(row or {})}]
+    if homeless:
+        raise ValueError(f"Each row, or the table, names a system. Received: row={homeless[0]!r}, table={str(path)!r}")
+    folders = [row_folder(path, 0, str(name)) for name in rows]
+    if len(set(folders)) < len(folders):
+        raise ValueError(
+            "The names of two rows differ by more than spaces and signs, as their folders are named by letters and "
+            f"digits. Received: rows={list(rows)!r}, table={str(path)!r}"
+        )
 
-    Args:
-        table: data of `load_table`.
-        folder: folder of the table's runs.
-        name: of the row.
 
-    Returns:
-        A `RowScores`.
-    """
-    average_precision, rank1 = [], []
-    for seed in table["seeds"]:
-        run = RunFiles(row_folder(folder, seed, name))
-        if run.is_complete:
-            # Sorted by id, so that queries pair up between runs that were evaluated in another order.
-            order = np.argsort(run.read_query_ids(PROTOCOL))
-            scores = run.read_protocols()[PROTOCOL].by_query()
-            average_precision.append(scores["mAP"][order])
-            rank1.append(scores["rank-1"][order])
-    return RowScores(np.array(average_precision), np.array(rank1))
+def _merged(layers: Iterable[Mapping[str, Any]], key: str) -> dict[str, Any]:
+    return {name: value for layer in layers for name, value in layer.get(key, {}).items()}
 
 
-def spread(scores: np.ndarray) -> str:
-    """Format the mean and the standard deviation over runs, in per cent."""
-    means = 100 * np.nanmean(scores, axis=1)
-    return f"{means.mean():5.1f} (sd {means.std(ddof=1) if len(means) > 1 else 0:4.1f})  "
+def _last(layers: Sequence[Mapping[str, Any]], key: str, default: Any) -> Any:
+    return next((layer[key] for layer in reversed(layers) if key in layer), default)
+
+
+def _overlay(folder: pathlib.Path, name: str) -> str:
+    """Return a name as it is, and a path, which has an ending, relative to the table's file."""
+    return str(folder / name) if "." in name else name

@@ -10,8 +10,6 @@ import pytest
 import yaml
 from recipe_samples import load_recipe
 
-from kreid.cli import main
-
 pytestmark = pytest.mark.usefixtures("eagerly")
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -109,67 +107,4 @@ class TestPhases:
         with pytest.raises(SystemExit):
             recipe("train_mars").main([*line, "--phase", "film"])
         assert "phases are images, target_images, video. Received: phase='film'" in capsys.readouterr().err
-        assert not (tmp_path / "run").exists()
-
-
-class TestTable:
-    @pytest.fixture(scope="class")
-    @classmethod
-    def table(cls, overlay, tmp_path_factory):
-        """A table of two rows, two seeds."""
-        path = tmp_path_factory.mktemp("table") / "tiny.yaml"
-        one_epoch = {"epochs": 1, "holdout": 0, "false_match_rate": None}
-        content = {
-            "seeds": [0, 1],
-            "overlays": [str(overlay)],
-            "settings": one_epoch,
-            "image_phase": {"system": "baseline", "settings": {"num_frames": 1}},
-            "fine_tuning": {"init_layers": "backbone", "metric": "cosine"},
-            "baseline": "mean",
-            "rows": {
-                "mean": {"system": "baseline", "settings": {"embedding_from": "pooled"}},
-                "STA, 2 stripes": {"system": "sta", "settings": {"num_stripes": 2}},
-            },
-        }
-        path.write_text(yaml.safe_dump(content, sort_keys=False))
-        return path
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def trained(cls, table, tree, recipe, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("rows")
-        main(["ablate", str(table), "--data", str(tree), "--run", str(folder)])
-        return folder
-
-    def test_rows_start_from_their_seeds_image_model(self, trained):
-        for seed in (0, 1):
-            start = trained / f"seed_{seed}" / "image_phase" / "model.keras"
-            for row in ("mean", "STA__2_stripes"):
-                resolved = settings(trained / f"seed_{seed}" / row)
-                assert (resolved["init"], resolved["seed"], resolved["epochs"]) == (str(start), seed, 1)
-
-    def test_the_table(self, trained, table, tree, capsys):
-        before = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()}
-        main(["ablate", str(table), "--data", str(tree), "--run", str(trained)])
-        lines = capsys.readouterr().out.splitlines()
-        assert {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()} == before
-        maps = {}
-        for row, name in (("mean", "mean"), ("STA__2_stripes", "STA, 2 stripes")):
-            runs = [results(trained / f"seed_{seed}" / row)["protocols"]["mars"]["map"] for seed in (0, 1)]
-            maps[name] = 100 * np.mean(runs)
-        assert [line.split("  ")[0] for line in lines] == ["row", "mean", "STA, 2 stripes"]
-        for line in lines[1:]:
-            name = line.split("  ")[0]
-            assert f"{maps[name]:.1f} (sd" in line
-        assert f"{maps['STA, 2 stripes'] - maps['mean']:+.1f} (" in lines[2]
-
-    def test_refusals(self, table, tmp_path, capsys):
-        for line, complaint in (
-            ([str(tmp_path / "gone.yaml")], "no table of rows"),
-            ([str(RECIPES / "overlays" / "small.yaml")], "A table holds seeds, overlays, "),
-            ([str(table), "--row", "STA"], "rows are mean, STA, 2 stripes. Received: row='STA'"),
-        ):
-            with pytest.raises(SystemExit):
-                main(["ablate", *line, "--run", str(tmp_path / "run")])
-            assert complaint in capsys.readouterr().err
         assert not (tmp_path / "run").exists()

@@ -1,0 +1,165 @@
+"""`kreid ablate`: rows from their seeds' image models, further training, and the table that is printed."""
+
+import json
+
+import pytest
+import yaml
+from recipe_samples import RECIPES
+
+from kreid import training
+from kreid.cli import main
+from kreid.runs import RunFiles
+
+pytestmark = pytest.mark.usefixtures("eagerly")
+
+STRIPES = "STA, 2 stripes"
+
+
+@pytest.fixture(scope="module")
+def table(overlay, tmp_path_factory):
+    """Three rows, of which two share a run, clean and with bad frames; one seed."""
+    path = tmp_path_factory.mktemp("table") / "tiny.yaml"
+    content = {
+        "title": "Tiny",
+        "seeds": [3],
+        "overlays": [str(overlay)],
+        "shared": {"epochs": 1, "holdout": 0, "false_match_rate": None, "export": False},
+        "image_phase": {"system": "baseline", "settings": {"num_frames": 1}},
+        "settings": {"init_layers": "backbone", "metric": "cosine"},
+        "bad_frames_test": {"kinds": ["another_person", "dark"], "share": 0.5},
+        "rows": {
+            "mean": {"system": "baseline", "settings": {"embedding_from": "pooled"}},
+            STRIPES: {"system": "sta", "settings": {"num_stripes": 2}, "printed": {"rank1": 80.5, "map": 70.1}},
+            "of 2 frames": {"system": "sta", "settings": {"num_stripes": 2}, "test": {"test_frames": 2}},
+        },
+    }
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(table, tree, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rows")
+    main(["ablate", str(table), "--data", str(tree), "--run", str(folder)])
+    return folder
+
+
+def settings(run):
+    return RunFiles(run).read_config()
+
+
+def map_of(run):
+    return RunFiles(run).read_results()["protocols"]["mars"]["map"]
+
+
+def test_rows_start_from_their_seeds_image_model(trained):
+    start = trained / "seed_3" / "image_phase" / "model.keras"
+    for row in ("mean", "STA__2_stripes"):
+        resolved = settings(trained / "seed_3" / row)
+        assert (resolved["init"], resolved["seed"], resolved["epochs"]) == (str(start), 3, 1)
+    # The same training with another test is no run of its own.
+    assert not RunFiles(trained / "seed_3" / "of_2_frames").is_run
+    assert not (trained / "seed_3" / "mean" / "export").exists()
+
+
+def test_the_table(trained, table, tree, capsys):
+    kept = {path: path.stat().st_mtime_ns for path in trained.glob("*/*/**/*") if path.is_file()}
+    main(["ablate", str(table), "--data", str(tree), "--run", str(trained)])
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    text = (trained / "table.md").read_text()
+    assert capsys.readouterr().out.strip() == text.strip()
+    data = json.loads((trained / "table.json").read_text())
+    assert list(data) == ["mean", STRIPES, "of 2 frames"]
+    for row, name in (("mean", "mean"), ("STA__2_stripes", STRIPES)):
+        assert data[name]["map"] == pytest.approx([100 * map_of(trained / "seed_3" / row), 0])
+        assert list(data[name]["bad_frames"]) == ["another_person", "dark"]
+    difference = data[STRIPES]["map"][0] - data["mean"]["map"][0]
+    assert data[STRIPES]["against_first"][0] == pytest.approx(difference)
+    assert data[STRIPES]["printed"] == {"rank1": 80.5, "map": 70.1}
+    # STA embeds 4 of 8 frames, or 2.
+    assert data["of 2 frames"]["gmac"] == pytest.approx(data[STRIPES]["gmac"] / 2, rel=0.05)
+    assert all(row["frames_per_second"] > 0 for row in data.values())
+    main(["ablate", str(table), "--run", str(trained), "--only-table"])
+    assert json.loads((trained / "table.json").read_text()) == data
+
+
+def test_another_test_has_scores_of_its_own(trained, tree):
+    from kreid.data.readers import read_mars
+    from kreid.evaluation import evaluate_model
+    from kreid.loading import load_model
+
+    model = load_model(trained / "seed_3" / "STA__2_stripes" / "model.keras", compile=False)
+    expected = evaluate_model(model.with_selection("evenly", 2), read_mars(tree), progress=False).protocols["mars"]
+    kept = RunFiles(trained / "seed_3" / "of_2_frames").read_conditions()["conditions"]["clean"]
+    assert kept["scores"]["map"] == pytest.approx(expected.map, abs=1e-6)
+
+
+def test_tables_share_image_models(table, tree, trained, tmp_path):
+    options = {"data": tree, "image_models": trained}
+    runs = training.plan_table(training.load_table(table), tmp_path, **options)
+    (image,) = [run.folder for run in runs if not run.rows]
+    assert image.path == trained / "seed_3" / "image_phase"
+    assert image.is_complete
+
+
+def test_rows_of_another_backbone_have_another_image_model(table, tree, tmp_path):
+    content = yaml.safe_load(table.read_text())
+    content["rows"]["mean"]["settings"] |= {"backbone": "resnet18", "backbone_width": 8}
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    runs = training.plan_table(training.load_table(tmp_path / "two.yaml").chosen(seeds=[0]), tmp_path, data=tree)
+    assert [run.folder.path.name for run in runs] == ["image_phase_resnet18", "mean", "image_phase", "STA__2_stripes"]
+    assert [run.folder.config.backbone for run in runs] == ["resnet18", "resnet18", "resnet_tiny", "resnet_tiny"]
+    assert [run.rows for run in runs] == [(), ("mean",), (), (STRIPES, "of 2 frames")]
+
+
+def test_the_papers_size_has_the_recipes_phases(tree, tmp_path):
+    table = training.load_table(training.recipe_file("tables", "gltr2"))
+    baseline, dtp, tsa, gltr = training.plan_table(table, tmp_path, data=tree)
+    assert (baseline.rows, baseline.folder.config.epochs, baseline.folder.config.sampler) == (
+        ("baseline",),
+        20,
+        "frames",
+    )
+    for run in (dtp, tsa, gltr):
+        assert run.folder.config.init == str(baseline.folder.model)
+        assert (run.folder.config.epochs, run.folder.config.sampler) == (400, "sequences")
+    assert dtp.folder.config.model["self_attention"] is False
+
+
+def test_refusals(table, tmp_path, capsys):
+    for line, complaint in (
+        ([str(tmp_path / "gone.yaml")], "no table of rows"),
+        ([str(RECIPES / "overlays" / "small.yaml")], "A table holds a title and rows"),
+        ([str(table), "--row", "STA"], "rows are mean, STA, 2 stripes, of 2 frames. Received: row='STA'"),
+        ([str(table), "--steps", "0"], "at least one step. Received: steps=0"),
+        ([str(table), "--only-table"], "No row of this table is trained yet"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["ablate", *line, "--run", str(tmp_path / "run")])
+        assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_complete_rows_are_trained_further(trained, table, tree, tmp_path, capsys):
+    content = yaml.safe_load(table.read_text())
+    content["settings"]["epochs"] = 2
+    longer = tmp_path / "longer.yaml"
+    longer.write_text(yaml.safe_dump(content, sort_keys=False))
+    line = ["ablate", str(longer), "--data", str(tree), "--run", str(trained)]
+    main([*line, "--dry-run"])
+    assert "2 of 3 runs are left." in capsys.readouterr().out
+    folder, started = trained / "seed_3", (trained / "seed_3" / "image_phase" / "model.keras").read_bytes()
+    before = {row: RunFiles(folder / row).read_conditions() for row in ("mean", "STA__2_stripes")}
+    main([*line, "--row", "mean"])
+    assert RunFiles(folder / "mean").read_results()["epochs"] == 2
+    assert (folder / "image_phase" / "model.keras").read_bytes() == started
+    after = {row: RunFiles(folder / row).read_conditions() for row in before}
+    assert after["STA__2_stripes"] == before["STA__2_stripes"]
+    # Its scores are those of the new model, under every condition.
+    for condition, old in before["mean"]["conditions"].items():
+        assert after["mean"]["conditions"][condition]["queries"] != old["queries"]
+    assert after["mean"]["conditions"]["clean"]["scores"]["map"] == map_of(folder / "mean")
+    # Rows have started from the image model.
+    with pytest.raises(SystemExit):
+        main([*line, "--set", "epochs=3"])
+    assert "has started from it" in capsys.readouterr().err

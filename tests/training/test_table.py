@@ -1,0 +1,97 @@
+"""A table's file: what rows and sizes leave open, and refusals."""
+
+import pytest
+import yaml
+
+from kreid.training import load_table, row_folder
+
+
+@pytest.fixture
+def write(tmp_path):
+    def make(**content):
+        path = tmp_path / "mine.yaml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        return path
+
+    return make
+
+
+ROWS = {
+    "one": {},
+    "two": {
+        "settings": {"num_stripes": 2},
+        "small": {"epochs": 3},
+        "phase": "images",
+        "printed": {"rank1": 80.5, "map": 70},
+    },
+    "two again": {"settings": {"num_stripes": 2}, "phase": "images", "test": {"test_frames": 2}},
+    "wide": {"system": "tacan", "settings": {"backbone": "resnet34"}, "small": {"weights": None, "backbone_width": 8}},
+}
+
+
+def test_the_papers_size_takes_the_recipes(write):
+    path = write(title="T", system="sta", shared={"flip": 0.25}, settings={"num_frames": 6}, rows=ROWS)
+    table = load_table(path)
+    assert (table.title, table.printed_on, table.data, table.seeds) == ("T", "full MARS", "mars", [0])
+    assert (table.overlays, table.image_phase, table.bad_frames_test) == ([], None, {})
+    one, two, again, wide = table.rows.values()
+    assert one.settings == {"flip": 0.25, "num_frames": 6}
+    assert two.settings == {"flip": 0.25, "num_frames": 6, "num_stripes": 2}
+    assert two.printed == {"rank1": 80.5, "map": 70}
+    assert [row.system for row in (one, wide)] == ["sta", "tacan"]
+    assert (two.phase, again.run, again.test) == ("images", "two", {"test_frames": 2})
+    assert wide.backbone == {"backbone": "resnet34"}
+
+
+def test_the_small_size_has_its_own_settings(write, repository):
+    part = yaml.safe_load((repository / "recipes" / "tables" / "sizes" / "small.yaml").read_text())
+    small = {"settings": {"steps_per_epoch": 7}, "seeds": [4]}
+    path = write(title="T", system="sta", shared={"flip": 0.25}, settings={"num_frames": 6}, rows=ROWS, small=small)
+    table = load_table(path, small=True, weights="given.h5")
+    assert (table.seeds, table.image_phase) == ([4], part["image_phase"])
+    assert table.shared == {**part["shared"], "flip": 0.25, "weights": "given.h5"}
+    one, two, again, wide = table.rows.values()
+    assert one.settings == {**table.shared, **part["settings"], "num_frames": 6, "steps_per_epoch": 7}
+    assert two.settings == {**one.settings, "num_stripes": 2, "epochs": 3}
+    # All rows are trained alike, and these two not: one has other epochs.
+    assert (two.phase, again.run) == (None, "two again")
+    assert wide.backbone == {"backbone": "resnet34", "weights": None, "backbone_width": 8}
+    assert wide.settings["weights"] is None
+    assert load_table(write(title="T", system="sta", size="small", rows=ROWS)).seeds == part["seeds"]
+
+
+def test_overlays_are_names_or_paths_beside_the_table(write, tmp_path):
+    table = load_table(write(title="T", system="sta", overlays=["small", "mine/o.yaml"], rows={"one": None}))
+    assert table.overlays == ["small", str(tmp_path / "mine" / "o.yaml")]
+
+
+def test_chosen_rows_and_seeds(write):
+    table = load_table(write(title="T", system="sta", rows=ROWS))
+    chosen = table.chosen(["two again", "two"], [3, 1])
+    assert (list(chosen.rows), chosen.seeds, chosen.rows["two again"].run) == (["two", "two again"], [3, 1], "two")
+    with pytest.raises(ValueError, match=r"rows are one, two, two again, wide\. Received: row='three'"):
+        table.chosen(["one", "three"])
+    for seeds in ([], [0, -1]):
+        with pytest.raises(ValueError, match="Seeds are whole numbers from 0"):
+            table.chosen(seeds=seeds)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ({"rows": ROWS}, "A table holds a title and rows"),
+        ({"title": "T", "rows": {}}, "A table holds a title and rows"),
+        ({"title": "T", "system": "sta", "rows": ROWS, "fine": 1}, "Received: fine of the table"),
+        ({"title": "T", "system": "sta", "rows": ROWS, "small": {"fine": 1}}, "Received: fine of the table"),
+        ({"title": "T", "system": "sta", "rows": {"one": {"set": {}}}}, "Received: set of row one"),
+        ({"title": "T", "rows": ROWS}, "names a system. Received: row='one'"),
+        ({"title": "T", "system": "sta", "rows": {"N=2": {}, "N 2": {}}}, "names of two rows"),
+    ],
+)
+def test_what_is_no_table(write, content, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        load_table(write(**content))
+
+
+def test_a_row_has_a_folder_by_seed(tmp_path):
+    assert row_folder(tmp_path, 2, "S-P (8x1x8)") == tmp_path / "seed_2" / "S_P__8x1x8_"
