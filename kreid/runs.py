@@ -151,6 +151,7 @@ class ReportFiles:
     |---|---|
     | `page` | `index.html` |
     | `numbers` | `report.json`, the numbers of the page |
+    | `bad_frames` | `bad_frames.json`, scores with bad frames |
     | `embeddings` | `embeddings.npz`, embeddings of the test set |
     | `compared` | `compared.npz`, embeddings of the run that is compared |
 
@@ -167,6 +168,7 @@ class ReportFiles:
         self.path = pathlib.Path(path)
         self.page = self.path / "index.html"
         self.numbers = self.path / "report.json"
+        self.bad_frames = self.path / "bad_frames.json"
         self.embeddings = self.path / "embeddings.npz"
         self.compared = self.path / "compared.npz"
 

@@ -1,3 +1,8 @@
+from .bad_frames import (
+    BadFramesResult as BadFramesResult,
+    BadFramesScores as BadFramesScores,
+    evaluate_bad_frames as evaluate_bad_frames,
+)
 from .bootstrap import (
     Interval as Interval,
     bootstrap_interval as bootstrap_interval,
@@ -43,6 +48,12 @@ from .tables import (
     results_from_dict as results_from_dict,
     results_table as results_table,
     score_intervals as score_intervals,
+)
+from .uniform_attention import (
+    UniformAttention as UniformAttention,
+    WeightSpread as WeightSpread,
+    evaluate_uniform_attention as evaluate_uniform_attention,
+    weight_spreads as weight_spreads,
 )
 from .variances import Variances as Variances, frame_variances as frame_variances
 from .verification import (

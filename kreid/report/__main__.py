@@ -4,6 +4,7 @@
     kreid evaluate runs/sta_mars --rerank --compare runs/baseline_mars
     kreid evaluate runs/baseline_mars --pooling majority
     kreid evaluate runs/sta_mars --data data/other --out reports/sta_on_other
+    kreid evaluate runs/sta_mars --bad-frames --uniform-attention
 
 The report is one file, RUN/report/index.html, that needs no network. It shows people: keep it as you would keep their
 photographs.
@@ -15,6 +16,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from kreid.data.bad_frames import KINDS
 from kreid.training.command import plain_errors
 
 # Of `kreid.models.baseline`, which imports Keras.
@@ -44,6 +46,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=POOLINGS,
         help="pool the frames of a baseline in another way than it was trained with; the report is RUN/report_POOLING",
     )
+    parser.add_argument(
+        "--bad-frames",
+        nargs="?",
+        const=",".join(KINDS),
+        metavar="KINDS",
+        help="also score tracklets with 1 to 3 bad frames of 8, beside average pooling and an average over the good "
+        f"frames alone; some of {','.join(KINDS)} (default: all)",
+    )
+    parser.add_argument("--bad-frames-seed", type=int, default=0, metavar="N", help="of the bad frames (default: 0)")
+    parser.add_argument(
+        "--uniform-attention",
+        action="store_true",
+        help="also score the model with equal weights in place of its attention, and measure the weights",
+    )
     parser.add_argument("--compare", metavar="RUN2", help="another run, evaluated on the same data")
     parser.add_argument("--out", metavar="DIR", help="the report's folder (default: RUN/report)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -67,6 +83,9 @@ def run(options: argparse.Namespace) -> int:
             options.out,
             progress=not options.quiet,
             pooling=options.pooling,
+            bad_frames=None if options.bad_frames is None else options.bad_frames.split(","),
+            bad_frames_seed=options.bad_frames_seed,
+            uniform_attention=options.uniform_attention,
         )
         print(measured.summary())
         if options.frame_variances:

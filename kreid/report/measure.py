@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kreid.data.tracklet import ReidDataset, Tracklet
+from kreid.evaluation.bad_frames import BadFramesResult
 from kreid.evaluation.bootstrap import paired_bootstrap, sign_flip_test
 from kreid.evaluation.cameras import CameraMatrices, evaluate_cameras
 from kreid.evaluation.clusters import cluster_diameters
@@ -17,6 +18,7 @@ from kreid.evaluation.reranking import Reranking
 from kreid.evaluation.retrieval import evaluate_test
 from kreid.evaluation.retrieval_result import RetrievalResult
 from kreid.evaluation.tables import results_table, score_intervals
+from kreid.evaluation.uniform_attention import UniformAttention
 from kreid.evaluation.verification import (
     PairDistances,
     VerificationRates,
@@ -42,6 +44,8 @@ class Measured:
         tracklets: the `Tracklet` of each row of the embeddings.
         protocols: see `evaluate_test`.
         reranked: see `evaluate_reranked`; empty if re-ranking was not requested.
+        bad_frames: see `evaluate_bad_frames`; `None` if it was not requested.
+        uniform_attention: see `evaluate_uniform_attention`; `None` if it was not requested.
     """
 
     run: FinishedRun
@@ -49,6 +53,8 @@ class Measured:
     tracklets: tuple[Tracklet, ...]
     protocols: dict[str, RetrievalResult]
     reranked: dict[str, RetrievalResult]
+    bad_frames: BadFramesResult | None = None
+    uniform_attention: UniformAttention | None = None
 
     @property
     def system(self) -> str:
@@ -101,8 +107,10 @@ class Measured:
         )
 
     def summary(self) -> str:
-        """Return the scores, the cluster diameter and the damage as lines for a terminal."""
-        return f"{results_table(self.all_scores)}\n{self.diameter_text()}\n{self.embeddings.damage_report()}"
+        """Return the scores, the cluster diameter, the damage and the requested comparisons as lines for a terminal."""
+        lines = [results_table(self.all_scores), self.diameter_text(), self.embeddings.damage_report()]
+        lines += [one.table() for one in (self.bad_frames, self.uniform_attention) if one is not None]
+        return "\n".join(lines)
 
     @property
     def all_scores(self) -> dict[str, RetrievalResult]:
@@ -134,6 +142,8 @@ class Measured:
             numbers["equal_error_rate"] = equal_error_rate(self.pairs)
         if self.diameter is not None:
             numbers["cluster_diameter"] = self.diameter
+        if self.uniform_attention is not None:
+            numbers["uniform_attention"] = self.uniform_attention.numbers()
         return numbers
 
 

@@ -13,6 +13,7 @@ from kreid.report.html import page, paragraph
 from kreid.report.measure import Measured, run_names
 from kreid.report.person_maps import map_section
 from kreid.report.ranked_lists import list_section
+from kreid.report.robustness import bad_frames_section, uniform_attention_section
 from kreid.report.score_tables import cmc_section, score_section
 from kreid.report.training_curves import training_section
 
@@ -41,6 +42,10 @@ def report_page(
     if compared is not None:
         heading = f"Comparison with {run_names(runs)[1]}"
         sections["comparison"] = (heading, comparison_section(measured, compared))
+    if measured.bad_frames is not None:
+        sections["bad-frames"] = ("Bad frames", bad_frames_section(measured.bad_frames))
+    if measured.uniform_attention is not None:
+        sections["uniform"] = ("Attention and equal weights", uniform_attention_section(measured.uniform_attention))
     highest = "The highest average precision, each of another person."
     lowest = "The lowest average precision, each of another person. A first match below the list ends it."
     sections |= {

@@ -1,14 +1,19 @@
 """Write the report of a run."""
 
+import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from kreid._files import write_atomically
+from kreid.data.bad_frames import check_kinds
+from kreid.evaluation.bad_frames import evaluate_bad_frames
 from kreid.evaluation.reranking import Reranking
+from kreid.evaluation.uniform_attention import evaluate_uniform_attention
 from kreid.gallery import TrackletEmbeddings, model_digest
 from kreid.report.measure import Measured, differences, measure, run_names
 from kreid.report.page import report_page
@@ -23,6 +28,9 @@ def write_report(
     out: str | os.PathLike[str] | None = None,
     progress: bool = True,
     pooling: str | None = None,
+    bad_frames: Sequence[str] | None = None,
+    bad_frames_seed: int = 0,
+    uniform_attention: bool = False,
 ) -> tuple[pathlib.Path, Measured]:
     """Evaluate a run's model and write a page of its scores, ranked lists and attention, in one file.
 
@@ -38,17 +46,23 @@ def write_report(
         progress: show progress bars.
         pooling: pool the frames of a baseline in another way than it was trained with, see `FinishedRun.use_pooling`;
             the report's folder is then `report_POOLING` in the run's folder.
+        bad_frames: also score tracklets with these kinds of bad frames, see `evaluate_bad_frames`; the numbers are in
+            `bad_frames.json` next to the page. `None` for none.
+        bad_frames_seed: of their draws.
+        uniform_attention: also score the model with equal weights, see `evaluate_uniform_attention`.
 
     Returns:
         The path of the page, and the run's scores.
 
     Raises:
-        ValueError: if a folder holds no run, the runs were trained on different data or splits, or `out` holds other
-            files.
+        ValueError: if a folder holds no run, the runs were trained on different data or splits, `out` holds other
+            files, a kind of bad frames is unknown, or the attention cannot be replaced.
         FileNotFoundError: if the data set does not exist.
 
     Example: `path, measured = write_report("runs/sta_mars", compare="runs/baseline_mars")`
     """
+    if bad_frames is not None:
+        check_kinds(bad_frames)
     finished = FinishedRun(run)
     other = None if compare is None else FinishedRun(compare)
     if other is not None and data is None:
@@ -69,6 +83,18 @@ def write_report(
         ) from None
 
     measured = measure(finished, dataset, files.embeddings, rerank, progress)
+    damaged = finished.config.get("max_damaged", 0.05)
+    if bad_frames is not None:
+        scores = evaluate_bad_frames(
+            finished.model, dataset, kinds=bad_frames, seed=bad_frames_seed, max_damaged=damaged, progress=progress
+        )
+        measured = dataclasses.replace(measured, bad_frames=scores)
+        write_atomically(files.bad_frames, json.dumps(scores.numbers(), indent=2) + "\n")
+    if uniform_attention:
+        uniform = evaluate_uniform_attention(
+            finished.model, dataset, own=measured.protocols, max_damaged=damaged, progress=progress
+        )
+        measured = dataclasses.replace(measured, uniform_attention=uniform)
     compared = None if other is None else measure(other, dataset, files.compared, rerank, progress)
     if compared and not np.array_equal(compared.embeddings.ids, measured.embeddings.ids):
         raise ValueError(

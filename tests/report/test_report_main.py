@@ -1,9 +1,11 @@
 """The command that writes a report: its output and its refusals. The page itself: the files next to this one."""
 
+import json
 import re
 
 import numpy as np
 import pytest
+from page_reader import Page
 
 import kreid
 from kreid.cli import main
@@ -63,3 +65,32 @@ def test_a_refusal_is_one_line(capsys, tmp_path):
     error = capsys.readouterr().err
     assert "no finished run: it has no config.yaml" in error
     assert error.count("\n") == 1
+
+
+def test_bad_frames_and_equal_weights_on_request(runs, tmp_path, capsys):
+    command = ["evaluate", str(runs[0]), "--out", str(tmp_path), "--quiet", "--uniform-attention"]
+    assert main([*command, "--bad-frames", "another_person,dark", "--bad-frames-seed", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"\nanother_person +3( +\d+\.\d){6}( +-?\d+%)?\n", printed)
+    assert re.search(
+        r"\nMean mAP with 3 of 8 bad frames, protocol mars: model \d+\.\d, average \d+\.\d, oracle", printed
+    )
+    assert re.search(r"\nmAP \d+\.\d with attention, \d+\.\d with equal weights; difference", printed)
+    numbers = json.loads((tmp_path / "bad_frames.json").read_text(encoding="utf-8"))
+    assert numbers["seed"] == 3
+    assert [(one["kind"], one["bad"]) for one in numbers["scores"]] == [
+        ("none", 0),
+        *((kind, count) for kind in ("another_person", "dark") for count in (1, 2, 3)),
+    ]
+    assert set(numbers["scores"][0]["model"]["mars"]) == {"rank-1", "mAP"}
+    page = Page(tmp_path / "index.html")
+    assert {"bad-frames", "uniform"} <= set(page.ids)
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert report["uniform_attention"]["weights"]["stripes"]["tracklets"] > 0
+
+
+def test_an_unknown_kind_of_bad_frames_is_refused_first(runs, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(runs[0]), "--quiet", "--bad-frames", "darc"])
+    error = capsys.readouterr().err
+    assert "some of another_person, other_persons, covered" in error and "kinds=['darc']" in error
