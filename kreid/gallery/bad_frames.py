@@ -58,7 +58,7 @@ def readable_tracklets(
     ]
     paths = list(dict.fromkeys(path for one in thin for path in one.frames))
     # One pixel is enough to know that a file is whole.
-    readable = {paths[number] for number, _ in _images(paths, None, (1, 1))}
+    readable = {paths[number] for number, _ in _images(paths, None, (1, 1), skips_unreadable=True)}
     kept = [dataclasses.replace(one, frames=tuple(path for path in one.frames if path in readable)) for one in thin]
     damage = DamageLog(max_damaged)
     lost = [one.id for one in kept if not one.frames]
@@ -110,19 +110,19 @@ class VectorLines:
         Returns:
             `Lines`, rows in this order.
         """
-        vectors = [self._vectors(one) for one in self._with_spoiled(drawn)]
+        self._encode_spoiled(drawn)
+        vectors = [self._vectors(one) for one in drawn]
         model = self._aggregated(self._model, vectors)
         if self._uniform is None:
             return Lines(model, None, None)
         good = [values[~one.bad] for values, one in zip(vectors, drawn, strict=True)]
         return Lines(model, self._aggregated(self._uniform, vectors), self._aggregated(self._uniform, good))
 
-    def _with_spoiled(self, drawn: Sequence[BadTracklet]) -> Sequence[BadTracklet]:
-        """Encode the spoiled frames, but for those of the last call; more bad frames have the fewer among them."""
+    def _encode_spoiled(self, drawn: Sequence[BadTracklet]) -> None:
+        """Encode the spoiled frames that the last call did not have: three bad frames have one and two among them."""
         wanted = {
             (one.tracklet.frames[place], one.faults[place].tobytes()): one.faults[place]
             for one in drawn
-            if one.tracklet.frames
             for place in np.flatnonzero(_changes_pixels(one)).tolist()
         }
         self._spoiled = {key: values for key, values in self._spoiled.items() if key in wanted}
@@ -130,7 +130,6 @@ class VectorLines:
         if missing:
             encoded = self._encoded([path for path, _ in missing], np.stack([wanted[key] for key in missing]))
             self._spoiled.update(zip(missing, encoded, strict=True))
-        return drawn
 
     def _vectors(self, one: BadTracklet) -> np.ndarray:
         vectors = self._clean[[self._row[path] for path in one.tracklet.frames]]
@@ -141,14 +140,13 @@ class VectorLines:
     def _encoded(self, paths: Sequence[str], faults: np.ndarray | None) -> np.ndarray:
         encoder, size = self._model.part_encoder, self._model.image_size
         images = np.zeros((_IMAGES, 1, *size, 3), np.uint8)
-        lengths, parts, filled = np.ones(_IMAGES, np.int32), [], 0
+        lengths, parts = np.ones(_IMAGES, np.int32), []
         for number, image in _images(paths, faults, size):
             images[number % _IMAGES, 0] = image
             filled = number + 1
             if filled % _IMAGES == 0 or filled == len(paths):
                 vectors = encoder.predict_on_batch({"frames": images, "lengths": lengths})
                 parts.append(np.array(vectors[: (filled - 1) % _IMAGES + 1, 0], np.float32))
-        assert filled == len(paths), "an image became unreadable"
         return np.concatenate(parts)
 
     def _aggregated(self, model: "TrackletModel", vectors: Sequence[np.ndarray]) -> np.ndarray:
@@ -238,9 +236,9 @@ def _changes_pixels(one: BadTracklet) -> np.ndarray:
 
 
 def _images(
-    paths: Sequence[str], faults: np.ndarray | None, image_size: tuple[int, int]
+    paths: Sequence[str], faults: np.ndarray | None, image_size: tuple[int, int], skips_unreadable: bool = False
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the number and the pixels of each image that can be read, spoiled by its fault."""
+    """Yield the number and the pixels of each image, spoiled by its fault; an unreadable one raises or is skipped."""
     import tensorflow as tf
 
     from kreid.data._pipeline_common import path_tensor
@@ -255,6 +253,7 @@ def _images(
         return number, spoil(frame[None], fault[None])[0] if spoils else frame
 
     dataset = tf.data.Dataset.from_tensor_slices((np.arange(len(paths)), path_tensor(paths), rows))
-    dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).ignore_errors()
+    dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.ignore_errors() if skips_unreadable else dataset
     for number, image in dataset.prefetch(_IMAGES).as_numpy_iterator():
         yield int(number), image
