@@ -1,58 +1,50 @@
-"""Embed a test set with bad frames."""
+"""Score a model on a test set with bad frames, without the lines beside it that `evaluate_bad_frames` adds."""
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from kreid.data.bad_frames import FAULT_WIDTH, draw_bad_frames
+from kreid.data.bad_frames import draw_bad_frames
 from kreid.data.tracklet import JUNK, ReidDataset
-from kreid.gallery.embeddings import TrackletEmbeddings
+from kreid.evaluation.retrieval import evaluate_test
+from kreid.evaluation.retrieval_result import RetrievalResult
+from kreid.gallery.bad_frames import lines_of, readable_tracklets
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from kreid.models import TrackletModel
 
+# Longer tracklets are thinned evenly, as `evaluate_bad_frames` does.
+_MOST_FRAMES = 16
 
-def embed_bad_frames(model: "TrackletModel", dataset: ReidDataset, kind: str, share: float) -> TrackletEmbeddings:
-    """Embed the test set of a data set, queries and gallery, with bad frames; junk is left out.
 
-    The faults are the same for every model, see `kreid.data.draw_bad_frames`. A tracklet with an unreadable frame is
-    left out.
+def score_bad_frames(
+    model: "TrackletModel", dataset: ReidDataset, kinds: "Sequence[str]", share: float, max_damaged: float = 0.05
+) -> "tuple[list[str], Mapping[str, dict[str, RetrievalResult]]]":
+    """Score a model on a test set whose tracklets, queries and gallery alike, have bad frames of one kind.
+
+    The faults are the same for every model. These are the model's own scores of
+    `kreid.evaluation.evaluate_bad_frames`, which embeds three times as much for its average and its oracle.
 
     Args:
         model: a model of `kreid.models`.
         dataset: a `ReidDataset`.
-        kind: see `draw_bad_frames`.
-        share: of the frames of each tracklet.
+        kinds: see `kreid.data.draw_bad_frames`.
+        share: of bad frames in each tracklet.
+        max_damaged: share of unreadable frames above which the run stops.
 
     Returns:
-        A `TrackletEmbeddings`.
+        The ids of the queries, in the order of the results' arrays, and the results by kind and protocol.
     """
-    from kreid.data.evaluation_pipeline import EvaluationPipeline
-    from kreid.data.spoil import spoil
-
     real = [row for row, tracklet in enumerate(dataset.test) if tracklet.person != JUNK]
-    drawn = draw_bad_frames([dataset.test[row] for row in real], kind, share)
-    pipeline = EvaluationPipeline([one.tracklet for one in drawn], model.image_size)
-    vectors = np.zeros((len(drawn), model.embedding_dim), np.float32)
-    embedded = np.zeros(len(drawn), bool)
-    for inputs, rows in pipeline.dataset():
-        numbers = rows.numpy()
-        frames, lengths = inputs["frames"], inputs["lengths"].numpy()
-        faults = np.zeros((*frames.shape[:2], FAULT_WIDTH), np.int32)
-        for place, row in enumerate(numbers):
-            faults[place, : len(drawn[row].faults)] = drawn[row].faults[: faults.shape[1]]
-        flat = spoil(np.reshape(frames, (-1, *frames.shape[2:])), faults.reshape(-1, FAULT_WIDTH), (kind,))
-        batch = {"frames": np.reshape(flat, frames.shape), "lengths": lengths}
-        whole = np.array([length == len(drawn[row].faults) for row, length in zip(numbers, lengths, strict=True)])
-        vectors[numbers[whole]] = model.embed_batch(batch)[whole]
-        embedded[numbers[whole]] = True
-    kept = np.flatnonzero(embedded).tolist()
-    new_row = {real[row]: number for number, row in enumerate(kept)}
-    return TrackletEmbeddings(
-        vectors[kept],
-        np.array([drawn[row].tracklet.id for row in kept], np.str_),
-        np.array([drawn[row].tracklet.person for row in kept]),
-        np.array([drawn[row].tracklet.camera for row in kept]),
-        np.array([new_row[row] for row in dataset.query_rows if row in new_row]),
-        model.metric,
-    )
+    tracklets, rows = readable_tracklets([dataset.test[row] for row in real], _MOST_FRAMES, max_damaged)
+    new_row = {real[row]: number for number, row in enumerate(rows)}
+    queries = [new_row[row] for row in dataset.query_rows if row in new_row]
+    lines = lines_of(model, None, tracklets)
+    persons, cameras = [one.person for one in tracklets], [one.camera for one in tracklets]
+    scores = {
+        kind: evaluate_test(
+            lines.embed(draw_bad_frames(tracklets, kind, share)).model, persons, cameras, queries, model.metric
+        )
+        for kind in kinds
+    }
+    return [tracklets[row].id for row in queries], scores

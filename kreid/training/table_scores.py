@@ -9,14 +9,13 @@ import numpy as np
 
 from kreid._files import file_digest, write_atomically
 from kreid.evaluation.model import evaluate_model
-from kreid.evaluation.retrieval import evaluate_test
 from kreid.evaluation.retrieval_result import RetrievalResult
 from kreid.evaluation.tables import queries_dict, results_dict
 from kreid.loading import load_model
 from kreid.runs import RunFiles
 from kreid.training.dataset import load_dataset
 from kreid.training.table import Row, Table, row_folder
-from kreid.training.table_bad_frames import embed_bad_frames
+from kreid.training.table_bad_frames import score_bad_frames
 
 if TYPE_CHECKING:
     from kreid.models import TrackletModel
@@ -65,10 +64,9 @@ def score_row(table: Table, row: Row, seed: int, run: "RunFolder", folder: pathl
         conditions = {CLEAN: _condition(evaluated.protocols, evaluated.embeddings.query_ids)}
     else:
         conditions = {CLEAN: _condition(run.read_protocols(), run.read_query_ids(PROTOCOL))}
-    for kind in table.bad_frames_test.get("kinds", ()):
-        print(f"{kind}, {table.bad_frames_test['share']:.1%} of the frames", flush=True)
-        embeddings = embed_bad_frames(model, dataset, kind, table.bad_frames_test["share"])
-        conditions[kind] = _condition(evaluate_test(embeddings), embeddings.query_ids)
+    if table.bad_frames_test:
+        ids, scores = score_bad_frames(model, dataset, **table.bad_frames_test, max_damaged=run.config.max_damaged)
+        conditions |= {kind: _condition(protocols, ids) for kind, protocols in scores.items()}
     files.path.mkdir(parents=True, exist_ok=True)
     write_atomically(
         files.conditions, json.dumps({**wanted, "file": str(run.model), "conditions": conditions}, indent=2) + "\n"

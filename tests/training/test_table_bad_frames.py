@@ -1,4 +1,4 @@
-"""A test set with bad frames: embeddings of the frames that are drawn, and no others."""
+"""A test set with bad frames: the scores of the frames that are drawn, and no others."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from kreid.backbones import build
 from kreid.data import ReidDataset, Tracklet, draw_bad_frames, spoil
+from kreid.evaluation import evaluate_test
 from kreid.models import Baseline
-from kreid.training.table_bad_frames import embed_bad_frames
+from kreid.training.table_bad_frames import score_bad_frames
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -31,13 +32,19 @@ def dataset(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["another_person", "dark"])
-def test_embeddings_are_those_of_the_drawn_frames(dataset, kind):
+def test_scores_are_those_of_the_drawn_frames(dataset, kind):
     model = Baseline(build("resnet_tiny", (64, 32), width=8), num_identities=2)
-    found = embed_bad_frames(model, dataset, kind, 0.5)
+    ids, scores = score_bad_frames(model, dataset, [kind], 0.5)
     real = [tracklet for tracklet in dataset.test if tracklet.person != -1]
-    assert (list(found.ids), found.query_ids) == ([tracklet.id for tracklet in real], ["t0", "t2"])
-    drawn = draw_bad_frames(real, kind, 0.5)
-    for row, one in enumerate(drawn):
+    embeddings = []
+    for one in draw_bad_frames(real, kind, 0.5):
         assert one.bad.any()
         frames = spoil(np.stack([pixels(path) for path in one.tracklet.frames]), one.faults)
-        np.testing.assert_allclose(found.embeddings[row], model.embed(frames[None])[0], rtol=1e-3, atol=1e-4)
+        embeddings.append(model.embed(frames[None])[0])
+    persons, cameras = [one.person for one in real], [one.camera for one in real]
+    expected = evaluate_test(np.array(embeddings), persons, cameras, [0, 1], model.metric)
+    assert ids == ["t0", "t2"]
+    assert list(scores) == [kind]
+    for protocol, result in scores[kind].items():
+        np.testing.assert_array_equal(result.first_hit, expected[protocol].first_hit)
+        np.testing.assert_allclose(result.average_precision, expected[protocol].average_precision)
