@@ -285,7 +285,8 @@ def _output(network: keras.Model, name: str) -> Tensor:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"The network {network.name} has no layer of this name.{hint} Received: stages with {name!r}")
     try:
-        output = operations[name].output
+        # Not `operation.output`, which of a model inside the network is an output inside that model.
+        output = keras.Operation.output.fget(operations[name])
     except (ValueError, AttributeError):
         output = None
     if not hasattr(output, "shape"):
@@ -378,10 +379,6 @@ def _without_last_stride(network: keras.Model, stages: Sequence[str]) -> keras.M
     layers = {layer["name"]: layer for layer in config["layers"]}
     members = _stage_members(parents, stages[3], stages[2])
 
-    def strided(name):
-        strides = layers[name]["config"].get("strides")
-        return layers[name]["class_name"] in _STRIDED and max(keras.tree.flatten(strides)) > 1
-
     # The last ones on each way to the output: the convolutions of a block and of its shortcut stand side by side.
     last, seen, waiting = [], set(), [stages[3]]
     while waiting:
@@ -389,7 +386,7 @@ def _without_last_stride(network: keras.Model, stages: Sequence[str]) -> keras.M
         if name in seen or name not in members:
             continue
         seen.add(name)
-        if strided(name):
+        if _strided(layers[name]) is not None:
             last.append(name)
         else:
             waiting += parents[name]
@@ -411,16 +408,30 @@ def _without_last_stride(network: keras.Model, stages: Sequence[str]) -> keras.M
     return copy
 
 
+def _strided(layer: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the last convolution or pooling with a stride, by config: the layer, or one inside a `Sequential`."""
+    if layer["class_name"] == "Sequential":
+        return next(filter(None, map(_strided, reversed(layer["config"]["layers"]))), None)
+    strides = layer["config"].get("strides")
+    return layer if layer["class_name"] in _STRIDED and max(keras.tree.flatten(strides)) > 1 else None
+
+
 def _give_stride_1(layers: Mapping[str, dict[str, Any]], parents: Mapping[str, list[str]], name: str) -> None:
     """Change the config of a convolution or pooling, so that its map keeps its size."""
-    config = layers[name]["config"]
+    layer = _strided(layers[name])
+    assert layer is not None
+    if layer is layers[name]:
+        before, readers = layers[parents[name][0]], sum(parents[name][0] in read for read in parents.values())
+    else:
+        inside = layers[name]["config"]["layers"]
+        before, readers = inside[[part is layer for part in inside].index(True) - 1], 1
+    config = layer["config"]
     config["strides"] = 1
     if config["padding"] == "same":
         return
-    padding = layers[parents[name][0]]
-    if padding["class_name"] == "ZeroPadding2D" and sum(padding["name"] in read for read in parents.values()) == 1:
+    if before["class_name"] == "ZeroPadding2D" and readers == 1:
         kernel = keras.tree.flatten(config.get("kernel_size") or config.get("pool_size"))
-        padding["config"]["padding"] = [[(size - 1) // 2, size // 2] for size in kernel]
+        before["config"]["padding"] = [[(size - 1) // 2, size // 2] for size in kernel]
     else:
         config["padding"] = "same"
 

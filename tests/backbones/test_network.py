@@ -96,6 +96,24 @@ def test_last_stride_1_of_unpadded_convolutions_and_poolings():
     np.testing.assert_allclose(backbone(IMAGES)[..., 8:], pooled, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("zeros", [False, True])
+def test_last_stride_1_of_a_sequence_as_convnexts(zeros):
+    frames = x = keras.Input((*SIZE, 3))
+    for number in (1, 2, 3):
+        x = keras.layers.Conv2D(4, 3, 2, "same", name=f"conv{number}")(x)
+    padding = [keras.layers.ZeroPadding2D(((0, 1), (0, 1)))] if zeros else []
+    block = keras.Sequential(
+        [*padding, keras.layers.Conv2D(4, 3 if zeros else 2, 2), keras.layers.ReLU()], name="block"
+    )
+    network = keras.Model(frames, block(x))
+    backbone = from_keras(network, ("conv1", "conv2", "conv3", "block"), last_stride=1, preprocessing="tf")
+    assert backbone.output_size == (8, 4)
+    # Windows that began at 0, 2, 4, ... are centred on 1, 3, 5, ... where they have 3 pixels.
+    first = 1 if zeros else 0
+    np.testing.assert_allclose(backbone(IMAGES)[:, first::2, first::2], maps_of(network, "block"), rtol=1e-5, atol=1e-6)
+    assert network.get_layer("block").layers[-2].strides == (2, 2)
+
+
 def test_tokens_become_maps():
     network = transformer()
     backbone = from_keras(network, BLOCKS, preprocessing="torch")
@@ -204,14 +222,21 @@ def around():
     return keras.Model(network.inputs, keras.layers.Add(name="sum")([network.get_layer("relu4").output, past]))
 
 
-def with_a_model_inside():
+def with_a_sequence_inside(functional=False):
     frames = keras.Input((*SIZE, 3))
     x = convolutions()
     x = keras.Model(x.inputs, x.get_layer("relu3").output)(frames)
     for number in (1, 2, 3):
         x = keras.layers.Conv2D(8, 1, name=f"plain{number}")(x)
     block = keras.Sequential([keras.layers.Conv2D(8, 3, 2, "same"), keras.layers.BatchNormalization()], name="block")
+    if functional:
+        maps = keras.Input(x.shape[1:])
+        block = keras.Model(maps, keras.layers.Conv2D(8, 3, 2, "same")(maps), name="block")
     return keras.Model(frames, block(x))
+
+
+def with_a_model_inside():
+    return with_a_sequence_inside(functional=True)
 
 
 INSIDE = ("plain1", "plain2", "plain3", "block")
@@ -231,7 +256,7 @@ INSIDE = ("plain1", "plain2", "plain3", "block")
         (convolutions, {"branches": (4,)}, r"branches=\(4,\)"),
         (transformer, {"stages": BLOCKS, "last_stride": 1}, "no convolution or pooling there.*give last_stride=2"),
         (with_a_model_inside, {"stages": INSIDE, "last_stride": 1}, "outside of models inside it.*last_stride=2"),
-        (with_a_model_inside, {"stages": INSIDE, "branches": (3,)}, "has no separate statistics for branches"),
+        (with_a_sequence_inside, {"stages": INSIDE, "branches": (3,)}, "has no separate statistics for branches"),
         (lambda: keras.layers.Dense(3), {}, "made from a functional model"),
         (lambda: keras.Sequential([keras.layers.Flatten()]), {}, "made from a functional model"),
     ],
