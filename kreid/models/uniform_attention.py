@@ -43,7 +43,7 @@ def with_uniform_attention(model: TrackletModel) -> TrackletModel:
 
     Example:
 
-    >>> backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32))
+    >>> backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32), last_stride=1)
     >>> model = kreid.models.STA(backbone, num_identities=10)
     >>> batch = model.checked_batch(np.random.default_rng(0).integers(0, 256, (1, 4, 64, 32, 3), "uint8"))
     >>> uniform = kreid.models.with_uniform_attention(model)
