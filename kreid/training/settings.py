@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import inspect
 import os
 import pathlib
@@ -198,7 +199,8 @@ def _parse_setting(text: str) -> dict:
     return {"phases": {phase: {own_key: value}}} if dot else {key.strip(): value}
 
 
-def _common_keys() -> dict[str, Any]:
+@functools.cache  # It is asked for each key of a file.
+def _common_keys() -> Mapping[str, Any]:
     kinds = typing.get_type_hints(Config)
     return {field.name: kinds[field.name] for field in dataclasses.fields(Config) if field.name != "model"}
 

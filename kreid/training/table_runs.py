@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kreid.data.readers import layout_of
+from kreid.data.readers import LAYOUTS, layout_of
 from kreid.training.config import Config
 from kreid.training.phases import require_data, use_synthetic
 from kreid.training.run_folder import RunFolder
@@ -57,11 +57,16 @@ def plan_table(
 
     Raises:
         FileNotFoundError: if the data set does not exist.
-        ValueError: if settings are refused, a folder holds another run, or an image model would be trained further
-            though rows have started from it.
+        ValueError: if the data set has splits, settings are refused, a folder holds another run, or an image model
+            would be trained further though rows have started from it.
     """
     if data:
         table = dataclasses.replace(table, data=layout_of(data))
+    if LAYOUTS[table.data].splits:
+        raise ValueError(
+            f"A table has no mean over splits, which this data set is scored by; train its rows by `kreid train`. "
+            f"Received: data={table.data!r}"
+        )
     runs: dict[pathlib.Path, TableRun] = {}
     for seed in table.seeds:
         for row in table.rows.values():

@@ -127,10 +127,14 @@ def test_the_papers_size_has_the_recipes_phases(tree, tmp_path):
 
 
 def test_refusals(table, tmp_path, capsys):
+    prid = tmp_path / "prid"
+    for camera in "ab":
+        (prid / "multi_shot" / f"cam_{camera}" / "person_0001").mkdir(parents=True)
     for line, complaint in (
         ([str(tmp_path / "gone.yaml")], "no table of rows"),
         ([str(RECIPES / "overlays" / "small.yaml")], "A table holds a title and rows"),
         ([str(table), "--row", "STA"], "rows are mean, STA, 2 stripes, of 2 frames. Received: row='STA'"),
+        ([str(table), "--data", str(prid)], "no mean over splits"),
         ([str(table), "--steps", "0"], "at least one step. Received: steps=0"),
         ([str(table), "--only-table"], "No row of this table is trained yet"),
     ):
