@@ -8,35 +8,42 @@ from keras import ops
 from kreid._typing import Tensor
 from kreid.layers.centred_pooling import CentredPooling
 
+WEIGHTINGS = ("similarity", "equal")
 # The eigenvector is that of the similarities to the power 2 ** _SQUARINGS: all starts of a power iteration at once.
 _SQUARINGS = 8
+# The weights are those of 2 ** _WEIGHT_SQUARINGS steps from equal weights.
+_WEIGHT_SQUARINGS = 5
 # Below it two sides of equal size are equally alike, up to rounding.
 _EQUALLY_ALIKE = 1e-5
 
 
 @keras.saving.register_keras_serializable(package="kreid")
 class MajorityPooling(CentredPooling):
-    """Average the frames of the larger of two groups where a tracklet falls into two, else all frames.
+    """Average the frames of the larger of two groups where a tracklet falls into two, with most weight on its core.
 
     A tracker that switches to another person gives a tracklet of two persons. The frame vectors, less the mean frame
     vector m of training and scaled to length 1, have the L x L matrix of similarities `S = U U^T`. The signs of the
     leading eigenvector of `H S H`, `H = I - 1/L`, cut the frames in two. If the mean similarity of pairs within a side
     exceeds that of pairs across by more than `threshold`, the larger side is kept; of equally large sides the one whose
-    frames are more alike. Otherwise all frames are kept. The output is the plain mean of the kept frames' own vectors.
-    No weight is trained.
+    frames are more alike. Otherwise all frames are kept.
 
-    Two frames cannot be cut (no side has a pair), nor one; equal frames are kept, and so is everything where both sides
-    are equally large and alike up to 1e-5.
+    Each kept frame is weighted by the leading eigenvector of the kept frames' `max(S, 0)^2`, elementwise: it counts by
+    its likeness to frames that count. Frames of further persons, each another's, get little. The output is the weighted
+    mean of the frames' own vectors. No weight is trained.
+
+    Two frames cannot be cut (no side has a pair), nor one, and have equal weights; equal frames too. Everything is kept
+    where both sides are equally large and alike up to 1e-5. A frame that equals m has weight 0 unless all do.
 
     Masking: masked frames have weight 0, whatever they hold. A tracklet without a real frame gives zeros. The order of
     the frames does not matter. Similarities are computed in float32; gradients pass through the kept frames' vectors,
-    not through the choice.
+    not through the choice and the weights.
 
     In training the mean of the batch's real frames is subtracted, and `moving_mean` follows it with momentum 0.9, as in
     batch normalisation; a frozen layer subtracts `moving_mean`.
 
     Args:
         threshold: smallest difference of mean similarities, within sides and across, of a cut.
+        weighting: of the kept frames: `"similarity"`, as above, or `"equal"`, their plain mean.
         **kwargs: base layer arguments, such as `name` and `dtype`.
 
     Attributes:
@@ -49,7 +56,7 @@ class MajorityPooling(CentredPooling):
         return_attention: also return the weight of each frame.
 
     Input shape: `(batch, frames, C)`; mask `(batch, frames)`.
-    Output shape: `(batch, C)`; attention `(batch, frames)`, float32: 1 / kept for kept frames, 0 for others.
+    Output shape: `(batch, C)`; attention `(batch, frames)`, float32, summing to 1, 0 for frames cut off.
 
     Raises:
         ValueError: for an argument out of its range, or inputs or a mask of another shape.
@@ -63,16 +70,19 @@ class MajorityPooling(CentredPooling):
 
     Source: kreid's own, from spectral bisection: Fiedler, Algebraic connectivity of graphs, 1973, cuts by the signs of
     an eigenvector too. The eigenvector is found by power iteration with the columns of the matrix as starts, 256 steps
-    as 8 squarings; the start with the largest result is taken.
+    as 8 squarings; the start with the largest result is taken. The weights are those of 32 steps from equal weights.
     """
 
-    def __init__(self, threshold: float = 0.25, **kwargs: Any) -> None:
+    def __init__(self, threshold: float = 0.25, weighting: str = "similarity", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 2:
             raise ValueError(
                 f"The threshold is a difference of cosines, from 0 to 2. Received: threshold={threshold!r}"
             )
+        if weighting not in WEIGHTINGS:
+            raise ValueError(f"Choose one of {', '.join(WEIGHTINGS)}. Received: weighting={weighting!r}")
         self.threshold = threshold
+        self.weighting = weighting
 
     def frame_weights(self, units: Tensor, mask: Tensor) -> Tensor:
         units = ops.stop_gradient(units)
@@ -95,7 +105,13 @@ class MajorityPooling(CentredPooling):
         cut = ops.logical_and(sizes[0] * sizes[1] * (pairs[0] + pairs[1]) > 0, within - across > self.threshold)
         preferred = ops.where(cut, preferred, 0.0)[:, None]
         kept = ops.where(preferred == 0, real, ops.where(preferred > 0, one, other))
-        return kept / ops.maximum(ops.sum(kept, axis=1, keepdims=True), 1.0)
+        weights = kept
+        if self.weighting == "similarity":
+            alike = ops.square(ops.maximum(similarities, 0.0)) * kept[:, :, None] * kept[:, None, :]
+            weights = ops.sum(_power(alike, _WEIGHT_SQUARINGS), axis=2)
+            weights = ops.where(ops.sum(weights, axis=1, keepdims=True) > 0, weights, kept)
+        total = ops.sum(weights, axis=1, keepdims=True)
+        return weights / ops.where(total > 0, total, 1.0)
 
 
 def leading_eigenvector(similarities: Tensor, real: Tensor) -> Tensor:
@@ -113,14 +129,20 @@ def leading_eigenvector(similarities: Tensor, real: Tensor) -> Tensor:
     whole = ops.sum(rows, axis=1, keepdims=True) / length
     power = similarities - rows - ops.swapaxes(rows, 1, 2) + whole
     power = power * real[:, :, None] * real[:, None, :]
-    for _ in range(_SQUARINGS):
-        # Below 1 in every eigenvalue, the largest at least 1 / frames.
-        trace = ops.einsum("bii->b", power)[:, None, None]
-        power = power / ops.maximum(trace, 1e-30)
-        power = ops.matmul(power, power)
+    power = _power(power, _SQUARINGS)
     diagonal = ops.einsum("bii->bi", power)
     start = ops.one_hot(ops.argmax(diagonal, axis=1), ops.shape(power)[1], dtype="float32")
     return ops.sum(power * start[:, None, :], axis=2)
+
+
+def _power(matrix: Tensor, squarings: int) -> Tensor:
+    """Return the matrices `(batch, n, n)` to the power `2 ** squarings`, scaled, zeros for zeros."""
+    for _ in range(squarings):
+        # By the trace: no entry overflows, and the largest eigenvalue is at least 1 / n.
+        trace = ops.einsum("bii->b", matrix)[:, None, None]
+        matrix = matrix / ops.maximum(trace, 1e-30)
+        matrix = ops.matmul(matrix, matrix)
+    return matrix
 
 
 def _mean_within(similarities: Tensor, side: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ CASES = {
     "IntraFrameAttention": ({}, VECTORS, {}),
     "LengthsToMask": ({}, (MAPS, LENGTHS), {"masked": False}),
     "MajorityPooling": ({"threshold": 0.01}, VECTORS, {"attention": True}),
+    "MajorityPooling/equal": ({"threshold": 0.01, "weighting": "equal"}, VECTORS, {"attention": True}),
     "NodeEmbedding": ({"units": 3, "activation": "sigmoid", "scale_starts_at": 0.5}, MAPS, {}),
     "NonLocal": (
         {"across_frames": True, "reduction": 3, "starts_as_identity": False},

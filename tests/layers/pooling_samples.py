@@ -37,8 +37,8 @@ def agreement_weights(frames, mean, t):
     return powers / powers.sum()
 
 
-def majority_weights(frames, mean, threshold):
-    """The cut by the signs of the leading eigenvector of the centred similarities, by LAPACK."""
+def majority_weights(frames, mean, threshold, weighting="similarity"):
+    """The cut by the signs of the leading eigenvector of the centred similarities, and the weights, by LAPACK."""
     units = unit_vectors(frames, mean)
     length = len(units)
     similarities = units @ units.T
@@ -51,4 +51,12 @@ def majority_weights(frames, mean, threshold):
     if within and across and np.mean(within) - np.mean(across) > threshold:
         alike = [np.mean([similarities[i, j] for i in side for j in side if i != j] or [0.0]) for side in sides]
         kept = max(zip(map(len, sides), alike, map(tuple, sides), strict=True))[2]
-    return np.isin(np.arange(length), kept) / len(kept)
+    weights = np.zeros(length)
+    weights[list(kept)] = 1.0
+    if weighting == "similarity":
+        alike = np.maximum(similarities[np.ix_(kept, kept)], 0) ** 2
+        values, vectors = np.linalg.eigh(alike)
+        # Of several leading eigenvectors, such as two unlike frames', the part of equal weights.
+        leading = vectors[:, values > values[-1] - 1e-9]
+        weights[list(kept)] = leading @ leading.sum(axis=0)
+    return weights / weights.sum()
