@@ -1,5 +1,6 @@
 """Whole tracklets to padded batches, with tf.data from end to end."""
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
 
@@ -99,6 +100,7 @@ class EvaluationPipeline:
         sizes = np.array([len(rows) for rows in self._batches])
         ends = np.cumsum(sizes)
         paths, table = path_tensor(self._paths), tf.constant(self._table)
+        self._read_ranges, self._pad = _traced(self.image_size)
         batches = tf.data.Dataset.from_tensor_slices((ends - sizes, ends))
         batches = batches.map(
             lambda start, end: self._load(paths, table, order[start:end]), num_parallel_calls=self._parallelism
@@ -117,37 +119,14 @@ class EvaluationPipeline:
 
     def _load(self, paths: tf.Tensor, table: tf.Tensor, rows: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         starts, lengths = tf.gather(self._chosen_starts, rows), tf.gather(self._chosen_lengths, rows)
-        frames, counts, unread = self._read(paths, table, starts, lengths)
+        frames, counts, unread = self._read_ranges(paths, table, starts, lengths)
         frames, counts = tf.cond(
             tf.size(unread) == 0,
             lambda: (frames, counts),
             lambda: self._note_damage(paths, table, rows, frames, counts, unread),
         )
-        padded = tf.RaggedTensor.from_row_lengths(frames, counts, validate=False).to_tensor()
-        padded = tf.ensure_shape(padded, (None, None, *self.image_size, 3))
-        alive = counts > 0
-        padded, counts, rows = tf.cond(
-            tf.reduce_all(alive),
-            lambda: (padded, counts, rows),
-            lambda: tuple(tf.boolean_mask(values, alive) for values in (padded, counts, rows)),
-        )
-        return {"frames": padded, "lengths": tf.cast(counts, tf.int32)}, rows
-
-    def _read(
-        self, paths: tf.Tensor, table: tf.Tensor, starts: tf.Tensor, lengths: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Read ranges of the table; return the readable frames, their count in each range, and the unreadable ones."""
-        places = tf.ragged.range(starts, starts + lengths)
-        numbers = tf.gather(table, places.values)
-        frames, readable = read_frames(tf.gather(paths, numbers), self.image_size)
-        counts = tf.math.bincount(
-            tf.gather(tf.cast(places.value_rowids(), tf.int32), readable),
-            minlength=tf.size(starts),
-            maxlength=tf.size(starts),
-            dtype=tf.int64,
-        )
-        is_readable = tf.scatter_nd(readable[:, None], tf.ones_like(readable), [tf.size(numbers)])
-        return frames, counts, tf.boolean_mask(numbers, is_readable == 0)
+        padded, lengths, rows = self._pad(frames, counts, rows)
+        return {"frames": padded, "lengths": lengths}, rows
 
     def _note_damage(
         self,
@@ -164,7 +143,7 @@ class EvaluationPipeline:
             damaged = counts < tf.gather(self._chosen_lengths, rows)
             starts = tf.where(damaged, tf.gather(self._whole_starts, rows), tf.gather(self._chosen_starts, rows))
             lengths = tf.where(damaged, tf.gather(self._whole_lengths, rows), tf.gather(self._chosen_lengths, rows))
-            frames, counts, unread = self._read(paths, table, starts, lengths)
+            frames, counts, unread = self._read_ranges(paths, table, starts, lengths)
             reread = tf.boolean_mask(rows, damaged)
         dead = tf.boolean_mask(rows, counts == 0)
         noted = tf.numpy_function(self._note, [unread, dead, reread], tf.int32)
@@ -192,3 +171,46 @@ def _positions(select: Callable[[int], ArrayLike] | None, length: int) -> np.nda
             f"Received: select({length})={positions.tolist()}"
         )
     return positions
+
+
+@functools.lru_cache(maxsize=8)
+def _traced(image_size: tuple[int, int]) -> tuple[Callable[..., tuple[tf.Tensor, ...]], ...]:
+    """Return `_read_ranges` and `_padded` for a size of frames, traced once in a process: an evaluation has several."""
+    int32, int64 = tf.TensorSpec((None,), tf.int32), tf.TensorSpec((None,), tf.int64)
+    frames = tf.TensorSpec((None, *image_size, 3), tf.uint8)
+    read = tf.function(functools.partial(_read_ranges, image_size))
+    paths = tf.TensorSpec((None,), tf.string)
+    return (
+        read.get_concrete_function(paths, int32, int64, int64),
+        tf.function(_padded).get_concrete_function(frames, int64, int32),
+    )
+
+
+def _read_ranges(
+    image_size: tuple[int, int], paths: tf.Tensor, table: tf.Tensor, starts: tf.Tensor, lengths: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Read ranges of the table; return the readable frames, their count in each range, and the unreadable ones."""
+    places = tf.ragged.range(starts, starts + lengths)
+    numbers = tf.gather(table, places.values)
+    frames, readable = read_frames(tf.gather(paths, numbers), image_size)
+    counts = tf.math.bincount(
+        tf.gather(tf.cast(places.value_rowids(), tf.int32), readable),
+        minlength=tf.size(starts),
+        maxlength=tf.size(starts),
+        dtype=tf.int64,
+    )
+    is_readable = tf.scatter_nd(readable[:, None], tf.ones_like(readable), [tf.size(numbers)])
+    return frames, counts, tf.boolean_mask(numbers, is_readable == 0)
+
+
+def _padded(frames: tf.Tensor, counts: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Pad tracklets whose frames follow each other; return frames, lengths and rows of those with a frame."""
+    padded = tf.RaggedTensor.from_row_lengths(frames, counts, validate=False).to_tensor()
+    padded = tf.ensure_shape(padded, (None, None, *frames.shape[1:]))
+    alive = counts > 0
+    padded, counts, rows = tf.cond(
+        tf.reduce_all(alive),
+        lambda: (padded, counts, rows),
+        lambda: tuple(tf.boolean_mask(values, alive) for values in (padded, counts, rows)),
+    )
+    return padded, tf.cast(counts, tf.int32), rows

@@ -151,8 +151,6 @@ class TrainingPipeline:
         if bad_frames is not None:
             self._bad_clips = BadClips(bad_frames, self._tracklets, self.augmentation, num_frames, seed)
         self._changes: Augmentation | BadClips = self._bad_clips or self.augmentation
-        # One trace for whole and for repaired clips.
-        self._augmented = tf.function(self._changes.apply, autograph=False)
         self.targets = tuple(targets)
         self.damage = DamageLog(max_damaged)
         self._labels = np.unique(persons, return_inverse=True)[1].astype(np.int32)
@@ -308,6 +306,13 @@ class TrainingPipeline:
             frames = [self._augmented(*clip) for clip in zip([*whole.values(), *repaired], own, strict=True)]
         return {"frames": np.stack(frames)[source], "lengths": np.full(len(rows), self.num_frames, np.int32)}
 
+    @functools.cached_property
+    def _augmented(self) -> Callable[..., tf.Tensor]:
+        # Faults are drawn from the tracklets, and a class of a user's may change.
+        is_plain = type(self._changes) is Augmentation
+        trace = _traced_changes if is_plain else _traced_changes.__wrapped__
+        return trace(self.image_size, self.num_frames, self._changes)
+
     def _planned(self, epoch: tf.Tensor) -> tuple[tf.Tensor, ...]:
         rows, frames, numbers, tried = tf.numpy_function(
             self._plan_and_count, [epoch], (tf.int32, tf.int32, tf.int32, tf.int32)
@@ -351,15 +356,8 @@ class TrainingPipeline:
     def _read_whole(self, paths: tf.Tensor, clip: tf.Tensor) -> tf.Tensor:
         """Read a clip, or raise if one of its frames is unreadable."""
         if self._cache is None:
-            distinct, place = tf.unique(clip)
-            frames = tf.map_fn(
-                lambda number: decode_frame(tf.io.read_file(paths[number]), self.image_size),
-                distinct,
-                fn_output_signature=tf.TensorSpec((*self.image_size, 3), tf.uint8),
-            )
-            frames = tf.cond(tf.size(distinct) == self.num_frames, lambda: frames, lambda: tf.gather(frames, place))
-        else:
-            frames, _ = self._cache.read(clip)
+            return _traced_reading(self.image_size, self.num_frames)(paths, clip)
+        frames, _ = self._cache.read(clip)
         # Raises if the cache left out an unreadable frame.
         return tf.ensure_shape(frames, (self.num_frames, *self.image_size, 3))
 
@@ -386,6 +384,37 @@ class TrainingPipeline:
             fn_output_signature=tf.TensorSpec(clip, tf.uint8),
         )
         return tf.gather(tf.concat([frames, repaired], axis=0), source), labels
+
+
+# Traced once in a process for the same settings: a run in phases or rows has many pipelines.
+@functools.lru_cache(maxsize=8)
+def _traced_reading(image_size: tuple[int, int], num_frames: int) -> Callable[..., tf.Tensor]:
+    """Return a function that reads a clip, or raises if one of its frames is unreadable."""
+
+    def read(paths: tf.Tensor, clip: tf.Tensor) -> tf.Tensor:
+        distinct, place = tf.unique(clip)
+        frames = tf.map_fn(
+            lambda number: decode_frame(tf.io.read_file(paths[number]), image_size),
+            distinct,
+            fn_output_signature=tf.TensorSpec((*image_size, 3), tf.uint8),
+        )
+        frames = tf.cond(tf.size(distinct) == num_frames, lambda: frames, lambda: tf.gather(frames, place))
+        return tf.ensure_shape(frames, (num_frames, *image_size, 3))
+
+    specs = tf.TensorSpec((None,), tf.string), tf.TensorSpec((num_frames,), tf.int32)
+    with tf.init_scope():
+        return tf.function(read, autograph=False).get_concrete_function(*specs)
+
+
+@functools.lru_cache(maxsize=8)
+def _traced_changes(
+    image_size: tuple[int, int], num_frames: int, changes: Augmentation | BadClips
+) -> Callable[..., tf.Tensor]:
+    """Return a function that augments a clip."""
+    numbers = tf.TensorSpec((changes.draws(num_frames), changes.width), tf.int32)
+    frames = tf.TensorSpec((num_frames, *image_size, 3), tf.uint8)
+    with tf.init_scope():
+        return tf.function(changes.apply, autograph=False).get_concrete_function(frames, numbers)
 
 
 def _check_clips(clips: str, num_frames: int, clip_length: int, sampler: str) -> None:
