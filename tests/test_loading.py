@@ -24,7 +24,9 @@ FRAMES = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 32, 3), dtype="uin
 INPUTS = {"frames": FRAMES, "lengths": np.array([3, 2], "int32")}
 
 
-def trained():
+@pytest.fixture(scope="module")
+def trained(eagerly):
+    """A compiled model after a step, which tests only read."""
     model = make()
     losses = {"logits": kreid.losses.SmoothedIdentity(), "features": kreid.losses.BatchHardTriplet()}
     model.compile("adam", loss=losses, jit_compile=False)
@@ -48,8 +50,8 @@ def renamed(path, *replacements):
     return new
 
 
-def test_a_checkpoint_loads_after_kreid_alone_is_imported(tmp_path):
-    model = trained()
+def test_a_checkpoint_loads_after_kreid_alone_is_imported(trained, tmp_path):
+    model = trained
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "frames.npy", FRAMES)
     code = (
@@ -64,8 +66,8 @@ def test_a_checkpoint_loads_after_kreid_alone_is_imported(tmp_path):
     np.testing.assert_allclose(np.load(paths[2]), model.embed(FRAMES), rtol=1e-4, atol=1e-5)
 
 
-def test_files_under_older_names_load(tmp_path):
-    model = trained()
+def test_files_under_older_names_load(trained, tmp_path):
+    model = trained
     model.save(tmp_path / "model.keras")
     old = renamed(
         tmp_path / "model.keras",
@@ -93,8 +95,8 @@ def test_what_cannot_be_loaded(tmp_path):
 
 
 @pytest.mark.parametrize("frames", [FRAMES / 255.0, (FRAMES / 255).astype("float32"), FRAMES.astype("int32")])
-def test_frames_of_another_dtype_are_refused_everywhere(frames):
-    model = trained()
+def test_frames_of_another_dtype_are_refused_everywhere(frames, trained):
+    model = trained
     inputs = {**INPUTS, "frames": frames}
     labels = dict.fromkeys(model.loss_targets, np.array([0, 1]))
     for call in (

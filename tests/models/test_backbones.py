@@ -34,8 +34,14 @@ def build(name):
 
 
 NAMES = ("mobilenet_v2", "osnet_x0_25", "convolutions", "transformer")
-# The system that runs the stages one by one has all that the others have.
-PAIRS = [*itertools.product(NAMES, SYSTEMS), ("resnet50_ibn_a", "rtf")]
+# RTF runs the stages one by one, and with that does all that the others do: each backbone has it, and each other system
+# is here on one or two backbones. The other pairs repeat these parts.
+OTHERS = {("mobilenet_v2", "tacan"), ("osnet_x0_25", "gltr"), ("convolutions", "baseline"), ("convolutions", "mg_rafa")}
+OTHERS |= {("transformer", "sta"), ("transformer", "mg_rafa")}
+PAIRS = [
+    pytest.param(*pair, marks=() if pair[1] == "rtf" or pair in OTHERS else pytest.mark.slow)
+    for pair in [*itertools.product(NAMES, SYSTEMS), ("resnet50_ibn_a", "rtf")]
+]
 
 
 @pytest.mark.parametrize(("name", "system"), PAIRS)

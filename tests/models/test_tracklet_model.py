@@ -1,5 +1,6 @@
 """Every system: embeddings, padding, saving, training by plain compile and fit, precision."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -22,12 +23,18 @@ def system(request):
     return request.param
 
 
+@pytest.fixture(scope="module")
+def untrained(eagerly):
+    """Function: system -> a model that tests only read."""
+    return functools.cache(make)
+
+
 def test_every_system_has_a_case():
     assert sorted(CASES) == sorted(SYSTEMS)
 
 
-def test_padding_changes_nothing(system):
-    model = make(system)
+def test_padding_changes_nothing(system, untrained):
+    model = untrained(system)
     embeddings = model.embed(FRAMES, LENGTHS)
     other = FRAMES.copy()
     for row, length in enumerate(LENGTHS):
@@ -42,8 +49,8 @@ def test_padding_changes_nothing(system):
 
 
 @pytest.mark.parametrize("system", ["baseline", "gltr", "tacan"])
-def test_long_tracklets_in_chunks_embed_as_in_one_call(system):
-    model = make(system)
+def test_long_tracklets_in_chunks_embed_as_in_one_call(system, untrained):
+    model = untrained(system)
     # Of 15 frames each: a tracklet that ends within a chunk, at the end of one, and before all.
     batch = model.checked_batch(np.tile(FRAMES, (1, 3, 1, 1, 1)), np.array([15, 4, 9, 0]))
     expected = model.embed_batch(batch, frames_at_once=60)
@@ -70,10 +77,10 @@ def test_saved_and_loaded(system, tmp_path):
     loaded.fit(*batch(loaded.loss_targets), epochs=1, verbose=0)
 
 
-def test_config_names_every_argument(system):
+def test_config_names_every_argument(system, untrained):
     import inspect
 
-    model = make(system)
+    model = untrained(system)
     parameters = {
         name
         for cls in (kreid.models.TrackletModel, type(model))
@@ -109,11 +116,15 @@ def test_several_losses_on_one_output(system):
     assert np.isfinite(logged["features_loss"]).all()
 
 
-# GLTR, RTF and TACAN train under mixed_bfloat16 in the files of their rows.
+# GLTR, RTF and TACAN train under mixed_bfloat16 in the files of their rows; the baseline has no part that they lack.
 @pytest.mark.parametrize(
     ("system", "policy"),
     [(system, "mixed_float16") for system in SYSTEMS]
-    + [(system, "mixed_bfloat16") for system in ("baseline", "mg_rafa", "sta")],
+    + [
+        ("mg_rafa", "mixed_bfloat16"),
+        ("sta", "mixed_bfloat16"),
+        pytest.param("baseline", "mixed_bfloat16", marks=pytest.mark.slow),
+    ],
 )
 def test_mixed_precision(system, policy, tmp_path):
     keras.config.set_dtype_policy(policy)
@@ -160,9 +171,9 @@ def test_another_selection_of_the_same_weights():
         (FRAMES, [5, -1, 1, 1], r"between 0 and 5"),
     ],
 )
-def test_embed_refuses(frames, lengths, complaint):
+def test_embed_refuses(frames, lengths, complaint, untrained):
     with pytest.raises(ValueError, match=complaint):
-        make("baseline").embed(frames, lengths)
+        untrained("baseline").embed(frames, lengths)
 
 
 @pytest.mark.parametrize(
@@ -203,14 +214,14 @@ def test_embed_refuses(frames, lengths, complaint):
         ("baseline", {"embedding_dim": 0}, "embedding_dim=0"),
     ],
 )
-def test_models_refuse(system, arguments, complaint):
+def test_models_refuse(system, arguments, complaint, untrained):
     with pytest.raises(ValueError, match=complaint):
-        make(system, **arguments)
+        SYSTEMS[system](untrained("baseline").backbone, 6, **{**CASES[system], **arguments})
 
 
-def test_too_few_identities():
+def test_too_few_identities(untrained):
     with pytest.raises(ValueError, match="num_identities=1"):
-        STA(kreid.backbones.build("resnet_tiny", image_size=SIZE, last_stride=1), 1)
+        STA(untrained("baseline").backbone, 1)
 
 
 def test_pytorch_is_refused_in_one_sentence():

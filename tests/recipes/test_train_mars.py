@@ -422,7 +422,8 @@ class TestRoughData:
         for tracklet in read_mars(own_tree).test[::2]:
             for frame in tracklet.frames:
                 truncate(frame)
-        error = refused(arguments(tmp_path / "run", "holdout=0", "false_match_rate=null", data=own_tree), capsys)
+        short = ("epochs=1", "steps_per_epoch=1", "holdout=0", "false_match_rate=null")
+        error = refused(arguments(tmp_path / "run", *short, data=own_tree), capsys)
         assert "cannot be read, more than the 5.0% allowed" in error
         assert "bbox_test" in error
 
@@ -484,12 +485,16 @@ class TestRefusals:
         with pytest.raises(ValueError, match="elsewhere"), plain_errors():
             raise ValueError("elsewhere")
 
-    def test_a_bare_run_without_data(self, tmp_path):
-        done = subprocess.run([sys.executable, str(RECIPE)], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 2
-        assert done.stdout == ""
-        assert "Traceback" not in done.stderr
-        sentence = done.stderr.splitlines()[-1]
+    def test_a_bare_run_without_data(self, tmp_path, capsys, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [str(RECIPE)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert stopped.value.code == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        sentence = printed.err.splitlines()[-1]
         assert sentence.startswith("error: MARS")
         assert "data/mars" in sentence
         assert f"{Path(sys.executable).name} {RECIPE} --system sta --synthetic " in sentence
