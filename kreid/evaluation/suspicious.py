@@ -46,7 +46,7 @@ def suspicious_tracklets(
     model: "TrackletModel",
     tracklets: Sequence[Tracklet],
     *,
-    threshold: float = 0.25,
+    threshold: float = 0.35,
     most: int | None = None,
     batch_frames: int = 256,
     max_damaged: float = 0.05,

@@ -37,7 +37,7 @@ class Switch(NamedTuple):
         return frame_ranges(~self.other), frame_ranges(self.other)
 
 
-def find_switch(vectors: ArrayLike, threshold: float = 0.25) -> Switch | None:
+def find_switch(vectors: ArrayLike, threshold: float = 0.35) -> Switch | None:
     """Find the run of frames that shows another person than the rest of a tracklet, if there is one.
 
     Of all runs of at least two frames that leave two others, the one whose mean vector is farthest from that of the
@@ -173,7 +173,7 @@ def switch_scores(
     tracklets: Sequence[Tracklet],
     *,
     share: float = 3 / 8,
-    threshold: float = 0.25,
+    threshold: float = 0.35,
     seed: int = 0,
 ) -> SwitchScores:
     """Draw a switch in each tracklet, by `kreid.data.draw_bad_frames`, and count which are found.

@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--threshold",
         type=float,
-        default=0.25,
-        help="smallest difference of mean similarities, within the two sides and across, to list (0.25)",
+        default=0.35,
+        help="smallest difference of mean similarities, within the two sides and across, to list (0.35)",
     )
     add("--most-frames", type=int, default=64, help="frames of a tracklet to embed, spread evenly (64)")
     add("--page", metavar="FILE", type=pathlib.Path, help="with --model, write the pictures of both sides as HTML")

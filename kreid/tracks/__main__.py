@@ -60,8 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--switch-threshold",
         type=float,
-        default=0.25,
-        help="smallest difference of mean similarities, within the two sides and across, to cut (0.25)",
+        default=0.35,
+        help="smallest difference of mean similarities, within the two sides and across, to cut (0.35)",
     )
     add("--quiet", action="store_true", help="show no progress bar")
 

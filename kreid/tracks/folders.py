@@ -83,7 +83,7 @@ def cut_tracklets(
     camera: str = "{video}",
     image_format: str = "png",
     switch_model: "TrackletModel | None" = None,
-    switch_threshold: float = 0.25,
+    switch_threshold: float = 0.35,
     progress: bool = True,
 ) -> CutTracklets:
     """Cut tracklets out of a video into `<out>/<split>/<person>/<camera>/<video>-<id>/<frame>.png`.
