@@ -32,10 +32,11 @@ def overlay(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def arguments(tree, overlay):
-    """Function: a run's folder, settings -> the command line."""
+    """Function: a run's folder, settings -> the command line; without the SavedModel, which takes a fifth of a run."""
 
-    def make(run, *settings, system="sta", data=tree):
+    def make(run, *settings, system="sta", data=tree, export=False):
         line = ["--system", system, "--data", str(data), "--overlay", str(overlay), "--run", str(run), "--quiet"]
+        settings = (f"export={export}", *settings)
         return line + [part for setting in settings for part in ("--set", setting)]
 
     return make

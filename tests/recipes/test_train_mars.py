@@ -56,7 +56,7 @@ def complete(arguments, tmp_path_factory, eagerly):
         if system not in folders:
             run = tmp_path_factory.mktemp("runs") / system
             tf.config.run_functions_eagerly(system != "tacan")
-            main(arguments(run, *OWN.get(system, []), system=system) + PHASE.get(system, []))
+            main(arguments(run, *OWN.get(system, []), system=system, export=True) + PHASE.get(system, []))
             tf.config.run_functions_eagerly(True)
             folders[system] = run
         return folders[system]
@@ -239,7 +239,7 @@ class TestResuming:
         assert before["epochs"] == 2
         error = refused(arguments(run, "epochs=1", system="baseline"), capsys)
         assert "This run has trained in 2 epochs, more than are asked for" in error
-        main(arguments(run, "epochs=3", system="baseline"))
+        main(arguments(run, "epochs=3", system="baseline", export=True))
         printed = capsys.readouterr().out
         assert "The run was complete and is trained further, from 2 epochs to 3: the optimiser keeps" in printed
         after = results(run)

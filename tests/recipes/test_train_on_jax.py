@@ -24,7 +24,7 @@ def run_on(arguments, repository, tmp_path_factory):
     kreid.models.Baseline(kreid.backbones.build("resnet_tiny", (64, 32)), num_identities=6).save(init)
 
     def run(backend, name, *settings, command=(str(repository / "recipes" / "train_mars.py"),)):
-        line = arguments(folder / name, f"init={init}", *SETTINGS, *settings, system="baseline")
+        line = arguments(folder / name, f"init={init}", *SETTINGS, *settings, system="baseline", export=True)
         started = subprocess.run(
             [sys.executable, *command, *line],
             env={**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(repository)},
