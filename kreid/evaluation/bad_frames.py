@@ -11,6 +11,7 @@ from kreid.data.bad_frames import KINDS, BadTracklet, check_kinds, draw_bad_fram
 from kreid.data.tracklet import JUNK, ReidDataset, Tracklet
 from kreid.evaluation.retrieval import evaluate_test
 from kreid.evaluation.retrieval_result import RetrievalResult
+from kreid.evaluation.switches import SwitchScores, can_switch, centred_frames, switch_scores
 from kreid.gallery.bad_frames import Lines, lines_of, readable_tracklets
 
 if typing.TYPE_CHECKING:
@@ -55,11 +56,13 @@ class BadFramesResult(NamedTuple):
         scores: without bad frames, then by kind and count.
         seed: of the draws.
         remark: why there is no average and no oracle, or empty.
+        switches: how well switches to another person are found; `None` without that kind, or for short tracklets alone.
     """
 
     scores: tuple[BadFramesScores, ...]
     seed: int
     remark: str = ""
+    switches: SwitchScores | None = None
 
     def mean_map(self, line: str = "model", protocol: str = "mars") -> float | None:
         """Return a line's mean mAP over the kinds, each with the most bad frames; `None` for a line that is not there.
@@ -91,6 +94,7 @@ class BadFramesResult(NamedTuple):
         means = [f"{line} {_percent(mean)}" for line in LINES if (mean := self.mean_map(line, protocol)) is not None]
         most = max(one.bad for one in self.scores)
         lines.append(f"Mean mAP with {most} of {OF} bad frames, protocol {protocol}: {', '.join(means)}.")
+        lines += [self.switches.text()] if self.switches else []
         return "\n".join([*lines, *([self.remark] if self.remark else [])])
 
     def numbers(self) -> dict[str, Any]:
@@ -110,6 +114,7 @@ class BadFramesResult(NamedTuple):
                 for one in self.scores
             ],
             "mean_map": {line: {name: self.mean_map(line, name) for name in protocols} for line in LINES},
+            "switches": None if self.switches is None else self.switches.numbers(),
         }
 
 
@@ -132,6 +137,9 @@ def evaluate_bad_frames(
     frames alone, which no model is told. For a model that makes one vector of each frame (`part_frames = 1`: the
     baseline, GLTR) all three aggregate the same vectors, and each image goes through the backbone once. All other
     models embed every draw, the oracle's tracklets without their bad frames.
+
+    With the kind `"another_person"`, `kreid.evaluation.switch_scores` counts which of the switches with the most bad
+    frames are found by the embeddings of single frames.
 
     Args:
         model: a model of `kreid.models`; it selects its test frames of the tracklets with bad frames.
@@ -177,7 +185,11 @@ def evaluate_bad_frames(
             bar.update()
     order = {kind: number for number, kind in enumerate(["none", *kinds])}
     scores.sort(key=lambda one: (order[one.kind], one.bad))
-    return BadFramesResult(tuple(scores), seed, remark)
+    switches = None
+    if "another_person" in kinds and any(can_switch(one, counts[-1] / OF) for one in tracklets):
+        vectors = centred_frames(lines.frame_embeddings())
+        switches = switch_scores(vectors, tracklets, share=counts[-1] / OF, seed=seed)
+    return BadFramesResult(tuple(scores), seed, remark, switches)
 
 
 def _drawn(tracklets: Sequence[Tracklet], kind: str, count: int, seed: int, places: str) -> list[BadTracklet]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kreid.data.bad_frames import draw_bad_frames
+from kreid.data.bad_frames import bad_count, draw_bad_frames
 from kreid.data.tracklet import Tracklet
 from kreid.distances.arrays import check_finite
 
@@ -167,6 +167,10 @@ class SwitchScores(NamedTuple):
             f"{100 * self.false_alarms:.1f}% of the same tracklets as they are; precision {100 * self.precision:.1f}%."
         )
 
+    def numbers(self) -> dict[str, float | None]:
+        """Return the scores as data that `json` can write; NaN as `None`."""
+        return {name: None if value != value else value for name, value in self._asdict().items()}
+
 
 def switch_scores(
     vectors: Sequence[np.ndarray],
@@ -206,11 +210,7 @@ def switch_scores(
             f"{sum(map(len, vectors))} vectors for {sum(map(len, tracklets))} frames, or in another order"
         )
     drawn = draw_bad_frames(tracklets, "another_person", share, seed=seed)
-    rows = [
-        row
-        for row, one in enumerate(drawn)
-        if tracklets[row].person > 0 and len(one.bad) >= 2 * _FEWEST and one.bad.sum() >= _FEWEST
-    ]
+    rows = [row for row, one in enumerate(tracklets) if can_switch(one, share)]
     if not rows:
         raise ValueError(
             "Switches need tracklets of four frames or more, two of another person. "
@@ -234,6 +234,18 @@ def switch_scores(
         right_frames=right / frames if frames else float("nan"),
         tracklets=len(rows),
     )
+
+
+def can_switch(tracklet: Tracklet, share: float) -> bool:
+    """Return whether a tracklet is of a person, and long enough for the switch of a share of its frames to be found.
+
+    Example:
+
+    >>> [can_switch(Tracklet("t", 1, 1, ("f",) * length), 3 / 8) for length in (3, 4, 8)]
+    [False, True, True]
+    """
+    count = bad_count(len(tracklet), share)
+    return tracklet.person > 0 and _FEWEST <= count <= len(tracklet) - _FEWEST
 
 
 def check_threshold(threshold: float) -> None:

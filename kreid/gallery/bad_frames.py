@@ -11,6 +11,7 @@ from kreid.data.bad_frames import FAULT_WIDTH, SWITCHES, BadTracklet
 from kreid.data.clips import evenly
 from kreid.data.damage import DamageLog
 from kreid.data.tracklet import Tracklet
+from kreid.gallery.frame_vectors import embed_frames
 
 if typing.TYPE_CHECKING:
     from kreid.models import TrackletModel
@@ -95,7 +96,7 @@ class VectorLines:
     """
 
     def __init__(self, model: "TrackletModel", uniform: "TrackletModel | None", tracklets: Sequence[Tracklet]) -> None:
-        self._model, self._uniform = model, uniform
+        self._model, self._uniform, self._tracklets = model, uniform, tracklets
         paths = list(dict.fromkeys(path for tracklet in tracklets for path in tracklet.frames))
         self._row = {path: row for row, path in enumerate(paths)}
         self._clean = self._encoded(paths, None)
@@ -117,6 +118,11 @@ class VectorLines:
             return Lines(model, None, None)
         good = [values[~one.bad] for values, one in zip(vectors, drawn, strict=True)]
         return Lines(model, self._aggregated(self._uniform, vectors), self._aggregated(self._uniform, good))
+
+    def frame_embeddings(self) -> list[np.ndarray]:
+        """Embed each frame of the tracklets without faults alone: float32 `(frames, D)` of each tracklet."""
+        embedded = self._aggregated(self._model, [vector[None] for vector in self._clean])
+        return [embedded[[self._row[path] for path in one.frames]] for one in self._tracklets]
 
     def _encode_spoiled(self, drawn: Sequence[BadTracklet]) -> None:
         """Encode the spoiled frames that the last call did not have: three bad frames have one and two among them."""
@@ -178,7 +184,7 @@ class ModelLines:
     """
 
     def __init__(self, model: "TrackletModel", uniform: "TrackletModel | None", tracklets: Sequence[Tracklet]) -> None:
-        self._model, self._uniform = model, uniform
+        self._model, self._uniform, self._tracklets = model, uniform, tracklets
 
     def embed(self, drawn: Sequence[BadTracklet]) -> Lines:
         """Embed tracklets with the faults of one kind.
@@ -199,6 +205,10 @@ class ModelLines:
                 if bad.any():
                     lines[2][rows] = self._uniform.embed_batch(_without(batch, bad), _FRAMES)
         return Lines(*lines) if self._uniform is not None else Lines(lines[0], None, None)
+
+    def frame_embeddings(self) -> list[np.ndarray]:
+        """Embed each frame of the tracklets without faults alone: float32 `(frames, D)` of each tracklet."""
+        return [one.vectors for one in embed_frames(self._model, self._tracklets, progress=False)]
 
     def _batches(self, drawn: Sequence[BadTracklet]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
         """Yield rows, frames, lengths and bad frames of tracklets of similar length."""

@@ -49,6 +49,8 @@ def bad_frames_section(result: BadFramesResult) -> str:
         rows.append([f"mean with {most} bad frames", cell(str(most)), *mean_cells, cell("")])
         columns = ["bad frames", f"of {OF}", *LINES, "gap closed"]
         body += table(f"mAP and rank-1 in per cent, protocol {protocol}", columns, rows)
+    if result.switches is not None:
+        body += paragraph(result.switches.text())
     return body + paragraph(f"Seed of the draws: {result.seed}.", quiet=True)
 
 

@@ -12,7 +12,14 @@ import kreid
 from kreid.data.bad_frames import draw_bad_frames
 from kreid.data.spoil import spoil
 from kreid.data.tracklet import JUNK, ReidDataset, Tracklet
-from kreid.evaluation import BadFramesResult, BadFramesScores, evaluate_bad_frames, evaluate_test
+from kreid.evaluation import (
+    BadFramesResult,
+    BadFramesScores,
+    centred_frames,
+    evaluate_bad_frames,
+    evaluate_test,
+    switch_scores,
+)
 from kreid.gallery.bad_frames import ModelLines, VectorLines, readable_tracklets
 from kreid.models import with_uniform_attention
 
@@ -131,9 +138,35 @@ def test_scores_are_those_of_the_lines(pooled, dataset):
     clean = result.scores[0]
     assert clean.average["mars"].map == clean.oracle["mars"].map
     assert json.loads(json.dumps(result.numbers()))["scores"][4]["kind"] == "another_person"
+    assert result.switches.numbers() == switches_of(pooled, tracklets, 3 / 8, seed=2).numbers()
+    assert result.switches.tracklets == 8
+    assert result.table().endswith(result.switches.text())
     most = [one.model["mars"].map for one in result.scores if one.bad == 3]
     assert result.mean_map() == pytest.approx(np.mean(most))
     assert f"Mean mAP with 3 of 8 bad frames, protocol mars: model {100 * result.mean_map():.1f}" in result.table()
+
+
+def switches_of(model, tracklets, share, seed):
+    """The scores of drawn switches, by the embeddings of single frames."""
+    vectors = [
+        np.concatenate([model.embed(np.asarray(Image.open(path))[None, None]) for path in one.frames])
+        for one in tracklets
+    ]
+    return switch_scores(centred_frames(vectors), tracklets, share=share, seed=seed)
+
+
+def test_switches_are_counted_where_they_are_drawn(pooled, dataset):
+    model = kreid.models.STA(backbone(), 4, embedding_dim=8, num_stripes=2, test_frames=4)
+    tracklets = list(dataset.test[1:])
+    alone = np.asarray(Image.open(tracklets[3].frames[2]))
+    for lines, own in ((ModelLines(model, None, tracklets), model), (VectorLines(pooled, None, tracklets), pooled)):
+        vectors = lines.frame_embeddings()
+        np.testing.assert_allclose(vectors[3][2], own.embed(alone[None, None])[0], rtol=1e-4, atol=1e-5)
+        assert [len(one) for one in vectors] == [len(one) for one in tracklets]
+    without = evaluate_bad_frames(pooled, dataset, kinds=["other_persons"], counts=(1,), progress=False)
+    assert without.switches is without.numbers()["switches"] is None
+    single = evaluate_bad_frames(pooled, dataset, kinds=["another_person"], counts=(1,), progress=False)
+    assert single.switches is None, "one frame is no side of a cut"
 
 
 def test_the_gap_closed_is_blank_for_a_small_gap():

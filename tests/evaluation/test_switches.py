@@ -113,6 +113,8 @@ def test_nothing_is_found_above_every_difference():
     scores = switch_scores(vectors, tracklets, threshold=2.0)
     assert (scores.recall, scores.false_alarms) == (0.0, 0.0)
     assert np.isnan([scores.precision, scores.right_frames]).all()
+    expected = {"precision": None, "recall": 0.0, "false_alarms": 0.0, "right_frames": None, "tracklets": 3}
+    assert scores.numbers() == expected
 
 
 @pytest.mark.parametrize(
