@@ -6,7 +6,7 @@ import pytest
 from model_samples import FRAMES, make
 
 import kreid
-from kreid.models import Attention, TrackletModel, register_system, with_uniform_attention
+from kreid.models import SYSTEMS, Attention, TrackletModel, register_system, with_uniform_attention
 from kreid.models.attention import time_weights
 
 LENGTHS = np.array([5, 3, 1])
@@ -72,7 +72,6 @@ def test_a_system_becomes_average_pooling(system):
     assert np.abs(before[:2] - expected(model)[:2]).max() > 1e-3 * scale
 
 
-@register_system("uniform_own_gate")
 class OwnGate(TrackletModel):
     """Frames weighted by a gate, as in the README, or by a product that kreid does not know."""
 
@@ -97,7 +96,6 @@ class OwnGate(TrackletModel):
         return keras.ops.sum(vectors * weights[..., None], axis=1), {"frames": weights}
 
 
-@register_system("uniform_own_silent")
 class OwnSilent(OwnGate):
     @property
     def attentions(self):
@@ -107,6 +105,15 @@ class OwnSilent(OwnGate):
         return super().aggregate(maps, mask)[0]
 
 
+@pytest.fixture
+def own_systems(monkeypatch):
+    """Both are systems for the time of a test: others look at all there are."""
+    for name, cls in (("uniform_own_gate", OwnGate), ("uniform_own_silent", OwnSilent)):
+        monkeypatch.setitem(SYSTEMS, name, cls)
+        register_system(name)(cls)
+
+
+@pytest.mark.usefixtures("own_systems")
 def test_an_own_system_takes_part_by_the_layers_of_kreid():
     backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32), last_stride=1)
     model = with_random_weights(OwnGate(backbone, 6))
