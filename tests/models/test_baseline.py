@@ -21,7 +21,7 @@ def test_baseline_embeds_after_the_neck_or_before():
 
 
 @pytest.mark.parametrize("pooling", ["agreement", "majority"])
-def test_robust_poolings_train_save_export_and_explain(pooling, tmp_path):
+def test_robust_poolings_train_save_and_explain(pooling, tmp_path):
     backbone = kreid.backbones.build("resnet_tiny", image_size=SIZE, width=8)
     given = {"pooling": pooling, "pooling_threshold": 0.4, "agreement_temperature": 20.0}
     model = Baseline(backbone, 6, embedding_dim=12, **given)
@@ -48,7 +48,12 @@ def test_robust_poolings_train_save_export_and_explain(pooling, tmp_path):
 
 
 @pytest.mark.usefixtures("in_graphs")
-def test_with_pooling_keeps_the_weights_and_takes_the_necks_mean(tmp_path):
+def test_majority_pooling_is_exported(tmp_path):
+    model = Baseline(kreid.backbones.build("resnet_tiny", image_size=SIZE, width=8), 6, pooling="majority")
+    kreid.testing.check_export(model, kreid.serving.export_model(model, tmp_path, warmup=False))
+
+
+def test_with_pooling_keeps_the_weights_and_takes_the_necks_mean():
     model = Baseline(kreid.backbones.build("resnet_tiny", image_size=SIZE, width=8), 6)
     compiled(model).fit(*batch(), epochs=1, verbose=0)
     majority = model.with_pooling("majority", pooling_threshold=0.0)
@@ -60,7 +65,6 @@ def test_with_pooling_keeps_the_weights_and_takes_the_necks_mean(tmp_path):
     )
     np.testing.assert_allclose(majority.embed(mixed), model.embed(mixed[:, :1]), rtol=1e-3, atol=1e-3)
     assert np.abs(majority.embed(mixed) - model.embed(mixed)).max() > 0.1
-    kreid.testing.check_export(majority, kreid.serving.export_model(majority, tmp_path, warmup=False))
     # Back again, and with a mean of one's own.
     np.testing.assert_array_equal(majority.with_pooling("average").embed(FRAMES), model.embed(FRAMES))
     again = majority.with_pooling("agreement", np.arange(64), agreement_temperature=3.0)
