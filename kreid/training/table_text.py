@@ -24,10 +24,10 @@ def table_data(
 
     Returns:
         A dict from the name of each row with a scored run to `runs`, their number; `rank1` and `map`, each the mean and
-        the standard deviation over runs; `against_first`, the mean difference of mAP to the first row and the ends of
-        its 95% interval; `bad_frames`, mean and deviation of mAP by kind; `bad_frames_mean`, of the mean over
-        kinds, and its `bad_frames_against_first`; `gmac`; `frames_per_second`; and `printed`, the paper's figures. A
-        figure that is not there is `None`. Differences need the same runs of both rows.
+        the standard deviation over runs, `None` of one run; `against_first`, the mean difference of mAP to the first
+        row and the ends of its 95% interval; `bad_frames`, mean and deviation of mAP by kind; `bad_frames_mean`, of the
+        mean over kinds, and its `bad_frames_against_first`; `gmac`; `frames_per_second`; and `printed`, the paper's
+        figures. A figure that is not there is `None`. Differences need the same runs of both rows.
     """
     scores = {name: row_scores(table, folder, name) for name in table.rows}
     first = scores[next(iter(table.rows))]
@@ -61,8 +61,8 @@ def table_text(table: Table, data: Mapping[str, Mapping[str, Any]]) -> str:
         data: of `table_data`.
 
     Returns:
-        The title, a line for each row with a scored run, and what the columns are. The paper's figures have columns of
-        their own.
+        The title, a line for each row with a scored run, and what the columns are. The paper's figures, if a row has
+        some, have columns of their own.
     """
     first = next(iter(table.rows))
     kinds = next((list(row["bad_frames"]) for row in data.values() if row["bad_frames"]), [])
@@ -70,8 +70,8 @@ def table_text(table: Table, data: Mapping[str, Mapping[str, Any]]) -> str:
     header += [f"mAP, {kind}" for kind in kinds]
     header += ["mAP, mean of bad frames", f"mean against {first} (95%)"] if kinds else []
     header += ["GMAC", "frames/s"]
-    paper = f"paper, {table.printed_on}"
-    header += [f"{paper}: rank-1", f"{paper}: mAP"]
+    is_of_a_paper = any(row["printed"] for row in data.values())
+    header += [f"paper, {table.printed_on}: {score}" for score in ("rank-1", "mAP")] if is_of_a_paper else []
     lines = [header]
     for name, row in data.items():
         line = [name, str(row["runs"]), _spread_text(row["rank1"]), _spread_text(row["map"])]
@@ -81,13 +81,14 @@ def table_text(table: Table, data: Mapping[str, Mapping[str, Any]]) -> str:
             line += [_spread_text(row["bad_frames_mean"]), _difference_text(row["bad_frames_against_first"])]
         line += ["" if row["gmac"] is None else f"{row['gmac']:.3f}"]
         line += ["" if row["frames_per_second"] is None else f"{row['frames_per_second']:.0f}"]
-        line += [str((row["printed"] or {}).get(score, "")) for score in ("rank1", "map")]
+        if is_of_a_paper:
+            line += [str((row["printed"] or {}).get(score, "")) for score in ("rank1", "map")]
         lines.append(line)
     notes = f"Protocol {PROTOCOL}; mean and standard deviation over runs, paired bootstrap over queries."
     if kinds:
         share = table.bad_frames_test["share"]
         notes += f" With bad frames: {share:.1%} of each tracklet's frames, of queries and gallery."
-    notes += f" Figures of a paper are its own, on {table.printed_on}, and not kreid's."
+    notes += f" Figures of a paper are its own, on {table.printed_on}, and not kreid's." if is_of_a_paper else ""
     return f"{table.title}\n\n{_markdown(lines)}\n\n{notes}"
 
 
@@ -99,10 +100,10 @@ def _markdown(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([header, f"|{'|'.join('-' * (width + 2) for width in widths)}|", *rows])
 
 
-def _spread(scores: np.ndarray) -> tuple[float, float]:
+def _spread(scores: np.ndarray) -> tuple[float, float | None]:
     """Return mean and standard deviation over runs of scores `(runs, queries)`, in per cent."""
     means = 100 * np.nanmean(scores, axis=1)
-    return float(means.mean()), float(means.std(ddof=1)) if len(means) > 1 else 0.0
+    return float(means.mean()), float(means.std(ddof=1)) if len(means) > 1 else None
 
 
 def _mean(scores: Mapping[str, RowScores], conditions: Sequence[str]) -> np.ndarray:
@@ -122,8 +123,11 @@ def _difference(
     return mean, low, high
 
 
-def _spread_text(spread: Sequence[float] | None) -> str:
-    return "" if spread is None else f"{spread[0]:.1f} (sd {spread[1]:.1f})"
+def _spread_text(spread: Sequence[float | None] | None) -> str:
+    if spread is None:
+        return ""
+    mean, deviation = spread
+    return f"{mean:.1f}" if deviation is None else f"{mean:.1f} (sd {deviation:.1f})"
 
 
 def _difference_text(difference: Sequence[float] | None) -> str:
