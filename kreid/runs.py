@@ -20,7 +20,7 @@ from kreid.loading import load_model
 
 if typing.TYPE_CHECKING:
     from kreid.data import ReidDataset
-    from kreid.models import TrackletModel
+    from kreid.models import Baseline, TrackletModel
 
 _NO_EPOCH: dict[str, Any] = {"epoch": 0, "step": 0, "best_map": -1.0, "best_epoch": None}
 
@@ -322,16 +322,10 @@ class FinishedRun:
             FileNotFoundError: if a mean is needed and the data set does not exist.
         """
         from kreid.gallery import mean_frame_vector
-        from kreid.models import Baseline
 
-        model = self.model
-        if not isinstance(model, Baseline):
-            raise ValueError(
-                "Only the baseline's frames can be pooled in another way; other systems have their own fusion. "
-                f"Received: pooling={pooling!r} for a run of system={self.config['system']!r}"
-            )
+        model = checked_baseline(self.model, pooling)
         mean = None
-        if pooling in ("agreement", "majority") and model.mean_frame_vector is None:
+        if pooling != "average" and model.mean_frame_vector is None:
             mean = mean_frame_vector(model, self.dataset().train)
         self.model = model.with_pooling(pooling, mean)
 
@@ -381,6 +375,23 @@ class FinishedRun:
         if not dataset.query_rows:
             raise ValueError(f"This data set has no queries to evaluate. Received: data={str(root)!r}")
         return dataset
+
+
+def checked_baseline(model: "TrackletModel", pooling: str) -> "Baseline":
+    """Return a model if its frames can be pooled so, see `kreid.models.Baseline.with_pooling`.
+
+    Raises:
+        ValueError: for another system than the baseline, or an unknown pooling.
+    """
+    from kreid.models.baseline import Baseline, check_pooling
+
+    if not isinstance(model, Baseline):
+        raise ValueError(
+            "Only the baseline's frames can be pooled in another way; other systems have their own fusion. "
+            f"Received: pooling={pooling!r} for a {type(model).__name__}"
+        )
+    check_pooling(pooling)
+    return model
 
 
 def load_run_or_model(path: str | os.PathLike[str]) -> "TrackletModel":

@@ -93,7 +93,7 @@ class BadFrames:
 
     @property
     def _are_shares(self) -> bool:
-        return any(value != int(value) for value in self.frames)
+        return not all(float(value).is_integer() for value in self.frames)
 
     def counts(self, num_frames: int) -> tuple[int, int]:
         """Return the fewest and the most bad frames of a clip.

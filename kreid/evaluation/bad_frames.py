@@ -12,7 +12,7 @@ from kreid.data.tracklet import JUNK, ReidDataset, Tracklet
 from kreid.evaluation.retrieval import evaluate_test
 from kreid.evaluation.retrieval_result import RetrievalResult
 from kreid.evaluation.switches import SwitchScores, can_switch, centred_frames, switch_scores
-from kreid.gallery.bad_frames import Lines, lines_of, readable_tracklets
+from kreid.gallery.bad_frames import lines_of, readable_tracklets
 
 if typing.TYPE_CHECKING:
     from kreid.models import TrackletModel
@@ -22,6 +22,8 @@ OF = 8
 # A gap below half a point of mAP is not divided by.
 _LEAST_GAP = 0.005
 LINES = ("model", "average", "oracle")
+#: Longer tracklets are thinned evenly to so many frames.
+MOST_FRAMES = 16
 
 
 class BadFramesScores(NamedTuple):
@@ -126,7 +128,7 @@ def evaluate_bad_frames(
     counts: Sequence[int] = (1, 2, 3),
     seed: int = 0,
     places: str = "by_kind",
-    most_frames: int = 16,
+    most_frames: int = MOST_FRAMES,
     max_damaged: float = 0.05,
     progress: bool = True,
 ) -> BadFramesResult:
@@ -170,17 +172,17 @@ def evaluate_bad_frames(
         uniform, remark = with_uniform_attention(model), ""
     except ValueError as error:
         uniform, remark = None, f"No average and no oracle: {error}"
-    real = [row for row, tracklet in enumerate(dataset.test) if tracklet.person != JUNK]
-    tracklets, rows = readable_tracklets([dataset.test[row] for row in real], most_frames, max_damaged)
-    new_row = {real[row]: number for number, row in enumerate(rows)}
-    queries = [new_row[row] for row in dataset.query_rows if row in new_row]
+    tracklets, queries = readable_test(dataset, max_damaged, most_frames)
     lines = lines_of(model, uniform, tracklets)
     scores = []
     draws = [("none", 0), *((kind, count) for kind in dict.fromkeys(kinds) for count in reversed(counts))]
     with progress_bar(total=len(draws), desc="bad frames", unit=" draws", disable=not progress) as bar:
         for kind, count in draws:
             drawn = _drawn(tracklets, kind, count, seed, places)
-            scored = _scored(lines.embed(drawn), tracklets, queries, model.metric)
+            scored = [
+                {} if line is None else evaluate_rows(line, tracklets, queries, model.metric)
+                for line in lines.embed(drawn)
+            ]
             scores.append(BadFramesScores(kind, count, *scored))
             bar.update()
     order = {kind: number for number, kind in enumerate(["none", *kinds])}
@@ -192,17 +194,44 @@ def evaluate_bad_frames(
     return BadFramesResult(tuple(scores), seed, remark, switches)
 
 
+def readable_test(
+    dataset: ReidDataset, max_damaged: float, most_frames: int = MOST_FRAMES
+) -> tuple[list[Tracklet], list[int]]:
+    """Return the test tracklets without junk and unreadable frames, thinned evenly, and the rows of the queries.
+
+    Args:
+        dataset: a `ReidDataset`.
+        max_damaged: see `evaluate_bad_frames`.
+        most_frames: see `evaluate_bad_frames`.
+
+    Raises:
+        ValueError: if too many frames are damaged.
+    """
+    real = [row for row, tracklet in enumerate(dataset.test) if tracklet.person != JUNK]
+    tracklets, rows = readable_tracklets([dataset.test[row] for row in real], most_frames, max_damaged)
+    new_row = {real[row]: number for number, row in enumerate(rows)}
+    return tracklets, [new_row[row] for row in dataset.query_rows if row in new_row]
+
+
+def evaluate_rows(
+    embeddings: np.ndarray, tracklets: Sequence[Tracklet], queries: Sequence[int], metric: str
+) -> dict[str, RetrievalResult]:
+    """Return the results by protocol of the embeddings of these tracklets.
+
+    Args:
+        embeddings: `(tracklets, D)`.
+        tracklets: of the rows.
+        queries: rows of the queries.
+        metric: see `evaluate_test`.
+    """
+    persons = [tracklet.person for tracklet in tracklets]
+    cameras = [tracklet.camera for tracklet in tracklets]
+    return evaluate_test(embeddings, persons, cameras, queries, metric)
+
+
 def _drawn(tracklets: Sequence[Tracklet], kind: str, count: int, seed: int, places: str) -> list[BadTracklet]:
     # Without bad frames all kinds are alike.
     return draw_bad_frames(tracklets, KINDS[-1] if kind == "none" else kind, count / OF, seed=seed, places=places)
-
-
-def _scored(
-    lines: Lines, tracklets: Sequence[Tracklet], queries: Sequence[int], metric: str
-) -> list[dict[str, RetrievalResult]]:
-    persons = [tracklet.person for tracklet in tracklets]
-    cameras = [tracklet.camera for tracklet in tracklets]
-    return [{} if line is None else evaluate_test(line, persons, cameras, queries, metric) for line in lines]
 
 
 def _two(result: RetrievalResult) -> dict[str, float]:

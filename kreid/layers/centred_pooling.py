@@ -101,7 +101,7 @@ class CentredPooling(KreidLayer):
                 equals the mean.
             mask: bool `(batch, frames)`.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement frame_weights().")
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], input_shape[2])

@@ -92,8 +92,7 @@ class Baseline(TrackletModel):
             )
         if embedding_dim is not None and (not isinstance(embedding_dim, int) or embedding_dim < 1):
             raise ValueError(f"The embedding's length is a positive integer. Received: embedding_dim={embedding_dim!r}")
-        if pooling not in POOLINGS:
-            raise ValueError(f"Choose one of {', '.join(POOLINGS)}. Received: pooling={pooling!r}")
+        check_pooling(pooling)
         self.embedding_from = embedding_from
         self.pooling = pooling
         policy = self.dtype_policy
@@ -186,3 +185,9 @@ class Baseline(TrackletModel):
         if isinstance(self.frame_pooling, CentredPooling):
             return self.frame_pooling.moving_mean
         return None if self.bnneck is None or self.dense is not None else self.bnneck.moving_mean
+
+
+def check_pooling(pooling: str) -> None:
+    """Raise `ValueError` unless there is such a pooling."""
+    if pooling not in POOLINGS:
+        raise ValueError(f"Choose one of {', '.join(POOLINGS)}. Received: pooling={pooling!r}")

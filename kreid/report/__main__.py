@@ -19,9 +19,6 @@ from collections.abc import Sequence
 from kreid.data.bad_frames import KINDS
 from kreid.training.command import plain_errors
 
-# Of `kreid.models.baseline`, which imports Keras.
-POOLINGS = ("average", "agreement", "majority")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to a parser."""
@@ -43,8 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--pooling",
-        choices=POOLINGS,
-        help="pool the frames of a baseline in another way than it was trained with; the report is RUN/report_POOLING",
+        metavar="NAME",
+        help="pool the frames of a baseline in another way than it was trained with: average, agreement or majority; "
+        "the report is RUN/report_NAME",
     )
     parser.add_argument(
         "--bad-frames",

@@ -6,8 +6,8 @@
     kreid ablate recipes/tables/sta1.yaml --run runs/sta1 --only-table
 
 The papers' tables are named by system and number: rtf1, rtf2, tacan1, sta1 to sta3, rafa2 to rafa5, gltr2, gltr3, and
-gltr6 for its figure 6. They are trained as in the papers, for days on GPUs, or with --small on 2 CPU cores in up to 90
-minutes: --dry-run says how long, on this machine. `small` and `robust` are kreid's own and always small.
+gltr6 for its figure 6. They are trained as in the papers, on GPUs, or with --small, for 2 CPU cores; --dry-run says how
+long it takes on this machine. `small` and `robust` are kreid's own and always small.
 
 The same command continues an interrupted table, trains rows that were added, and trains further if epochs have grown.
 The table is printed, and written as table.md and table.json into the run's folder. recipes/README.md describes a

@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--show", action="store_true", help="print the model's passport and export nothing")
     parser.add_argument(
         "--pooling",
-        choices=("average", "agreement", "majority"),
-        help="pool the frames of a baseline in another way than it was trained with",
+        metavar="NAME",
+        help="pool the frames of a baseline in another way than it was trained with: average, agreement or majority",
     )
     parser.add_argument("--version", type=int, help="number of the version (default: one more than the highest)")
 
@@ -98,8 +98,7 @@ def read_passport(path: str | os.PathLike[str]) -> "Passport":
 def _load(path: pathlib.Path, pooling: str | None) -> "tuple[TrackletModel, dict[str, Any] | None]":
     """Load the model, and the verification threshold of a run."""
     from kreid.loading import load_model
-    from kreid.models import Baseline
-    from kreid.runs import FinishedRun
+    from kreid.runs import FinishedRun, checked_baseline
 
     if path.is_dir():
         finished = FinishedRun(path)
@@ -110,14 +109,7 @@ def _load(path: pathlib.Path, pooling: str | None) -> "tuple[TrackletModel, dict
     if not path.is_file():
         raise ValueError(f"There is no model here; name a run's folder or a .keras file. Received: model={str(path)!r}")
     model = load_model(path, compile=False)
-    if pooling is not None:
-        if not isinstance(model, Baseline):
-            raise ValueError(
-                f"Only the baseline's frames can be pooled in another way. "
-                f"Received: pooling={pooling!r} for a {type(model).__name__}"
-            )
-        model = model.with_pooling(pooling)
-    return model, None
+    return (model if pooling is None else checked_baseline(model, pooling).with_pooling(pooling)), None
 
 
 def export_on_any_backend(

@@ -3,18 +3,15 @@
 from typing import TYPE_CHECKING
 
 from kreid.data.bad_frames import draw_bad_frames
-from kreid.data.tracklet import JUNK, ReidDataset
-from kreid.evaluation.retrieval import evaluate_test
+from kreid.data.tracklet import ReidDataset
+from kreid.evaluation.bad_frames import evaluate_rows, readable_test
 from kreid.evaluation.retrieval_result import RetrievalResult
-from kreid.gallery.bad_frames import lines_of, readable_tracklets
+from kreid.gallery.bad_frames import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from kreid.models import TrackletModel
-
-# Longer tracklets are thinned evenly, as `evaluate_bad_frames` does.
-_MOST_FRAMES = 16
 
 
 def score_bad_frames(
@@ -35,15 +32,11 @@ def score_bad_frames(
     Returns:
         The ids of the queries, in the order of the results' arrays, and the results by kind and protocol.
     """
-    real = [row for row, tracklet in enumerate(dataset.test) if tracklet.person != JUNK]
-    tracklets, rows = readable_tracklets([dataset.test[row] for row in real], _MOST_FRAMES, max_damaged)
-    new_row = {real[row]: number for number, row in enumerate(rows)}
-    queries = [new_row[row] for row in dataset.query_rows if row in new_row]
+    tracklets, queries = readable_test(dataset, max_damaged)
     lines = lines_of(model, None, tracklets)
-    persons, cameras = [one.person for one in tracklets], [one.camera for one in tracklets]
     scores = {
-        kind: evaluate_test(
-            lines.embed(draw_bad_frames(tracklets, kind, share)).model, persons, cameras, queries, model.metric
+        kind: evaluate_rows(
+            lines.embed(draw_bad_frames(tracklets, kind, share)).model, tracklets, queries, model.metric
         )
         for kind in kinds
     }

@@ -3,28 +3,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from pipeline_samples import SIZE, sources
+from pipeline_samples import SIZE, sources, training
 
 from kreid.data.augment import Augmentation
 from kreid.data.bad_clips import BadClips
 from kreid.data.bad_frames import FAULT_WIDTH, KINDS, PARTS, BadFrames
-from kreid.data.pipeline import TrainingPipeline
 from kreid.data.spoil import spoil
-
-PLAIN = Augmentation(flip=0.0, crop_padding=0)
-
-
-def training(tracklets, bad_frames, **changes):
-    settings = dict(
-        image_size=SIZE,
-        num_frames=4,
-        persons_per_batch=2,
-        tracklets_per_person=2,
-        augmentation=PLAIN,
-        max_damaged=1.0,
-        bad_frames=bad_frames,
-    )
-    return TrainingPipeline(tracklets, **{**settings, **changes})
 
 
 def take(pipeline, batches):
@@ -35,7 +19,7 @@ def take(pipeline, batches):
 
 
 def test_batches_hold_frames_of_another_person_and_dark_ones(make_tracklets):
-    pipeline = training(make_tracklets(), BadFrames(["another_person", "dark"], (2, 2)))
+    pipeline = training(make_tracklets(), bad_frames=BadFrames(["another_person", "dark"], (2, 2)))
     frames, labels = take(pipeline, 4)
     rows, _, numbers = (np.concatenate(parts) for parts in zip(pipeline.plan(0), pipeline.plan(1), strict=True))
     np.testing.assert_array_equal(labels, rows // 2)
@@ -61,7 +45,9 @@ def test_batches_hold_frames_of_another_person_and_dark_ones(make_tracklets):
 def test_faults_leave_clips_and_augmentation_as_they_are(make_tracklets):
     tracklets = make_tracklets()
     augmentation = Augmentation(flip=0.5, crop_padding=2, erase=0.5)
-    bad, clean = (training(tracklets, one, augmentation=augmentation) for one in (BadFrames(frames=(1, 3)), None))
+    bad, clean = (
+        training(tracklets, bad_frames=one, augmentation=augmentation) for one in (BadFrames(frames=(1, 3)), None)
+    )
     rows, frames, numbers = bad.plan(0)
     own_rows, own_frames, own_numbers = clean.plan(0)
     np.testing.assert_array_equal(rows, own_rows)
@@ -89,12 +75,16 @@ def test_faults_come_before_the_augmentation(make_tracklets):
 
 def test_plans_depend_on_seed_and_epoch_and_are_shared_by_workers(make_tracklets):
     tracklets = make_tracklets()
-    plans = {key: training(tracklets, BadFrames(), seed=key[0]).plan(key[1]) for key in ((3, 0), (3, 1), (4, 0))}
-    for one, again in zip(plans[3, 0], training(tracklets, BadFrames(), seed=3).plan(0), strict=True):
+    plans = {
+        key: training(tracklets, bad_frames=BadFrames(), seed=key[0]).plan(key[1]) for key in ((3, 0), (3, 1), (4, 0))
+    }
+    for one, again in zip(plans[3, 0], training(tracklets, bad_frames=BadFrames(), seed=3).plan(0), strict=True):
         np.testing.assert_array_equal(one, again)
     assert (plans[3, 0][2][..., 0] != plans[3, 1][2][..., 0]).any()
     assert (plans[3, 0][2][..., 0] != plans[4, 0][2][..., 0]).any()
-    for one, own in zip(plans[3, 0], training(tracklets, BadFrames(), seed=3, shard=(1, 2)).plan(0), strict=True):
+    for one, own in zip(
+        plans[3, 0], training(tracklets, bad_frames=BadFrames(), seed=3, shard=(1, 2)).plan(0), strict=True
+    ):
         np.testing.assert_array_equal(one[4:], own)
 
 
@@ -104,7 +94,7 @@ def test_a_clip_with_an_unreadable_frame_has_no_other_person(make_tracklets, tru
         if one.person == 10:
             for path in one.frames[:2]:
                 truncate(path)
-    frames, labels = take(training(tracklets, BadFrames(["another_person"], (1, 1)), cache="memory"), 2)
+    frames, labels = take(training(tracklets, bad_frames=BadFrames(["another_person"], (1, 1)), cache="memory"), 2)
     persons, _, times = sources(frames)
     # One of person 10's two unreadable frames always stays, so its readable ones repeat, without a switch.
     np.testing.assert_array_equal(persons[labels == 0], 0)
@@ -117,4 +107,4 @@ def test_a_clip_with_an_unreadable_frame_has_no_other_person(make_tracklets, tru
 
 def test_clips_that_keep_no_good_frame_are_refused(make_tracklets):
     with pytest.raises(ValueError, match="lower the most bad frames to 3"):
-        training(make_tracklets(), BadFrames(frames=(0, 4)))
+        training(make_tracklets(), bad_frames=BadFrames(frames=(0, 4)))

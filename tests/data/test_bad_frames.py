@@ -186,6 +186,8 @@ def test_counts_are_numbers_or_shares(settings, num_frames, counts):
         ({"kind": ["dark"]}, "keys kinds, frames, places. Received: kind=\\['dark'\\]"),
         ({"frames": [3, 1]}, "Received: frames=\\(3, 1\\)"),
         ({"frames": [0, 1.5]}, "two shares below 1"),
+        ({"frames": [0, float("inf")]}, "Received: frames=\\(0, inf\\)"),
+        ({"frames": [0, float("nan")]}, "Received: frames=\\(0, nan\\)"),
         ({"frames": 3}, "Received: frames=3"),
         ({"frames": ["a", 3]}, "two whole numbers"),
         ({"places": "here"}, "by_kind, run, scattered. Received: places='here'"),

@@ -9,25 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from pipeline_samples import SIZE, sources
+from pipeline_samples import SIZE, sources, training
 
 from kreid.data.augment import Augmentation
 from kreid.data.bad_frames import BadFrames
-from kreid.data.pipeline import TrainingPipeline
-
-PLAIN = Augmentation(flip=0.0, crop_padding=0)
-
-
-def training(tracklets, **changes):
-    settings = dict(
-        image_size=SIZE,
-        num_frames=4,
-        persons_per_batch=2,
-        tracklets_per_person=2,
-        augmentation=PLAIN,
-        max_damaged=1.0,
-    )
-    return TrainingPipeline(tracklets, **{**settings, **changes})
 
 
 def arrays(batches):

@@ -42,7 +42,10 @@ def test_another_pooling_takes_a_mean_of_train_frames(make_run, tmp_path, capsys
 def test_another_pooling_of_another_system(runs, capsys):
     with pytest.raises(SystemExit):
         main(["evaluate", str(runs[0]), "--pooling", "majority", "--quiet"])
-    assert "Received: pooling='majority' for a run of system='sta'" in capsys.readouterr().err
+    assert "Received: pooling='majority' for a STA" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(runs[1]), "--pooling", "median", "--quiet"])
+    assert "Choose one of average, agreement, majority. Received: pooling='median'" in capsys.readouterr().err
 
 
 def test_variances_of_single_frames_on_request(runs, tmp_path, capsys):
