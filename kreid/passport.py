@@ -23,6 +23,7 @@ class Passport:
         trained_on: `data`, the data set's name, its `split`, `persons` and `tracklets`.
         scores: by protocol, `map`, `rank-1` and `queries`.
         verification: the threshold, see `kreid.evaluation.fit_verification`.
+        fingerprint: see `kreid.models.fingerprint`; in the passports of exports and of embeddings.
         kreid: the version of kreid that saved the model.
 
     Raises:
@@ -45,6 +46,7 @@ class Passport:
     trained_on: Mapping[str, Any] | None = None
     scores: Mapping[str, Mapping[str, Any]] | None = None
     verification: Mapping[str, Any] | None = None
+    fingerprint: str | None = None
     kreid: str | None = None
 
     def __post_init__(self) -> None:
@@ -62,9 +64,9 @@ class Passport:
         known = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in (data or {}).items() if name in known})
 
-    def saved_now(self) -> "Passport":
-        """Return the passport with this version of kreid."""
-        return dataclasses.replace(self, kreid=kreid.__version__)
+    def saved_now(self, fingerprint: str | None = None) -> "Passport":
+        """Return the passport with this version of kreid, and a fingerprint where the weights can no longer change."""
+        return dataclasses.replace(self, kreid=kreid.__version__, fingerprint=fingerprint)
 
     def __str__(self) -> str:
         lines = {
@@ -73,6 +75,7 @@ class Passport:
             "trained on": _line(self.trained_on) or "unknown",
             "scores": "; ".join(f"{name}: {_line(scores)}" for name, scores in (self.scores or {}).items()) or "none",
             "threshold": _line(self.verification) or "none",
+            "fingerprint": self.fingerprint,
             "kreid": self.kreid,
         }
         return "\n".join(f"{name}: {text}" for name, text in lines.items() if text)

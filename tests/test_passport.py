@@ -9,8 +9,8 @@ import pytest
 import kreid
 from kreid.cli import main
 from kreid.data import Tracklet
-from kreid.gallery import TrackletEmbeddings, model_digest
-from kreid.models import Baseline, Passport
+from kreid.gallery import TrackletEmbeddings
+from kreid.models import Baseline, Passport, fingerprint
 from kreid.training.export_run import read_passport
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -48,11 +48,11 @@ def test_a_saved_model_keeps_it(model, saved):
     assert loaded.with_selection("evenly", 2).passport == kept
 
 
-def test_it_changes_no_embedding_and_no_digest(model):
+def test_it_changes_no_embedding_and_no_fingerprint(model):
     twin = Baseline.from_config(model.get_config())
     twin.set_weights(model.get_weights())
     twin.passport = Passport()
-    assert model_digest(twin) == model_digest(model)
+    assert fingerprint(twin) == fingerprint(model)
 
 
 def test_embeddings_keep_it(model, tmp_path):

@@ -14,6 +14,7 @@ import numpy as np
 from kreid._quiet import progress_bar
 from kreid.data.damage import DamageLog
 from kreid.data.tracklet import Tracklet
+from kreid.fingerprint import fingerprint
 from kreid.gallery.embeddings import BROKEN, TrackletEmbeddings, check_ids, read_arrays, write_arrays
 
 if typing.TYPE_CHECKING:
@@ -54,7 +55,9 @@ def embed_tracklets(
     """
     tracklets = _checked(tracklets)
     embeddings, done, damage = _embedded(model, tracklets, batch_frames, max_damaged, progress)
-    return _record(model.metric, tracklets, query_rows, embeddings, done, damage, passport=model.passport)
+    digest = fingerprint(model)
+    passport = dataclasses.replace(model.passport, fingerprint=digest)
+    return _record(model.metric, tracklets, query_rows, embeddings, done, damage, model=digest, passport=passport)
 
 
 def embed_to_file(
@@ -90,12 +93,13 @@ def embed_to_file(
             holds no embeddings.
     """
     tracklets, path = _checked(tracklets), pathlib.Path(path)
-    digests = {"model": model_digest(model), "data": _data_digest(tracklets, query_rows)}
+    digests = {"model": fingerprint(model), "data": _data_digest(tracklets, query_rows)}
+    passport = dataclasses.replace(model.passport, fingerprint=digests["model"])
     if path.exists():
         saved = TrackletEmbeddings.load(path)
         if (saved.model, saved.data) == tuple(digests.values()):
-            if saved.passport != model.passport:  # Scores were added to the model since.
-                saved = dataclasses.replace(saved, passport=model.passport)
+            if saved.passport != passport:  # Scores were added to the model since.
+                saved = dataclasses.replace(saved, passport=passport)
                 saved.save(path)
             return saved
 
@@ -135,34 +139,22 @@ def embed_to_file(
             damage.check()
             bar.update(len(rows))
 
-    result = _record(model.metric, tracklets, query_rows, embeddings, done, damage, passport=model.passport, **digests)
+    result = _record(model.metric, tracklets, query_rows, embeddings, done, damage, passport=passport, **digests)
     result.save(path)
     shutil.rmtree(partial)
     return result
 
 
 def model_digest(model: "TrackletModel") -> str:
-    """Return a digest of a model's class, settings and weights; another model has another digest.
+    """Return the model's fingerprint, see `kreid.models.fingerprint`.
 
     Args:
         model: a model of `kreid.models`.
 
     Returns:
         A str of 64 hexadecimal digits.
-
-    Example:
-
-    >>> backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32))
-    >>> len(kreid.gallery.model_digest(kreid.models.Baseline(backbone, num_identities=10)))
-    64
     """
-    # The passport tells of a model; it changes no embedding.
-    config = {name: value for name, value in model.get_config().items() if name != "passport"}
-    settings = json.dumps([type(model).__name__, config], sort_keys=True, default=str)
-    digest = hashlib.sha256(settings.encode())
-    for weight in model.get_weights():
-        digest.update(np.ascontiguousarray(weight).tobytes())
-    return digest.hexdigest()
+    return fingerprint(model)
 
 
 def _checked(tracklets: Sequence[Tracklet]) -> tuple[Tracklet, ...]:

@@ -32,7 +32,7 @@ class TrackletEmbeddings:
         cameras: int64 `(tracklets,)`.
         query_rows: int64, the rows that are queries, each once.
         metric: `"euclidean"` or `"cosine"`, the distance that the embeddings are compared by.
-        model: digest of the model, see `model_digest`; empty if unknown.
+        model: the model's fingerprint, see `kreid.models.fingerprint`; empty if unknown.
         data: digest of the list of embedded tracklets; empty if unknown.
         damaged_frames: str, paths of the frames that could not be read.
         unreadable: str, ids of the tracklets without a readable frame; they have no row.

@@ -1,6 +1,7 @@
 """The papers' systems as Keras models: frames of tracklets in, embeddings out."""
 
 # kreid's systems register themselves, in this order.
+from kreid.fingerprint import fingerprint
 from kreid.models.attention import Attention
 from kreid.models.baseline import Baseline
 from kreid.models.cost import count_macs
@@ -26,6 +27,7 @@ __all__ = [
     "Passport",
     "TrackletModel",
     "count_macs",
+    "fingerprint",
     "register_system",
     "system_class",
     "with_uniform_attention",

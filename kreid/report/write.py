@@ -14,7 +14,8 @@ from kreid.data.bad_frames import check_kinds
 from kreid.evaluation.bad_frames import evaluate_bad_frames
 from kreid.evaluation.reranking import Reranking
 from kreid.evaluation.uniform_attention import evaluate_uniform_attention
-from kreid.gallery import TrackletEmbeddings, model_digest
+from kreid.fingerprint import fingerprint
+from kreid.gallery import TrackletEmbeddings
 from kreid.report.measure import Measured, differences, measure, run_names
 from kreid.report.page import report_page
 from kreid.runs import FinishedRun, ReportFiles
@@ -143,7 +144,7 @@ def _check_same_data(run: FinishedRun, other: FinishedRun) -> None:
 def _check_free(files: ReportFiles, run: FinishedRun) -> None:
     """Raise if the report would overwrite another model's report, or files that are no report."""
     if files.embeddings.exists():
-        if TrackletEmbeddings.load(files.embeddings).model != model_digest(run.model):
+        if TrackletEmbeddings.load(files.embeddings).model != fingerprint(run.model):
             raise ValueError(
                 f"This folder holds another model's report; choose another --out. Received: out={str(files.path)!r}"
             )

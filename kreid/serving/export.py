@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kreid._files import replacing
+from kreid.fingerprint import fingerprint
 from kreid.serving.warmup import warmup_inputs, write_warmup
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def read_card(export_dir: str | os.PathLike[str]) -> dict[str, Any]:
         export_dir: folder of the version.
 
     Returns:
-        A dict with `system`, `embedding_dim`, `image_size`, `metric`,
+        A dict with `system`, `embedding_dim`, `image_size`, `metric`, `fingerprint` (see `kreid.models.fingerprint`),
         `frame_limit`, `verification` (`None` without a fitted threshold),
         `passport` (see `kreid.models.Passport`), `signatures`, and the versions of `kreid`, `keras` and `tensorflow`.
     """
@@ -174,6 +175,7 @@ def _model_card(model: Exportable, frame_limit: int, verification: Mapping[str, 
 
     height, width = (int(size) for size in model.image_size)
     passport = getattr(model, "passport", None)
+    digest = fingerprint(model)
     frames = f"uint8 [B, T, {height}, {width}, 3]"
     embedding = f"float32 [B, {int(model.embedding_dim)}]"
     return {
@@ -181,9 +183,10 @@ def _model_card(model: Exportable, frame_limit: int, verification: Mapping[str, 
         "embedding_dim": int(model.embedding_dim),
         "image_size": [height, width],
         "metric": str(model.metric),
+        "fingerprint": digest,
         "frame_limit": int(frame_limit),
         "verification": None if verification is None else dict(verification),
-        "passport": None if passport is None else passport.saved_now().to_dict(),
+        "passport": None if passport is None else passport.saved_now(digest).to_dict(),
         "kreid": _kreid_version(),
         "keras": keras.__version__,
         "tensorflow": tf.__version__,

@@ -1,5 +1,6 @@
 """Embed the tracklets of a video without writing files."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -64,7 +65,8 @@ def embed_tracks(
         FileExistsError: if there is a file at `path`.
         ValueError: as `cut_tracklets`, or if tracklets would store more frames than `frames_in_memory`.
     """
-    from kreid.gallery import TrackletEmbeddings, model_digest
+    from kreid.fingerprint import fingerprint
+    from kreid.gallery import TrackletEmbeddings
 
     limits = TrackLimits() if limits is None else limits
     if path is not None and os.path.lexists(path):
@@ -87,16 +89,18 @@ def embed_tracks(
     persons = _numbered((name[0] for name in names), person_key, reserved=(DISTRACTOR, JUNK))
     cameras = _numbered((name[1] for name in names), name_key)
     rows = np.flatnonzero(usable)
+    digest_of_model = fingerprint(model)
     result = TrackletEmbeddings(
         embeddings[rows],
         np.array([ids[row] for row in rows], str),
         np.array([persons[names[row][0]] for row in rows], np.int64),
         np.array([cameras[names[row][1]] for row in rows], np.int64),
         metric=model.metric,
-        model=model_digest(model),
+        model=digest_of_model,
         data=digest,
         damaged_frames=np.array([f"{Path(video).name}:{number}" for number in lost], str),
         unreadable=np.array([ids[row] for row in np.flatnonzero(~usable)], str),
+        passport=dataclasses.replace(model.passport, fingerprint=digest_of_model),
     )
     if path is not None:
         result.save(path)

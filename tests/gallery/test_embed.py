@@ -7,7 +7,7 @@ import pytest
 from kreid.backbones import build
 from kreid.data.readers import read_mars
 from kreid.gallery import embed, embed_to_file, embed_tracklets
-from kreid.models import Baseline
+from kreid.models import Baseline, fingerprint
 from kreid.synthetic import render_mars
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -30,6 +30,7 @@ def test_an_interrupted_embedding_continues_and_gives_the_same(model, dataset, t
     some, rows = dataset.test[:12], [0, 2]
     whole = embed_to_file(model, some, tmp_path / "whole.npz", query_rows=rows, progress=False)
     reference = embed_tracklets(model, some, progress=False)
+    assert (reference.model, reference.passport) == (whole.model, whole.passport)
     np.testing.assert_allclose(whole.embeddings, reference.embeddings, rtol=1e-4, atol=1e-5)
 
     calls = []
@@ -100,5 +101,6 @@ def test_a_file_is_read_for_the_same_model_and_data_alone(model, dataset, tmp_pa
     assert path.stat().st_mtime_ns == written
     fewer = embed_to_file(model, some[:5], path, progress=False)
     assert len(fewer) == 5
+    assert fewer.model == fewer.passport.fingerprint == fingerprint(model)
     twin = Baseline.from_config(model.get_config())  # Other weights.
     assert embed_to_file(twin, some[:5], path, progress=False).model != fewer.model

@@ -9,7 +9,8 @@ from page_reader import Page
 
 import kreid
 from kreid.cli import main
-from kreid.gallery import TrackletEmbeddings, mean_frame_vector, model_digest
+from kreid.gallery import TrackletEmbeddings, mean_frame_vector
+from kreid.models import fingerprint
 from kreid.runs import FinishedRun
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -33,7 +34,7 @@ def test_another_pooling_takes_a_mean_of_train_frames(make_run, tmp_path, capsys
     expected = mean_frame_vector(FinishedRun(run).model, finished.dataset().train, progress=False)
     np.testing.assert_allclose(finished.model.frame_pooling.moving_mean, expected, rtol=1e-5)
     saved = TrackletEmbeddings.load(run / "report_majority" / "embeddings.npz")
-    assert saved.model == model_digest(finished.model)
+    assert saved.model == fingerprint(finished.model)
     # The export keeps the pooling.
     assert main(["export", str(run), "--pooling", "majority", "--out", str(tmp_path)]) == 0
     kreid.testing.check_export(finished.model, tmp_path / "1")

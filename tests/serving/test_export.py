@@ -8,7 +8,7 @@ from tensorflow.core.protobuf import config_pb2
 
 from kreid.data.frames import decode_frames
 from kreid.evaluation import fit_verification
-from kreid.models import Passport
+from kreid.models import Passport, fingerprint
 from kreid.serving import export_model, read_card, read_warmup
 from kreid.serving.export import next_version, versions
 from kreid.training.export_run import read_passport
@@ -183,7 +183,8 @@ def test_card_is_the_same_on_disk_and_on_the_wire(session, base_path, model):
     assert (card["metric"], card["image_size"]) == (model.metric, [64, 32])
     assert card["embedding_dim"] == model.embedding_dim
     assert card["verification"] is None
-    assert Passport.from_dict(card["passport"]) == model.passport.saved_now()
+    assert card["fingerprint"] == fingerprint(model)
+    assert Passport.from_dict(card["passport"]) == model.passport.saved_now(fingerprint(model))
     assert set(card["signatures"]) == set(SIGNATURES)
     answer = session.run("describe", rows=np.zeros(2, np.int32))["card"]
     assert [json.loads(text) for text in answer] == [card, card]
@@ -226,7 +227,7 @@ def test_a_failed_export_leaves_nothing_behind(tmp_path):
         image_size, metric, embedding_dim = (8, 4), "euclidean", 2
 
         class embedder:
-            variables = ()
+            variables = weights = ()
 
             def __new__(cls, inputs, training):
                 raise ArithmeticError("cannot be traced")
