@@ -22,6 +22,7 @@ from kreid.layers.semantic_attention import SemanticAttention
 from kreid.layers.spatial_average import SpatialAverage
 from kreid.layers.spatial_temporal_attention import SpatialTemporalAttention
 from kreid.layers.squeeze_excitation import SqueezeExcitation
+from kreid.layers.stripe_average import StripeAverage
 from kreid.layers.temporal_attention import TemporalAttention
 from kreid.layers.temporal_pyramid_pooling import TemporalPyramidPooling
 from kreid.layers.temporal_self_attention import TemporalSelfAttention
@@ -50,6 +51,7 @@ __all__ = [
     "SpatialAverage",
     "SpatialTemporalAttention",
     "SqueezeExcitation",
+    "StripeAverage",
     "TemporalAttention",
     "TemporalPyramidPooling",
     "TemporalSelfAttention",

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import keras
+from keras import ops
 from numpy.typing import ArrayLike
 
 from kreid._typing import Tensor
@@ -13,6 +14,7 @@ from kreid.layers.centred_pooling import CentredPooling
 from kreid.layers.frame_average import FrameAverage
 from kreid.layers.majority_pooling import MajorityPooling
 from kreid.layers.spatial_average import SpatialAverage
+from kreid.layers.stripe_average import StripeAverage
 from kreid.models.attention import Attention
 from kreid.models.systems import register_system
 from kreid.models.tracklet_model import TrackletModel
@@ -32,10 +34,14 @@ class Baseline(TrackletModel):
     layers without trained parameters, so `with_pooling` changes it after training too. They pool any system's frame
     vectors: a system with `part_frames = 1` has them in `aggregate_parts`, as in the second example.
 
+    `num_stripes` adds part features: the map is cut into horizontal stripes, and each stripe's mean has a head of its
+    own. The embedding is the whole frame's vector followed by those of the stripes, from the top to the bottom.
+
     Args:
         backbone: a `kreid.backbones.Backbone`.
         num_identities: persons to tell apart in training.
         embedding_dim: length of the vector, by a Dense layer after pooling; `None` keeps the backbone's channels.
+        num_stripes: horizontal stripes with heads, 0 for none. The map's height must be divisible by it.
         embedding_from: `"bnneck"` (after batch normalisation, for the cosine metric) or `"pooled"` (before it).
         pooling: over frames: `"average"`, `"agreement"` (see `kreid.layers.AgreementPooling`) or `"majority"` (see
             `kreid.layers.MajorityPooling`).
@@ -75,6 +81,7 @@ class Baseline(TrackletModel):
         num_identities: int,
         *,
         embedding_dim: int | None = None,
+        num_stripes: int = 0,
         embedding_from: str = "bnneck",
         pooling: str = "average",
         pooling_threshold: float = 0.25,
@@ -90,6 +97,11 @@ class Baseline(TrackletModel):
                 "Without batch normalisation the embedding is the pooled vector; set embedding_from='pooled'. "
                 "Received: embedding_from='bnneck', bnneck=False"
             )
+        if not isinstance(num_stripes, int) or num_stripes < 0 or (num_stripes and embedding_dim is not None):
+            raise ValueError(
+                "The number of stripes is 0 or a positive integer; with stripes there is no Dense layer: set "
+                f"embedding_dim=None. Received: num_stripes={num_stripes!r}, embedding_dim={embedding_dim!r}"
+            )
         if embedding_dim is not None and (not isinstance(embedding_dim, int) or embedding_dim < 1):
             raise ValueError(f"The embedding's length is a positive integer. Received: embedding_dim={embedding_dim!r}")
         check_pooling(pooling)
@@ -97,6 +109,10 @@ class Baseline(TrackletModel):
         self.pooling = pooling
         policy = self.dtype_policy
         self.spatial_average = SpatialAverage(dtype=policy, name="spatial_average")
+        self.stripe_average = None
+        if num_stripes:
+            self.stripe_average = StripeAverage(num_stripes, dtype=policy, name="stripe_average")
+        self.stripe_heads = [self.new_head(self.bnneck is not None, f"_{k}") for k in range(1, num_stripes + 1)]
         # Each layer checks its own argument, also where another one pools.
         poolings = {
             "average": FrameAverage(dtype=policy, name="frame_average"),
@@ -113,8 +129,23 @@ class Baseline(TrackletModel):
         """The attentions that `explainer` returns."""
         return {"frames": Attention(("frame",), "Weight of each frame")}
 
+    @classmethod
+    def loss_heads(cls, *, num_stripes: int = 0, **settings: Any) -> dict[str, float]:
+        """Return the weight of each head's losses: 1 on the whole frame's, and 1 in all on the stripes'."""
+        return {"": 1.0, **{f"_{k}": 1.0 / num_stripes for k in range(1, num_stripes + 1)}}
+
+    @property
+    def loss_targets(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The outputs that take the label."""
+        heads = self.loss_heads(num_stripes=len(self.stripe_heads))
+        return tuple(f"{output}{head}" for head in heads for output in ("logits", "features"))
+
     def encode_parts(self, maps: Tensor, mask: Tensor) -> Any:
-        return self.spatial_average(maps), mask
+        vectors = self.spatial_average(maps)
+        if self.stripe_average is not None:
+            stripes = self.stripe_average(maps)
+            vectors = ops.concatenate([vectors, *(stripes[..., k, :] for k in range(stripes.shape[-2]))], axis=-1)
+        return vectors, mask
 
     def aggregate_parts(self, vectors: Tensor, mask: Tensor) -> Any:
         vector, weights = self.frame_pooling(vectors, mask=mask, return_attention=True)
@@ -122,10 +153,25 @@ class Baseline(TrackletModel):
             vector = self.dense(vector)
         return vector, {"frames": weights}
 
+    def training_outputs(self, vector: Tensor) -> dict[str, Tensor]:
+        whole, *stripes = self._by_head(vector)
+        outputs = super().training_outputs(whole)
+        for k, (stripe, (bnneck, classifier)) in enumerate(zip(stripes, self.stripe_heads, strict=True), 1):
+            outputs[f"logits_{k}"] = classifier(stripe if bnneck is None else bnneck(stripe))
+            outputs[f"features_{k}"] = self.scaled(stripe)
+        return outputs
+
     def final_embedding(self, vector: Tensor) -> Tensor:
         if self.embedding_from == "pooled" or self.bnneck is None:
             return vector
-        return self.bnneck(self.to_float32(vector))
+        necks = [self.bnneck, *(neck for neck, _ in self.stripe_heads)]
+        parts = [neck(part) for neck, part in zip(necks, self._by_head(vector), strict=True)]
+        return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)
+
+    def _by_head(self, vector: Tensor) -> list[Tensor]:
+        """Return the parts of the aggregated vector in float32: the whole frame's, then the stripes'."""
+        vector = self.to_float32(vector)
+        return ops.split(vector, 1 + len(self.stripe_heads), axis=-1) if self.stripe_heads else [vector]
 
     def with_pooling(
         self,
@@ -184,7 +230,9 @@ class Baseline(TrackletModel):
         """The mean frame vector of training, `(C,)`, if the pooling or the neck has followed it, or `None`."""
         if isinstance(self.frame_pooling, CentredPooling):
             return self.frame_pooling.moving_mean
-        return None if self.bnneck is None or self.dense is not None else self.bnneck.moving_mean
+        if self.bnneck is None or self.dense is not None:
+            return None
+        return ops.concatenate([neck.moving_mean for neck in (self.bnneck, *(neck for neck, _ in self.stripe_heads))])
 
 
 def check_pooling(pooling: str) -> None:

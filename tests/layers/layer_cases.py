@@ -51,6 +51,7 @@ CASES = {
         {"attention": True},
     ),
     "SqueezeExcitation": ({"reduction": 2}, MAPS, {"attention": True}),
+    "StripeAverage": ({"num_stripes": 2}, MAPS, {"masked": False}),
     "TemporalAttention": ({"hidden_dim": 5, "score_initializer": "glorot_uniform"}, MAPS, {"attention": True}),
     "TemporalPyramidPooling": ({"num_branches": 4}, VECTORS, {}),
     "TemporalSelfAttention": (

@@ -74,6 +74,38 @@ def test_with_pooling_keeps_the_weights_and_takes_the_necks_mean():
     np.testing.assert_array_equal(again.with_pooling("majority").frame_pooling.moving_mean, np.arange(64))
 
 
+def test_stripes_have_heads_of_their_own(tmp_path):
+    model = Baseline(kreid.backbones.build("resnet_tiny", image_size=SIZE, width=8), 6, num_stripes=2)
+    assert model.loss_targets == ("logits", "features", "logits_1", "features_1", "logits_2", "features_2")
+    compiled(model).fit(*batch(model.loss_targets), epochs=2, verbose=0)
+    lengths = np.array([5, 1, 3, 2], "int32")
+    outputs = model({"frames": FRAMES, "lengths": lengths})
+    maps = np.asarray(model.backbone(model.preprocessing(FRAMES)), "float64")
+    real = (np.arange(5) < lengths[:, None])[..., None]
+    parts, embedding = {"": maps, "_1": maps[:, :, : maps.shape[2] // 2], "_2": maps[:, :, maps.shape[2] // 2 :]}, []
+    for (head, part), (neck, classifier) in zip(
+        parts.items(), [(model.bnneck, model.classifier), *model.stripe_heads], strict=True
+    ):
+        pooled = (part.mean(axis=(2, 3)) * real).sum(axis=1) / lengths[:, None]
+        np.testing.assert_allclose(outputs[f"features{head}"], pooled, rtol=1e-3, atol=1e-5)
+        mean, variance, gamma = (np.asarray(v, "float64") for v in (neck.moving_mean, neck.moving_variance, neck.gamma))
+        embedding.append((pooled - mean) / np.sqrt(variance + neck.epsilon) * gamma)
+        np.testing.assert_allclose(
+            outputs[f"logits{head}"], embedding[-1] @ np.asarray(classifier.kernel), rtol=1e-3, atol=1e-4
+        )
+    np.testing.assert_allclose(model.embed(FRAMES, lengths), np.concatenate(embedding, -1), rtol=1e-3, atol=1e-3)
+
+    model.save(tmp_path / "model.keras")
+    loaded = kreid.load_model(tmp_path / "model.keras", compile=False)
+    np.testing.assert_array_equal(loaded.embed(FRAMES, lengths), model.embed(FRAMES, lengths))
+    majority = model.with_pooling("majority")
+    necks = [model.bnneck, *(neck for neck, _ in model.stripe_heads)]
+    np.testing.assert_array_equal(
+        majority.frame_pooling.moving_mean, np.concatenate([neck.moving_mean for neck in necks])
+    )
+    np.testing.assert_allclose(majority.embed(FRAMES[:, :1]), model.embed(FRAMES[:, :1]), rtol=1e-5, atol=1e-5)
+
+
 def test_with_pooling_before_a_dense_layer_needs_a_mean():
     model = Baseline(kreid.backbones.build("resnet_tiny", image_size=SIZE, width=8), 6, embedding_dim=4)
     assert model.mean_frame_vector is None
@@ -96,6 +128,9 @@ def test_moving_means_do_not_train_in_chunks():
         ({"pooling": "median"}, "Choose one of average, agreement, majority. Received: pooling='median'"),
         ({"pooling_threshold": -1.0}, "threshold=-1.0"),
         ({"agreement_temperature": float("inf")}, "t=inf"),
+        ({"num_stripes": -1}, "num_stripes=-1"),
+        ({"num_stripes": 2, "embedding_dim": 8}, "set embedding_dim=None. Received: num_stripes=2, embedding_dim=8"),
+        ({"num_stripes": 3}, "divisible by the number of stripes.*num_stripes=3"),
     ],
 )
 def test_refused_poolings(arguments, complaint):
