@@ -188,6 +188,13 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         )
         return neck, classifier
 
+    def rescale_frames(self) -> None:
+        """Scale frames by the backbone's `preprocessing`, which changes with the backbone's weights."""
+        self.preprocessing.mode = self.backbone.preprocessing
+        # What was traced with the former scaling is traced again.
+        self.__dict__["_kreid_graphs"].clear()
+        self.train_function = self.test_function = self.predict_function = None
+
     # --- Graph, from frames to training outputs
 
     @property

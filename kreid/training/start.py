@@ -18,7 +18,8 @@ def start_from(model: TrackletModel, path: str | os.PathLike[str], layers: str =
     """Copy the weights of a saved model into another, of any system, with the same backbone.
 
     Batch-norm statistics that a backbone keeps per branch all start from the saved ones. The model's passport names the
-    file, and its starting weights become the saved model's.
+    file, and its starting weights become the saved model's. Its frames are scaled as the saved model's backbone expects
+    them from now on.
 
     Args:
         model: a model of `kreid.models`, changed in place.
@@ -51,6 +52,8 @@ def start_from(model: TrackletModel, path: str | os.PathLike[str], layers: str =
     if backbone.branches != source.backbone.branches:
         backbone.copy_statistics()
     backbone.passport = source.backbone.passport
+    backbone.preprocessing = source.backbone.preprocessing
+    model.rescale_frames()
     origin = {
         "file": pathlib.Path(path).name,
         "sha256": file_digest(path),

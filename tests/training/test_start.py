@@ -7,15 +7,14 @@ import keras
 import numpy as np
 import pytest
 
+import kreid
 from kreid import training
+from kreid.models import SYSTEMS, Baseline
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
 
 def build(system, width=None, **kwargs):
-    import kreid
-    from kreid.models import SYSTEMS
-
     backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32), last_stride=1, width=width)
     return SYSTEMS[system](backbone, 5, embedding_dim=128, **kwargs)
 
@@ -47,6 +46,18 @@ class TestStarting:
             expected = before if weight.path in fresh else theirs
             np.testing.assert_array_equal(weight.numpy(), expected[weight.path], err_msg=weight.path)
         assert all(weight.path not in fresh for weight in model.backbone.weights)
+
+    def test_frames_are_scaled_as_the_saved_backbone_expects(self, tmp_path):
+        frames = np.random.default_rng(1).integers(0, 256, (1, 2, 64, 32, 3)).astype("uint8")
+        saved = Baseline(kreid.backbones.build("resnet_tiny", (64, 32), preprocessing="caffe"), 5)
+        saved.save(tmp_path / "caffe.keras")
+        model = Baseline(kreid.backbones.build("resnet_tiny", (64, 32)), 5)
+        assert np.abs(model.embed(frames) - saved.embed(frames)).max() > 0.1
+        training.start_from(model, tmp_path / "caffe.keras")
+        np.testing.assert_array_equal(model.embed(frames), saved.embed(frames))
+        model.save(tmp_path / "started.keras")
+        loaded = kreid.load_model(tmp_path / "started.keras")
+        np.testing.assert_array_equal(loaded.embed(frames), saved.embed(frames))
 
     def test_every_branch_starts_from_the_frames_statistics(self, source):
         model = build("rtf")
