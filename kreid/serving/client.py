@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sized
+import os
+import time
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -11,69 +12,58 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kreid.serving import wire
-from kreid.serving.images import check_images
+from kreid.serving.answers import Embeddings, ModelVersion, Prediction
+from kreid.serving.client_core import Answer, Call, ClientCore, Flow, Pause, Signatures
+from kreid.serving.connection import Retry, Tls
+from kreid.serving.errors import ServingError, explain
 
-_STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
-_DTYPE_NAMES = {1: "float32", 2: "float64", 3: "int32", 4: "uint8", 7: "string", 9: "int64", 10: "bool"}
-_HINTS = {
-    "UNAVAILABLE": "start the server (kreid serve EXPORT_DIR) or correct the target",
-    "DEADLINE_EXCEEDED": "give the client a longer timeout or send fewer tracklets at once",
-    "NOT_FOUND": "correct the model name or version; the server's first line shows both",
-    "INVALID_ARGUMENT": "compare the request with metadata() and with the limits in card()",
-    "FAILED_PRECONDITION": "this model has other signatures; metadata() lists them",
-    "RESOURCE_EXHAUSTED": "send fewer tracklets at once, or raise max_message_bytes here and on the server",
-    "UNIMPLEMENTED": "the target is neither TensorFlow Serving nor a kreid server; correct it",
-}
-# Part of a message -> a hint that is better than that of the code.
-_HINTS_BY_MESSAGE = {
-    "at most": "thin the tracklet to the frame_limit in card(), or export with a larger frame_limit",
-    "Concurrent RPC limit exceeded": "the server is busy: try again later, or with fewer clients",
-    "errors resolving": "correct the target's host name",
-    "DNS resolution": "correct the target's host name",
-}
-
-_Tracklet = TypeVar("_Tracklet", bound=Sized)
-
-
-class ServingError(RuntimeError):
-    """The error of a request that the server refused, or that did not reach it.
-
-    Args:
-        code: name of the gRPC status code.
-        message: the server's message.
-        hint: how to fix it.
-    """
-
-    def __init__(self, code: str, message: str, hint: str) -> None:
-        super().__init__(f"{code}: {message}; {hint}")
-        self.code = code
-        self.message = message
-        self.hint = hint
+_Result = TypeVar("_Result")
 
 
 class EmbeddingClient:
-    """A client of a kreid server or TensorFlow Serving.
+    """A client of a kreid server or TensorFlow Serving; `AsyncEmbeddingClient` is the same for asyncio.
 
     Needs only `grpcio`, `protobuf` and NumPy. Long lists are sent in several
     requests, each within the frame limit of the model card and the message size.
+    Threads may share a client.
+
+    All embeddings of one call come from one model. If the model is exchanged during a
+    call, the call starts again with the new one; if that happens twice, it is an error.
 
     Args:
         target: `host:port`.
         model: name of the model on the server.
-        timeout: seconds per request; `None` waits without limit.
+        timeout: seconds per request, repetitions included; `None` waits without limit.
         version: int, the model's version, or `None` for the server's latest.
         max_message_bytes: largest request and answer; the server has its own limit.
         frames_at_once: largest number of frames (padding included) in a request
             with several tracklets, so that a request stays within the timeout on a
             slow server. A longer tracklet is sent alone.
+        label: name that the server's configuration gives to a version, such as
+            `"stable"`, in place of `version`.
+        fingerprint: of the model that must answer, or its first 8 or more digits. The
+            client looks for it among all versions that the server offers.
+        tls: `True` or a `Tls` for an encrypted connection.
+        token: bearer token for a server or proxy that demands one. Without `tls` it is
+            sent only to this machine.
+        token_file: file whose first line is the token, in place of `token`; a new
+            content counts from the next request on.
+        retry: a `Retry`, how often and when a request is repeated if the server
+            cannot be reached.
+        keepalive: seconds without an answer after which the client asks the server
+            whether it is still there. Servers close connections that ask more often
+            than they allow, by default every 300 seconds.
 
     Raises:
         ImportError: without `grpcio`.
+        ValueError: for an argument out of range, or a file that is no certificate, key or token.
+        FileNotFoundError: if such a file is missing.
 
     Usage:
 
         with EmbeddingClient("127.0.0.1:8500") as client:
             embeddings = client.embed_frames([frames])
+            print(embeddings.shape, embeddings.version, embeddings.fingerprint)
     """
 
     def __init__(
@@ -84,6 +74,14 @@ class EmbeddingClient:
         version: int | None = None,
         max_message_bytes: int = wire.DEFAULT_MESSAGE_BYTES,
         frames_at_once: int = 128,
+        *,
+        label: str | None = None,
+        fingerprint: str | None = None,
+        tls: Tls | bool | None = None,
+        token: str | None = None,
+        token_file: str | os.PathLike[str] | None = None,
+        retry: Retry | None = None,
+        keepalive: float = 300,
     ) -> None:
         try:
             import google.protobuf  # noqa: F401 - the messages are built on first use
@@ -93,22 +91,26 @@ class EmbeddingClient:
                 f"The client needs grpcio and protobuf: pip install grpcio protobuf. Received: {error}"
             ) from error
         self._grpc = grpc
+        self._core = ClientCore(
+            target,
+            model,
+            timeout,
+            version,
+            max_message_bytes,
+            frames_at_once,
+            label,
+            fingerprint,
+            tls,
+            token,
+            token_file,
+            retry,
+            keepalive,
+        )
         self.target = target
         self.model = model
-        self.timeout = timeout
-        self.version = version
-        self.max_message_bytes = max_message_bytes
-        self.frames_at_once = frames_at_once
-        self._channel = grpc.insecure_channel(
-            target,
-            options=[
-                ("grpc.max_receive_message_length", max_message_bytes),
-                ("grpc.max_send_message_length", max_message_bytes),
-            ],
-        )
-        self._card: dict[str, Any] | None = None
+        self._channel = self._open()
 
-    def embed_frames(self, tracklets: Iterable[ArrayLike]) -> NDArray[np.float32]:
+    def embed_frames(self, tracklets: Iterable[ArrayLike]) -> Embeddings:
         """Embed tracklets of decoded frames.
 
         Args:
@@ -116,31 +118,16 @@ class EmbeddingClient:
                 model's image size; numbers of frames may differ.
 
         Returns:
-            float32 `(tracklets, features)`.
+            `Embeddings`, a float32 array `(tracklets, features)` that has the
+            `version` and `fingerprint` of the model.
 
         Raises:
             ValueError: for an array that is not a tracklet of that size.
             ServingError: if the server refuses the request or cannot be reached.
         """
-        arrays = [np.asarray(frames) for frames in tracklets]
-        size = tuple(self.card()["image_size"])
-        for row, frames in enumerate(arrays):
-            if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (*size, 3) or not len(frames):
-                raise ValueError(
-                    f"Tracklet {row} must be uint8 (frames, {size[0]}, {size[1]}, 3) with at least one frame; resize "
-                    f"it, or send JPEGs of any size with embed_images. Received: {frames.dtype} {frames.shape}"
-                )
-        parts = [np.zeros((0, self.card()["embedding_dim"]), np.float32)]
-        frame_bytes = size[0] * size[1] * 3
-        for group in self._groups(arrays, lambda group: len(group) * max(map(len, group)) * frame_bytes):
-            lengths = np.array([len(frames) for frames in group], np.int32)
-            batch = np.zeros((len(group), lengths.max(), *size, 3), np.uint8)
-            for row, frames in enumerate(group):
-                batch[row, : len(frames)] = frames
-            parts.append(self._predict("embed_padded", {"frames": batch, "lengths": lengths})["embedding"])
-        return np.concatenate(parts)
+        return self._run(self._core.embed_frames(tracklets))
 
-    def embed_images(self, tracklets: Iterable[Iterable[bytes]]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    def embed_images(self, tracklets: Iterable[Iterable[bytes]]) -> tuple[Embeddings, NDArray[np.int32]]:
         """Embed tracklets of encoded images of any size.
 
         Args:
@@ -148,7 +135,7 @@ class EmbeddingClient:
                 skips damaged files.
 
         Returns:
-            A tuple of float32 `(tracklets, features)` and int32 `(tracklets,)`, the
+            A tuple of `Embeddings`, see `embed_frames`, and int32 `(tracklets,)`, the
             number of readable frames; if it is 0 the embedding is NaN.
 
         Raises:
@@ -156,75 +143,84 @@ class EmbeddingClient:
                 no JPEG or PNG file but a file of another known format.
             ServingError: if the server refuses the request or cannot be reached.
         """
-        if isinstance(tracklets, bytes | str):
-            tracklets = [tracklets]  # `check_images` raises
-        contents = [check_images(row, images) for row, images in enumerate(tracklets)]
-        embeddings = [np.zeros((0, self.card()["embedding_dim"]), np.float32)]
-        valid = [np.zeros(0, np.int32)]
-        for group in self._groups(contents, lambda group: sum(len(image) + 8 for images in group for image in images)):
-            lengths = np.array([len(images) for images in group], np.int32)
-            batch = np.full((len(group), max(1, lengths.max())), b"", object)
-            for row, images in enumerate(group):
-                batch[row, : len(images)] = images
-            outputs = self._predict("embed_jpeg", {"images": batch, "lengths": lengths})
-            valid.append(outputs["valid_frames"])
-            # The graph's row is finite but depends on no image; NaN prevents its use.
-            embeddings.append(np.where(valid[-1][:, None] > 0, outputs["embedding"], np.float32(np.nan)))
-        return np.concatenate(embeddings), np.concatenate(valid)
+        return self._run(self._core.embed_images(tracklets))
 
-    def card(self) -> dict[str, Any]:
-        """Return the model card; the first call requests it from the server.
+    def predict(self, signature: str, inputs: Mapping[str, ArrayLike]) -> Prediction:
+        """Send one request to any signature of the model.
+
+        Args:
+            signature: name, see `metadata`.
+            inputs: arrays by name; bytes in an object array.
+
+        Returns:
+            A `Prediction` with the `outputs` by name and the `model` that answered.
+
+        Raises:
+            TypeError: for a dtype that kreid's signatures do not use.
+            ServingError: if the server refuses the request or cannot be reached.
+        """
+        return self._run(self._core.predict(signature, inputs))
+
+    def card(self, refresh: bool = False) -> dict[str, Any]:
+        """Return the model card. The client keeps it until it sees an answer of another model.
+
+        Args:
+            refresh: request it from the server although the client has one.
 
         Returns:
             A dict, see `kreid.serving.read_card`.
+
+        Raises:
+            ServingError: if the server refuses the request or cannot be reached.
         """
-        if self._card is None:
-            outputs = self._predict("describe", {"rows": np.zeros(1, np.int32)})
-            self._card = json.loads(outputs["card"][0])
-        assert self._card is not None
-        return self._card
+        return self._run(self._core.card(refresh))
+
+    def model_version(self) -> ModelVersion:
+        """Ask the server which model answers now.
+
+        Returns:
+            A `ModelVersion` with `name`, `version` and `fingerprint`.
+
+        Raises:
+            ServingError: if the server refuses the request or cannot be reached.
+        """
+        return self._run(self._core.model_version())
+
+    def wait_until_ready(self, timeout: float = 60) -> ModelVersion:
+        """Wait until the server can be reached and has loaded the model.
+
+        Args:
+            timeout: seconds.
+
+        Returns:
+            The `ModelVersion` that answers.
+
+        Raises:
+            ServingError: the last one, after the timeout; at once if waiting cannot help, as with a wrong token.
+        """
+        return self._run(self._core.wait_until_ready(timeout))
 
     def status(self) -> list[dict[str, Any]]:
         """Request the state of the model's versions.
 
         Returns:
             A list of dicts with `version`, `state` and `error`, highest version first.
-        """
-        types = wire.messages()
-        request = self._request(types["StatusRequest"])
-        response = self._call(wire.GET_MODEL_STATUS, request, types["StatusResponse"])
-        return [
-            {
-                "version": item.version,
-                "state": _STATES.get(item.state, str(item.state)),
-                "error": item.status.error_message,
-            }
-            for item in response.model_version_status
-        ]
 
-    def metadata(self) -> dict[str, dict[str, dict[str, tuple[str, tuple[int, ...]]]]]:
+        Raises:
+            ServingError: if the server refuses the request or cannot be reached.
+        """
+        return self._run(self._core.status())
+
+    def metadata(self) -> Signatures:
         """Request the model's signatures.
 
         Returns:
             A dict of signature name to `{"inputs": {name: (dtype, shape)}, "outputs": ...}`; -1 is any size.
+
+        Raises:
+            ServingError: if the server refuses the request or cannot be reached.
         """
-        types = wire.messages()
-        request = self._request(types["MetadataRequest"])
-        request.metadata_field.append("signature_def")
-        response = self._call(wire.GET_MODEL_METADATA, request, types["MetadataResponse"])
-        signatures = types["SignatureMap"].FromString(response.metadata["signature_def"].value).signature_def
-
-        def describe(tensors: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
-            return {
-                name: (_DTYPE_NAMES.get(info.dtype, str(info.dtype)), tuple(d.size for d in info.tensor_shape.dim))
-                for name, info in sorted(tensors.items())
-            }
-
-        return {
-            name: {"inputs": describe(signature.inputs), "outputs": describe(signature.outputs)}
-            for name, signature in sorted(signatures.items())
-            if not name.startswith("__")
-        }
+        return self._run(self._core.metadata())
 
     def close(self) -> None:
         """Close the connection."""
@@ -238,53 +234,38 @@ class EmbeddingClient:
     ) -> None:
         self.close()
 
-    def _groups(
-        self, tracklets: Iterable[_Tracklet], size_of: Callable[[list[_Tracklet]], int]
-    ) -> Iterator[list[_Tracklet]]:
-        """Yield the tracklets of each request; a tracklet above the limits is sent alone."""
-        frame_limit = min(self.card()["frame_limit"], self.frames_at_once)
-        room = self.max_message_bytes - 64 * 1024
-        group: list[_Tracklet] = []
-        for tracklet in tracklets:
-            longer = [*group, tracklet]
-            if group and (len(longer) * max(map(len, longer)) > frame_limit or size_of(longer) > room):
-                yield group
-                longer = [tracklet]
-            group = longer
-        if group:
-            yield group
+    def _open(self) -> Any:
+        credentials = self._core.channel_credentials(self._grpc)
+        if credentials is None:
+            return self._grpc.insecure_channel(self.target, self._core.options)
+        return self._grpc.secure_channel(self.target, credentials, self._core.options)
 
-    def _request(self, kind: Callable[[], Any], signature: str = "") -> Any:
-        request = kind()
-        request.model_spec.name = self.model
-        if signature:
-            request.model_spec.signature_name = signature
-        if self.version is not None:
-            request.model_spec.version.value = self.version
-        return request
+    def _run(self, flow: Flow[_Result]) -> _Result:
+        """Drive a flow of `ClientCore`."""
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Pause):
+                    time.sleep(step.seconds)
+                    step = next(flow)
+                    continue
+                try:
+                    answer = self._call(step)
+                except ServingError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(answer)
+        except StopIteration as stop:
+            return stop.value
 
-    def _predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        types = wire.messages()
-        request = self._request(types["PredictRequest"], signature)
-        for name, value in inputs.items():
-            wire.fill_tensor(request.inputs[name], value)
-        response = self._call(wire.PREDICT, request, types["PredictResponse"])
-        return {name: wire.read_tensor(tensor) for name, tensor in response.outputs.items()}
-
-    def _call(self, method: str, request: Any, response_type: Any) -> Any:
-        call = self._channel.unary_unary(
-            method, request_serializer=type(request).SerializeToString, response_deserializer=response_type.FromString
+    def _call(self, call: Call) -> Answer:
+        send = self._channel.unary_unary(
+            call.method,
+            request_serializer=type(call.request).SerializeToString,
+            response_deserializer=call.response_type.FromString,
         )
         try:
-            return call(request, timeout=self.timeout)
+            response, ended = send.with_call(call.request, timeout=call.timeout, metadata=self._core.token.metadata())
         except self._grpc.RpcError as error:
-            code, message = error.code().name, error.details()
-            hint = f"{_hint(code, message)}. Received: target={self.target}, model={self.model}"
-            raise ServingError(code, message, hint) from error
-
-
-def _hint(code: str, message: str) -> str:
-    for part, hint in _HINTS_BY_MESSAGE.items():
-        if part in message:
-            return hint
-    return _HINTS.get(code, "look at the server's log")
+            raise explain(error.code().name, error.details() or "", self._core.facts) from error
+        return Answer(response, dict(ended.trailing_metadata() or ()))

@@ -132,9 +132,3 @@ def test_the_client_needs_neither_tensorflow_nor_keras(server):
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     assert result.stdout.strip() == "[]", result.stderr
-
-
-def test_requests_hold_no_more_frames_than_asked_for(server):
-    with EmbeddingClient(server.target, frames_at_once=6, timeout=None) as client:
-        groups = list(client._groups([[b""] * frames for frames in (2, 3, 1, 9, 1, 1)], lambda group: 0))
-    assert [[len(images) for images in group] for group in groups] == [[2, 3], [1], [9], [1, 1]]

@@ -1,0 +1,441 @@
+"""What both clients share: everything but the waiting.
+
+A method of a client is a generator here. It yields `Call`s and `Pause`s, and is sent the `Answer` to each call, or its
+`ServingError` is raised where it waits. So the client that blocks and the one for asyncio cannot disagree.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kreid.serving import wire
+from kreid.serving.answers import Embeddings, ModelVersion, Prediction
+from kreid.serving.connection import MAX_MESSAGE_BYTES, Retry, Tls, Token, channel_options, is_local
+from kreid.serving.errors import ClientFacts, ServingError
+from kreid.serving.images import check_images
+
+_STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
+_DTYPE_NAMES = {1: "float32", 2: "float64", 3: "int32", 4: "uint8", 7: "string", 9: "int64", 10: "bool"}
+_FINGERPRINT_HEADER = "kreid-fingerprint"
+_SHORTEST_FINGERPRINT = 8
+_POLL_S = 0.1
+# Statuses of a request that was right for another model than the one that answers now.
+_MAYBE_OTHER_MODEL = ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "NOT_FOUND")
+# Statuses of a server that is starting or loading the model.
+_NOT_YET = ("UNAVAILABLE", "NOT_FOUND", "DEADLINE_EXCEEDED", "FAILED_PRECONDITION")
+
+Signatures: TypeAlias = dict[str, dict[str, dict[str, tuple[str, tuple[int, ...]]]]]
+
+_Tracklet = TypeVar("_Tracklet", bound=Sized)
+_Result = TypeVar("_Result")
+
+
+class Call(NamedTuple):
+    """One request.
+
+    Args:
+        method: gRPC's name of the method.
+        request: a protobuf message.
+        response_type: protobuf class of the response.
+        timeout: seconds, or `None` for no limit.
+    """
+
+    method: str
+    request: Any
+    response_type: Any
+    timeout: float | None
+
+
+class Pause(NamedTuple):
+    """A wait.
+
+    Args:
+        seconds: of the wait.
+    """
+
+    seconds: float
+
+
+class Answer(NamedTuple):
+    """The answer of one `Call`.
+
+    Args:
+        response: a protobuf message.
+        metadata: the answer's trailing metadata.
+    """
+
+    response: Any
+    metadata: Mapping[str, Any]
+
+
+Flow: TypeAlias = Generator[Call | Pause, Answer | None, _Result]
+
+
+class _OtherModel(Exception):
+    """The error of an answer from another model than the one that the request was made for."""
+
+
+class _Known(NamedTuple):
+    """A model and its card."""
+
+    model: ModelVersion
+    card: dict[str, Any]
+
+
+class ClientCore:
+    """The settings and methods of a client; see `EmbeddingClient`."""
+
+    def __init__(
+        self,
+        target: str,
+        model: str,
+        timeout: float | None,
+        version: int | None,
+        max_message_bytes: int,
+        frames_at_once: int,
+        label: str | None,
+        fingerprint: str | None,
+        tls: Tls | bool | None,
+        token: str | None,
+        token_file: str | os.PathLike[str] | None,
+        retry: Retry | None,
+        keepalive: float,
+    ) -> None:
+        _check_arguments(
+            target, model, timeout, version, max_message_bytes, frames_at_once, label, fingerprint, keepalive
+        )
+        self.target = target
+        self.model = model
+        self.timeout = timeout
+        self.version = version
+        self.label = label
+        self.fingerprint = None if fingerprint is None else fingerprint.lower()
+        self.max_message_bytes = max_message_bytes
+        self.frames_at_once = frames_at_once
+        self.tls = Tls() if tls is True else tls or None
+        self.token = Token(token, token_file)
+        if self.token and self.tls is None and not is_local(target):
+            raise ValueError(
+                "A token may leave this machine only encrypted: give tls=True, or tls=Tls(ca=...) for an authority of "
+                f"your own. Received: target={target!r}, tls={tls!r}"
+            )
+        self.options = channel_options(max_message_bytes, retry or Retry(), keepalive, self.tls)
+        self.facts = ClientFacts(
+            target, model, self.tls is not None, bool(self.tls and self.tls.certificate), bool(self.token)
+        )
+        self._known: _Known | None = None
+        self._pinned: int | None = None  # the version that has the fingerprint asked for
+
+    def channel_credentials(self, grpc: Any) -> Any:
+        """Return gRPC's channel credentials, or `None` for a connection without encryption."""
+        return None if self.tls is None else grpc.ssl_channel_credentials(*self.tls.contents())
+
+    def embed_frames(self, tracklets: Iterable[ArrayLike]) -> Flow[Embeddings]:
+        """Embed tracklets of decoded frames."""
+        arrays = [np.asarray(frames) for frames in tracklets]
+
+        def embed(known: _Known) -> Flow[Embeddings]:
+            size = tuple(known.card["image_size"])
+            _check_frames(arrays, size)
+            frame_bytes = size[0] * size[1] * 3
+            parts = [np.zeros((0, known.card["embedding_dim"]), np.float32)]
+            for group in self.groups(known.card, arrays, lambda group: len(group) * max(map(len, group)) * frame_bytes):
+                lengths = np.array([len(frames) for frames in group], np.int32)
+                batch = np.zeros((len(group), lengths.max(), *size, 3), np.uint8)
+                for row, frames in enumerate(group):
+                    batch[row, : len(frames)] = frames
+                outputs = yield from self._predict_with(known, "embed_padded", {"frames": batch, "lengths": lengths})
+                parts.append(outputs["embedding"])
+            return Embeddings(np.concatenate(parts), known.model)
+
+        return (yield from self._with_one_model(embed))
+
+    def embed_images(self, tracklets: Iterable[Iterable[bytes]]) -> Flow[tuple[Embeddings, NDArray[np.int32]]]:
+        """Embed tracklets of encoded images of any size."""
+        if isinstance(tracklets, bytes | str):
+            tracklets = [tracklets]  # `check_images` raises
+        contents = [check_images(row, images) for row, images in enumerate(tracklets)]
+
+        def embed(known: _Known) -> Flow[tuple[Embeddings, NDArray[np.int32]]]:
+            embeddings = [np.zeros((0, known.card["embedding_dim"]), np.float32)]
+            valid = [np.zeros(0, np.int32)]
+
+            def num_bytes(group: list[list[bytes]]) -> int:
+                return sum(len(image) + 8 for images in group for image in images)
+
+            for group in self.groups(known.card, contents, num_bytes):
+                lengths = np.array([len(images) for images in group], np.int32)
+                batch = np.full((len(group), max(1, lengths.max())), b"", object)
+                for row, images in enumerate(group):
+                    batch[row, : len(images)] = images
+                outputs = yield from self._predict_with(known, "embed_jpeg", {"images": batch, "lengths": lengths})
+                valid.append(outputs["valid_frames"])
+                # Without a readable image the graph's row depends on no image; NaN prevents its use.
+                embeddings.append(np.where(valid[-1][:, None] > 0, outputs["embedding"], np.float32(np.nan)))
+            return Embeddings(np.concatenate(embeddings), known.model), np.concatenate(valid)
+
+        return (yield from self._with_one_model(embed))
+
+    def predict(self, signature: str, inputs: Mapping[str, ArrayLike]) -> Flow[Prediction]:
+        """Send one request to any signature."""
+
+        def predict(known: _Known) -> Flow[Prediction]:
+            return Prediction((yield from self._predict_with(known, signature, inputs)), known.model)
+
+        return (yield from self._with_one_model(predict))
+
+    def card(self, refresh: bool = False) -> Flow[dict[str, Any]]:
+        """Return the model card."""
+        return (yield from self._model(refresh)).card
+
+    def model_version(self) -> Flow[ModelVersion]:
+        """Ask which model answers now."""
+        return (yield from self._model(refresh=True)).model
+
+    def wait_until_ready(self, timeout: float) -> Flow[ModelVersion]:
+        """Wait until the model answers."""
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                return (yield from self._model(refresh=True)).model
+            except ServingError as error:
+                if error.code not in _NOT_YET or time.monotonic() + _POLL_S > end:
+                    raise
+            yield Pause(_POLL_S)
+
+    def status(self) -> Flow[list[dict[str, Any]]]:
+        """Request the state of the model's versions."""
+        types = wire.messages()
+        # TensorFlow Serving knows no labels in this request.
+        request = self._request(types["StatusRequest"], "", ModelChoice(self.version, None))
+        response = (yield from self._send(wire.GET_MODEL_STATUS, request, types["StatusResponse"])).response
+        return [
+            {
+                "version": item.version,
+                "state": _STATES.get(item.state, str(item.state)),
+                "error": item.status.error_message,
+            }
+            for item in response.model_version_status
+        ]
+
+    def metadata(self) -> Flow[Signatures]:
+        """Request the model's signatures."""
+        types = wire.messages()
+        request = self._request(types["MetadataRequest"], "", self._choice())
+        request.metadata_field.append("signature_def")
+        response = (yield from self._send(wire.GET_MODEL_METADATA, request, types["MetadataResponse"])).response
+        signatures = types["SignatureMap"].FromString(response.metadata["signature_def"].value).signature_def
+
+        def describe(tensors: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
+            return {
+                name: (_DTYPE_NAMES.get(info.dtype, str(info.dtype)), tuple(d.size for d in info.tensor_shape.dim))
+                for name, info in sorted(tensors.items())
+            }
+
+        return {
+            name: {"inputs": describe(signature.inputs), "outputs": describe(signature.outputs)}
+            for name, signature in sorted(signatures.items())
+            if not name.startswith("__")
+        }
+
+    def groups(
+        self, card: Mapping[str, Any], tracklets: Iterable[_Tracklet], size_of: Callable[[list[_Tracklet]], int]
+    ) -> Iterator[list[_Tracklet]]:
+        """Yield the tracklets of each request; a tracklet above the limits is sent alone."""
+        frame_limit = min(card["frame_limit"], self.frames_at_once)
+        room = self.max_message_bytes - 64 * 1024
+        group: list[_Tracklet] = []
+        for tracklet in tracklets:
+            longer = [*group, tracklet]
+            if group and (len(longer) * max(map(len, longer)) > frame_limit or size_of(longer) > room):
+                yield group
+                longer = [tracklet]
+            group = longer
+        if group:
+            yield group
+
+    def _with_one_model(self, work: Callable[[_Known], Flow[_Result]]) -> Flow[_Result]:
+        """Run work whose answers must all come from one model; once more, with the new card, if the model changes."""
+        fresh = self._known is None
+        known = yield from self._model()
+        changes = 0
+        while True:
+            refused: Exception | None = None
+            try:
+                return (yield from work(known))
+            except _OtherModel:
+                pass
+            except (ValueError, ServingError) as error:
+                # The card may be that of an older model.
+                if fresh or (isinstance(error, ServingError) and error.code not in _MAYBE_OTHER_MODEL):
+                    raise
+                refused = error
+            newest = yield from self._model(refresh=True)
+            if refused is not None and newest.model == known.model:
+                raise refused
+            changes += 1
+            if changes > 1:
+                raise ServingError(
+                    "ABORTED",
+                    f"the model changed twice during one call, from {known.model} to {newest.model}",
+                    "embeddings of two models are not comparable, so none is returned: try again when the new version "
+                    "has been rolled out, or pin one (version, label or fingerprint). "
+                    f"Received: target={self.target}, model={self.model}",
+                )
+            known, fresh = newest, True
+
+    def _model(self, refresh: bool = False) -> Flow[_Known]:
+        """Return the model that answers and its card, from memory unless there is none or a refresh is asked for."""
+        known = self._known
+        if known is None or refresh:
+            known = yield from self._describe(self._choice())
+            if not self._is_wanted(known.model):
+                known = yield from self._find_fingerprint(known.model)
+            self._known = known
+        return known
+
+    def _describe(self, choice: ModelChoice) -> Flow[_Known]:
+        try:
+            outputs, model = yield from self._predict(choice, "describe", {"rows": np.zeros(1, np.int32)})
+        except ServingError as error:
+            if self._pinned is None or choice.version != self._pinned or error.code != "NOT_FOUND":
+                raise
+            # The version with the fingerprint is gone; another may have it.
+            self._pinned = None
+            return (yield from self._describe(self._choice()))
+        card = json.loads(outputs["card"][0])
+        if model.fingerprint is None:
+            model = model._replace(fingerprint=card.get("fingerprint"))
+        return _Known(model, card)
+
+    def _find_fingerprint(self, latest: ModelVersion) -> Flow[_Known]:
+        """Look for the fingerprint asked for among the other versions, and pin the version that has it."""
+        seen = [latest]
+        if self.version is None and self.label is None:
+            for item in (yield from self.status()):
+                if item["state"] != "AVAILABLE" or item["version"] == latest.version:
+                    continue
+                known = yield from self._describe(ModelChoice(item["version"], None))
+                if self._is_wanted(known.model):
+                    self._pinned = known.model.version
+                    return known
+                seen.append(known.model)
+        raise ServingError(
+            "NOT_FOUND",
+            f"no version that the server offers has fingerprint {self.fingerprint}; it has {', '.join(map(str, seen))}",
+            "serve that version again, or embed the gallery with the new model and pin that one. "
+            f"Received: target={self.target}, model={self.model}",
+        )
+
+    def _is_wanted(self, model: ModelVersion) -> bool:
+        return self.fingerprint is None or (model.fingerprint or "").startswith(self.fingerprint)
+
+    def _predict_with(
+        self, known: _Known, signature: str, inputs: Mapping[str, ArrayLike]
+    ) -> Flow[dict[str, NDArray[Any]]]:
+        """Send a request and check that the expected model answers."""
+        outputs, model = yield from self._predict(self._choice(), signature, inputs)
+        # A server that names no fingerprint, as TensorFlow Serving, is known by its version alone.
+        if model.version != known.model.version or model.fingerprint not in (None, known.model.fingerprint):
+            raise _OtherModel
+        return outputs
+
+    def _predict(
+        self, choice: ModelChoice, signature: str, inputs: Mapping[str, ArrayLike]
+    ) -> Flow[tuple[dict[str, NDArray[Any]], ModelVersion]]:
+        types = wire.messages()
+        request = self._request(types["PredictRequest"], signature, choice)
+        for name, value in inputs.items():
+            wire.fill_tensor(request.inputs[name], value)
+        response, metadata = yield from self._send(wire.PREDICT, request, types["PredictResponse"])
+        model = ModelVersion(self.model, response.model_spec.version.value, metadata.get(_FINGERPRINT_HEADER) or None)
+        return {name: wire.read_tensor(tensor) for name, tensor in response.outputs.items()}, model
+
+    def _send(self, method: str, request: Any, response_type: Any) -> Flow[Answer]:
+        answer = yield Call(method, request, response_type, self.timeout)
+        assert answer is not None
+        return answer
+
+    def _choice(self) -> ModelChoice:
+        return ModelChoice(self.version if self._pinned is None else self._pinned, self.label)
+
+    def _request(self, kind: Callable[[], Any], signature: str, choice: ModelChoice) -> Any:
+        request = kind()
+        request.model_spec.name = self.model
+        if signature:
+            request.model_spec.signature_name = signature
+        if choice.version is not None:
+            request.model_spec.version.value = choice.version
+        elif choice.label is not None:
+            request.model_spec.version_label = choice.label
+        return request
+
+
+class ModelChoice(NamedTuple):
+    """The version that a request asks for; the latest if both are `None`.
+
+    Args:
+        version: number, or `None`.
+        label: name that the server's configuration gives to a version, or `None`.
+    """
+
+    version: int | None
+    label: str | None
+
+
+def _check_frames(arrays: Sequence[NDArray[Any]], size: tuple[int, ...]) -> None:
+    for row, frames in enumerate(arrays):
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (*size, 3) or not len(frames):
+            raise ValueError(
+                f"Tracklet {row} must be uint8 (frames, {size[0]}, {size[1]}, 3) with at least one frame; resize "
+                f"it, or send JPEGs of any size with embed_images. Received: {frames.dtype} {frames.shape}"
+            )
+
+
+def _check_arguments(
+    target: str,
+    model: str,
+    timeout: float | None,
+    version: int | None,
+    max_message_bytes: int,
+    frames_at_once: int,
+    label: str | None,
+    fingerprint: str | None,
+    keepalive: float,
+) -> None:
+    def refuse(sentence: str, **received: Any) -> None:
+        values = ", ".join(f"{name}={value!r}" for name, value in received.items())
+        raise ValueError(f"{sentence}. Received: {values}")
+
+    if not target or target.startswith(("http://", "https://", "grpc://", "grpcs://")):
+        refuse("`target` must be host:port; whether it is encrypted is said by `tls`", target=target)
+    if not model:
+        refuse("`model` must be the model's name on the server", model=model)
+    if timeout is not None and not timeout > 0:
+        refuse("`timeout` must be seconds above 0, or None for no limit", timeout=timeout)
+    if version is not None and (type(version) is not int or version < 0):
+        refuse("`version` must be the number of a version, or None for the latest", version=version)
+    if version is not None and label is not None:
+        refuse("Give `version` or `label`, not both", version=version, label=label)
+    if label is not None and not label:
+        refuse("`label` must not be empty; leave it out for the latest version", label=label)
+    if fingerprint is not None and (
+        len(fingerprint) < _SHORTEST_FINGERPRINT or set(fingerprint.lower()) - set("0123456789abcdef")
+    ):
+        refuse(
+            f"`fingerprint` must be that of the card, or its first {_SHORTEST_FINGERPRINT} or more hexadecimal digits",
+            fingerprint=fingerprint,
+        )
+    if not 1 <= max_message_bytes <= MAX_MESSAGE_BYTES:
+        refuse(f"`max_message_bytes` must be from 1 to {MAX_MESSAGE_BYTES}", max_message_bytes=max_message_bytes)
+    if frames_at_once < 1:
+        refuse("`frames_at_once` must be at least 1", frames_at_once=frames_at_once)
+    if not keepalive >= 1:
+        refuse("`keepalive` must be at least 1 second", keepalive=keepalive)
