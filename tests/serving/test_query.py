@@ -1,5 +1,7 @@
 import os
 import re
+import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +19,17 @@ SCRIPT = Path(__file__).resolve().parents[2] / "serving" / "query.py"
 COLOURS = {"alice": (200, 40, 40), "bob": (40, 200, 40), "0003": (40, 40, 200)}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cache_folder(tmp_path_factory):
+    """The user's cache folder, also of the programs that the tests start."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder / "kreid" / "galleries"
+
+
 @pytest.fixture(scope="module")
-def query():
+def query(cache_folder):
     before = dict(os.environ)
     from kreid.serving import query
 
@@ -70,10 +81,11 @@ def test_ranked_list_and_picture(query, data, server, capsys, tmp_path):
     assert {(0, 140, 70), (200, 50, 30), (30, 80, 180)} <= colours
 
 
-def test_the_program_needs_neither_keras_nor_a_backend(data, server, tmp_path):
+def test_the_program_needs_neither_keras_nor_a_backend_nor_scipy(data, server, tmp_path):
     code = (
         "import runpy, sys\n"
-        "sys.modules.update(dict.fromkeys(('keras', 'tensorflow', 'jax', 'torch')))  # importing them now fails\n"
+        "missing = ('keras', 'tensorflow', 'tensorflow_serving', 'jax', 'torch', 'scipy', 'h5py')\n"
+        "sys.modules.update(dict.fromkeys(missing))  # importing them now fails\n"
         "sys.argv = sys.argv[1:]\n"
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
@@ -218,3 +230,151 @@ def test_help_shows_an_example_and_the_layouts(query, capsys):
 def test_fewer_than_one_row_is_refused(query, data, capsys):
     assert query.main([str(data / "query"), "--gallery", str(data), "--top", "0"]) == 2
     assert capsys.readouterr().err == "query: --top must be at least 1. Received: --top=0\n"
+
+
+@pytest.fixture
+def gallery(data, tmp_path):
+    shutil.copytree(data / "gallery", tmp_path / "gallery")
+    return tmp_path / "gallery"
+
+
+def kept(text):
+    return re.search(r"embeddings of (\d+) of (\d+) tracklets were kept in (.*)", text).groups()
+
+
+def test_the_gallery_is_embedded_once(query, data, gallery, server, capsys, tmp_path):
+    """A second query embeds only what changed since the first, and finds the same."""
+    arguments = [str(data / "query"), "--gallery", str(gallery), "--server", server.target]
+    arguments += ["--cache", str(tmp_path / "cache")]
+
+    def ask(*more):
+        assert query.main([*arguments, *more]) == 0
+        output = capsys.readouterr()
+        assert ("skipped, no readable frame: bob/c3" in output.err) == ("--query-camera" not in more)
+        return output.out
+
+    first = ask()
+    assert kept(first)[:2] == ("0", "7")
+    again = ask()
+    assert kept(again)[:2] == ("7", "7")
+    assert rows(again) == rows(first)
+    # Embeddings tell persons apart: other users must not read them.
+    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
+
+    # The query's camera is skipped, not forgotten.
+    assert kept(ask("--query-person", "bob", "--query-camera", "c3"))[:2] == ("7", "7")
+    assert kept(ask())[:2] == ("7", "7")
+
+    write_tracklet(gallery / "carol" / "c1", COLOURS["alice"], seed=3)
+    shutil.rmtree(gallery / "0003")
+    os.utime(gallery / "alice" / "c1" / "8.jpg", ns=(0, 0))
+    changed = ask()
+    assert kept(changed)[:2] == ("4", "6")  # carol is new, 0003 gone, and a frame of alice another
+    assert {row[3] for row in rows(changed)} == {"alice/c1", "alice/c2/t1", "bob/c1", "bob/c2/t1", "carol/c1"}
+    assert kept(ask())[:2] == ("6", "6")
+
+    files = list((tmp_path / "cache").iterdir())
+    assert [str(file) for file in files] == [kept(changed)[2]]
+    files[0].write_bytes(files[0].read_bytes()[:100])
+    assert query.main(arguments) == 0
+    output = capsys.readouterr()
+    assert "The file of kept embeddings is damaged" in output.err
+    assert rows(output.out) == rows(changed)
+    assert kept(ask())[:2] == ("6", "6")
+
+
+def test_each_model_has_embeddings_of_its_own(query, data, gallery, server, deciding, capsys, cache_folder, model):
+    """`deciding` serves the same weights, so its query finds the file; another model's does not."""
+    from kreid import backbones, models
+    from kreid.serving import EmbeddingServer, export_model
+
+    def ask(target, *more):
+        assert query.main([str(data / "query"), "--gallery", str(gallery), "--server", target, *more]) == 0
+        return capsys.readouterr().out
+
+    other = models.Baseline(backbones.build("resnet_tiny", image_size=model.image_size), num_identities=5)
+    export_model(other, gallery.parent / "other", warmup=False)
+    with EmbeddingServer(gallery.parent / "other", port=0) as another:
+        expected = ask(another.target, "--no-cache")
+        assert "kept" not in expected
+        assert kept(ask(server.target))[0] == "0"
+        assert kept(ask(deciding.target))[0] == "7"
+        fresh = ask(another.target)
+        assert kept(fresh)[0] == "0"
+        assert rows(fresh) == rows(expected)
+        assert kept(ask(server.target))[0] == "7"
+    assert len([file for file in cache_folder.iterdir() if file.name[:16] == Path(kept(fresh)[2]).name[:16]]) == 2
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(query, data, server, capsys, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    arguments = [str(data / "query"), "--gallery", str(data), "--server", server.target]
+    assert query.main([*arguments, "--cache", str(tmp_path / "file")]) == 0
+    output = capsys.readouterr()
+    assert "the gallery's embeddings are not kept" in output.err
+    assert len(rows(output.out)) == 6
+    assert query.main([*arguments, "--cache", str(tmp_path), "--no-cache"]) == 2
+    assert "not both" in capsys.readouterr().err
+
+
+def test_the_connections_options(query, data, capsys, tmp_path):
+    """The scripted server gives all tracklets one embedding, so the list has the gallery's order."""
+    pytest.importorskip("cryptography")
+    import grpc
+    from certificates import Certificate
+    from scripted_server import Model, ScriptedServer
+
+    authority = Certificate(tmp_path, "authority")
+    own = Certificate(tmp_path, "server", authority, ["gpu7.example"])
+    person = Certificate(tmp_path, "client", authority)
+    (tmp_path / "token").write_text("secret\n")
+    credentials = grpc.ssl_server_credentials([(own.key_pem, own.pem)], authority.pem, True)
+    with ScriptedServer({3: Model("a1" * 32), 4: Model("b2" * 32)}, token="secret", credentials=credentials) as server:
+        server.labels = {"stable": 3}
+        arguments = [
+            str(data / "query"),
+            "--gallery",
+            str(data),
+            "--server",
+            server.target,
+            "--tls-name",
+            "gpu7.example",
+        ]
+        arguments += [
+            "--tls-ca",
+            str(authority.path),
+            "--tls-cert",
+            str(person.path),
+            "--tls-key",
+            str(person.key_path),
+        ]
+        token = ["--token-file", str(tmp_path / "token")]
+        for pin, version in (
+            ([], 4),
+            (["--version", "3"], 3),
+            (["--label", "stable"], 3),
+            (["--fingerprint", "a1" * 4], 3),
+        ):
+            assert query.main([*arguments, *token, *pin]) == 0
+            assert f"model: kreid version {version} (fingerprint" in capsys.readouterr().out
+        assert query.main(arguments) == 1
+        assert "the server demands a token" in capsys.readouterr().err
+        assert query.main([*arguments, *token, "--fingerprint", "abcdefab"]) == 1
+        assert "no version that the server offers has fingerprint abcdefab" in capsys.readouterr().err
+        assert query.main([*arguments, "--token-file", str(tmp_path / "none")]) == 2
+        assert "none" in capsys.readouterr().err
+
+
+def test_a_model_exchanged_during_the_query_is_an_error(query, data, capsys):
+    from scripted_server import Model, ScriptedServer
+
+    with ScriptedServer({3: Model("a1" * 32), 4: Model("b2" * 32)}) as server:
+        server.latest = 3
+
+        def exchange(signature, number):
+            if (signature, number) == ("embed_jpeg", 2):
+                server.latest = 4
+
+        server.before = exchange
+        assert query.main([str(data / "query"), "--gallery", str(data), "--server", server.target, "--no-cache"]) == 1
+    assert "ABORTED: the server exchanged its model during the query, from kreid version 3" in capsys.readouterr().err

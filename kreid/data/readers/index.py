@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 from numpy.typing import NDArray
 
 from kreid.data.readers.listing import contents_of, inside
 
 FIX = "download the published file again"
 
-# The errors of scipy, h5py, lzma and json for truncated files and files of another format.
+# The errors of h5py, lzma and json for truncated files and files of another format.
 _UNREADABLE = (
     *(OSError, EOFError, ValueError, TypeError, IndexError, KeyError, RuntimeError, NotImplementedError),
-    *(lzma.LZMAError, zlib.error, scipy.io.matlab.MatReadError),
+    *(lzma.LZMAError, zlib.error),
 )
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 # MATLAB writes its own header before the HDF5 file.
@@ -99,7 +98,7 @@ def read_matrices(path: Path) -> dict[str, NDArray[np.int64]]:
     """
     path = find_file(path.parent, path.name)
     try:
-        contents = _read_hdf5(path) if _is_hdf5(path) else scipy.io.loadmat(path)
+        contents = _read_hdf5(path) if _is_hdf5(path) else _read_matlab(path)
     except _UNREADABLE as error:
         raise _damaged(path, error) from error
     matrices = {}
@@ -170,6 +169,16 @@ def _is_hdf5(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(_HDF5_STARTS[-1] + len(_HDF5))
     return any(start[place:].startswith(_HDF5) for place in _HDF5_STARTS)
+
+
+def _read_matlab(path: Path) -> dict[str, Any]:
+    # Imported here: folders of tracklets need no MATLAB files, and queries read them where SciPy may be missing.
+    import scipy.io
+
+    try:
+        return scipy.io.loadmat(path)
+    except scipy.io.matlab.MatReadError as error:
+        raise ValueError(str(error)) from error
 
 
 def _read_hdf5(path: Path) -> dict[str, Any]:
