@@ -2,44 +2,98 @@
 
     kreid serve runs/sta_mars/export --port 8500
 
-The highest version in the folder is served. The line "serving kreid version 1 on 127.0.0.1:8500" means that the server
-is ready. There is no authentication: addresses other than loopback need a proxy.
+The highest version in the folder is served, and replaced without a failed request when a higher one appears. The line
+"serving kreid version 1 on 127.0.0.1:8500" means that the server is ready. Standard error gets the log, a JSON object a
+line.
 
-Exit status: 0 after a signal, 2 if the server cannot start.
+To serve other machines, encrypt and authenticate:
+
+    kreid serve runs/sta_mars/export --host 0.0.0.0 --tls-cert server.pem --tls-key server.key --token-file tokens.txt
+
+The first signal refuses new calls and waits for running ones, at most --grace seconds; a second one ends the process at
+once. Exit status: 0 after the first signal, 2 if the server cannot start, 128 + the signal's number after the second.
 """
 
 import argparse
+import contextlib
 import logging
+import os
+import select
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 from kreid._quiet import decoder_complaints_dropped, import_tensorflow
+
+if TYPE_CHECKING:
+    from kreid.serving.server import EmbeddingServer
+
+_MAX_GRACE_S = 3600.0
+# Beyond the grace: answers are flushed and sockets closed.
+_LAST_S = 2.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to a parser."""
-    parser.add_argument("export_dir", help="base path whose subfolders are versions; the highest is served")
+    parser.add_argument("export_dir", help="base path whose subfolders are versions")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8500, help="0 chooses a free port (default: %(default)s)")
     parser.add_argument("--name", default="kreid", help="model name that requests must give (default: %(default)s)")
+    parser.add_argument(
+        "--versions", default="latest", help="latest:N, all, or numbers such as 3,5 (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="LABEL=VERSION",
+        help="let requests name a version, such as stable=3; may be repeated",
+    )
+    parser.add_argument(
+        "--poll-seconds",
+        type=float,
+        default=1.0,
+        help="time between two looks for new versions; 0 never looks again (default: %(default)s)",
+    )
     parser.add_argument(
         "--max-message-mib", type=int, default=64, help="largest request and answer (default: %(default)s)"
     )
     parser.add_argument(
         "--workers", type=int, default=8, help="number of requests that run at once (default: %(default)s)"
     )
+    parser.add_argument(
+        "--max-calls",
+        type=int,
+        default=64,
+        help="number of requests that run and wait; further ones are refused (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--grace", type=float, default=5.0, help="seconds for running calls after a signal (default: %(default)s)"
+    )
+    parser.add_argument("--http-port", type=int, help="serve /livez, /readyz and /metrics on this port; 0: a free one")
+    parser.add_argument("--tls-cert", metavar="PEM", help="certificate of the server, with the chain above it")
+    parser.add_argument("--tls-key", metavar="PEM", help="its private key")
+    parser.add_argument("--tls-client-ca", metavar="PEM", help="authorities; every client then needs a certificate")
+    parser.add_argument("--token-file", metavar="FILE", help="bearer tokens, one per line; every call then needs one")
+    parser.add_argument(
+        "--log-level",
+        choices=["info", "warning", "error"],
+        default="info",
+        help="info logs every call, warning those with unreadable images and worse (default: %(default)s)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit status."""
+    """Serve until SIGTERM or SIGINT, which end the process; return the exit status of a failing start."""
     from kreid.serving.server import EmbeddingServer
+    from kreid.serving.telemetry import json_log
 
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     try:
+        if not 0 <= options.grace <= _MAX_GRACE_S:
+            raise ValueError(f"`grace` must be from 0 to {_MAX_GRACE_S:g} seconds. Received: grace={options.grace}")
         server = EmbeddingServer(
             options.export_dir,
             name=options.name,
@@ -47,17 +101,122 @@ def run(options: argparse.Namespace) -> int:
             port=options.port,
             max_message_bytes=options.max_message_mib * 1024 * 1024,
             workers=options.workers,
+            max_calls=options.max_calls,
+            versions=options.versions,
+            labels=_labels(options.label),
+            poll_seconds=options.poll_seconds,
+            http_port=options.http_port,
+            tls_cert=options.tls_cert,
+            tls_key=options.tls_key,
+            tls_client_ca=options.tls_client_ca,
+            token_file=options.token_file,
         )
-        import_tensorflow()
-        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its notices are no JSON; errors reach the log by exceptions
+        _allow_many_connections()
         # Decoders write a line about every damaged image, without its name; the server logs the number instead.
-        with decoder_complaints_dropped(), server:
-            print(f"serving {server.name} version {server.version} on {server.target}", flush=True)
-            stop.wait()
+        with _Events() as events, decoder_complaints_dropped(), json_log(sys.stderr, options.log_level) as flush:
+            return _serve(server, options.grace, events, flush)
     except (ValueError, OSError, ImportError) as error:
         print(f"serve: {error}", file=sys.stderr)
         return 2
-    return 0
+
+
+def _serve(server: "EmbeddingServer", grace: float, events: "_Events", flush: Callable[[], None]) -> NoReturn:
+    """Start the server, wait for a signal, stop the server and end the process; raise the error of a failing start.
+
+    The main thread only waits for events: a signal cannot get lost, and loading delays none.
+    """
+
+    def start() -> None:
+        import_tensorflow()
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        server.start()
+
+    error: list[BaseException] = []
+    events.call(start, error)
+    signalled = events.wait()
+    if not signalled:
+        if error:
+            raise error[0]
+        http = "" if server.http_port is None else f" (HTTP on {server.host}:{server.http_port})"
+        # The last words are the target, which programs read.
+        print(f"serving {server.name} version {server.version}{http} on {server.target}", flush=True)
+        events.wait()
+        events.call(lambda: server.stop(grace), error)
+        events.wait(grace + _LAST_S)
+    # Not by returning: a request that runs longer than the grace, or a model that loads, would hold the process up.
+    flush()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    os._exit(0)
+
+
+class _Events:
+    """Signals, and the ends of background calls, in the order in which they happen.
+
+    Python runs signal handlers in the main thread, which may sleep in a lock when another thread gets the signal. Its C
+    handler writes the signal's number to a socket at once, whatever the threads do.
+    """
+
+    def __enter__(self) -> "_Events":
+        self._receiver, self._sender = socket.socketpair()
+        self._sender.setblocking(False)
+        self._signalled = False
+        self._old_handlers = {
+            number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        self._old_fd = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._old_fd)
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        self._receiver.close()
+        self._sender.close()
+
+    def call(self, work: Callable[[], None], errors: list[BaseException]) -> None:
+        """Run a function in a thread; its end is event 0, its exception is appended to a list."""
+
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:
+                errors.append(error)
+            with contextlib.suppress(OSError):
+                self._sender.send(b"\0")
+
+        threading.Thread(target=run, daemon=True).start()
+
+    def wait(self, seconds: float | None = None) -> int:
+        """Return the next event: a signal's number or 0; also 0 after a time. A second signal ends the process."""
+        ready, _, _ = select.select([self._receiver], [], [], seconds)
+        event = self._receiver.recv(1)[0] if ready else 0
+        if event and self._signalled:
+            os._exit(128 + event)
+        self._signalled = self._signalled or bool(event)
+        return event
+
+
+def _labels(texts: Sequence[str]) -> dict[str, int]:
+    labels: dict[str, int] = {}
+    for text in texts:
+        label, _, number = text.partition("=")
+        if not label or not (number.isascii() and number.isdigit()) or len(number) > 18:
+            raise ValueError(f"`label` must be LABEL=VERSION, such as stable=3. Received: label={text!r}")
+        if label in labels:
+            raise ValueError(f"A label may name one version. Received: label={text!r} beside {label}={labels[label]}")
+        labels[label] = int(number)
+    return labels
+
+
+def _allow_many_connections() -> None:
+    """Raise the number of files that may be open to what the system allows."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,33 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kreid.serving.export import CARD_FILE, read_card
+from kreid.serving.refusal import RequestRefused
+from kreid.serving.tensors import read_request_tensor
 from kreid.serving.warmup import read_warmup
 
 if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
 
-MAX_ERROR_CHARACTERS = 1024
-
 _PREDICT_METHOD = "tensorflow/serving/predict"
 _LONGEST_RUN_S = 24 * 3600
 _CPP_NAMES = {"float32": "float", "float64": "double", "float16": "half"}
-
-
-class RequestRefused(Exception):
-    """The error of a request that ends in a status other than OK.
-
-    Args:
-        code: name of a gRPC status code.
-        message: text for the client, truncated at 1024 characters as by TensorFlow Serving.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        if len(message) > MAX_ERROR_CHARACTERS:
-            message = message[:MAX_ERROR_CHARACTERS] + "...TRUNCATED"
-        super().__init__(message)
-        self.code = code
-        self.message = message
 
 
 class LoadedModel:
@@ -43,6 +28,7 @@ class LoadedModel:
 
     Attributes:
         signatures: dict of signature name to SignatureDef.
+        fingerprint: of the weights, from the model card, or `None` without one.
 
     Raises:
         ValueError: if the version cannot be loaded or a warm-up request fails.
@@ -56,15 +42,14 @@ class LoadedModel:
             with self._session.graph.as_default():
                 loaded = tf.compat.v1.saved_model.load(self._session, [tf.saved_model.SERVING], str(export_dir))
             self.signatures = dict(loaded.signature_def)
+            self.fingerprint = _fingerprint(export_dir)
             for signature, inputs in read_warmup(export_dir):
-                self.run(signature, {k: tf.make_tensor_proto(v) for k, v in inputs.items()}, [], None, None)
+                self.run(signature, self.read(signature, {k: tf.make_tensor_proto(v) for k, v in inputs.items()}))
         except (OSError, RuntimeError, ValueError, tf.errors.OpError) as error:
             self.close()
-            reason = _graph_message(error) if isinstance(error, tf.errors.OpError) else str(error)
-            reason = reason.strip().split("\n", 1)[0].rstrip(".")
             raise ValueError(
-                f"This version cannot be loaded ({reason}); copy its folder again or export it again. "
-                f"Received: export_dir={export_dir}"
+                f"This version cannot be loaded ({_load_error(error, export_dir)}); copy its folder again or export it "
+                f"again. Received: export_dir={export_dir}"
             ) from error
         except RequestRefused as error:
             self.close()
@@ -77,25 +62,40 @@ class LoadedModel:
         """Free the graph's memory."""
         self._session.close()
 
-    def run(
-        self,
-        name: str,
-        inputs: Mapping[str, Any],
-        output_filter: Sequence[str],
-        seconds_left: float | None,
-        max_tensor_bytes: int | None,
-    ) -> dict[str, Any]:
-        """Run a signature.
+    def read(self, name: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Read the inputs of a request.
 
         Args:
             name: of the signature.
             inputs: TensorProto by input name.
-            output_filter: names of the outputs to return; all if empty.
-            seconds_left: until the client's deadline, or `None`.
-            max_tensor_bytes: largest input after unpacking, or `None` for any.
 
         Returns:
-            A dict of output name to TensorProto.
+            A dict of input name to array.
+
+        Raises:
+            RequestRefused: if they do not fit the signature.
+        """
+        signature = self._signature(name)
+        self._check_names(signature, inputs)
+        return {alias: read_request_tensor(alias, inputs[alias]) for alias in sorted(inputs)}
+
+    def run(
+        self,
+        name: str,
+        arrays: Mapping[str, np.ndarray],
+        output_filter: Sequence[str] = (),
+        seconds_left: float | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Run a signature.
+
+        Args:
+            name: of the signature.
+            arrays: inputs by name, from `read`.
+            output_filter: names of the outputs to return; all if empty.
+            seconds_left: until the client's deadline, or `None`.
+
+        Returns:
+            A dict of output name to array.
 
         Raises:
             RequestRefused: if the request does not fit the signature, or the graph fails.
@@ -103,23 +103,23 @@ class LoadedModel:
         import tensorflow as tf
 
         signature = self._signature(name)
-        feeds = self._feeds(signature, inputs, max_tensor_bytes)
         aliases = _chosen_outputs(signature, output_filter)
         for position, alias in enumerate(sorted(signature.inputs)):
-            _check_tensor(position, alias, signature.inputs[alias], feeds[signature.inputs[alias].name])
+            _check_tensor(position, alias, signature.inputs[alias], arrays[alias])
         options = None
         if seconds_left is not None:
             if seconds_left <= 0:
                 raise RequestRefused("DEADLINE_EXCEEDED", "The deadline passed before the request could run.")
             milliseconds = max(1, int(1000 * min(seconds_left, _LONGEST_RUN_S)))
             options = tf.compat.v1.RunOptions(timeout_in_ms=milliseconds)
+        fetches = [signature.outputs[alias].name for alias in aliases]
+        feeds = {signature.inputs[alias].name: array for alias, array in arrays.items()}
         try:
-            values = self._session.run([signature.outputs[alias].name for alias in aliases], feeds, options)
+            return dict(zip(aliases, self._session.run(fetches, feeds, options), strict=True))
         except tf.errors.OpError as error:
             raise RequestRefused(_code_name(error.error_code), _graph_message(error)) from error
         except (ValueError, TypeError, RuntimeError, MemoryError) as error:
             raise RequestRefused("INTERNAL", f"{type(error).__name__}: {error}") from error
-        return {alias: tf.make_tensor_proto(value) for alias, value in zip(aliases, values, strict=True)}
 
     def _signature(self, name: str) -> Any:
         if name not in self.signatures:
@@ -133,7 +133,7 @@ class LoadedModel:
             )
         return signature
 
-    def _feeds(self, signature: Any, inputs: Mapping[str, Any], max_tensor_bytes: int | None) -> dict[str, np.ndarray]:
+    def _check_names(self, signature: Any, inputs: Mapping[str, Any]) -> None:
         required, sent = set(signature.inputs), set(inputs)
         if len(required) != len(sent):
             raise RequestRefused(
@@ -142,38 +142,12 @@ class LoadedModel:
                 f"len({_names(required)}). Sent extra: {_names(sent - required)}. "
                 f"Missing but required: {_names(required - sent)}.",
             )
-        feeds = {}
-        for alias in sorted(required):
-            feed = signature.inputs[alias].name
-            if alias not in sent:
-                raise RequestRefused(
-                    "INVALID_ARGUMENT",
-                    f"Signature input alias: {alias}(feed name: {feed}) not found in request and no default value "
-                    f"provided. Inputs expected to be in the set {_names(required)}.",
-                )
-            feeds[feed] = _read_tensor(alias, inputs[alias], max_tensor_bytes)
-        return feeds
-
-
-def _read_tensor(alias: str, tensor: Any, max_bytes: int | None) -> np.ndarray:
-    """Return the array of a TensorProto; refuse it if it is inconsistent or unpacks to too many bytes."""
-    import tensorflow as tf
-
-    unreadable = RequestRefused("INVALID_ARGUMENT", f"tensor parsing error: {alias}")
-    shape = [dim.size for dim in tensor.tensor_shape.dim]
-    if tensor.tensor_shape.unknown_rank or any(size < 0 for size in shape):
-        raise unreadable
-    try:
-        dtype = tf.as_dtype(tensor.dtype)
-        # A few bytes can encode any number of equal elements. In Python integers, because NumPy's product overflows.
-        elements = 1
-        for size in shape:
-            elements *= size
-        if max_bytes is not None and elements * dtype.size > max_bytes:
-            raise unreadable
-        return tf.make_ndarray(tensor)
-    except (ValueError, TypeError, KeyError) as error:
-        raise unreadable from error
+        for alias in sorted(required - sent):
+            raise RequestRefused(
+                "INVALID_ARGUMENT",
+                f"Signature input alias: {alias}(feed name: {signature.inputs[alias].name}) not found in request and "
+                f"no default value provided. Inputs expected to be in the set {_names(required)}.",
+            )
 
 
 def _check_tensor(position: int, alias: str, info: Any, array: np.ndarray) -> None:
@@ -234,3 +208,22 @@ def _graph_message(error: tf.errors.OpError) -> str:
     for end in ("\n\t [[", "\n\nOriginal stack trace", "\nDetected at node"):
         message = message.split(end, 1)[0]
     return message.strip() or type(error).__name__
+
+
+def _fingerprint(export_dir: Path) -> str | None:
+    """Return the fingerprint in the version's model card; `None` for an export of another program."""
+    if not (export_dir / CARD_FILE).exists():
+        return None
+    return read_card(export_dir).get("fingerprint")
+
+
+def _load_error(error: Exception, export_dir: Path) -> str:
+    """Return the first sentence of a loading error, with the file of damaged weights, which TensorFlow leaves out."""
+    import tensorflow as tf
+
+    reason = _graph_message(error) if isinstance(error, tf.errors.OpError) else str(error)
+    reason = reason.strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
+    if not isinstance(error, tf.errors.DataLossError | tf.errors.OutOfRangeError):
+        return reason
+    files = sorted(path.name for path in (export_dir / "variables").glob("variables.*"))
+    return f"damaged weights, {' or '.join(f'variables/{name}' for name in files)}: {reason}"

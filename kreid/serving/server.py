@@ -6,47 +6,75 @@ functions), so that an export that works here also works in TensorFlow Serving.
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
-import contextlib
-import ipaddress
-import logging
+import importlib
+import math
 import os
+import socket
 import threading
-import warnings
-from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import Any
+from collections.abc import Coroutine, Mapping
+from types import TracebackType
+from typing import Any, TypeVar
 
 from kreid.serving import wire
-from kreid.serving.export import versions
-from kreid.serving.loaded_model import LoadedModel, RequestRefused
+from kreid.serving.probes import HttpProbes
+from kreid.serving.replies import Replies
+from kreid.serving.security import TokenFile, server_credentials, warn_beyond_loopback
+from kreid.serving.services import (
+    HEALTH_SERVICE,
+    MODEL_SERVICE,
+    PREDICTION_SERVICE,
+    Services,
+    token_interceptor,
+)
+from kreid.serving.telemetry import LOG, Metrics
+from kreid.serving.versions import AVAILABLE, END, ServedVersions, VersionPolicy, VersionState
 
-DEFAULT_SIGNATURE = "serving_default"
-MAX_CALLS = 64  # running and waiting; further calls are refused, so that waiting messages cannot fill the memory
 MAX_MESSAGE_BYTES = 2**31 - 1  # protobuf's limit
+MAX_WORKERS = 1024
 
-_LOG = logging.getLogger(__name__)
+_MINUTE_MS = 60_000
+# For answers that are ready to reach their clients, after the last call has ended.
+_FLUSH_S = 0.3
+_Result = TypeVar("_Result")
 
 
 class EmbeddingServer:
-    """A gRPC server of one model's highest version.
+    """A gRPC server of one model, in an event loop of its own thread.
 
     It answers `PredictionService` (Predict, GetModelMetadata) and `ModelService`
-    (GetModelStatus) with TensorFlow Serving's codes and messages. There is no
-    authentication and no encryption, so the default address is loopback.
+    (GetModelStatus, HandleReloadConfigRequest) with TensorFlow Serving's codes and
+    messages, and gRPC's health and reflection services. Every answer's trailing
+    metadata names the version (`kreid-version`) and the fingerprint of its weights
+    (`kreid-fingerprint`). The folder is polled: a new version is loaded, then the old
+    one is unloaded when its last request has ended.
 
     Args:
         base_path: folder of version folders, as written by `export_model`.
         name: model name that requests must give.
-        host: address to listen on; an address other than loopback warns.
+        host: address to listen on, for gRPC and HTTP; an address other than loopback
+            warns unless there is both encryption and authentication.
         port: 0 to 65535; 0 chooses a free port.
         max_message_bytes: largest request and answer.
-        workers: number of calls that run at once.
+        workers: number of requests that run at once.
+        max_calls: number of requests that run and wait; further ones are refused with
+            `RESOURCE_EXHAUSTED`.
+        versions: `"latest:N"`, `"all"`, or version numbers such as `"3,5"`.
+        labels: version number by label, such as `{"stable": 3}`.
+        poll_seconds: between two looks at the folder; 0 looks at it at the start alone.
+        http_port: of `/livez`, `/readyz` and `/metrics`, 0 for a free one, or `None`
+            for no HTTP.
+        tls_cert: PEM file of the certificate and the chain above it, or `None`.
+        tls_key: PEM file of its key.
+        tls_client_ca: PEM file of authorities; then every client needs a certificate
+            of one of them.
+        token_file: file of bearer tokens, one per line; then every call but those of
+            the health service needs one. It is read again when it changes.
 
     Raises:
         ValueError: if `base_path` has no version, or an argument is out of range.
-        ImportError: on `start`, without `grpcio` and `tensorflow-serving-api`.
+        ImportError: on `start`, without the packages of `kreid[serving]`.
 
     Usage:
 
@@ -63,46 +91,82 @@ class EmbeddingServer:
         port: int = 8500,
         max_message_bytes: int = wire.DEFAULT_MESSAGE_BYTES,
         workers: int = 8,
+        max_calls: int = 64,
+        versions: str = "latest",
+        labels: Mapping[str, int] | None = None,
+        poll_seconds: float = 1.0,
+        http_port: int | None = None,
+        tls_cert: str | os.PathLike[str] | None = None,
+        tls_key: str | os.PathLike[str] | None = None,
+        tls_client_ca: str | os.PathLike[str] | None = None,
+        token_file: str | os.PathLike[str] | None = None,
     ) -> None:
         if not name:
             raise ValueError(f"`name` must not be empty. Received: name={name!r}")
-        if not 0 <= port <= 65535:
-            raise ValueError(f"`port` must be from 0 (any free port) to 65535. Received: port={port}")
+        for option, number in (("port", port), ("http_port", http_port)):
+            if number is not None and not 0 <= number <= 65535:
+                raise ValueError(f"`{option}` must be from 0 (any free port) to 65535. Received: {option}={number}")
+        if port and port == http_port:
+            raise ValueError(f"gRPC and HTTP need a port each. Received: port={port}, http_port={http_port}")
         if not 1 <= max_message_bytes <= MAX_MESSAGE_BYTES:
             raise ValueError(
                 "`max_message_bytes` must be from 1 to 2 GiB less one byte (2047 MiB), the limit of protobuf. "
                 f"Received: max_message_bytes={max_message_bytes}"
             )
-        if workers < 1:
-            raise ValueError(f"`workers` must be at least 1. Received: workers={workers}")
-        existing = versions(base_path)
-        if not existing:
+        if not 1 <= workers <= MAX_WORKERS:
+            raise ValueError(f"`workers` must be from 1 to {MAX_WORKERS}. Received: workers={workers}")
+        if max_calls < workers:
             raise ValueError(
-                "The folder has no version: give the base path with the subfolders 1, 2, ... that export_model writes. "
-                f"Received: base_path={base_path}"
+                f"`max_calls` must be at least `workers`. Received: max_calls={max_calls}, workers={workers}"
             )
-        self.base_path = Path(base_path)
+        if not (poll_seconds >= 0 and math.isfinite(poll_seconds)):
+            raise ValueError(f"`poll_seconds` must be 0 (never) or more. Received: poll_seconds={poll_seconds}")
         self.name = name
         self.host = host
         self.port = port
-        self.version = existing[-1]
+        self.http_port = http_port
         self.max_message_bytes = max_message_bytes
         self.workers = workers
-        self._models: dict[int, LoadedModel] = {}
-        self._server: Any = None
-        self._unreadable = 0
-        self._counting = threading.Lock()
+        self.max_calls = max_calls
+        self.poll_seconds = poll_seconds
+        self._served = ServedVersions(
+            base_path, name, VersionPolicy.parse(versions), dict(labels or {}), self._version_changed
+        )
+        self.base_path = self._served.base_path
+        self._tls_files = tls_cert, tls_key, tls_client_ca
+        self._tokens = None if token_file is None else TokenFile(token_file)
+        self._metrics: Metrics | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._grpc_server: Any = None
+        self._health: Any = None
+        self._services: Services | None = None
+        self._probes: HttpProbes | None = None
+        self._polling: asyncio.Task[None] | None = None
+        # Loading holds no worker and not the event loop.
+        self._loader = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="kreid-loader")
+        self._stopping = threading.Lock()
 
     @property
     def target(self) -> str:
         """`host:port` for a client."""
-        host = f"[{self.host}]" if ":" in self.host and not self.host.startswith("[") else self.host
-        return f"{host}:{self.port}"
+        return _address(self.host, self.port)
+
+    @property
+    def version(self) -> int:
+        """The highest version that can be asked for; before the start, the one that will be loaded."""
+        return max(self._served.available(), default=self._served.highest)
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are answered: a version is loaded, and the server neither starts nor stops."""
+        running = self._grpc_server is not None and self._services is not None and not self._services.stopping
+        return running and bool(self._served.available())
 
     @property
     def unreadable_images(self) -> int:
         """Number of images since the start that `embed_jpeg` could not read."""
-        return self._unreadable
+        return 0 if self._metrics is None else self._metrics.unreadable_images
 
     def start(self) -> EmbeddingServer:
         """Load the version, run its warm-up requests, then listen.
@@ -111,53 +175,44 @@ class EmbeddingServer:
             The server itself.
 
         Raises:
-            ImportError: without `grpcio` and `tensorflow-serving-api`.
-            ValueError: if the version cannot be loaded or a warm-up request fails.
-            OSError: if the address cannot be used.
+            ImportError: without the packages of `kreid[serving]`.
+            ValueError: if no version can be loaded, a warm-up request fails, or a file of TLS is damaged.
+            OSError: if an address cannot be used.
         """
-        grpc, add_services = _import_services()
-        _warn_beyond_loopback(self.host)
-        model = LoadedModel(self.base_path / str(self.version))
+        _check_packages()
+        credentials = server_credentials(*self._tls_files)
+        warn_beyond_loopback(
+            self.host,
+            encrypted=credentials is not None,
+            authenticated=self._tokens is not None or self._tls_files[2] is not None,
+        )
+        self._metrics = Metrics()
+        loop = self._loop = asyncio.new_event_loop()
+        loop.set_exception_handler(_report)
+        self._thread = threading.Thread(target=loop.run_forever, name="kreid-serving", daemon=True)
+        self._thread.start()
         try:
-            self._models[self.version] = model
-            size = self.max_message_bytes
-            server = grpc.server(
-                concurrent.futures.ThreadPoolExecutor(self.workers, thread_name_prefix="kreid-serving"),
-                options=[
-                    ("grpc.max_receive_message_length", size),
-                    ("grpc.max_send_message_length", size),
-                    ("grpc.so_reuseport", 0),  # otherwise two servers could share a port unnoticed
-                ],
-                maximum_concurrent_rpcs=MAX_CALLS,
-            )
-            add_services(self, server)
-            try:
-                port = server.add_insecure_port(self.target)
-            except RuntimeError as error:
-                raise OSError(
-                    "Cannot listen on this address; another program may use the port, and port 0 chooses a free one. "
-                    f"Received: target={self.target}"
-                ) from error
+            self._await(self._start(credentials, self._metrics))
         except BaseException:
-            self.stop()
+            self.stop(0)
             raise
-        self.port = port
-        self._server = server
-        server.start()
         return self
 
     def stop(self, grace: float = 5.0) -> None:
         """Refuse new calls, wait for running calls, and free the model.
 
         Args:
-            grace: seconds until running calls are cancelled.
+            grace: seconds until running calls are ended with `UNAVAILABLE`.
         """
-        if self._server is not None:
-            self._server.stop(grace).wait()
-            self._server = None
-        for model in self._models.values():
-            model.close()
-        self._models = {}
+        with self._stopping:
+            loop, self._loop = self._loop, None
+            if loop is not None and self._thread is not None:
+                asyncio.run_coroutine_threadsafe(self._stop(grace), loop).result()
+                loop.call_soon_threadsafe(loop.stop)
+                self._thread.join()
+                loop.close()
+            self._served.close()
+            self._loader.shutdown(wait=False, cancel_futures=True)
 
     def __enter__(self) -> EmbeddingServer:
         return self.start()
@@ -167,169 +222,142 @@ class EmbeddingServer:
     ) -> None:
         self.stop()
 
-    def predict(self, request: Any, seconds_left: float | None = None) -> Any:
-        """Answer one PredictRequest.
+    def _await(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-        Args:
-            request: a PredictRequest.
-            seconds_left: until the client's deadline, or `None`.
-
-        Returns:
-            A PredictResponse.
-
-        Raises:
-            RequestRefused: with the status for the client.
-        """
-        from tensorflow_serving.apis import predict_pb2
-
-        version, model = self._find(request)
-        name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-        outputs = model.run(name, request.inputs, list(request.output_filter), seconds_left, 4 * self.max_message_bytes)
-        response = predict_pb2.PredictResponse()
-        response.model_spec.name = self.name
-        response.model_spec.version.value = version
-        response.model_spec.signature_name = name
-        for alias, tensor in outputs.items():
-            response.outputs[alias].CopyFrom(tensor)
-        if "valid_frames" in outputs:
-            self._count_unreadable(request, outputs["valid_frames"])
-        return response
-
-    def _count_unreadable(self, request: Any, valid_frames: Any) -> None:
-        import tensorflow as tf
-
-        length = request.inputs["images"].tensor_shape.dim[1].size
-        images = int(tf.make_ndarray(request.inputs["lengths"]).clip(0, length).sum())
-        unreadable = images - int(tf.make_ndarray(valid_frames).sum())
-        if unreadable:
-            with self._counting:
-                self._unreadable += unreadable
-            _LOG.warning(
-                "%d of a request's %d images could not be read; %d since the start",
-                unreadable,
-                images,
-                self._unreadable,
-            )
-
-    def metadata(self, request: Any) -> Any:
-        """Answer one GetModelMetadataRequest with all signatures.
-
-        Args:
-            request: a GetModelMetadataRequest.
-
-        Returns:
-            A GetModelMetadataResponse.
-
-        Raises:
-            RequestRefused: with the status for the client.
-        """
-        from tensorflow_serving.apis import get_model_metadata_pb2
-
-        if not request.HasField("model_spec"):
-            raise RequestRefused("INVALID_ARGUMENT", "Missing ModelSpec")
-        if not request.metadata_field:
-            raise RequestRefused("INVALID_ARGUMENT", "GetModelMetadataRequest must specify at least one metadata_field")
-        for field in request.metadata_field:
-            if field != "signature_def":
-                raise RequestRefused("INVALID_ARGUMENT", f"Metadata field {field} is not supported")
-        version, model = self._find(request)
-        response = get_model_metadata_pb2.GetModelMetadataResponse()
-        response.model_spec.name = self.name
-        response.model_spec.version.value = version
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        for name, signature in model.signatures.items():
-            signatures.signature_def[name].CopyFrom(signature)
-        response.metadata["signature_def"].Pack(signatures)
-        return response
-
-    def status(self, request: Any) -> Any:
-        """Answer one GetModelStatusRequest, highest version first.
-
-        Args:
-            request: a GetModelStatusRequest.
-
-        Returns:
-            A GetModelStatusResponse.
-
-        Raises:
-            RequestRefused: with the status for the client.
-        """
-        from tensorflow_serving.apis import get_model_status_pb2
-
-        if not request.HasField("model_spec"):
-            raise RequestRefused("INVALID_ARGUMENT", "Missing ModelSpec")
-        spec = request.model_spec
-        numbers = sorted(self._models, reverse=True) if spec.name == self.name else []
-        if spec.HasField("version"):
-            numbers = [version for version in numbers if version == spec.version.value]
-            if not numbers:
-                raise RequestRefused("NOT_FOUND", f"Could not find version {spec.version.value} of model {spec.name}")
-        if not numbers:
-            raise RequestRefused("NOT_FOUND", f"Could not find any versions of model {spec.name}")
-        response = get_model_status_pb2.GetModelStatusResponse()
-        for version in numbers:
-            response.model_version_status.add(version=version, state=get_model_status_pb2.ModelVersionStatus.AVAILABLE)
-        return response
-
-    def _find(self, request: Any) -> tuple[int, LoadedModel]:
-        """Return the requested version and its model; the checks have TensorFlow Serving's order."""
-        if not request.HasField("model_spec"):
-            raise RequestRefused("INVALID_ARGUMENT", "Missing ModelSpec")
-        spec = request.model_spec
-        if not spec.name:
-            raise RequestRefused("INVALID_ARGUMENT", "ModelSpec has no name specified.")
-        choice = spec.WhichOneof("version_choice")
-        if choice == "version_label":
-            raise RequestRefused("INVALID_ARGUMENT", f"Unrecognized servable version label: {spec.version_label}")
-        models = self._models if spec.name == self.name else {}
-        version = spec.version.value if choice == "version" else max(models, default=None)
-        if version not in models:
-            requested = f"Specific({spec.name}, {version})" if choice == "version" else f"Latest({spec.name})"
-            raise RequestRefused("NOT_FOUND", f"Servable not found for request: {requested}")
-        return version, models[version]
-
-
-def _warn_beyond_loopback(host: str) -> None:
-    loopback = host == "localhost"
-    with contextlib.suppress(ValueError):
-        loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
-    if not loopback:
-        warnings.warn(
-            "The server is reachable from other machines without authentication or encryption: use a proxy with both. "
-            f"Received: host={host}",
-            stacklevel=3,
-        )
-
-
-def _import_services() -> tuple[ModuleType, Callable[[EmbeddingServer, Any], None]]:
-    """Return grpc, and a function that adds the services of an `EmbeddingServer` to a gRPC server."""
-    try:
+    async def _start(self, credentials: Any, metrics: Metrics) -> None:
         import grpc
-        from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
-    except ImportError as error:
-        raise ImportError(
-            f'The server needs grpcio and tensorflow-serving-api: pip install "kreid[serving]". Received: {error}'
-        ) from error
+        from grpc_health.v1 import health, health_pb2_grpc
+        from grpc_reflection.v1alpha import reflection
 
-    def answer(context: Any, call: Callable[..., Any], *arguments: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        _check_address(self.host, self.port)
+        if self.http_port is not None:
+            # Before the model: a supervisor sees that the process lives but is not ready.
+            self._probes = HttpProbes(metrics, lambda: self.ready)
+            self.http_port = await self._probes.start(self.host, self.http_port)
+        await loop.run_in_executor(self._loader, self._served.load)
+        interceptors = [] if self._tokens is None else [token_interceptor(self._tokens)]
+        server = grpc.aio.server(options=_options(self.max_message_bytes), interceptors=interceptors)
+        services = Services(Replies(self._served), metrics, self._tokens, self.workers, self.max_calls)
+        server.add_generic_rpc_handlers(services.handlers())
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (PREDICTION_SERVICE, MODEL_SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
         try:
-            return call(*arguments)
-        except RequestRefused as refused:
-            return context.abort(grpc.StatusCode[refused.code], refused.message)
+            if credentials is None:
+                self.port = server.add_insecure_port(self.target)
+            else:
+                self.port = server.add_secure_port(self.target, credentials)
+        except RuntimeError as error:
+            raise _cannot_listen(self.target) from error
+        await server.start()
+        self._services, self._grpc_server = services, server
+        await self._show_health()
+        if self.poll_seconds:
+            self._polling = asyncio.create_task(self._poll())
 
-    def add_services(server: EmbeddingServer, grpc_server: Any) -> None:
-        class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
-            def Predict(self, request, context):
-                return answer(context, server.predict, request, context.time_remaining())
+    async def _stop(self, grace: float) -> None:
+        if self._polling is not None:
+            self._polling.cancel()
+        if self._grpc_server is not None and self._services is not None:
+            await self._health.enter_graceful_shutdown()
+            # Clients are told to go elsewhere at once, while the admitted calls end.
+            closing = asyncio.ensure_future(self._grpc_server.stop(grace + _FLUSH_S))
+            await self._services.drain(grace)
+            # Streams of the health service last as long as their clients like.
+            await self._grpc_server.stop(_FLUSH_S)
+            await closing
+            self._grpc_server = None
+        if self._probes is not None:
+            await self._probes.stop()
 
-            def GetModelMetadata(self, request, context):
-                return answer(context, server.metadata, request)
+    async def _poll(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self.poll_seconds)
+            try:
+                await loop.run_in_executor(self._loader, self._served.poll)
+            except Exception:  # such as a folder that cannot be read for a moment
+                LOG.exception("The folder of versions could not be read; it is tried again.")
+            await self._show_health()
 
-        class Model(model_service_pb2_grpc.ModelServiceServicer):
-            def GetModelStatus(self, request, context):
-                return answer(context, server.status, request)
+    async def _show_health(self) -> None:
+        from grpc_health.v1 import health_pb2
 
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Prediction(), grpc_server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(Model(), grpc_server)
+        status = health_pb2.HealthCheckResponse.SERVING if self.ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in ("", PREDICTION_SERVICE, MODEL_SERVICE):
+            await self._health.set(service, status)
 
-    return grpc, add_services
+    def _version_changed(self, state: VersionState) -> None:
+        assert self._metrics is not None
+        available, failed = state.state == AVAILABLE, state.state == END and bool(state.error)
+        self._metrics.version_changed(state.number, available, available, failed)
+        fields = {"event": "version", "version": state.number, "state": _STATES[state.state]}
+        if state.error:
+            fields["error"] = state.error
+        text = f"version {state.number} of {self.name}: {_STATES[state.state]}{f': {state.error}' if failed else ''}"
+        LOG.log(40 if failed else 20, text, extra={"fields": fields})
+
+
+_STATES = {10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+def _cannot_listen(target: str) -> OSError:
+    return OSError(
+        "Cannot listen on this address; another program may use the port, and port 0 chooses a free one. "
+        f"Received: target={target}"
+    )
+
+
+def _check_address(host: str, port: int) -> None:
+    """Check that an address can be used, before a model is loaded for it."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise _cannot_listen(_address(host, port)) from error
+
+
+def _options(size: int) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", size),
+        ("grpc.max_send_message_length", size),
+        ("grpc.so_reuseport", 0),  # otherwise two servers could share a port unnoticed
+        # A client that is gone without a goodbye is noticed; connections are renewed now and then, so that a load
+        # balancer can move them, and a call on an old one may still end.
+        ("grpc.keepalive_time_ms", _MINUTE_MS),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.max_connection_idle_ms", 15 * _MINUTE_MS),
+        ("grpc.max_connection_age_ms", 60 * _MINUTE_MS),
+        ("grpc.max_connection_age_grace_ms", 10 * _MINUTE_MS),
+        # One that connects and says nothing, and one that opens any number of calls.
+        ("grpc.server_handshake_timeout_ms", 20_000),
+        ("grpc.max_concurrent_streams", 256),
+    ]
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # gRPC's poller wakes every event loop of a process for each event; the ones that find nothing raise this.
+    if not isinstance(context.get("exception"), BlockingIOError):
+        loop.default_exception_handler(context)
+
+
+def _check_packages() -> None:
+    for module in ("grpc", "grpc_health.v1", "grpc_reflection.v1alpha", "prometheus_client", "tensorflow_serving.apis"):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ImportError(
+                f'The server needs more packages: pip install "kreid[serving]". Received: {error}'
+            ) from error

@@ -7,6 +7,7 @@ of `resnet_tiny` under the model name `kreid`, version 3.
 import os
 import shutil
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -25,6 +26,10 @@ from tensorflow_serving.apis import (  # noqa: E402
 )
 
 from kreid.serving import EmbeddingServer  # noqa: E402
+from kreid.serving.refusal import RequestRefused  # noqa: E402
+from kreid.serving.replies import Replies  # noqa: E402
+from kreid.serving.telemetry import Call  # noqa: E402
+from kreid.serving.versions import ServedVersions, VersionPolicy  # noqa: E402
 
 FRAMES = random_tracklet(0, 2)[None]
 LENGTHS = np.array([2], np.int32)
@@ -308,17 +313,14 @@ def test_the_deadline_bounds_the_run(stubs):
 
 
 def test_the_server_stops_a_run_at_its_deadline(base_path):
-    server = EmbeddingServer(base_path, port=0).start()
-    try:
-        from kreid.serving.loaded_model import RequestRefused
-
-        frames = np.zeros((1, 1000, 64, 32, 3), np.uint8)
-        for seconds in (0.0, 0.001):
-            with pytest.raises(RequestRefused) as caught:
-                server.predict(make_request(SPEC, {"frames": frames}), seconds)
-            assert caught.value.code == "DEADLINE_EXCEEDED"
-    finally:
-        server.stop()
+    served = ServedVersions(base_path, "kreid", VersionPolicy(latest=1), {})
+    served.load()
+    body = make_request(SPEC, {"frames": np.zeros((1, 1000, 64, 32, 3), np.uint8)}).SerializeToString()
+    for seconds in (0.0, 0.001):
+        with pytest.raises(RequestRefused) as caught:
+            Replies(served).predict(body, Call("Predict"), time.monotonic() + seconds)
+        assert caught.value.code == "DEADLINE_EXCEEDED"
+    served.close()
 
 
 def test_a_message_above_the_limit_is_refused(base_path):
@@ -380,7 +382,7 @@ def test_a_damaged_warmup_record_says_so(base_path, tmp_path):
     [
         ({"port": -1}, r"from 0 .* to 65535\. Received: port=-1"),
         ({"port": 65536}, "Received: port=65536"),
-        ({"workers": 0}, "`workers` must be at least 1. Received: workers=0"),
+        ({"workers": 0}, "`workers` must be from 1 to 1024. Received: workers=0"),
         ({"max_message_bytes": 0}, "Received: max_message_bytes=0"),
         ({"max_message_bytes": 2**31}, "2047 MiB.* Received: max_message_bytes=2147483648"),
         ({"name": ""}, "`name` must not be empty"),
@@ -414,15 +416,16 @@ def test_damaged_weights_say_why(base_path, tmp_path, damage, reason):
 
 
 def test_unreadable_images_are_counted_and_logged(base_path, caplog):
-    with EmbeddingServer(base_path, port=0) as server:
-        request = make_request(
-            {"name": "kreid", "signature_name": "embed_jpeg"},
-            {
-                "images": np.array([[IMAGES[0, 0], b"damaged"], [IMAGES[0, 1], b"beyond the length"]], object),
-                "lengths": np.array([2, 1], np.int32),
-            },
-        )
+    request = make_request(
+        {"name": "kreid", "signature_name": "embed_jpeg"},
+        {
+            "images": np.array([[IMAGES[0, 0], b"damaged"], [IMAGES[0, 1], b"beyond the length"]], object),
+            "lengths": np.array([2, 1], np.int32),
+        },
+    )
+    with EmbeddingServer(base_path, port=0) as server, grpc.insecure_channel(server.target) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         for total in (1, 2):
-            server.predict(request)
+            stub.Predict(request)
             assert server.unreadable_images == total
-            assert caplog.messages[-1] == f"1 of a request's 3 images could not be read; {total} since the start"
+            assert caplog.messages[-1] == "Predict embed_jpeg ended with OK; 1 of its 3 images could not be read"

@@ -1,5 +1,6 @@
 """The command that serves an export, as `python serving/serve.py` and as `python -m kreid.serving`."""
 
+import json
 import os
 import signal
 import subprocess
@@ -46,7 +47,10 @@ def test_serves_until_a_signal(base_path, program, number):
     finally:
         process.kill()
         _, errors = process.communicate()
-    assert errors == "1 of a request's 3 images could not be read; 1 since the start\n"
+    lines = [json.loads(line) for line in errors.splitlines()]
+    (answered,) = [line for line in lines if line.get("signature") == "embed_jpeg"]
+    assert (answered["unreadable_images"], answered["shapes"]) == (1, {"images": [1, 3], "lengths": [1]})
+    assert {line["level"] for line in lines if line is not answered} == {"INFO"}
 
 
 # A host by name counts as one that other machines reach.
@@ -56,7 +60,7 @@ def test_serves_until_a_signal(base_path, program, number):
     [
         (["--port", "70000"], "`port` must be from 0 (any free port) to 65535. Received: port=70000"),
         (["--max-message-mib", "4096"], "(2047 MiB), the limit of protobuf. Received: max_message_bytes=4294967296"),
-        (["--workers", "0"], "`workers` must be at least 1. Received: workers=0"),
+        (["--workers", "0"], "`workers` must be from 1 to 1024. Received: workers=0"),
         (["--name", ""], "`name` must not be empty. Received: name=''"),
         (["--host", "no-such-host.invalid", "--port", "0"], "Received: target=no-such-host.invalid:0"),
     ],

@@ -1,0 +1,180 @@
+"""Who may use the server: TLS, mutual TLS and bearer tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import logging
+import os
+import ssl
+import threading
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from kreid.serving.refusal import RequestRefused
+
+_LOG = logging.getLogger(__name__)
+_MIN_TOKEN = 16
+
+
+class TokenFile:
+    """Bearer tokens from a file, one per line; the file is read again when it changes.
+
+    A file that becomes unreadable or empty leaves the old tokens valid, and the log says so.
+
+    Args:
+        path: of the file. Empty lines and lines that begin with `#` are skipped.
+
+    Raises:
+        ValueError: if the file cannot be read, has no token, or a token that is shorter than 16 characters or has
+            characters other than visible ASCII.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        self._seen = self._stamp()
+        self._digests = self._read()
+
+    def check(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """Check a request's metadata.
+
+        Args:
+            metadata: of the call.
+
+        Raises:
+            RequestRefused: without `authorization: Bearer TOKEN` of a token in the file.
+        """
+        sent = [value for key, value in metadata if key == "authorization"]
+        if len(sent) != 1 or not isinstance(sent[0], str) or not sent[0].startswith("Bearer "):
+            raise RequestRefused("UNAUTHENTICATED", "This server needs the metadata `authorization: Bearer TOKEN`.")
+        digest = _digest(sent[0].removeprefix("Bearer ").strip())
+        # Against every token, and of equal length, so that the time tells nothing.
+        matches = [hmac.compare_digest(digest, known) for known in self._current()]
+        if not any(matches):
+            raise RequestRefused("UNAUTHENTICATED", "The token is not valid.")
+
+    def _current(self) -> list[bytes]:
+        with self._lock:
+            stamp = self._stamp()
+            if stamp != self._seen:
+                self._seen = stamp
+                try:
+                    self._digests = self._read()
+                except ValueError as error:
+                    _LOG.error("The old tokens stay valid: %s", error)
+            return self._digests
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+    def _read(self) -> list[bytes]:
+        received = f"Received: token_file={str(self.path)!r}"
+        try:
+            lines = self.path.read_text(encoding="ascii").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"The file of tokens must be readable ASCII text ({type(error).__name__}). {received}"
+            ) from error
+        tokens = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        if not tokens:
+            raise ValueError(f"The file of tokens has no token; write one per line. {received}")
+        for place, token in enumerate(tokens, 1):
+            # Not shown: a token is a secret.
+            if len(token) < _MIN_TOKEN or not token.isprintable() or " " in token:
+                raise ValueError(
+                    f"A token needs at least {_MIN_TOKEN} visible characters without a space; "
+                    f"`openssl rand -hex 32` makes one. {received}, token={place} of {len(tokens)}"
+                )
+        return [_digest(token) for token in tokens]
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def server_credentials(
+    cert: str | os.PathLike[str] | None, key: str | os.PathLike[str] | None, client_ca: str | os.PathLike[str] | None
+) -> Any:
+    """Return gRPC's server credentials, or `None` without a certificate.
+
+    Args:
+        cert: PEM file of the server's certificate and the chain above it.
+        key: PEM file of its private key.
+        client_ca: PEM file of the authorities that sign clients' certificates; then every client needs one.
+
+    Returns:
+        A `grpc.ServerCredentials` or `None`.
+
+    Raises:
+        ValueError: if a file is missing or damaged, or the key belongs to another certificate.
+    """
+    import grpc
+
+    if cert is None and key is None and client_ca is None:
+        return None
+    if cert is None or key is None:
+        raise ValueError(
+            "TLS needs both a certificate and its key (--tls-cert and --tls-key). "
+            f"Received: tls_cert={cert}, tls_key={key}, tls_client_ca={client_ca}"
+        )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # A password would be asked for on the terminal.
+        context.load_cert_chain(cert, key, password=lambda: "")
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            "The certificate and key must be PEM files that belong together, the key without a password "
+            f"({_reason(error)}). Received: tls_cert={cert}, tls_key={key}"
+        ) from error
+    if client_ca is not None:
+        try:
+            context.load_verify_locations(client_ca)
+        except OSError as error:
+            raise ValueError(
+                f"The clients' authorities must be a PEM file of certificates ({_reason(error)}). "
+                f"Received: tls_client_ca={client_ca}"
+            ) from error
+    authorities = None if client_ca is None else Path(client_ca).read_bytes()
+    return grpc.ssl_server_credentials(
+        [(Path(key).read_bytes(), Path(cert).read_bytes())],
+        root_certificates=authorities,
+        require_client_auth=authorities is not None,
+    )
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches an address; a name other than `localhost` counts as reachable."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def warn_beyond_loopback(host: str, encrypted: bool, authenticated: bool) -> None:
+    """Warn about an address that other machines reach without encryption or authentication.
+
+    Args:
+        host: address to listen on.
+        encrypted: whether the server has a certificate.
+        authenticated: whether clients need a token or a certificate.
+    """
+    if is_loopback(host) or (encrypted and authenticated):
+        return
+    missing = [word for word, has in (("authentication", authenticated), ("encryption", encrypted)) if not has]
+    warnings.warn(
+        f"The server is reachable from other machines without {' or '.join(missing)}: give --tls-cert and --tls-key, "
+        f"and --token-file or --tls-client-ca, or use a proxy with both. Received: host={host}",
+        stacklevel=3,
+    )
