@@ -35,7 +35,7 @@ def fingerprint(model: Any) -> str:
     >>> backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32))
     >>> model = kreid.models.Baseline(backbone, num_identities=10)
     >>> before = kreid.models.fingerprint(model)
-    >>> model.embedder.weights[0].assign(2 * model.embedder.weights[0])
+    >>> model.embedder.set_weights([2 * weight for weight in model.embedder.get_weights()])
     >>> len(before), kreid.models.fingerprint(model) == before
     (64, False)
     """

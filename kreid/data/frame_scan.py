@@ -96,7 +96,7 @@ def _decoder() -> "GenericFunction":
 
 def _add(scan: FrameScan, path: str, header: _Header, readable: bool) -> None:
     if not readable:
-        scan.unreadable[path] = _reason(header)
+        scan.unreadable[path] = _reason(path, header)
         if header.problem == "empty file":
             scan.empty.append(path)
     elif header.size is not None:
@@ -130,8 +130,10 @@ def _header(path: str) -> _Header:
         return _Header("" if kind else "not an image", kind)
 
 
-def _reason(header: _Header) -> str:
-    from kreid.data.frames import MAX_PIXELS
+def _reason(path: str, header: _Header) -> str:
+    import tensorflow as tf
+
+    from kreid.data.frames import MAX_PIXELS, decode_frame
 
     if header.problem:
         return header.problem
@@ -139,4 +141,10 @@ def _reason(header: _Header) -> str:
         return f"{header.kind}, and only JPEG and PNG are read"
     if header.size is not None and header.size[0] * header.size[1] > MAX_PIXELS:
         return "too many pixels"
+    try:
+        decode_frame(tf.io.read_file(os.fsencode(path)), (1, 1))
+    except tf.errors.OpError as error:
+        for limit, reason in (("MAX_SCAN_PIXELS", "too many scans"), ("MAX_BYTES", "too many bytes")):
+            if limit in str(error):
+                return reason
     return f"{header.kind} data cut or corrupt"

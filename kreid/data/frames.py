@@ -10,17 +10,32 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-MAX_PIXELS = 40_000_000
+# Of an image; and of images decoded at once, whose decoder needs up to 12 bytes for each: 200 MB.
+MAX_PIXELS = 2**24
+# Of an image's file.
+MAX_BYTES = 2**25
+# A progressive JPEG is refined scan by scan, usually 10 times, and a scan of a few bytes may visit every pixel: this
+# many visits took up to 0.2 s, where 1 MiB of such scans kept a core busy for minutes.
+MAX_SCAN_PIXELS = 2**28
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER = 24
+# The marker that starts a scan. Within a scan's data its first byte is followed by others only.
+_SCAN = b"\xff\xda"
+# Scans of more than 10 bytes, the shortest possible: shorter files need no counting.
+_SCAN_BYTES = 10
+# Counting stops here.
+_MOST_SCANS = 1000
+# Scans visit whole blocks; those of a sampled colour are up to this wide and high.
+_BLOCK = 32
 
 
 def decode_frame(contents: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
     """Decode one JPEG or PNG and resize it (bilinear, rounded).
 
-    The size in the image's header is checked before decoding, so that a few
-    hostile bytes cannot allocate gigabytes.
+    The file's size, the image's size in the header and the number of scans are
+    checked before decoding, so that a hostile file cannot allocate gigabytes or
+    occupy a core for minutes.
 
     Every image becomes three channels of 8 bits: grey is repeated, CMYK is
     converted, the upper 8 of 16 bits are used, transparency is dropped. A
@@ -37,8 +52,9 @@ def decode_frame(contents: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
         `uint8` RGB, `(height, width, 3)`.
 
     Raises:
-        tf.errors.InvalidArgumentError: when run, if the image cannot be decoded
-            or its header gives more than `MAX_PIXELS` pixels.
+        tf.errors.InvalidArgumentError: when run, if the image cannot be decoded,
+            has more than `MAX_BYTES` bytes or `MAX_PIXELS` pixels, or its pixels
+            times its scans are more than `MAX_SCAN_PIXELS`.
 
     Example:
 
@@ -46,18 +62,44 @@ def decode_frame(contents: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
     >>> tuple(decode_frame(white, (128, 64)).shape)
     (128, 64, 3)
     """
-    # A PNG shorter than its header is decoded as JPEG, which raises.
-    has_magic = tf.equal(tf.strings.substr(contents, 0, len(_PNG_MAGIC)), _PNG_MAGIC)
-    is_png = has_magic & (tf.strings.length(contents) >= _PNG_HEADER)
-    size = tf.cond(is_png, lambda: _png_size(contents), lambda: _jpeg_size(contents))
-    allowed = tf.debugging.Assert(
-        tf.reduce_all(size > 0) & (tf.reduce_prod(size) <= MAX_PIXELS),
-        ["The image header gives a size that is empty or above MAX_PIXELS. Received: (height, width)=", size],
-    )
-    with tf.control_dependencies([allowed] if allowed is not None else []):
+    size = _checked_size(contents)
+    with tf.control_dependencies([size]):
         # `decode_jpeg` reads PNG too, and unlike `decode_image` gives a static rank.
         image = tf.io.decode_jpeg(contents, channels=3)
     return fit_frame(image, image_size)
+
+
+def _checked_size(contents: tf.Tensor) -> tf.Tensor:
+    """Return the height and width in an image's header, int64 `(2,)`; raise, when run, if it may not be decoded."""
+    length = tf.strings.length(contents)
+    checks = [_assertion(length <= MAX_BYTES, "An image's file has too many bytes (MAX_BYTES)", "bytes", length)]
+    with tf.control_dependencies(checks):
+        # A PNG shorter than its header is decoded as JPEG, which raises.
+        has_magic = tf.equal(tf.strings.substr(contents, 0, len(_PNG_MAGIC)), _PNG_MAGIC)
+        is_png = has_magic & (length >= _PNG_HEADER)
+        size = tf.cond(is_png, lambda: _png_size(contents), lambda: _jpeg_size(contents))
+    pixels = tf.reduce_prod(size)
+    sensible = tf.reduce_all(size > 0) & (pixels <= MAX_PIXELS)
+    message = "An image's header gives a size that is empty or above MAX_PIXELS"
+    with tf.control_dependencies([_assertion(sensible, message, "(height, width)", size)]):
+        visited = tf.reduce_prod(-(-size // _BLOCK) * _BLOCK)
+    may_have_many = tf.cast(length // _SCAN_BYTES, tf.int64) * visited > MAX_SCAN_PIXELS
+    scans = tf.cond(may_have_many & ~is_png, lambda: _count_scans(contents), lambda: tf.constant(1, tf.int64))
+    few = (scans < _MOST_SCANS) & (scans * visited <= MAX_SCAN_PIXELS)
+    message = "A JPEG has too many scans for its size (MAX_SCAN_PIXELS); save it anew"
+    with tf.control_dependencies([_assertion(few, message, "scans", scans)]):
+        return tf.identity(size)
+
+
+def _assertion(condition: tf.Tensor, message: str, name: str, value: tf.Tensor) -> tf.Operation:
+    # In eager mode the assertion runs at once and there is no operation.
+    assertion = tf.debugging.Assert(condition, [f"{message}. Received: {name}=", value])
+    return tf.no_op() if assertion is None else assertion
+
+
+def _count_scans(contents: tf.Tensor) -> tf.Tensor:
+    parts = tf.raw_ops.StringSplitV2(input=[contents], sep=_SCAN, maxsplit=_MOST_SCANS).values
+    return tf.size(parts, tf.int64) - 1
 
 
 def fit_frame(image: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
@@ -93,9 +135,10 @@ def decode_frames(
     Args:
         contents: string tensor `(images,)`, the bytes of the files.
         image_size: `(height, width)` of the result.
-        parallelism: optional int, images decoded at once (or
-            `tf.data.AUTOTUNE`). `None` decodes them one by one, which is
-            best inside a dataset that already works on several tracklets.
+        parallelism: optional int, images decoded at once; fewer where they
+            could have more than `MAX_PIXELS` pixels together. `None` decodes
+            them one by one, which is best inside a dataset that already works
+            on several tracklets.
 
     Returns:
         A tuple `(frames, positions)`: `uint8` `(readable, height, width, 3)`
@@ -109,7 +152,12 @@ def decode_frames(
     >>> frames.shape[0], positions.numpy().tolist()
     (1, [1])
     """
-    return load_readable(contents, lambda image: decode_frame(image, image_size), (*image_size, 3), parallelism)
+    at_once = None
+    if parallelism is not None:
+        pixels = tf.data.Dataset.from_tensor_slices(contents).map(lambda image: tf.reduce_prod(_checked_size(image)))
+        largest = pixels.ignore_errors().reduce(tf.constant(1, tf.int64), tf.maximum)
+        at_once = tf.clip_by_value(MAX_PIXELS // largest, 1, parallelism)
+    return load_readable(contents, lambda image: decode_frame(image, image_size), (*image_size, 3), at_once)
 
 
 def read_frames(
@@ -122,7 +170,7 @@ def read_frames(
     Args:
         paths: string tensor `(images,)`.
         image_size: `(height, width)` of the result.
-        parallelism: as in `decode_frames`.
+        parallelism: as in `load_readable`.
 
     Returns:
         A tuple `(frames, positions)` as `decode_frames` returns it.
@@ -142,7 +190,7 @@ def load_readable(
     elements: tf.Tensor | tuple[tf.Tensor, ...],
     load: Callable[..., tf.Tensor],
     shape: tuple[int, ...],
-    parallelism: int | None = None,
+    parallelism: int | tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Load several frames or clips, and leave out those whose loading raises.
 
@@ -150,7 +198,7 @@ def load_readable(
         elements: tensor or tuple of tensors, `(count, ...)` each.
         load: function from one element of each tensor to a `uint8` tensor of `shape`.
         shape: of one frame or clip.
-        parallelism: as in `decode_frames`.
+        parallelism: optional number of elements loaded at once, or `tf.data.AUTOTUNE`; `None` loads one by one.
 
     Returns:
         A tuple `(values, positions)`: the loaded frames or clips, `uint8` `(readable, *shape)`, and their `int32`
@@ -163,7 +211,7 @@ def load_readable(
     loaded = loaded.map(
         lambda position, *element: (load(*element), position),
         num_parallel_calls=parallelism,
-        deterministic=True if parallelism else None,
+        deterministic=None if parallelism is None else True,
     ).ignore_errors()
     # One extra element, so that the batch is never empty.
     last = tf.data.Dataset.from_tensors((tf.zeros(shape, tf.uint8), tf.constant(-1, tf.int32)))

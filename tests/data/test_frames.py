@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from kreid.data.frames import MAX_PIXELS, decode_frame, decode_frames, read_frames
+from kreid.data.frame_scan import scan_frames
+from kreid.data.frames import MAX_BYTES, MAX_PIXELS, MAX_SCAN_PIXELS, decode_frame, decode_frames, read_frames
 
 SIZE = (20, 10)
 
@@ -33,6 +34,15 @@ def huge_jpeg():
     return jpeg[:start] + struct.pack(">HH", 60_000, 60_000) + jpeg[start + 4 :]
 
 
+def progressive(size, scans):
+    """A progressive JPEG of one colour, with this many scans: the last one, of a few bytes, comes again and again."""
+    stream = io.BytesIO()
+    Image.new("RGB", size[::-1], (200, 100, 50)).save(stream, "JPEG", progressive=True)
+    jpeg = stream.getvalue()
+    start, end = jpeg.rindex(b"\xff\xda"), jpeg.rindex(b"\xff\xd9")
+    return jpeg[:end] + jpeg[start:end] * (scans - jpeg.count(b"\xff\xda")) + jpeg[end:]
+
+
 BAD = {
     "empty": b"",
     "text": b"hello",
@@ -45,6 +55,9 @@ BAD = {
     "PNG of a size that overflows": huge_png(2**31 + 5, 2**31 + 7),
     "PNG of no size": huge_png(0, 10),
     "huge JPEG": huge_jpeg(),
+    "JPEG of many scans": progressive((4096, 4096), 17),
+    "JPEG of very many scans": progressive((512, 512), 1001),
+    "PNG of many bytes": encoded("PNG") + bytes(MAX_BYTES),
 }
 
 
@@ -98,6 +111,42 @@ def test_the_limit_is_on_pixels():
         decode_frame(tf.constant(huge_jpeg()), SIZE)
 
 
+def test_a_hostile_progressive_jpeg_is_refused_before_decoding():
+    hostile = progressive((4096, 4096), 10_000)
+    assert len(hostile) < 2**20
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"too many scans.*MAX_SCAN_PIXELS"):
+        decode_frame(tf.constant(hostile), SIZE)
+    allowed = progressive((4096, 4096), MAX_SCAN_PIXELS // MAX_PIXELS)
+    assert decode_frame(tf.constant(allowed), SIZE).shape == (*SIZE, 3)
+
+
+@pytest.mark.parametrize("size", [(256, 128), (1080, 1920), (4096, 4096)])
+def test_progressive_jpegs_of_cameras_are_read(size):
+    assert progressive(size, 10).count(b"\xff\xda") == 10
+    pixel = decode_frame(tf.constant(progressive(size, 10)), SIZE).numpy()[0, 0]
+    assert np.abs(pixel.astype(int) - (200, 100, 50)).max() <= 4
+
+
+def test_the_check_of_a_data_set_says_why(tmp_path):
+    (tmp_path / "scans.jpg").write_bytes(progressive((4096, 4096), 17))
+    (tmp_path / "bytes.png").write_bytes(encoded("PNG") + bytes(MAX_BYTES))
+    paths = [str(tmp_path / name) for name in ("scans.jpg", "bytes.png")]
+    found = scan_frames(paths, workers=1, progress=False).unreadable
+    assert found == dict(zip(paths, ("too many scans", "too many bytes"), strict=True))
+
+
+def test_scans_of_small_images_are_cheap_and_allowed():
+    assert decode_frame(tf.constant(progressive((64, 32), 5000)), SIZE).shape == (*SIZE, 3)
+
+
+def test_markers_in_data_that_is_no_scan_do_not_count():
+    # Metadata of a crop, such as a thumbnail's.
+    jpeg = encoded(size=(600, 300))
+    comment = b"\xff\xda" * 500
+    segment = b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment
+    assert decode_frame(tf.constant(jpeg[:2] + segment + jpeg[2:]), SIZE).shape == (*SIZE, 3)
+
+
 @pytest.mark.parametrize("parallelism", [None, 3])
 @pytest.mark.parametrize("graph", [False, True])
 def test_unreadable_images_are_left_out_and_the_order_is_kept(parallelism, graph):
@@ -130,7 +179,7 @@ def test_read_frames_takes_a_missing_file_as_unreadable(tmp_path):
 def test_works_in_a_saved_model_loaded_by_a_session(tmp_path):
     module = tf.Module()
     module.decode = tf.function(
-        lambda images: dict(zip(("frames", "positions"), decode_frames(images, SIZE, tf.data.AUTOTUNE), strict=True)),
+        lambda images: dict(zip(("frames", "positions"), decode_frames(images, SIZE, 4), strict=True)),
         input_signature=[tf.TensorSpec([None], tf.string, name="images")],
     )
     tf.saved_model.save(module, str(tmp_path / "saved"), signatures=module.decode)
