@@ -169,7 +169,7 @@ class Token:
 
     Args:
         text: the token.
-        path: of a file whose first line is the token.
+        path: of a file whose first line is the token; empty lines and lines that begin with `#` are skipped.
 
     Raises:
         ValueError: if both are given, or the token is empty or no header can carry it.
@@ -198,7 +198,7 @@ class Token:
             changed = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
             if self._read is None or self._read[0] != changed:
                 with open(path, encoding="utf-8") as file:
-                    line = file.readline()
+                    line = next((line for line in file if line.strip() and not line.startswith("#")), "")
                 self._read = changed, _checked_token(line, f"token_file={os.fspath(path)!r}")
         except UnicodeDecodeError as error:
             raise ValueError(f"A token is ASCII text. Received: token_file={os.fspath(path)!r}") from error

@@ -38,3 +38,21 @@ def server(base_path):
 def target(request):
     """host:port under test: KREID_SERVING_TARGET, or by default the embedded server's."""
     return os.environ.get("KREID_SERVING_TARGET") or request.getfixturevalue("server").target
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """Certificates by name, each also in PEM files."""
+    pytest.importorskip("cryptography")
+    from certificates import Certificate
+
+    folder = tmp_path_factory.mktemp("certificates")
+    authority, stranger = Certificate(folder, "authority"), Certificate(folder, "stranger")
+    return {
+        "authority": authority,
+        "stranger": stranger,
+        "server": Certificate(folder, "server", authority, ["localhost", "127.0.0.1"]),
+        "elsewhere": Certificate(folder, "elsewhere", authority, ["gpu7.example"]),
+        "client": Certificate(folder, "client", authority),
+        "strange client": Certificate(folder, "strange_client", stranger),
+    }

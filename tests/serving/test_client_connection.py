@@ -11,7 +11,6 @@ import pytest
 grpc = pytest.importorskip("grpc")
 pytest.importorskip("cryptography")
 
-from certificates import Certificate  # noqa: E402
 from scripted_server import Model, Refused, ScriptedServer  # noqa: E402
 
 from kreid.serving import AsyncEmbeddingClient, EmbeddingClient, Retry, ServingError, Tls  # noqa: E402
@@ -19,20 +18,6 @@ from kreid.serving import AsyncEmbeddingClient, EmbeddingClient, Retry, ServingE
 FRAMES = np.zeros((2, 8, 4, 3), np.uint8)
 MODELS = {3: Model("a1" * 32)}
 ONCE = Retry(attempts=1)
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("certificates")
-    authority, stranger = Certificate(folder, "authority"), Certificate(folder, "stranger")
-    return {
-        "authority": authority,
-        "stranger": stranger,
-        "server": Certificate(folder, "server", authority, ["localhost", "127.0.0.1"]),
-        "elsewhere": Certificate(folder, "elsewhere", authority, ["gpu7.example"]),
-        "client": Certificate(folder, "client", authority),
-        "strange client": Certificate(folder, "strange_client", stranger),
-    }
 
 
 def credentials(certificates, name="server", mutual=False):
@@ -132,7 +117,7 @@ def test_a_token_is_sent(servers, certificates, tmp_path):
             server.token = "secret-22"
             with pytest.raises(ServingError, match="UNAUTHENTICATED"):
                 client.embed_frames([FRAMES])
-            path.write_text("secret-22\nand a remark\n")
+            path.write_text("# of this camera\n\nsecret-22\nanother\n")
             assert client.embed_frames([FRAMES]).version == 3
     with ScriptedServer(MODELS, token="secret", credentials=credentials(certificates)) as server:
         assert embed(server.target, token="secret", tls=Tls(ca=certificates["authority"].path)).version == 3

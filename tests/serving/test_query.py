@@ -317,16 +317,12 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(query, data, serv
     assert "not both" in capsys.readouterr().err
 
 
-def test_the_connections_options(query, data, capsys, tmp_path):
+def test_the_connections_options(query, data, certificates, capsys, tmp_path):
     """The scripted server gives all tracklets one embedding, so the list has the gallery's order."""
-    pytest.importorskip("cryptography")
     import grpc
-    from certificates import Certificate
     from scripted_server import Model, ScriptedServer
 
-    authority = Certificate(tmp_path, "authority")
-    own = Certificate(tmp_path, "server", authority, ["gpu7.example"])
-    person = Certificate(tmp_path, "client", authority)
+    authority, own, person = (certificates[name] for name in ("authority", "elsewhere", "client"))
     (tmp_path / "token").write_text("secret\n")
     credentials = grpc.ssl_server_credentials([(own.key_pem, own.pem)], authority.pem, True)
     with ScriptedServer({3: Model("a1" * 32), 4: Model("b2" * 32)}, token="secret", credentials=credentials) as server:
