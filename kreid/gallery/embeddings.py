@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import zipfile
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,9 @@ from kreid.passport import Passport
 
 # Errors of reading a file that is incomplete or no `.npz` file.
 BROKEN = (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile)
+
+# The fields with one value for each tracklet, other than tags.
+_ROWS = ("embeddings", "ids", "persons", "cameras", "starts", "ends", "sources")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,9 +41,15 @@ class TrackletEmbeddings:
         damaged_frames: str, paths of the frames that could not be read.
         unreadable: str, ids of the tracklets without a readable frame; they have no row.
         passport: of the model, see `kreid.models.Passport`; empty if unknown.
+        starts: float64 `(tracklets,)`, seconds at which each begins, NaN where unknown; in any clock that all of a
+            gallery share, such as seconds since 1970.
+        ends: float64 `(tracklets,)`, seconds at which each ends, NaN where unknown.
+        sources: str `(tracklets,)`, such as the name of the video; empty where unknown.
+        tags: a mapping of str to str for each tracklet, such as `{"coat": "red"}`.
 
     Raises:
-        ValueError: if sizes do not fit, an id or a query occurs twice, or the metric is unknown.
+        ValueError: if sizes do not fit, an id or a query occurs twice, the metric is unknown, a tracklet ends before it
+            begins, or a tag is not a str.
 
     Example:
 
@@ -59,10 +69,15 @@ class TrackletEmbeddings:
     damaged_frames: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.str_))
     unreadable: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.str_))
     passport: Passport = dataclasses.field(default_factory=Passport)
+    starts: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    ends: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    sources: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.str_))
+    tags: tuple[Mapping[str, str], ...] = ()
 
     def __post_init__(self):
         kinds = {"embeddings": np.float32, "ids": np.str_, "damaged_frames": np.str_, "unreadable": np.str_}
         kinds |= dict.fromkeys(("persons", "cameras", "query_rows"), np.int64)
+        kinds |= {"starts": np.float64, "ends": np.float64, "sources": np.str_}
         for name, kind in kinds.items():
             object.__setattr__(self, name, np.asarray(getattr(self, name), kind))
         count = len(self.embeddings)
@@ -76,6 +91,37 @@ class TrackletEmbeddings:
         checked_query_rows(self.query_rows, count)
         if self.metric not in ("euclidean", "cosine"):
             raise ValueError(f"The metric is 'euclidean' or 'cosine'. Received: metric={self.metric!r}")
+        self._complete_labels(count)
+
+    def _complete_labels(self, count: int) -> None:
+        """Fill in the labels that are not given, and check the others."""
+        unknown = {"starts": np.full(count, np.nan), "ends": np.full(count, np.nan)}
+        unknown["sources"] = np.full(count, "", np.str_)
+        for name, values in unknown.items():
+            given = getattr(self, name)
+            if not len(given):
+                object.__setattr__(self, name, values)
+            elif given.shape != (count,):
+                raise ValueError(f"Give one of `{name}` for each tracklet. Received: {name}.shape={given.shape}")
+            elif name != "sources" and np.isinf(given).any():
+                raise ValueError(f"A time is finite, or NaN where unknown. Received: {name}={given}")
+        backwards = np.flatnonzero(self.ends < self.starts)
+        if len(backwards):
+            row = backwards[0]
+            raise ValueError(
+                f"A tracklet ends after it begins. Received: starts[{row}]={self.starts[row]}, ends[{row}]="
+                f"{self.ends[row]}"
+            )
+        tags = tuple(dict(row) for row in self.tags) or tuple({} for _ in range(count))
+        if len(tags) != count:
+            raise ValueError(f"Give one mapping of `tags` for each tracklet. Received: {len(tags)} of {count} tags")
+        for row, own in enumerate(tags):
+            for name, value in own.items():
+                if not (isinstance(name, str) and isinstance(value, str) and name and "=" not in name):
+                    raise ValueError(
+                        f"Names and values of tags are str, and names have no '='. Received: tags[{row}]={own!r}"
+                    )
+        object.__setattr__(self, "tags", tags)
 
     def __len__(self) -> int:
         return len(self.embeddings)
@@ -94,11 +140,13 @@ class TrackletEmbeddings:
         Returns:
             A `TrackletEmbeddings`, in the order of `rows`.
         """
-        chosen = np.arange(len(self))[np.asarray(rows)]
+        rows = np.asarray(rows)
+        chosen = np.arange(len(self))[rows if rows.size else rows.astype(np.int64)]
         new_row = {row: number for number, row in enumerate(chosen.tolist())}
         return dataclasses.replace(
             self,
-            **{name: getattr(self, name)[chosen] for name in ("embeddings", "ids", "persons", "cameras")},
+            **{name: getattr(self, name)[chosen] for name in _ROWS},
+            tags=tuple(self.tags[row] for row in chosen.tolist()),
             query_rows=np.array([new_row[row] for row in self.query_rows.tolist() if row in new_row], np.int64),
         )
 
@@ -115,7 +163,8 @@ class TrackletEmbeddings:
             path: of the file; its folder exists.
         """
         arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        write_arrays(path, {**arrays, "passport": json.dumps(self.passport.to_dict())})
+        texts = {"passport": json.dumps(self.passport.to_dict()), "tags": json.dumps(self.tags)}
+        write_arrays(path, {**arrays, **texts})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "TrackletEmbeddings":
@@ -136,9 +185,10 @@ class TrackletEmbeddings:
         try:
             arrays: dict[str, Any] = read_arrays(path)
             texts = {name: arrays.pop(name).item() for name in ("metric", "model", "data")}
-            # Files from before models had a passport have none.
+            # Earlier files have no passport or no tags.
             passport = Passport.from_dict(json.loads(arrays.pop("passport", np.array("{}")).item()))
-            return cls(**arrays, **texts, passport=passport)
+            tags = json.loads(arrays.pop("tags", np.array("[]")).item())
+            return cls(**arrays, **texts, passport=passport, tags=tags)
         except BROKEN as error:
             raise ValueError(
                 f"The file was not written by `TrackletEmbeddings.save`: {error}. Received: path={str(path)!r}"
@@ -236,3 +286,17 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     check_unpacked_size(path)
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
+
+
+def joined(records: Sequence[TrackletEmbeddings]) -> TrackletEmbeddings:
+    """Return the rows of several records of one model in one.
+
+    Args:
+        records: at least one `TrackletEmbeddings`; model, metric and passport are those of the first.
+
+    Returns:
+        A `TrackletEmbeddings` without queries.
+    """
+    fields: dict[str, Any] = {name: np.concatenate([getattr(record, name) for record in records]) for name in _ROWS}
+    fields["tags"] = tuple(own for record in records for own in record.tags)
+    return dataclasses.replace(records[0], query_rows=np.zeros(0, np.int64), **fields)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,9 @@ from kreid.gallery import TrackletEmbeddings
 def test_a_saved_file_has_plain_arrays_and_all_fields(tmp_path):
     made = TrackletEmbeddings(
         np.eye(3), ["a", "b<", "ü"], [7, 9, 7], [1, 2, 2], [0], "cosine", "model", "data", ["x.jpg"], ["gone"]
+    )
+    made = dataclasses.replace(
+        made, starts=[1.5, np.nan, 0], ends=[2, np.nan, 0], sources=["v"] * 3, tags=[{"a": "b=ü"}, {}, {}]
     )
     made.save(tmp_path / "file.npz")
     loaded = TrackletEmbeddings.load(tmp_path / "file.npz")
@@ -26,6 +31,12 @@ def test_a_saved_file_has_plain_arrays_and_all_fields(tmp_path):
         ({"query_rows": [1, 1]}, r"query_rows with \[1\] repeated"),
         ({"metric": "hamming"}, "metric='hamming'"),
         ({"embeddings": [0.0, 1.0]}, r"embeddings\.shape=\(2,\)"),
+        ({"starts": [1.0]}, r"starts\.shape=\(1,\)"),
+        ({"ends": [1.0, np.inf]}, "finite, or NaN"),
+        ({"starts": [1.0, 5.0], "ends": [1.0, 4.0]}, r"starts\[1\]=5.0, ends\[1\]=4.0"),
+        ({"tags": [{}]}, "1 of 2 tags"),
+        ({"tags": [{}, {"a": 1}]}, r"tags\[1\]={'a': 1}"),
+        ({"tags": [{"a=b": "c"}, {}]}, "no '='"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes, complaint):
@@ -58,11 +69,16 @@ def walks(**changes):
 
 @pytest.mark.parametrize("rows", [[2, 1], [False, True, True, False]])
 def test_some_rows_keep_their_labels_and_queries(rows):
-    some = walks(metric="cosine", unreadable=["gone"]).take(rows)
+    record = walks(metric="cosine", unreadable=["gone"], starts=np.arange(4.0), tags=[{"of": name} for name in "abcd"])
+    some = record.take(rows)
     order = [2, 1] if rows == [2, 1] else [1, 2]
     assert some.embeddings[:, 0].tolist() == order
     assert some.ids.tolist() == ["abcd"[row] for row in order]
     assert some.query_ids == ["c"]
+    assert some.starts.tolist() == order
+    assert some.tags == tuple({"of": "abcd"[row]} for row in order)
+    assert np.isnan(some.ends).all() and some.sources.tolist() == ["", ""]
+    assert len(record.take([])) == 0
     assert (some.metric, some.unreadable.tolist()) == ("cosine", ["gone"])
 
 
@@ -110,3 +126,12 @@ def test_labels_come_once():
         evaluation.evaluate_test(np.eye(2), [1, 1])
     with pytest.raises(ValueError, match=r"leave the other arguments out. Received: 2 more"):
         evaluation.identify(walks(), [1, 1], [1, 1])
+
+
+def test_files_from_before_times_and_tags(tmp_path):
+    walks().save(tmp_path / "file.npz")
+    with np.load(tmp_path / "file.npz") as file:
+        arrays = {name: file[name] for name in file.files if name not in ("starts", "ends", "sources", "tags")}
+    np.savez(tmp_path / "old.npz", **arrays)
+    old = TrackletEmbeddings.load(tmp_path / "old.npz")
+    assert np.isnan(old.starts).all() and old.tags == ({},) * 4
