@@ -5,4 +5,10 @@ from .frame_vectors import (
     embed_frames as embed_frames,
     mean_frame_vector as mean_frame_vector,
 )
+from .gallery import Added as Added, Gallery as Gallery, Verification as Verification
+from .gallery_model import GalleryModel as GalleryModel
+from .lance_gallery import LanceGallery as LanceGallery
+from .memory import MemoryGallery as MemoryGallery
+from .nearest import Match as Match
 from .search import Ranked as Ranked, ranked_list as ranked_list
+from .where import Where as Where

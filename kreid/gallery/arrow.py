@@ -1,0 +1,171 @@
+"""Tracklets of a gallery as Arrow tables, in Lance and Parquet files."""
+
+import hashlib
+import json
+import typing
+from collections.abc import Sequence
+
+import numpy as np
+
+from kreid.gallery.embeddings import TrackletEmbeddings
+from kreid.gallery.gallery_model import GalleryModel
+from kreid.gallery.parts import Part
+
+if typing.TYPE_CHECKING:
+    import pyarrow as pa
+
+LABELS = ("id", "person", "camera", "start", "end", "source", "tags", "added")
+_DIGEST_BYTES = 8
+
+
+def import_arrow() -> None:
+    """Check that PyArrow is installed.
+
+    Raises:
+        ImportError: if it is not, with the command that installs it.
+    """
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise ImportError("Files of galleries need PyArrow: pip install 'kreid[gallery]'") from error
+
+
+def schema(dimension: int) -> "pa.Schema":
+    """Return the columns of tracklets."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("person", pa.int64(), nullable=False),
+            pa.field("camera", pa.int64(), nullable=False),
+            pa.field("start", pa.float64()),
+            pa.field("end", pa.float64()),
+            pa.field("source", pa.string(), nullable=False),
+            # As NAME=VALUE; names have no "=".
+            pa.field("tags", pa.list_(pa.string())),
+            pa.field("added", pa.float64(), nullable=False),
+            pa.field("digest", pa.binary(), nullable=False),
+            pa.field("embedding", pa.list_(pa.float32(), dimension), nullable=False),
+        ]
+    )
+
+
+def to_table(record: TrackletEmbeddings, added: np.ndarray) -> "pa.Table":
+    """Return tracklets as a table.
+
+    Args:
+        record: a `TrackletEmbeddings`.
+        added: seconds since 1970, of each tracklet.
+
+    Returns:
+        A `pyarrow.Table` with the columns of `schema`.
+    """
+    import pyarrow as pa
+
+    dimension = record.embeddings.shape[1]
+    tags = [[f"{name}={value}" for name, value in sorted(own.items())] for own in record.tags]
+    columns = [
+        pa.array(record.ids.tolist(), pa.string()),
+        pa.array(record.persons),
+        pa.array(record.cameras),
+        pa.array(record.starts, from_pandas=True),
+        pa.array(record.ends, from_pandas=True),
+        pa.array(record.sources.tolist(), pa.string()),
+        pa.array(tags, pa.list_(pa.string())),
+        pa.array(added, pa.float64()),
+        pa.array(digests(record, added), pa.binary()),
+        pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(record.embeddings).reshape(-1)), dimension),
+    ]
+    return pa.Table.from_arrays(columns, schema=schema(dimension))
+
+
+def digests(record: TrackletEmbeddings, added: np.ndarray) -> list[bytes]:
+    """Return a digest of all values of each tracklet, which shows damage to a file.
+
+    Args:
+        record: a `TrackletEmbeddings`.
+        added: seconds since 1970, of each tracklet.
+    """
+    labels = zip(
+        record.ids.tolist(),
+        record.persons.tolist(),
+        record.cameras.tolist(),
+        record.starts.tolist(),
+        record.ends.tolist(),
+        record.sources.tolist(),
+        [sorted(own.items()) for own in record.tags],
+        added.tolist(),
+        strict=True,
+    )
+    return [
+        hashlib.blake2b(json.dumps(own).encode() + embedding.tobytes(), digest_size=_DIGEST_BYTES).digest()
+        for own, embedding in zip(labels, record.embeddings, strict=True)
+    ]
+
+
+class ArrowPart(Part):
+    """Tracklets in an Arrow record batch; labels are converted where they are asked for.
+
+    Args:
+        batch: with the columns of `schema`, or some of them.
+        model: a `GalleryModel`.
+    """
+
+    def __init__(self, batch: "pa.RecordBatch", model: GalleryModel) -> None:
+        self._batch, self._model = batch, model
+
+    @property
+    def embeddings(self) -> np.ndarray:
+        return _vectors(self._batch)
+
+    @property
+    def persons(self) -> np.ndarray:
+        return self._numbers("person")
+
+    @property
+    def cameras(self) -> np.ndarray:
+        return self._numbers("camera")
+
+    @property
+    def added(self) -> np.ndarray:
+        return self._numbers("added")
+
+    @property
+    def digests(self) -> list[bytes]:
+        """The digests that were made when the tracklets were added."""
+        return self._batch.column("digest").to_pylist()
+
+    def positions(self, ids: Sequence[str]) -> np.ndarray:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        found = pc.index_in(self._batch.column("id"), value_set=pa.array(ids, pa.string()))
+        return np.asarray(pc.fill_null(found, -1))
+
+    def take(self, rows: np.ndarray) -> TrackletEmbeddings:
+        import pyarrow as pa
+
+        chosen = self._batch.take(pa.array(rows, pa.int64()))
+        columns = {name: chosen.column(name) for name in LABELS}
+        return TrackletEmbeddings(
+            _vectors(chosen),
+            np.array(columns["id"].to_pylist(), np.str_),
+            columns["person"].to_numpy(),
+            columns["camera"].to_numpy(),
+            metric=self._model.metric,
+            model=self._model.fingerprint,
+            starts=columns["start"].to_numpy(zero_copy_only=False),
+            ends=columns["end"].to_numpy(zero_copy_only=False),
+            sources=np.array(columns["source"].to_pylist(), np.str_),
+            tags=tuple(dict(tag.split("=", 1) for tag in own or ()) for own in columns["tags"].to_pylist()),
+        )
+
+    def _numbers(self, name: str) -> np.ndarray:
+        return self._batch.column(name).to_numpy()
+
+
+def _vectors(batch: "pa.RecordBatch") -> np.ndarray:
+    column = batch.column("embedding")
+    # `flatten` respects the slice that a batch may be.
+    return column.flatten().to_numpy().reshape(len(column), column.type.list_size)

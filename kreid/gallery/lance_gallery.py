@@ -1,0 +1,500 @@
+"""A gallery in a folder on the disk: durable, for several processes."""
+
+import contextlib
+import datetime
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import threading
+import time
+import typing
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import kreid
+from kreid._files import replacing, write_atomically
+from kreid.gallery import arrow
+from kreid.gallery.audit import AuditLog
+from kreid.gallery.embeddings import TrackletEmbeddings
+from kreid.gallery.gallery import Gallery, Result, Verification, checked_keep_days
+from kreid.gallery.gallery_model import GalleryModel
+from kreid.gallery.parts import Part
+from kreid.gallery.where import Where
+
+if typing.TYPE_CHECKING:
+    import lance
+
+# The newest format of the folder that this version reads, and the one that it writes.
+_FORMAT = 1
+_ABOUT, _TABLE, _LOG, _LOCK = "gallery.json", "tracklets.lance", "audit.jsonl", "lock"
+# Tracklets of a file: a damaged one costs no more, and merging small files writes no more anew.
+_FILE_ROWS = 1 << 16
+# Small files until they are merged.
+_SMALL_FILES = 64
+# Values of a batch of embeddings that is read.
+_BATCH = 1 << 24
+_READ_ATTEMPTS = 20
+_SECONDS_BETWEEN_TRIES = 0.02
+_FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+
+
+class LanceGallery(Gallery):
+    """A gallery in a folder, in Lance's columnar format, which LanceDB reads too.
+
+    The folder holds `gallery.json` (format, model and `keep_days`), `tracklets.lance` (the embeddings and labels) and
+    `audit.jsonl` (each request: who, what and when, without embeddings). A search is exact and reads the table in
+    parts, so that the memory that it needs does not grow with the gallery.
+
+    What `add` and `delete` return is on the disk: a process that is killed leaves all or nothing of a call. Any number
+    of processes and threads may read, also while one writes; a second writer waits.
+
+    A file that is damaged costs its tracklets: a search warns, and answers from the others; `verify` names them.
+
+    Use `LanceGallery.create` and `LanceGallery.open`.
+
+    Raises:
+        ImportError: without the package `pylance`.
+
+    Example:
+
+    >>> import tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "hall")
+    >>> walks = kreid.gallery.TrackletEmbeddings([[0.0], [0.1], [5.0]], ["a", "b", "c"], [7, 7, 9], [1, 2, 2])
+    >>> gallery = kreid.gallery.LanceGallery.create(path, kreid.gallery.GalleryModel.of(walks))
+    >>> gallery.add(walks)
+    Added(added=3, unchanged=0, junk=0)
+    >>> gallery = kreid.gallery.LanceGallery.open(path)
+    >>> [match.person for match in gallery.search(walks.take([0]), by_person=True)]
+    [7, 9]
+    >>> gallery.delete({"persons": [7]})
+    2
+    >>> gallery.compact()
+    """
+
+    def __init__(self, path: str | os.PathLike[str], who: str | None = None, wait: float = 60.0) -> None:
+        self._path = pathlib.Path(path)
+        about = _read_about(self._path)
+        import_lance()
+        super().__init__(GalleryModel(**about["model"]), about["keep_days"])
+        self._about, self._wait = about, wait
+        self.log = AuditLog(self._path / _LOG, who)
+        self._uri = str((self._path / _TABLE).absolute())
+        self._columns = arrow.schema(self.model.dimension)
+        self._thread_lock, self._depth = threading.RLock(), 0
+        self._warned: set[str] = set()
+        self._dataset()
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        model: GalleryModel,
+        keep_days: float | None = None,
+        who: str | None = None,
+        wait: float = 60.0,
+    ) -> "LanceGallery":
+        """Make an empty gallery.
+
+        Args:
+            path: of the new folder, in an existing one.
+            model: a `GalleryModel`.
+            keep_days: see `Gallery`.
+            who: see `open`.
+            wait: see `open`.
+
+        Returns:
+            A `LanceGallery`.
+
+        Raises:
+            FileExistsError: if there is a file, or a folder with content.
+            FileNotFoundError: if the folder that it would be in does not exist.
+            ValueError: if `keep_days` is not a positive number.
+        """
+        path = pathlib.Path(path)
+        import_lance()
+        import lance
+
+        if not path.absolute().parent.is_dir():
+            raise FileNotFoundError(f"Make the folder of the gallery's folder first. Received: path={str(path)!r}")
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise FileExistsError(f"A new gallery is a new folder. Received: path={str(path)!r}, which exists")
+        about = {
+            "format": _FORMAT,
+            "model": model.to_dict(),
+            "keep_days": checked_keep_days(keep_days),
+            "kreid": kreid.__version__,
+        }
+        with replacing(path) as temporary:
+            # Embeddings are as private as photographs.
+            temporary.mkdir(mode=0o700)
+            empty = arrow.schema(model.dimension).empty_table()
+            lance.write_dataset(empty, str(temporary / _TABLE), mode="create")
+            write_atomically(temporary / _ABOUT, json.dumps(about, indent=2))
+        return cls(path, who, wait)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], who: str | None = None, wait: float = 60.0) -> "LanceGallery":
+        """Open a gallery.
+
+        Args:
+            path: of its folder.
+            who: who asks, for the log; by default the user and the machine.
+            wait: seconds to wait for another writer.
+
+        Returns:
+            A `LanceGallery`.
+
+        Raises:
+            FileNotFoundError: if there is no folder.
+            ValueError: if the folder is no gallery, a newer kreid made it, or its description or list of files is
+                damaged.
+        """
+        return cls(path, who, wait)
+
+    def set_keep_days(self, keep_days: float | None) -> None:
+        """Change how long tracklets are kept. Processes that have the gallery open see it when they open it again.
+
+        Args:
+            keep_days: see `Gallery`.
+
+        Raises:
+            ValueError: if it is not a positive number.
+        """
+        checked = checked_keep_days(keep_days)
+        with self._writing():
+            self._log("set_keep_days", keep_days=checked)
+            self._about = {**_read_about(self._path), "keep_days": checked}
+            write_atomically(self._path / _ABOUT, json.dumps(self._about, indent=2))
+            self._keep_days = checked
+
+    def verify(self, drop: bool = False) -> Verification:
+        if not drop:
+            return self._read(lambda: self._verified()[0])
+        import lance
+
+        with self._writing():
+            result, lost = self._verified()
+            self._log("drop_damaged", damaged=list(result.damaged), lost=result.lost, lost_ids=list(result.lost_ids))
+            if lost:
+                operation = lance.LanceOperation.Delete([], lost, "damaged")
+                self._change(
+                    lambda dataset: lance.LanceDataset.commit(dataset, operation, read_version=dataset.version)
+                )
+            if result.damaged:
+                self._delete(Where(ids=result.damaged), None)
+            if not result.is_whole:
+                self._compact()
+        return result
+
+    def compact(self) -> None:
+        with self._writing():
+            self._log("compact")
+            self._delete_expired()
+            self._compact()
+
+    def _compact(self) -> None:
+        def rewrite(dataset: "lance.LanceDataset") -> None:
+            # The smallest share of deleted rows, too: by default Lance keeps the bytes of up to a tenth.
+            dataset.optimize.compact_files(target_rows_per_fragment=_FILE_ROWS, materialize_deletions_threshold=0.0)
+
+        self._change(rewrite)
+        # Nobody else writes, so that files of no version are what a killed process left.
+        self._dataset().cleanup_old_versions(datetime.timedelta(0), delete_unverified=True)
+
+    def _verified(self) -> tuple[Verification, list[int]]:
+        """Return the result, and the numbers of the fragments that cannot be read."""
+        dataset = self._dataset()
+        intact, lost = 0, 0
+        damaged: list[str] = []
+        lost_ids: list[str] = []
+        files: list[str] = []
+        fragments: list[int] = []
+        for fragment in dataset.get_fragments():
+            own: list[str] = []
+            rows = 0
+            try:
+                for part in self._fragment_parts(fragment, list(self._columns.names), None):
+                    record = part.take(np.arange(len(part.persons)))
+                    made = arrow.digests(record, part.added)
+                    pairs = zip(record.ids.tolist(), made, part.digests, strict=True)
+                    own += [name for name, one, other in pairs if one != other]
+                    rows += len(record)
+            except BaseException as error:
+                if not _is_damage(error):
+                    raise
+                self._raise_if_moved(dataset)
+                lost += _rows(fragment)
+                lost_ids += _readable_ids(fragment)
+                fragments.append(fragment.fragment_id)
+                files += _file_names(fragment)
+                continue
+            intact += rows - len(own)
+            damaged += own
+            files += _file_names(fragment) if own else []
+        return Verification(intact, tuple(damaged), lost, tuple(lost_ids), tuple(files)), fragments
+
+    def _parts(self, where: Where, added_after: float | None, labels_only: bool = False) -> Iterator[Part]:
+        columns = list(arrow.LABELS) if labels_only else [*arrow.LABELS, "embedding"]
+        condition = sql(where, added_after=added_after)
+        dataset = self._dataset()
+        for fragment in dataset.get_fragments():
+            try:
+                yield from self._fragment_parts(fragment, columns, condition)
+            except BaseException as error:
+                if not _is_damage(error):
+                    raise
+                self._raise_if_moved(dataset)
+                self._warn(fragment)
+
+    def _fragment_parts(
+        self, fragment: "lance.LanceFragment", columns: list[str], condition: str | None
+    ) -> Iterator[arrow.ArrowPart]:
+        batch_rows = max(1024, _BATCH // self.model.dimension)
+        for batch in fragment.to_batches(columns=columns, filter=condition, batch_size=batch_rows):
+            if len(batch):
+                batch.validate(full=True)
+                yield arrow.ArrowPart(batch, self.model)
+
+    def _insert(self, embeddings: TrackletEmbeddings, added: np.ndarray) -> None:
+        import lance
+
+        table = arrow.to_table(embeddings, added)
+        self._change(lambda dataset: lance.write_dataset(table, dataset, mode="append", max_rows_per_file=_FILE_ROWS))
+        dataset = self._dataset()
+        if len(dataset.get_fragments()) > _SMALL_FILES + 2 * dataset.count_rows() // _FILE_ROWS:
+            try:
+                self._compact()
+            except (OSError, ValueError):  # Of damaged files, which are nothing to this call: the tracklets are added.
+                self._dataset()
+
+    def _delete(self, where: Where, added_until: float | None) -> int:
+        condition = sql(where, added_until=added_until) or "true"
+        return self._change(lambda dataset: dataset.delete(condition))["num_deleted_rows"]
+
+    def _log(self, action: str, **details: Any) -> None:
+        self.log.append(action, **details)
+
+    def _read(self, read: Callable[[], Result]) -> Result:
+        for _ in range(_READ_ATTEMPTS):
+            # Another process removed old files while they were read: read the newer ones.
+            with contextlib.suppress(_MovedError):
+                return read()
+        raise OSError(f"Others compact the gallery all the time; try again. Received: path={str(self._path)!r}")
+
+    def _dataset(self) -> "lance.LanceDataset":
+        """Open the newest version of the table."""
+        import lance
+
+        try:
+            return lance.dataset(self._uri)
+        except BaseException as error:
+            if not _is_damage(error):
+                raise
+            raise ValueError(
+                f"The gallery's list of files is damaged; make a new gallery, and import an export into it. Received: "
+                f"path={str(self._path)!r}: {_short(error)}"
+            ) from error
+
+    def _raise_if_moved(self, dataset: "lance.LanceDataset") -> None:
+        if self._dataset().version != dataset.version:
+            raise _MovedError
+
+    def _warn(self, fragment: "lance.LanceFragment") -> None:
+        names = [name for name in _file_names(fragment) if name not in self._warned]
+        self._warned.update(names)
+        if names:
+            warnings.warn(
+                f"{_rows(fragment)} tracklets of the gallery cannot be read; `kreid gallery verify` names them. "
+                f"Received: path={str(self._path)!r}, file={names[0]!r}",
+                stacklevel=2,
+            )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._thread_lock:
+            if self._depth:
+                yield
+                return
+            with self._lock_file():
+                self._depth += 1
+                try:
+                    yield
+                finally:
+                    self._depth -= 1
+
+    @contextlib.contextmanager
+    def _lock_file(self) -> Iterator[None]:
+        """Hold the lock of writers, which ends with the process."""
+        file = os.open(self._path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            give_up = time.monotonic() + self._wait
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > give_up:
+                        raise OSError(
+                            f"Another process has been writing to this gallery for {self._wait} seconds; wait for it, "
+                            f"and try again. Received: path={str(self._path)!r}"
+                        ) from None
+                    time.sleep(_SECONDS_BETWEEN_TRIES)
+            yield
+        finally:
+            os.close(file)
+
+    def _change(self, change: Callable[["lance.LanceDataset"], Result]) -> Result:
+        """Run a function that changes the table, bring the change to the disk, or remove what it left."""
+        dataset = self._dataset()
+        before = set(self._files())
+        try:
+            result = change(dataset)
+        except BaseException as error:
+            if self._dataset().version == dataset.version:
+                for path in set(self._files()) - before:
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+            if not _is_damage(error):
+                raise
+            if any(text in str(error) for text in _FULL):
+                raise OSError(
+                    errno.ENOSPC,
+                    f"The disk is full, so the gallery is unchanged; free some space and repeat the command. "
+                    f"Received: path={str(self._path)!r}",
+                ) from error
+            raise OSError(
+                f"A file of the gallery is damaged, so nothing was changed: `kreid gallery verify` names its "
+                f"tracklets, and `kreid gallery verify --drop` removes them. Received: path={str(self._path)!r}: "
+                f"{_short(error)}"
+            ) from error
+        _sync(set(self._files()) - before)
+        return result
+
+    def _files(self) -> Iterator[pathlib.Path]:
+        for folder, _, names in os.walk(self._uri):
+            yield from (pathlib.Path(folder, name) for name in names)
+
+
+def import_lance() -> None:
+    """Check that the package of the Lance format is installed.
+
+    Raises:
+        ImportError: if it is not, with the command that installs it.
+    """
+    arrow.import_arrow()
+    try:
+        import lance  # noqa: F401
+    except ImportError as error:
+        raise ImportError("Galleries on the disk need pylance: pip install 'kreid[gallery]'") from error
+
+
+def sql(where: Where, added_after: float | None = None, added_until: float | None = None) -> str | None:
+    """Return conditions in SQL, `None` if there are none.
+
+    Args:
+        where: conditions.
+        added_after: seconds since 1970; added later.
+        added_until: seconds since 1970; added then or earlier.
+
+    Example:
+
+    >>> print(sql(Where(cameras=[1, 2], tags={"coat": "Ann's"})))
+    camera IN (1, 2) AND array_has(tags, 'coat=Ann''s')
+    """
+    parts = []
+    lists = {"id": where.ids, "person": where.persons, "camera": where.cameras, "source": where.sources}
+    for column, values in lists.items():
+        if values is not None:
+            parts.append(f"{column} IN ({', '.join(map(_literal, values))})" if values else "false")
+    if where.not_cameras:
+        parts.append(f"camera NOT IN ({', '.join(map(_literal, where.not_cameras))})")
+    if where.since is not None:
+        parts.append(f"`end` >= {where.since!r}")
+    if where.until is not None:
+        parts.append(f"start < {where.until!r}")
+    for name, value in (where.tags or {}).items():
+        # A name with "=" is none of a tag, and would look like another one's value.
+        parts.append("false" if "=" in name else f"array_has(tags, {_literal(f'{name}={value}')})")
+    if added_after is not None:
+        parts.append(f"added > {added_after!r}")
+    if added_until is not None:
+        parts.append(f"added <= {added_until!r}")
+    return " AND ".join(parts) or None
+
+
+class _MovedError(Exception):
+    """The version that is read is no longer the newest, and its files are gone."""
+
+
+def _literal(value: int | str) -> str:
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
+
+
+def _read_about(path: pathlib.Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise FileNotFoundError(f"There is no gallery in this place. Received: path={str(path)!r}")
+    if not (path / _ABOUT).is_file():
+        raise ValueError(f"This folder is no gallery: it has no {_ABOUT}. Received: path={str(path)!r}")
+    try:
+        about = json.loads((path / _ABOUT).read_text(encoding="utf-8"))
+        if about["format"] <= _FORMAT:
+            GalleryModel(**about["model"])
+            checked_keep_days(about["keep_days"])
+            return about
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"The gallery's {_ABOUT} is damaged: {error}. Received: path={str(path)!r}") from error
+    raise ValueError(
+        f"A newer kreid made this gallery: upgrade kreid. Received: path={str(path)!r} of format={about['format']}"
+    )
+
+
+def _is_damage(error: BaseException) -> bool:
+    """Whether Lance or Arrow raised an error about a file; a file that breaks their promises may also panic."""
+    if isinstance(error, (_MovedError, UnicodeEncodeError)):
+        return False
+    return isinstance(error, (OSError, ValueError, RuntimeError)) or type(error).__name__ == "PanicException"
+
+
+def _short(error: BaseException) -> str:
+    return str(error).partition(", /")[0][:200]
+
+
+def _rows(fragment: "lance.LanceFragment") -> int:
+    try:
+        return fragment.count_rows()
+    except BaseException as error:
+        if not _is_damage(error):
+            raise
+        return fragment.physical_rows  # The list of deleted rows is damaged.
+
+
+def _readable_ids(fragment: "lance.LanceFragment") -> list[str]:
+    ids: list[str] = []
+    try:
+        for batch in fragment.to_batches(columns=["id"]):
+            batch.validate(full=True)
+            ids += batch.column("id").to_pylist()
+    except BaseException as error:
+        if not _is_damage(error):
+            raise
+    return ids
+
+
+def _file_names(fragment: "lance.LanceFragment") -> list[str]:
+    return [f"{_TABLE}/data/{file.path}" for file in fragment.data_files()]
+
+
+def _sync(paths: set[pathlib.Path]) -> None:
+    """Bring files and the names of them to the disk, so that they outlast a loss of power."""
+    for path in sorted(paths | {path.parent for path in paths}):
+        with contextlib.suppress(FileNotFoundError):
+            file = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
