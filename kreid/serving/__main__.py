@@ -142,9 +142,10 @@ def _serve(server: "EmbeddingServer", grace: float, events: "_Events", flush: Ca
         # The last words are the target, which programs read.
         print(f"serving {server.name} version {server.version}{http} on {server.target}", flush=True)
         events.wait()
-        events.call(lambda: server.stop(grace), error)
+        events.call(lambda: server.drain(grace), error)
         events.wait(grace + _LAST_S)
-    # Not by returning: a request that runs longer than the grace, or a model that loads, would hold the process up.
+    # Not by returning: a request that runs longer than the grace, or a model that loads, would hold the process up. The
+    # system closes the connections, and clients take that for UNAVAILABLE.
     flush()
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()

@@ -35,8 +35,7 @@ MAX_MESSAGE_BYTES = 2**31 - 1  # protobuf's limit
 MAX_WORKERS = 1024
 
 _MINUTE_MS = 60_000
-# For answers that are ready to reach their clients, after the last call has ended.
-_FLUSH_S = 0.3
+_FLUSH_S = 0.05
 _Result = TypeVar("_Result")
 
 
@@ -198,6 +197,17 @@ class EmbeddingServer:
             raise
         return self
 
+    def drain(self, grace: float = 5.0) -> None:
+        """Refuse new calls with `UNAVAILABLE` and wait for running calls; `stop` does this first.
+
+        A process that ends after it leaves no call without an answer or `UNAVAILABLE`.
+
+        Args:
+            grace: seconds until running calls are ended with `UNAVAILABLE`.
+        """
+        if self._loop is not None:
+            self._await(self._drain(grace))
+
     def stop(self, grace: float = 5.0) -> None:
         """Refuse new calls, wait for running calls, and free the model.
 
@@ -205,12 +215,13 @@ class EmbeddingServer:
             grace: seconds until running calls are ended with `UNAVAILABLE`.
         """
         with self._stopping:
-            loop, self._loop = self._loop, None
-            if loop is not None and self._thread is not None:
-                asyncio.run_coroutine_threadsafe(self._stop(grace), loop).result()
-                loop.call_soon_threadsafe(loop.stop)
+            if self._loop is not None and self._thread is not None:
+                self.drain(grace)
+                self._await(self._stop())
+                self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join()
-                loop.close()
+                self._loop.close()
+                self._loop = None
             self._served.close()
             self._loader.shutdown(wait=False, cancel_futures=True)
 
@@ -259,17 +270,19 @@ class EmbeddingServer:
         if self.poll_seconds:
             self._polling = asyncio.create_task(self._poll())
 
-    async def _stop(self, grace: float) -> None:
+    async def _drain(self, grace: float) -> None:
         if self._polling is not None:
             self._polling.cancel()
-        if self._grpc_server is not None and self._services is not None:
+        if self._services is not None:
             await self._health.enter_graceful_shutdown()
-            # Clients are told to go elsewhere at once, while the admitted calls end.
-            closing = asyncio.ensure_future(self._grpc_server.stop(grace + _FLUSH_S))
             await self._services.drain(grace)
-            # Streams of the health service last as long as their clients like.
-            await self._grpc_server.stop(_FLUSH_S)
-            await closing
+            # For the last answers, which the handlers have handed to gRPC, to leave the process.
+            await asyncio.sleep(_FLUSH_S)
+
+    async def _stop(self) -> None:
+        if self._grpc_server is not None:
+            # Not before the calls are drained: gRPC ends calls that it has not handed over yet with CANCELLED.
+            await self._grpc_server.stop(0)
             self._grpc_server = None
         if self._probes is not None:
             await self._probes.stop()
