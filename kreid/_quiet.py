@@ -39,11 +39,18 @@ def import_tensorflow() -> None:
             tensorflow.config.set_visible_devices([], "GPU")
 
 
-# Beginnings of the warnings of libjpeg and libpng, and the source files of TensorFlow that call these libraries.
+# Beginnings of the messages of libjpeg (its jerror.h) and libpng, and the source files of TensorFlow that call them.
 _COMPLAINTS = (
-    r"^(Corrupt JPEG data|Premature end of JPEG|Improper call to JPEG|Invalid JPEG|Not a JPEG file|Unsupported JPEG|"
-    r"JPEG datastream|Empty input file|Bogus |Inconsistent progression|Invalid SOS|Invalid progressive|"
-    r"Unsupported marker|Unknown Adobe|Application transferred too|Huffman code size|"
+    r"^(Corrupt JPEG data|Premature end of|Improper call to JPEG|Invalid JPEG|Not a JPEG file|Unsupported JPEG|"
+    r"JPEG datastream|JPEG parameter struct|Empty input file|Empty JPEG image|Bogus |Inconsistent progression|"
+    r"Invalid SOS|Invalid progressive|Invalid component ID|Invalid scan script|Invalid crop|Unsupported marker|"
+    r"Unsupported color conversion|Unknown Adobe|Application transferred too|Huffman code size|Huffman table 0x|"
+    r"Arithmetic table 0x|Quantization table 0x|Missing Huffman code|Maximum supported image dimension|"
+    r"Image too wide for this|Input file read error|Output file write error|Insufficient memory \(case|"
+    r"Sampling factors too large|Fractional sampling not|CCIR601 sampling|Too many color components|"
+    r"Suspension not allowed|DCT coefficient|DCT scaled|IDCT output|Component index|Cannot quantize|"
+    r"Didn't expect more than one scan|Scan script does not|Warning: unknown JFIF|Virtual array controller|"
+    r"Requested feature was omitted|Not implemented yet|Wrong JPEG library|Buffer passed to JPEG|"
     r"Unexpected end of JPEG|libpng (error|warning))|tensorflow/core/lib/(jpeg|png|gif)/"
 )
 # A separate process, so that the last lines before a crash are still shown. Text without a line end passes at once.

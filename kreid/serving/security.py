@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import hmac
 import ipaddress
@@ -100,54 +101,64 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def server_credentials(
-    cert: str | os.PathLike[str] | None, key: str | os.PathLike[str] | None, client_ca: str | os.PathLike[str] | None
-) -> Any:
-    """Return gRPC's server credentials, or `None` without a certificate.
+@dataclasses.dataclass(frozen=True)
+class TlsFiles:
+    """The files of a server's TLS; none of them for a server without.
 
     Args:
         cert: PEM file of the server's certificate and the chain above it.
         key: PEM file of its private key.
         client_ca: PEM file of the authorities that sign clients' certificates; then every client needs one.
 
-    Returns:
-        A `grpc.ServerCredentials` or `None`.
-
     Raises:
         ValueError: if a file is missing or damaged, or the key belongs to another certificate.
     """
-    import grpc
 
-    if cert is None and key is None and client_ca is None:
-        return None
-    if cert is None or key is None:
-        raise ValueError(
-            "TLS needs both a certificate and its key (--tls-cert and --tls-key). "
-            f"Received: tls_cert={cert}, tls_key={key}, tls_client_ca={client_ca}"
-        )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        # A password would be asked for on the terminal.
-        context.load_cert_chain(cert, key, password=lambda: "")
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            "The certificate and key must be PEM files that belong together, the key without a password "
-            f"({_reason(error)}). Received: tls_cert={cert}, tls_key={key}"
-        ) from error
-    if client_ca is not None:
-        try:
-            context.load_verify_locations(client_ca)
-        except OSError as error:
+    cert: str | os.PathLike[str] | None = None
+    key: str | os.PathLike[str] | None = None
+    client_ca: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        if not self:
+            return
+        if self.cert is None or self.key is None:
             raise ValueError(
-                f"The clients' authorities must be a PEM file of certificates ({_reason(error)}). "
-                f"Received: tls_client_ca={client_ca}"
+                "TLS needs both a certificate and its key (--tls-cert and --tls-key). "
+                f"Received: tls_cert={self.cert}, tls_key={self.key}, tls_client_ca={self.client_ca}"
+            )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            # Without a password here, OpenSSL would ask for it on the terminal.
+            context.load_cert_chain(self.cert, self.key, password=lambda: "")
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                "The certificate and key must be PEM files that belong together, the key without a password "
+                f"({_reason(error)}). Received: tls_cert={self.cert}, tls_key={self.key}"
             ) from error
-    authorities = None if client_ca is None else Path(client_ca).read_bytes()
-    return grpc.ssl_server_credentials(
-        [(Path(key).read_bytes(), Path(cert).read_bytes())],
-        root_certificates=authorities,
-        require_client_auth=authorities is not None,
-    )
+        if self.client_ca is not None:
+            try:
+                context.load_verify_locations(self.client_ca)
+            except OSError as error:
+                raise ValueError(
+                    f"The clients' authorities must be a PEM file of certificates ({_reason(error)}). "
+                    f"Received: tls_client_ca={self.client_ca}"
+                ) from error
+
+    def __bool__(self) -> bool:
+        """Whether there is any file."""
+        return any(file is not None for file in (self.cert, self.key, self.client_ca))
+
+    def credentials(self) -> Any:
+        """Return the `grpc.ServerCredentials`."""
+        import grpc
+
+        assert self.cert is not None and self.key is not None
+        authorities = None if self.client_ca is None else Path(self.client_ca).read_bytes()
+        return grpc.ssl_server_credentials(
+            [(Path(self.key).read_bytes(), Path(self.cert).read_bytes())],
+            root_certificates=authorities,
+            require_client_auth=authorities is not None,
+        )
 
 
 def _reason(error: Exception) -> str:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from kreid.serving import wire
 from kreid.serving.probes import HttpProbes
 from kreid.serving.replies import Replies
-from kreid.serving.security import TokenFile, server_credentials, warn_beyond_loopback
+from kreid.serving.security import TlsFiles, TokenFile, warn_beyond_loopback
 from kreid.serving.services import (
     HEALTH_SERVICE,
     MODEL_SERVICE,
@@ -132,7 +132,7 @@ class EmbeddingServer:
             base_path, name, VersionPolicy.parse(versions), dict(labels or {}), self._version_changed
         )
         self.base_path = self._served.base_path
-        self._tls_files = tls_cert, tls_key, tls_client_ca
+        self._tls = TlsFiles(tls_cert, tls_key, tls_client_ca)
         self._tokens = None if token_file is None else TokenFile(token_file)
         self._metrics: Metrics | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -175,15 +175,15 @@ class EmbeddingServer:
 
         Raises:
             ImportError: without the packages of `kreid[serving]`.
-            ValueError: if no version can be loaded, a warm-up request fails, or a file of TLS is damaged.
+            ValueError: if no version can be loaded or a warm-up request fails.
             OSError: if an address cannot be used.
         """
         _check_packages()
-        credentials = server_credentials(*self._tls_files)
+        credentials = self._tls.credentials() if self._tls else None
         warn_beyond_loopback(
             self.host,
-            encrypted=credentials is not None,
-            authenticated=self._tokens is not None or self._tls_files[2] is not None,
+            encrypted=bool(self._tls),
+            authenticated=self._tokens is not None or self._tls.client_ca is not None,
         )
         self._metrics = Metrics()
         loop = self._loop = asyncio.new_event_loop()
