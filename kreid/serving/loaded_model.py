@@ -214,7 +214,10 @@ def _fingerprint(export_dir: Path) -> str | None:
     """Return the fingerprint in the version's model card; `None` for an export of another program."""
     if not (export_dir / CARD_FILE).exists():
         return None
-    return read_card(export_dir).get("fingerprint")
+    try:
+        return read_card(export_dir).get("fingerprint")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"damaged card, {CARD_FILE}: {error}") from error
 
 
 def _load_error(error: Exception, export_dir: Path) -> str:
@@ -225,5 +228,6 @@ def _load_error(error: Exception, export_dir: Path) -> str:
     reason = reason.strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
     if not isinstance(error, tf.errors.DataLossError | tf.errors.OutOfRangeError):
         return reason
-    files = sorted(path.name for path in (export_dir / "variables").glob("variables.*"))
-    return f"damaged weights, {' or '.join(f'variables/{name}' for name in files)}: {reason}"
+    kind = "index" if "sstable" in reason or "variables.index" in reason else "data-*"
+    files = sorted(f"variables/{path.name}" for path in (export_dir / "variables").glob(f"variables.{kind}"))
+    return f"damaged weights, {' or '.join(files)}: {reason}"

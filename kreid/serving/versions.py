@@ -256,8 +256,14 @@ class ServedVersions:
             with self._lock:
                 state = self._states.get(number)
                 failed = state is not None and bool(state.error)
-                if self._closed or (state is not None and state.state in (AVAILABLE, LOADING, UNLOADING)):
+                if self._closed or (state is not None and state.state in (AVAILABLE, LOADING)):
                     continue
+                revived = state is not None and state.state == UNLOADING and state.model is not None
+                if state is not None and revived:  # its last request still runs
+                    state.state = AVAILABLE
+            if state is not None and revived:
+                self._changed(state)
+                continue
             files = _files(self.base_path / str(number))
             if failed and not again and state is not None and state.files == files:
                 continue

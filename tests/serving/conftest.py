@@ -56,3 +56,23 @@ def certificates(tmp_path_factory):
         "client": Certificate(folder, "client", authority),
         "strange client": Certificate(folder, "strange_client", stranger),
     }
+
+
+@pytest.fixture(scope="session")
+def small_export(tmp_path_factory):
+    """One SavedModel that loads in a moment; see `small_exports`."""
+    from small_exports import write_small_export
+
+    folder = tmp_path_factory.mktemp("small") / "export"
+    write_small_export(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_path(small_export, tmp_path_factory):
+    """A base path with version 3 of it."""
+    from small_exports import copy_version
+
+    folder = tmp_path_factory.mktemp("small-versions")
+    copy_version(small_export, folder, 3)
+    return folder

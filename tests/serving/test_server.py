@@ -411,7 +411,8 @@ def test_damaged_weights_say_why(base_path, tmp_path, damage, reason):
     shutil.copytree(base_path / "3", tmp_path / "1")
     weights = tmp_path / "1" / "variables" / "variables.data-00000-of-00001"
     weights.write_bytes(damage(weights.read_bytes()))
-    with pytest.raises(ValueError, match=rf"cannot be loaded \(.*{reason}.*\); copy its folder again"):
+    file = "variables/variables.data-00000-of-00001"
+    with pytest.raises(ValueError, match=rf"cannot be loaded \(damaged weights, {file}: .*{reason}.*\); copy its"):
         EmbeddingServer(tmp_path, port=0).start()
 
 

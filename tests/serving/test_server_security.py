@@ -58,11 +58,11 @@ def tokens(folder):
 
 
 @pytest.fixture(scope="module")
-def secure(base_path, folder, authority, tokens):
+def secure(small_path, folder, authority, tokens):
     """A server that demands certificates and tokens."""
     own = Certificate(folder, "server", issuer=authority, hosts=["127.0.0.1"])
     with EmbeddingServer(
-        base_path,
+        small_path,
         port=0,
         tls_cert=own.path,
         tls_key=own.key_path,
@@ -165,17 +165,17 @@ def test_a_changed_file_of_tokens_is_read_again(tmp_path, caplog):
         (None, "readable ASCII text"),
     ],
 )
-def test_a_wrong_file_of_tokens_is_refused_without_showing_it(base_path, tmp_path, content, message):
+def test_a_wrong_file_of_tokens_is_refused_without_showing_it(small_path, tmp_path, content, message):
     path = tmp_path / "tokens"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:
-        EmbeddingServer(base_path, token_file=path)
+        EmbeddingServer(small_path, token_file=path)
     assert str(path) in str(caught.value)
     assert "too-short" not in str(caught.value)
 
 
-def test_wrong_files_of_tls_are_refused_before_loading(base_path, folder, authority, tmp_path):
+def test_wrong_files_of_tls_are_refused_before_loading(small_path, folder, authority, tmp_path):
     own, other = Certificate(folder, "one", issuer=authority), Certificate(folder, "two", issuer=authority)
     missing, damaged = tmp_path / "missing.pem", tmp_path / "damaged.pem"
     damaged.write_text("no certificate")
@@ -189,7 +189,7 @@ def test_wrong_files_of_tls_are_refused_before_loading(base_path, folder, author
         ({"tls_cert": own.path, "tls_key": own.key_path, "tls_client_ca": missing}, "No such file"),
     ]:
         with pytest.raises(ValueError, match=message):
-            EmbeddingServer(base_path, **arguments)
+            EmbeddingServer(small_path, **arguments)
 
 
 @pytest.mark.parametrize(
