@@ -1,6 +1,8 @@
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ pytest.importorskip("grpc")
 
 from serving_samples import encode, random_tracklet
 
-from kreid.serving import EmbeddingClient, ServingError
+from kreid.serving import EmbeddingClient, EmbeddingServer, Retry, ServingError, export_model, read_card
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -104,7 +106,8 @@ def test_a_tracklet_of_damaged_images_has_no_embedding(client):
     ],
 )
 def test_errors_give_a_hint(server, options, code, hint):
-    with EmbeddingClient(**{"target": server.target, **options}) as client, pytest.raises(ServingError) as caught:
+    settings = {"target": server.target, "retry": Retry(attempts=1), **options}
+    with EmbeddingClient(**settings) as client, pytest.raises(ServingError) as caught:
         client.embed_images([[b"x"]])
     assert caught.value.code == code
     assert hint in caught.value.hint
@@ -132,3 +135,30 @@ def test_the_client_needs_neither_tensorflow_nor_keras(server):
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_a_model_exchanged_on_the_server_is_followed(base_path, model, client, tmp_path):
+    """The server loads a new version by itself; one client follows, another stays with the weights that it pinned."""
+    from kreid import backbones, models
+
+    shutil.copytree(base_path / "3", tmp_path / "3")
+    frames = [random_tracklet(0, 2)]
+    old = client.embed_frames(frames).model
+    with (
+        EmbeddingServer(tmp_path, port=0, versions="latest:2", labels={"stable": 3}, poll_seconds=0.1) as server,
+        EmbeddingClient(server.target, timeout=None) as follower,
+        EmbeddingClient(server.target, timeout=None, fingerprint=old.fingerprint) as faithful,
+        EmbeddingClient(server.target, timeout=None, label="stable") as labelled,
+    ):
+        assert follower.embed_frames(frames).model == faithful.embed_frames(frames).model == old
+        new = models.Baseline(backbones.build("resnet_tiny", image_size=model.image_size), num_identities=5)
+        export_model(new, tmp_path, version=4, warmup=False)
+        while (embeddings := follower.embed_frames(frames)).version == 3:
+            time.sleep(0.05)
+        assert (embeddings.version, embeddings.fingerprint) == (4, read_card(tmp_path / "4")["fingerprint"])
+        assert not np.allclose(embeddings, model.embed(np.stack(frames)), rtol=1e-2)
+        for keeping in (faithful, labelled):
+            kept = keeping.embed_frames(frames)
+            assert kept.model == old
+            np.testing.assert_allclose(kept, model.embed(np.stack(frames)), rtol=1e-4, atol=1e-5)
+        assert [item["version"] for item in follower.status()] == [4, 3]
