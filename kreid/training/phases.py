@@ -49,9 +49,9 @@ def plan_runs(options: argparse.Namespace) -> Plan:
     phases = phases_to_run(phases, options)
     for config in phases.values():
         if config.data not in ("images", "synthetic"):
-            require_data(config, options.program)
+            require_data(config, f"{options.program} --system {options.system}")
     last = list(phases.values())[-1]
-    folder = pathlib.Path(options.run or f"runs/{last.system}_{last.data}")
+    folder = pathlib.Path(options.run or f"runs/{pathlib.Path(options.system).stem}_{last.data}")
     splits = [] if options.synthetic else options.splits
     if not splits:
         return Plan(_incomplete(phase_folders(phases, folder)), folder, [])
@@ -118,12 +118,12 @@ def use_synthetic(config: Config, root: str | os.PathLike[str] = "data/synthetic
     return dataclasses.replace(config, data="synthetic", data_dir=str(root))
 
 
-def require_data(config: Config, program: str = "kreid train") -> None:
+def require_data(config: Config, command: str | None = None) -> None:
     """Raise if the data set does not exist.
 
     Args:
         config: a `kreid.training.Config`.
-        program: the command that the error proposes, with a synthetic set.
+        command: the command that the error proposes with `--synthetic`; by default `kreid train` with the system.
 
     Raises:
         FileNotFoundError: if the folder does not hold the data set.
@@ -138,7 +138,7 @@ def require_data(config: Config, program: str = "kreid train") -> None:
         expected = LAYOUTS[config.data]
         raise FileNotFoundError(
             f"{expected.title} ({expected.holds}) is expected in {config.data_dir} (or in --data DIR) and is not "
-            f"there; to start without it: {program} --system {config.system} --synthetic "
+            f"there; to start without it: {command or f'kreid train --system {config.system}'} --synthetic "
             f"Received: data_dir={config.data_dir!r}"
         )
 

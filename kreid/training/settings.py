@@ -66,9 +66,9 @@ def load_phases(
     each with settings for that system alone.
 
     Args:
-        system: name of a file in `folder/systems`, such as `"sta"`; a path that ends in `.yaml`, whose key `system`
-            names one of `kreid.models.SYSTEMS`; or one of `kreid.models.SYSTEMS` that has no file, which has the
-            defaults of `Config`.
+        system: name of a file in `folder/systems`, such as `"sta"` or `"best_small"`, or a path that ends in `.yaml`;
+            the file's key `system` names one of `kreid.models.SYSTEMS`. Or one of `kreid.models.SYSTEMS` that has no
+            file, which has the defaults of `Config`.
         folder: the folder of the recipes, `None` for `kreid.training.recipe_folder()`.
         data: name of a file in `folder/data`, such as `"mars"`, or `None`.
         overlays: further settings, later ones win: names of files in `folder/overlays`, such as `"small"`, or paths.
@@ -132,7 +132,8 @@ def _system_layer(system: str, folder: str | os.PathLike[str] | None) -> tuple[s
         if system not in SYSTEMS:
             raise
         return system, (f"no file of {system}", {})
-    return system, (str(file), _read(file))
+    values = _read(file)
+    return str(values.get("system", system)), (str(file), values)
 
 
 def _layers_of(file: pathlib.Path, system: str) -> list[tuple[str, dict]]:

@@ -148,7 +148,7 @@ def _with_data(config: Config, data: str | os.PathLike[str] | None, synthetic: b
     if synthetic:
         return use_synthetic(config)
     config = dataclasses.replace(config, data_dir=str(data)) if data else config
-    require_data(config, "kreid ablate")
+    require_data(config, "kreid ablate TABLE")
     return config
 
 

@@ -7,7 +7,7 @@ import yaml
 
 import kreid
 from kreid.models import SYSTEMS
-from kreid.training import Config, load_config, load_phases
+from kreid.training import Config, command_line, load_config, load_phases, plan_runs
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 OVERLAYS = sorted(path.name for path in (RECIPES / "overlays").glob("*.yaml"))
@@ -142,7 +142,20 @@ def test_an_overlays_error_names_its_file(write):
 def test_every_system_has_a_file():
     own = [name for name, system in SYSTEMS.items() if getattr(kreid.models, system.__name__, None) is system]
     assert len(own) == 6
-    assert sorted(path.stem for path in (RECIPES / "systems").glob("*.yaml")) == sorted(own)
+    # best_small is a recipe of the baseline.
+    assert sorted(path.stem for path in (RECIPES / "systems").glob("*.yaml")) == sorted([*own, "best_small"])
+
+
+def test_a_recipe_may_have_another_name_than_its_system(tmp_path):
+    phases = load_phases("best_small", RECIPES, "mars")
+    assert {config.system for config in phases.values()} == {"baseline"}
+    assert [config.image_size for config in phases.values()] == [[128, 64], [256, 128]]
+    options = command_line(["--system", "best_small", "--data", str(tmp_path)], "", "mars")
+    with pytest.raises(FileNotFoundError, match="--system best_small --synthetic"):
+        plan_runs(options)
+    for folder in ("bbox_train", "bbox_test", "info"):
+        (tmp_path / folder).mkdir()
+    assert plan_runs(options).folder == Path("runs/best_small_mars")
 
 
 @pytest.mark.parametrize("system", sorted(SYSTEMS))
