@@ -367,7 +367,10 @@ def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 
 def _check_packages() -> None:
-    for module in ("grpc", "grpc_health.v1", "grpc_reflection.v1alpha", "prometheus_client", "tensorflow_serving.apis"):
+    """Import the packages that a server needs besides kreid's; reflection finds imported services only."""
+    apis = "tensorflow_serving.apis"
+    services = (f"{apis}.prediction_service_pb2", f"{apis}.model_service_pb2")
+    for module in ("grpc", "grpc_health.v1", "grpc_reflection.v1alpha", "prometheus_client", *services):
         try:
             importlib.import_module(module)
         except ImportError as error:
