@@ -45,9 +45,9 @@ def replacing(path: str | os.PathLike[str], size: int | None = None) -> Iterator
     try:
         yield temporary
         if temporary.is_file():
-            _sync(temporary)
+            sync(temporary)
         os.replace(temporary, path)
-        _sync(path.parent)
+        sync(path.parent)
     except BaseException as error:
         if temporary.is_dir() and not temporary.is_symlink():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -70,7 +70,7 @@ def _is_disk_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Bring a file or a folder to the disk, so that a renamed file is whole after a loss of power."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

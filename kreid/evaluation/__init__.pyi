@@ -60,6 +60,7 @@ from .verification import (
     Roc as Roc,
     VerificationRates as VerificationRates,
     equal_error_rate as equal_error_rate,
+    fit_calibration as fit_calibration,
     fit_verification as fit_verification,
     rates_at as rates_at,
     roc as roc,

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from kreid.data.tracklet import DISTRACTOR
 from kreid.evaluation.bootstrap import Interval, portions
@@ -25,6 +27,9 @@ from kreid.evaluation.pairs import (
     pairs_between,
 )
 from kreid.gallery.embeddings import TrackletEmbeddings, labelled
+
+# Marks between which distances count as equal in a calibration.
+_MARKS = 2**14
 
 
 class Roc(NamedTuple):
@@ -261,6 +266,68 @@ def _pairs_by_person(tracklets: PairLabels, threshold: np.float64) -> _PairsByPe
     return _PairsByPerson(sizes, labels < 0, genuine, missed, keys // len(sizes), keys % len(sizes), counts)
 
 
+def fit_calibration(
+    embeddings: TrackletEmbeddings | ArrayLike,
+    persons: ArrayLike | None = None,
+    cameras: ArrayLike | None = None,
+    metric: str | None = None,
+) -> dict[str, float]:
+    """Fit the probability that two tracklets show one person to their distance: `1 / (1 + exp(scale * d - offset))`.
+
+    Genuine and impostor pairs weigh alike, so it is the probability where both are equally frequent (`prior`). Where a
+    share `p` of the pairs is genuine, add `log(p / (1 - p))` to the offset. Logistic regression by maximum likelihood,
+    towards Platt's targets, which keep the scale finite where a distance separates the pairs.
+
+    Args:
+        embeddings: see `pair_distances`; of persons that the model was not trained on.
+        persons: see `pair_distances`.
+        cameras: see `pair_distances`.
+        metric: see `pair_distances`.
+
+    Returns:
+        A dict of `scale`, at least 0, `offset` and `prior`, 0.5.
+
+    Raises:
+        ValueError: as `pair_distances` does.
+
+    Example:
+
+    >>> fitted = kreid.evaluation.fit_calibration([[0.0], [0.1], [0.3]], [7, 7, 9], [0, 1, 1])
+    >>> fitted["scale"] > 0, fitted["prior"]
+    (True, 0.5)
+
+    Reference: Platt, Probabilistic Outputs for Support Vector Machines and Comparisons to Regularized Likelihood
+    Methods, 1999, for the targets. Equal weights of the two kinds of pairs are kreid's choice.
+    """
+    tracklets = checked_for_pairs(embeddings, persons, cameras, metric)
+    genuine = np.concatenate([distances for _, distances in genuine_distances(tracklets)]).astype(np.float64)
+    # Impostor pairs are too many to keep: counts of them between marks that are close together.
+    farthest = max(float(distances.max()) for distances, _, _ in impostor_blocks(tracklets)) or 1.0
+    counts = np.zeros(_MARKS, np.int64)
+    for distances, impostors, _ in impostor_blocks(tracklets):
+        marks = np.minimum(distances[impostors] * (_MARKS / farthest), _MARKS - 1).astype(np.int64)
+        counts += np.bincount(marks, minlength=_MARKS)
+    seen = np.flatnonzero(counts)
+    distances = np.concatenate([genuine, (seen + 0.5) * (farthest / _MARKS)]) / farthest
+    targets = np.concatenate(
+        [
+            np.full(len(genuine), (len(genuine) + 1) / (len(genuine) + 2)),
+            np.full(len(seen), 1 / (counts.sum() + 2)),
+        ]
+    )
+    weights = np.concatenate([np.full(len(genuine), 0.5 / len(genuine)), 0.5 * counts[seen] / counts.sum()])
+
+    def loss_and_gradient(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = parameters[1] - parameters[0] * distances
+        loss = weights @ (np.logaddexp(0, logits) - targets * logits)
+        errors = weights * (expit(logits) - targets)
+        return float(loss), np.array([-errors @ distances, errors.sum()])
+
+    found = minimize(loss_and_gradient, np.array([1.0, 0.5]), jac=True, bounds=[(0, None), (None, None)], tol=1e-12)
+    scale, offset = found.x.tolist()
+    return {"scale": scale / farthest, "offset": offset, "prior": 0.5}
+
+
 def fit_verification(
     embeddings: TrackletEmbeddings | ArrayLike,
     persons: ArrayLike | None = None,
@@ -282,8 +349,8 @@ def fit_verification(
 
     Returns:
         A dict that `json` can write, for `kreid.serving.export_model`: `metric`, `threshold`, the chosen
-        `false_match_rate`, `false_non_match_rate`, both rates' intervals over persons, `equal_error_rate` and
-        `fitted_on` with the counts.
+        `false_match_rate`, `false_non_match_rate`, both rates' intervals over persons, `equal_error_rate`,
+        `calibration`, see `fit_calibration`, and `fitted_on` with the counts.
 
     Raises:
         ValueError: as `pair_distances` and `threshold_at` do.
@@ -307,6 +374,7 @@ def fit_verification(
         "false_non_match_rate": rates.false_non_match.mean,
         "false_non_match_interval": [rates.false_non_match.low, rates.false_non_match.high],
         "equal_error_rate": equal_error_rate(pairs),
+        "calibration": fit_calibration(*labels),
         "fitted_on": {
             "who": fitted_on,
             "persons": rates.num_persons,

@@ -2,77 +2,92 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
-from kreid._files import replacing
-from kreid.fingerprint import fingerprint
+from kreid.serving.card import CARD_FILE, model_card, read_card
+from kreid.serving.publish import (
+    LARGEST_VERSION,
+    check_free,
+    check_keep,
+    next_version,
+    publishing,
+    remove_old_versions,
+    versions,
+)
+from kreid.serving.signatures import (
+    FRAMES_AT_ONCE,
+    Exportable,
+    described,
+    lacking,
+    limits_of,
+    make_signatures,
+    vector_size,
+)
 from kreid.serving.warmup import warmup_inputs, write_warmup
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-CARD_FILE = "assets.extra/kreid.json"
-
-
-class Exportable(Protocol):
-    """The attributes of a `kreid.models` model that an export needs."""
-
-    @property
-    def embedder(self) -> Any: ...
-    @property
-    def image_size(self) -> Sequence[int]: ...
-    @property
-    def metric(self) -> str: ...
-    @property
-    def embedding_dim(self) -> int: ...
+__all__ = ["CARD_FILE", "export_model", "next_version", "read_card", "versions"]
 
 
 def export_model(
     model: Exportable,
     directory: str | os.PathLike[str],
-    version: int = 1,
+    version: int | None = 1,
     warmup: bool = True,
-    frame_limit: int = 1024,
+    frame_limit: int | None = None,
     verification: Mapping[str, Any] | None = None,
+    keep: int | None = None,
+    frames_at_once: int = FRAMES_AT_ONCE,
 ) -> Path:
     """Write `directory/<version>/`, a SavedModel with named signatures.
 
     | signature | inputs | outputs |
     |---|---|---|
-    | `serving_default` | `frames` uint8 `[B,T,H,W,3]` | `embedding` float32 `[B,D]` |
-    | `embed_padded` | `frames`, `lengths` int32 `[B]` | `embedding` |
-    | `embed_jpeg` | `images` string `[B,T]`, `lengths` int32 `[B]` | `embedding`, `valid_frames` int32 `[B]` |
+    | `serving_default` | `frames` uint8 `[B,T,H,W,3]` | `embedding` float32 `[B,D]`, `valid_frames` int32 `[B]` |
+    | `embed_padded` | `frames`, `lengths` int32 `[B]` | `embedding`, `valid_frames` |
+    | `embed_jpeg` | `images` string `[B,T]`, `lengths` | `embedding`, `valid_frames` |
+    | `encode_frames` | `frames`, `lengths` | `vectors` float32 `[B,P,C]`, `lengths` int32 `[B]` |
+    | `aggregate` | `vectors`, `lengths` | `embedding`, `valid_vectors` int32 `[B]` |
+    | `same_person` | `first`, `second` float32 `[B,D]` | `distance`, `probability` float32 `[B]`, `same_person` bool |
     | `describe` | `rows` int32 `[B]` | `card` string `[B]`, the model card once per row |
 
-    Padding: frames at or after a tracklet's length do not change its embedding. Lengths
-    outside `0..T` are clipped, because a server cannot raise for one tracklet of a
-    batch. An unreadable image is skipped and the images after it move up; a tracklet
-    without a readable image gives a finite embedding and `valid_frames` 0.
+    `encode_frames` and `aggregate` are the halves of `embed_padded`, where the system makes a vector of each frame or
+    clip; `same_person` needs a fitted threshold. The card's `lacks` says which signatures a model lacks and why.
+
+    Each row is answered as if it were alone: a server may merge requests, and pad them with a tensor's first value.
+    Frames at or after a tracklet's length do not change its embedding; `serving_default`, which takes no lengths,
+    leaves out frames at the end whose values are all equal. An unreadable image is skipped and the images after it
+    move up. `valid_frames` is the number of embedded frames. If it is 0, or -1 for a tracklet of a length that is
+    negative, beyond T or above the frame limit, the embedding is NaN. If all tracklets are refused, the request fails.
 
     `describe` has an input because a batching server refuses signatures without one.
 
-    The folder gets its name only when complete, because servers poll for it.
+    The folder gets its name only when complete, because servers poll for it, and a version is never overwritten.
 
     Args:
         model: a `kreid.models` model, or any object with `embedder`,
             `image_size`, `metric` and `embedding_dim`.
         directory: base path, the folder of all versions.
-        version: positive int.
+        version: positive int, or `None` for the one after the highest.
         warmup: whether to write warm-up requests.
-        frame_limit: largest number of frames (`B * T`) in one request. Without it
-            a small message of empty images could allocate any amount of memory.
+        frame_limit: largest number of frames of a tracklet; `None` for 1024, or 128
+            where the network runs on all frames of a tracklet at once (RTF).
         verification: optional threshold below which two embeddings count as one
             person, from `kreid.evaluation.fit_verification`, for the card; `None`
             for the one in the model's passport, if there is one.
+        keep: how many versions stay: the oldest ones above it are removed after
+            publishing. `None` removes none.
+        frames_at_once: frames in one run of the network, which bounds the memory of
+            any request: 7 MB a frame for ResNet-50 at 256x128. More than the default
+            may be faster on GPUs.
 
     Returns:
         Path of the version's folder.
 
     Raises:
         ValueError: if the version is not a positive integer or exists already,
-            `frame_limit` is below 1, or the threshold is of another metric than the
+            another number is below 1, or the threshold is of another metric than the
             model's.
         RuntimeError: under a Keras backend other than TensorFlow.
 
@@ -82,8 +97,9 @@ def export_model(
     >>> model = kreid.models.Baseline(backbone, num_identities=2)
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     read_card(export_model(model, folder, warmup=False))["embedding_dim"]
-    128
+    ...     card = read_card(export_model(model, folder, warmup=False))
+    >>> card["embedding_dim"], card["lacks"]
+    (128, {'same_person': 'No threshold was fitted; see kreid.evaluation.fit_verification.'})
     """
     import keras
     import tensorflow as tf
@@ -94,10 +110,13 @@ def export_model(
             f"Received: backend={keras.backend.backend()}"
         )
     directory = Path(directory)
-    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise ValueError(f"`version` must be a positive integer. Received: version={version!r}")
-    if frame_limit < 1:
-        raise ValueError(f"`frame_limit` must be at least 1. Received: frame_limit={frame_limit}")
+    if version is not None:
+        if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= LARGEST_VERSION:
+            raise ValueError(f"`version` must be a positive integer. Received: version={version!r}")
+        check_free(directory, version)
+    if keep is not None:
+        check_keep(keep)
+    limits = limits_of(model, frame_limit, frames_at_once)
     passport = getattr(model, "passport", None)
     if verification is None and passport is not None:
         verification = passport.verification
@@ -106,189 +125,22 @@ def export_model(
             f"The threshold must be of the model's metric, {model.metric}; fit it again. "
             f"Received: verification of metric={verification['metric']!r}"
         )
-    final = directory / str(version)
-    if final.exists():
-        raise ValueError(
-            f"This version exists and is not overwritten; the next free one is {next_version(directory)}. "
-            f"Received: version={version}, directory={directory}"
-        )
     directory.mkdir(parents=True, exist_ok=True)
 
-    card = _model_card(model, frame_limit, verification)
-    module, signatures = _signatures(model, json.dumps(card), frame_limit)
-    # A polling server looks for integer names, so it does not see the temporary folder.
-    with replacing(final) as temporary:
+    lacks = lacking(model, verification)
+    card = model_card(model, limits, verification, described(model, lacks), lacks)
+    module, signatures = make_signatures(model, json.dumps(card), limits, verification, lacks)
+    with publishing(directory, version) as (temporary, published):
         tf.saved_model.save(module, str(temporary), signatures=signatures)
         card_path = temporary / CARD_FILE
         card_path.parent.mkdir(exist_ok=True)
         card_path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         if warmup:
-            write_warmup(temporary, warmup_inputs(card["image_size"], frames=min(8, frame_limit)))
-    return final
-
-
-def next_version(directory: str | os.PathLike[str]) -> int:
-    """Return the version after the highest one in a base path.
-
-    Args:
-        directory: base path; it may be missing.
-
-    Returns:
-        int, 1 for an empty or missing folder.
-    """
-    return max(versions(directory), default=0) + 1
-
-
-def versions(directory: str | os.PathLike[str]) -> list[int]:
-    """List the versions in a base path.
-
-    Args:
-        directory: base path. Subfolders whose names are not integers are skipped.
-
-    Returns:
-        A list of int, ascending; empty if the folder is missing.
-    """
-    try:
-        entries = list(os.scandir(directory))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return sorted(int(e.name) for e in entries if e.name.isascii() and e.name.isdigit() and e.is_dir())
-
-
-def read_card(export_dir: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the model card of one exported version.
-
-    Args:
-        export_dir: folder of the version.
-
-    Returns:
-        A dict with `system`, `embedding_dim`, `image_size`, `metric`, `fingerprint` (see `kreid.models.fingerprint`),
-        `frame_limit`, `verification` (`None` without a fitted threshold),
-        `passport` (see `kreid.models.Passport`), `signatures`, and the versions of `kreid`, `keras` and `tensorflow`.
-    """
-    return json.loads((Path(export_dir) / CARD_FILE).read_text(encoding="utf-8"))
-
-
-def _model_card(model: Exportable, frame_limit: int, verification: Mapping[str, Any] | None) -> dict[str, Any]:
-    import keras
-    import tensorflow as tf
-
-    height, width = (int(size) for size in model.image_size)
-    passport = getattr(model, "passport", None)
-    digest = fingerprint(model)
-    frames = f"uint8 [B, T, {height}, {width}, 3]"
-    embedding = f"float32 [B, {int(model.embedding_dim)}]"
-    return {
-        "system": type(model).__name__,
-        "embedding_dim": int(model.embedding_dim),
-        "image_size": [height, width],
-        "metric": str(model.metric),
-        "fingerprint": digest,
-        "frame_limit": int(frame_limit),
-        "verification": None if verification is None else dict(verification),
-        "passport": None if passport is None else passport.saved_now(digest).to_dict(),
-        "kreid": _kreid_version(),
-        "keras": keras.__version__,
-        "tensorflow": tf.__version__,
-        "signatures": {
-            "serving_default": {"inputs": {"frames": frames}, "outputs": {"embedding": embedding}},
-            "embed_padded": {
-                "inputs": {"frames": frames, "lengths": "int32 [B]"},
-                "outputs": {"embedding": embedding},
-            },
-            "embed_jpeg": {
-                "inputs": {"images": "string [B, T]", "lengths": "int32 [B]"},
-                "outputs": {"embedding": embedding, "valid_frames": "int32 [B]"},
-            },
-            "describe": {"inputs": {"rows": "int32 [B]"}, "outputs": {"card": "string [B]"}},
-        },
-    }
-
-
-def _kreid_version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("kreid")
-    except metadata.PackageNotFoundError:
-        return "source checkout"
-
-
-def _signatures(
-    model: Exportable, card: str, frame_limit: int
-) -> tuple["tf.Module", dict[str, Callable[..., dict[str, "tf.Tensor"]]]]:
-    """Return a `tf.Module` with the weights, and the signatures by name."""
-    import tensorflow as tf
-
-    from kreid.data.frames import decode_frames
-
-    height, width = (int(size) for size in model.image_size)
-    embedder = model.embedder
-    frames_spec = tf.TensorSpec([None, None, height, width, 3], tf.uint8, "frames")
-    lengths_spec = tf.TensorSpec([None], tf.int32, "lengths")
-    images_spec = tf.TensorSpec([None, None], tf.string, "images")
-    rows_spec = tf.TensorSpec([None], tf.int32, "rows")
-
-    def embed(frames, lengths):
-        embedding = embedder({"frames": frames, "lengths": lengths}, training=False)
-        return tf.ensure_shape(tf.cast(embedding, tf.float32), [None, int(model.embedding_dim)])
-
-    @tf.function(input_signature=[frames_spec], autograph=False)
-    def serving_default(frames):
-        return {"embedding": embed(*_checked(frames, frames_spec.shape, frame_limit))}
-
-    @tf.function(input_signature=[frames_spec, lengths_spec], autograph=False)
-    def embed_padded(frames, lengths):
-        return {"embedding": embed(*_checked(frames, frames_spec.shape, frame_limit, lengths))}
-
-    @tf.function(input_signature=[images_spec, lengths_spec], autograph=False)
-    def embed_jpeg(images, lengths):
-        images, lengths = _checked(images, images_spec.shape, frame_limit, lengths)
-        batch, length = tf.shape(images)[0], tf.shape(images)[1]
-        # Decode all images of the batch in one call, then scatter them to their tracklets. `places` are the (row,
-        # column) of all images, `rows` those of the readable ones; `slots` count these from 0 in each tracklet.
-        places = tf.where(tf.sequence_mask(lengths, length))
-        decoded, readable = decode_frames(tf.gather_nd(images, places), (height, width), parallelism=8)
-        rows = tf.cast(tf.gather(places[:, 0], readable), tf.int32)
-        valid = tf.math.unsorted_segment_sum(tf.ones_like(rows), rows, batch)
-        slots = tf.range(tf.size(rows)) - tf.gather(tf.cumsum(valid, exclusive=True), rows)
-        shape = tf.stack([batch, length, height, width, 3])
-        frames = tf.ensure_shape(tf.scatter_nd(tf.stack([rows, slots], axis=1), decoded, shape), frames_spec.shape)
-        return {"embedding": embed(frames, valid), "valid_frames": tf.identity(valid)}
-
-    @tf.function(input_signature=[rows_spec], autograph=False)
-    def describe(rows):
-        return {"card": tf.fill([tf.shape(rows)[0]], tf.constant(card))}
-
-    module = tf.Module(name="kreid")
-    # Track only the weights: the Keras model would add its whole object graph and every traced call.
-    module.weights = [variable.value for variable in embedder.variables]
-    return module, {
-        "serving_default": serving_default,
-        "embed_padded": embed_padded,
-        "embed_jpeg": embed_jpeg,
-        "describe": describe,
-    }
-
-
-def _checked(
-    inputs: "tf.Tensor", shape: "tf.TensorShape", frame_limit: int, lengths: "tf.Tensor | None" = None
-) -> tuple["tf.Tensor", "tf.Tensor"]:
-    """Return the inputs and clipped lengths, with control dependencies on checks of the request."""
-    import tensorflow as tf
-
-    # C++ servers do not compare a request with the signature's shape, so the graph does.
-    inputs = tf.ensure_shape(inputs, shape)
-    batch, length = tf.shape(inputs)[0], tf.shape(inputs)[1]
-    if lengths is None:
-        lengths = tf.fill([batch], length)
-    total = tf.cast(batch, tf.int64) * tf.cast(length, tf.int64)
-    too_many = f"a request may hold at most {frame_limit} frames (B * T); send fewer tracklets at once"
-    checks = [
-        tf.debugging.assert_positive(batch, "a request needs at least one tracklet (B >= 1)"),
-        tf.debugging.assert_positive(length, "a request needs at least one frame per tracklet (T >= 1)"),
-        tf.debugging.assert_less_equal(total, tf.constant(frame_limit, tf.int64), too_many),
-        tf.debugging.assert_equal(tf.shape(lengths)[0], batch, "lengths needs one entry per tracklet"),
-    ]
-    with tf.control_dependencies(checks):
-        return tf.identity(inputs), tf.clip_by_value(lengths, 0, length)
+            frames = min(8, limits.frames_per_tracklet)
+            vectors = None if "aggregate" in lacks else vector_size(model)
+            dim = None if "same_person" in lacks else int(model.embedding_dim)
+            write_warmup(temporary, warmup_inputs(card["image_size"], frames, vector_size=vectors, embedding_dim=dim))
+    (path,) = published
+    if keep is not None:
+        remove_old_versions(directory, keep, int(path.name))
+    return path

@@ -18,7 +18,12 @@ MAX_RECORDS = 1000  # TensorFlow Serving does not load a version with more
 
 
 def warmup_inputs(
-    image_size: Sequence[int], frames: int = 8, batches: Iterable[int] = (1,), seed: int = 0
+    image_size: Sequence[int],
+    frames: int = 8,
+    batches: Iterable[int] = (1,),
+    seed: int = 0,
+    vector_size: int | None = None,
+    embedding_dim: int | None = None,
 ) -> list[tuple[str, dict[str, np.ndarray]]]:
     """Make one request of noise per signature and batch size.
 
@@ -30,6 +35,10 @@ def warmup_inputs(
         frames: frames per tracklet.
         batches: batch sizes.
         seed: of the noise.
+        vector_size: values of a frame's or clip's vector, for `encode_frames` and
+            `aggregate`; `None` where the export lacks them.
+        embedding_dim: values of an embedding, for `same_person`; `None` where the
+            export lacks it.
 
     Returns:
         A list of tuples `(signature name, inputs by name)`.
@@ -56,6 +65,15 @@ def warmup_inputs(
             ("embed_jpeg", {"images": images, "lengths": lengths}),
             ("describe", {"rows": np.zeros(batch, np.int32)}),
         ]
+        if vector_size is not None:
+            vectors = generator.random((batch, frames, vector_size), np.float32)
+            requests += [
+                ("encode_frames", {"frames": noise, "lengths": lengths}),
+                ("aggregate", {"vectors": vectors, "lengths": lengths}),
+            ]
+        if embedding_dim is not None:
+            first, second = generator.random((2, batch, embedding_dim), np.float32)
+            requests.append(("same_person", {"first": first, "second": second}))
     return requests
 
 

@@ -22,8 +22,10 @@ def check_export(model: "keras.Model", folder: str | os.PathLike[str]) -> NDArra
 
     - the signatures `serving_default`, `embed_padded` and `embed_jpeg` have the inputs and outputs of
       `kreid.serving.export_model`;
-    - in a session, as in TensorFlow Serving, each of them returns the embeddings of `model.embed`;
-    - an unreadable image is skipped, does not count in `valid_frames`, and changes no other tracklet of its batch.
+    - in a session, as in TensorFlow Serving, each of them returns the embeddings of `model.embed`, and so do
+      `encode_frames` and `aggregate` one after the other, unless the card says that the export lacks them;
+    - an unreadable image is skipped, does not count in `valid_frames`, and changes no other tracklet of its batch;
+    - a tracklet of no frame, and one of a length that cannot be, are NaN and change no other tracklet.
 
     Args:
         model: a model of `kreid.models`.
@@ -36,6 +38,8 @@ def check_export(model: "keras.Model", folder: str | os.PathLike[str]) -> NDArra
         AssertionError: if a check fails, with a sentence on it.
     """
     import tensorflow as tf
+
+    from kreid.serving.card import read_card
 
     height, width = model.image_size
     rng = np.random.default_rng(0)
@@ -60,10 +64,17 @@ def check_export(model: "keras.Model", folder: str | os.PathLike[str]) -> NDArra
         images = run("embed_jpeg", {"images": np.array(jpegs, object), "lengths": lengths})
         jpegs[0][1] = jpegs[0][1][:20]
         damaged = run("embed_jpeg", {"images": np.array(jpegs, object), "lengths": lengths})
+        three = {"frames": frames[[0, 1, 0]], "lengths": np.array([0, 2, 9], "int32")}
+        refused = run("embed_padded", three)
+        halves = None
+        if "aggregate" not in read_card(folder).get("lacks", {}):
+            vectors = run("encode_frames", {"frames": frames, "lengths": lengths})
+            halves = run("aggregate", vectors)
 
     expected = model.embed(frames)
-    _require(set(whole) == set(padded) == {"embedding"}, "serving_default and embed_padded give embedding")
-    _require(set(images) == {"embedding", "valid_frames"}, "embed_jpeg gives embedding and valid_frames")
+    for name, outputs in (("serving_default", whole), ("embed_padded", padded), ("embed_jpeg", images)):
+        _require(set(outputs) == {"embedding", "valid_frames"}, f"{name} gives embedding and valid_frames")
+    _require(whole["valid_frames"].tolist() == [3, 3], "valid_frames counts the frames of serving_default")
     _require(_near(whole["embedding"], expected), "serving_default gives the embeddings of embed")
     _require(_near(padded["embedding"], model.embed(frames, lengths)), "embed_padded gives the embeddings of embed")
     _require(_near(images["embedding"], model.embed(decoded, lengths)), "embed_jpeg gives the embeddings of embed")
@@ -72,6 +83,13 @@ def check_export(model: "keras.Model", folder: str | os.PathLike[str]) -> NDArra
     _require(_near(damaged["embedding"][1], images["embedding"][1]), "an unreadable image changes no other tracklet")
     rest = model.embed(decoded[:1, [0, 2]])
     _require(_near(damaged["embedding"][:1], rest), "the images after an unreadable one move up")
+    _require(refused["valid_frames"].tolist() == [0, 2, -1], "valid_frames is 0 without a frame and -1 beyond T")
+    _require(
+        np.isnan(refused["embedding"][[0, 2]]).all(), "the embedding of no frame, and of a length beyond T, is NaN"
+    )
+    _require(_near(refused["embedding"][1:2], padded["embedding"][1:]), "a refused tracklet changes no other one")
+    if halves is not None:
+        _require(_near(halves["embedding"], padded["embedding"]), "aggregate of encode_frames gives embed_padded's")
     return whole["embedding"]
 
 

@@ -7,6 +7,7 @@ from pair_samples import distance, oracle, tracklets
 
 from kreid.evaluation import (
     equal_error_rate,
+    fit_calibration,
     fit_verification,
     pair_distances,
     pairs,
@@ -109,6 +110,55 @@ def test_what_a_model_keeps():
     assert fitted["fitted_on"]["impostor_pairs"] == measured.num_impostors
     low, high = fitted["false_non_match_interval"]
     assert low <= fitted["false_non_match_rate"] <= high
+
+
+def test_the_calibration_is_the_likeliest():
+    embeddings, persons, cameras = tracklets()
+    genuine, impostors = (np.asarray(values, float) for values in oracle(embeddings, persons, cameras))
+    fitted = fit_calibration(embeddings, persons, cameras)
+
+    def loss(scale, offset):
+        total = 0.0
+        for distances, target in ((genuine, 1 - 1 / (len(genuine) + 2)), (impostors, 1 / (len(impostors) + 2))):
+            chance = 1 / (1 + np.exp(scale * distances - offset))
+            total += -np.mean(target * np.log(chance) + (1 - target) * np.log(1 - chance)) / 2
+        return total
+
+    best = loss(fitted["scale"], fitted["offset"])
+    for step in (0.01, -0.01):
+        assert best < loss(fitted["scale"] * (1 + step), fitted["offset"])
+        assert best < loss(fitted["scale"], fitted["offset"] * (1 + step))
+    assert fit_verification(embeddings, persons, cameras, false_match_rate=0.01, fitted_on="x")["calibration"] == fitted
+
+
+def test_the_calibration_says_how_many_pairs_show_one_person():
+    # Persons in two cameras, the second view a little off the first.
+    rng = np.random.default_rng(0)
+    places = rng.normal(0, 1, (150, 8))
+    embeddings = np.concatenate([places, places + rng.normal(0, 0.6, places.shape)])
+    persons, cameras = np.tile(np.arange(1, 151), 2), np.repeat([0, 1], 150)
+    genuine, impostors = (np.asarray(values, float) for values in oracle(embeddings, persons, cameras))
+    fitted = fit_calibration(embeddings, persons, cameras)
+    distances = np.concatenate([genuine, impostors])
+    weights = np.concatenate([np.full(len(genuine), 1 / len(genuine)), np.full(len(impostors), 1 / len(impostors))])
+    chances = 1 / (1 + np.exp(fitted["scale"] * distances - fitted["offset"]))
+    for low, high in ((0, 0.1), (0.1, 0.5), (0.5, 0.9), (0.9, 1)):
+        chosen = (chances >= low) & (chances < high)
+        share = weights[chosen][: np.count_nonzero(chosen[: len(genuine)])].sum() / weights[chosen].sum()
+        assert abs(share - np.average(chances[chosen], weights=weights[chosen])) < 0.1
+
+
+def test_a_calibration_stays_finite_and_never_rises_with_the_distance():
+    persons, cameras = [1, 1, 2, 2, 3, 3], [0, 1] * 3
+    apart = fit_calibration([[0.0], [0.1], [50.0], [50.1], [90.0], [90.1]], persons, cameras)
+    assert 0 < apart["scale"] < np.inf and np.isfinite(apart["offset"])
+    assert 1 / (1 + np.exp(apart["scale"] * 0.1 - apart["offset"])) > 0.5
+    assert 1 / (1 + np.exp(apart["scale"] * 39.9 - apart["offset"])) < 0.5
+    # Persons look less alike than strangers.
+    backwards = fit_calibration([[0.0], [50.0], [0.1], [50.1], [0.2], [50.2]], persons, cameras)
+    assert backwards["scale"] == 0
+    # All distances are 0.
+    assert fit_calibration(np.zeros((6, 1)), persons, cameras)["scale"] >= 0
 
 
 def test_bad_arguments_are_named():

@@ -75,7 +75,7 @@ def test_card_status_and_metadata(client, model):
     assert client.status() == [{"version": 3, "state": "AVAILABLE", "error": ""}]
     assert client.metadata()["embed_padded"] == {
         "inputs": {"frames": ("uint8", (-1, -1, 64, 32, 3)), "lengths": ("int32", (-1,))},
-        "outputs": {"embedding": ("float32", (-1, model.embedding_dim))},
+        "outputs": {"embedding": ("float32", (-1, model.embedding_dim)), "valid_frames": ("int32", (-1,))},
     }
 
 

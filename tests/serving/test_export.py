@@ -13,11 +13,14 @@ from kreid.serving import export_model, read_card, read_warmup
 from kreid.serving.export import next_version, versions
 from kreid.training.export_run import read_passport
 
+FRAMES, LENGTHS = ("uint8", [-1, -1, 64, 32, 3]), ("int32", [-1])
 SIGNATURES = {
-    "serving_default": ({"frames": ("uint8", [-1, -1, 64, 32, 3])}, {"embedding"}),
-    "embed_padded": ({"frames": ("uint8", [-1, -1, 64, 32, 3]), "lengths": ("int32", [-1])}, {"embedding"}),
-    "embed_jpeg": ({"images": ("string", [-1, -1]), "lengths": ("int32", [-1])}, {"embedding", "valid_frames"}),
-    "describe": ({"rows": ("int32", [-1])}, {"card"}),
+    "serving_default": ({"frames": FRAMES}, {"embedding", "valid_frames"}),
+    "embed_padded": ({"frames": FRAMES, "lengths": LENGTHS}, {"embedding", "valid_frames"}),
+    "embed_jpeg": ({"images": ("string", [-1, -1]), "lengths": LENGTHS}, {"embedding", "valid_frames"}),
+    "describe": ({"rows": LENGTHS}, {"card"}),
+    "encode_frames": ({"frames": FRAMES, "lengths": LENGTHS}, {"vectors", "lengths"}),
+    "aggregate": ({"vectors": ("float32", [-1, -1, 128]), "lengths": LENGTHS}, {"embedding", "valid_vectors"}),
 }
 
 
@@ -85,12 +88,14 @@ def test_embed_padded_equals_embed_and_ignores_padding(session, model):
         np.testing.assert_allclose(embeddings, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_lengths_out_of_range_are_clipped(session, model):
-    frames, _ = padded([random_tracklet(0, 3), random_tracklet(1, 3)])
-    embeddings = session.run("embed_padded", frames=frames, lengths=np.array([99, -4], np.int32))["embedding"]
-    expected = model.embed(frames, np.array([3, 0], np.int32))
-    np.testing.assert_allclose(embeddings, expected, rtol=1e-4, atol=1e-5)
-    assert np.isfinite(embeddings).all()
+def test_lengths_out_of_range_refuse_their_row_alone(session, model):
+    frames, _ = padded([random_tracklet(seed, 3) for seed in range(4)])
+    lengths = np.array([99, 2, -4, 0], np.int32)
+    answer = session.run("embed_padded", frames=frames, lengths=lengths)
+    assert answer["valid_frames"].tolist() == [-1, 2, -1, 0]
+    assert np.isnan(answer["embedding"][[0, 2, 3]]).all()
+    expected = model.embed(frames[1:2], lengths[1:2])
+    np.testing.assert_allclose(answer["embedding"][1:2], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_embed_jpeg_leaves_out_damaged_images_without_touching_neighbours(session, model):
@@ -101,7 +106,7 @@ def test_embed_jpeg_leaves_out_damaged_images_without_touching_neighbours(sessio
     images[1, 2] = b"no image at all"
     images[2, :] = [b"", b"\xff\xd8", good[2][2][:-900], b"\x89PNG\r\n\x1a\n"]
     images[3, 3] = encode(random_tracklet(5, 1, size=(64, 32))[0], "PNG")
-    lengths = np.array([4, 4, 4, 9], np.int32)
+    lengths = np.array([4, 4, 4, 4], np.int32)
     readable = [good[0], [good[1][1], good[1][3]], [], list(images[3])]
 
     answer = session.run("embed_jpeg", images=images, lengths=lengths)
@@ -112,8 +117,8 @@ def test_embed_jpeg_leaves_out_damaged_images_without_touching_neighbours(sessio
         if contents:
             frames[row, : len(contents)] = decode_frames(tf.constant(contents), IMAGE_SIZE)[0].numpy()
     expected = model.embed(frames, np.array([4, 2, 0, 4], np.int32))
+    expected[2] = np.nan
     np.testing.assert_allclose(answer["embedding"], expected, rtol=1e-4, atol=1e-5)
-    assert np.isfinite(answer["embedding"]).all()
 
 
 def test_images_beyond_the_length_are_not_looked_at(session):
@@ -137,10 +142,17 @@ def test_a_tracklet_alone_and_in_a_batch_agree(session):
         ("serving_default", [np.zeros((1, 0, 64, 32, 3), np.uint8)], "at least one frame"),
         ("serving_default", [np.zeros((0, 2, 64, 32, 3), np.uint8)], "at least one tracklet"),
         ("serving_default", [np.zeros((1, 2, 65, 32, 3), np.uint8)], "not compatible with expected shape"),
-        ("serving_default", [np.zeros((1, 1025, 64, 32, 3), np.uint8)], "at most 1024 frames"),
+        ("serving_default", [random_tracklet(0, 1025)[None]], "at most 1024 frames"),
+        ("embed_padded", [np.zeros((1, 1, 64, 32, 3), np.uint8), np.array([-1], np.int32)], "must have 0 to T frames"),
         ("embed_padded", [np.zeros((2, 1, 64, 32, 3), np.uint8), np.array([1], np.int32)], "one entry per tracklet"),
         ("embed_jpeg", [np.zeros((1, 0), object), np.array([0], np.int32)], "at least one frame"),
-        ("embed_jpeg", [np.full((3, 342), b"", object), np.zeros(3, np.int32)], "at most 1024 frames"),
+        ("embed_jpeg", [np.full((1, 1025), b"", object), np.full(1, 1025, np.int32)], "at most 1024 frames"),
+        ("embed_jpeg", [np.full((1025, 1), b"", object), np.ones(1025, np.int32)], "at most 1024 tracklets"),
+        ("describe", [np.zeros(1025, np.int32)], "at most 1024 tracklets"),
+        ("describe", [np.zeros(0, np.int32)], "at least one tracklet"),
+        ("encode_frames", [random_tracklet(0, 1025)[None], np.full(1, 1025, np.int32)], "at most 1024 frames"),
+        ("aggregate", [np.full(1, 1025, np.int32), np.zeros((1, 1025, 128), np.float32)], "at most 1024 vectors"),
+        ("aggregate", [np.full(1, 1, np.int32), np.zeros((1, 1, 127), np.float32)], "not compatible with expected"),
         ("embed_jpeg", [np.full((2, 1), b"", object), np.zeros(3, np.int32)], "one entry per tracklet"),
     ],
 )
