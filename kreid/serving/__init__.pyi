@@ -1,4 +1,9 @@
-from .answers import Embeddings as Embeddings, ModelVersion as ModelVersion, Prediction as Prediction
+from .answers import (
+    Embeddings as Embeddings,
+    ModelVersion as ModelVersion,
+    Prediction as Prediction,
+    SamePerson as SamePerson,
+)
 from .async_client import AsyncEmbeddingClient as AsyncEmbeddingClient
 from .client import EmbeddingClient as EmbeddingClient
 from .connection import Retry as Retry, Tls as Tls

@@ -39,6 +39,24 @@ class Prediction(NamedTuple):
     model: ModelVersion
 
 
+class SamePerson(NamedTuple):
+    """The decisions about pairs of tracklets.
+
+    Args:
+        distance: float32 `(pairs,)`, in the model's metric.
+        probability: float32 `(pairs,)`, that the pair shows one person, as calibrated on the persons of the threshold:
+            with as many pairs of one person as of two.
+        same_person: bool `(pairs,)`, whether the distance is below the threshold, which was chosen for a false-match
+            rate (`card()["verification"]`).
+        model: the `ModelVersion` that answered.
+    """
+
+    distance: NDArray[np.float32]
+    probability: NDArray[np.float32]
+    same_person: NDArray[np.bool_]
+    model: ModelVersion
+
+
 class Embeddings(np.ndarray[Any, np.dtype[np.float32]]):
     """Embeddings as a float32 array `(tracklets, features)`, with the model that made them.
 

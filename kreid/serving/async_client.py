@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kreid.serving import wire
-from kreid.serving.answers import Embeddings, ModelVersion, Prediction
+from kreid.serving.answers import Embeddings, ModelVersion, Prediction, SamePerson
 from kreid.serving.client_core import Answer, Call, ClientCore, Flow, Pause, Signatures
 from kreid.serving.connection import Retry, Tls
 from kreid.serving.errors import ServingError, explain
@@ -108,6 +108,10 @@ class AsyncEmbeddingClient:
     async def predict(self, signature: str, inputs: Mapping[str, ArrayLike]) -> Prediction:
         """Send one request to any signature of the model; see `EmbeddingClient.predict`."""
         return await self._run(self._core.predict(signature, inputs))
+
+    async def same_person(self, first: ArrayLike, second: ArrayLike) -> SamePerson:
+        """Decide for pairs of embeddings; see `EmbeddingClient.same_person`."""
+        return await self._run(self._core.same_person(first, second))
 
     async def card(self, refresh: bool = False) -> dict[str, Any]:
         """Return the model card; see `EmbeddingClient.card`."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kreid.serving import wire
-from kreid.serving.answers import Embeddings, ModelVersion, Prediction
+from kreid.serving.answers import Embeddings, ModelVersion, Prediction, SamePerson
 from kreid.serving.client_core import Answer, Call, ClientCore, Flow, Pause, Signatures
 from kreid.serving.connection import Retry, Tls
 from kreid.serving.errors import ServingError, explain
@@ -160,6 +160,23 @@ class EmbeddingClient:
             ServingError: if the server refuses the request or cannot be reached.
         """
         return self._run(self._core.predict(signature, inputs))
+
+    def same_person(self, first: ArrayLike, second: ArrayLike) -> SamePerson:
+        """Decide for pairs of embeddings whether they show the same person.
+
+        Args:
+            first: `(pairs, features)`.
+            second: the same shape; row i is compared with row i of `first`.
+
+        Returns:
+            A `SamePerson` with `distance`, `probability` and `same_person`.
+
+        Raises:
+            ValueError: for other shapes, `Embeddings` of another model than the one that answers, or a model without a
+                fitted threshold.
+            ServingError: if the server refuses the request or cannot be reached.
+        """
+        return self._run(self._core.same_person(first, second))
 
     def card(self, refresh: bool = False) -> dict[str, Any]:
         """Return the model card. The client keeps it until it sees an answer of another model.

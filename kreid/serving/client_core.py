@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kreid.serving import wire
-from kreid.serving.answers import Embeddings, ModelVersion, Prediction
+from kreid.serving.answers import Embeddings, ModelVersion, Prediction, SamePerson
 from kreid.serving.connection import MAX_MESSAGE_BYTES, Retry, Tls, Token, channel_options, is_local
 from kreid.serving.errors import ClientFacts, ServingError
 from kreid.serving.images import check_images
@@ -144,16 +144,19 @@ class ClientCore:
         def embed(known: _Known) -> Flow[Embeddings]:
             size = tuple(known.card["image_size"])
             _check_frames(arrays, size)
-            frame_bytes = size[0] * size[1] * 3
-            parts = [np.zeros((0, known.card["embedding_dim"]), np.float32)]
-            for group in self.groups(known.card, arrays, lambda group: len(group) * max(map(len, group)) * frame_bytes):
+
+            def num_bytes(group: list[NDArray[Any]]) -> int:
+                return len(group) * max(map(len, group)) * size[0] * size[1] * 3
+
+            def inputs(group: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
                 lengths = np.array([len(frames) for frames in group], np.int32)
                 batch = np.zeros((len(group), lengths.max(), *size, 3), np.uint8)
                 for row, frames in enumerate(group):
                     batch[row, : len(frames)] = frames
-                outputs = yield from self._predict_with(known, "embed_padded", {"frames": batch, "lengths": lengths})
-                parts.append(outputs["embedding"])
-            return Embeddings(np.concatenate(parts), known.model)
+                return {"frames": batch, "lengths": lengths}
+
+            embeddings, _ = yield from self._embed_groups(known, "embed_padded", arrays, num_bytes, inputs)
+            return Embeddings(embeddings, known.model)
 
         return (yield from self._with_one_model(embed))
 
@@ -163,25 +166,66 @@ class ClientCore:
             tracklets = [tracklets]  # `check_images` raises
         contents = [check_images(row, images) for row, images in enumerate(tracklets)]
 
+        def num_bytes(group: list[list[bytes]]) -> int:
+            return sum(len(image) + 8 for images in group for image in images)
+
+        def inputs(group: list[list[bytes]]) -> dict[str, NDArray[Any]]:
+            lengths = np.array([len(images) for images in group], np.int32)
+            batch = np.full((len(group), max(1, lengths.max())), b"", object)
+            for row, images in enumerate(group):
+                batch[row, : len(images)] = images
+            return {"images": batch, "lengths": lengths}
+
         def embed(known: _Known) -> Flow[tuple[Embeddings, NDArray[np.int32]]]:
-            embeddings = [np.zeros((0, known.card["embedding_dim"]), np.float32)]
-            valid = [np.zeros(0, np.int32)]
-
-            def num_bytes(group: list[list[bytes]]) -> int:
-                return sum(len(image) + 8 for images in group for image in images)
-
-            for group in self.groups(known.card, contents, num_bytes):
-                lengths = np.array([len(images) for images in group], np.int32)
-                batch = np.full((len(group), max(1, lengths.max())), b"", object)
-                for row, images in enumerate(group):
-                    batch[row, : len(images)] = images
-                outputs = yield from self._predict_with(known, "embed_jpeg", {"images": batch, "lengths": lengths})
-                valid.append(outputs["valid_frames"])
-                # Without a readable image the graph's row depends on no image; NaN prevents its use.
-                embeddings.append(np.where(valid[-1][:, None] > 0, outputs["embedding"], np.float32(np.nan)))
-            return Embeddings(np.concatenate(embeddings), known.model), np.concatenate(valid)
+            embeddings, valid = yield from self._embed_groups(known, "embed_jpeg", contents, num_bytes, inputs)
+            # Without a readable image a row depends on no image; NaN prevents its use.
+            embeddings = np.where(valid[:, None] > 0, embeddings, np.float32(np.nan))
+            return Embeddings(embeddings, known.model), valid
 
         return (yield from self._with_one_model(embed))
+
+    def _embed_groups(
+        self,
+        known: _Known,
+        signature: str,
+        tracklets: Sequence[_Tracklet],
+        num_bytes: Callable[[list[_Tracklet]], int],
+        inputs: Callable[[list[_Tracklet]], dict[str, NDArray[Any]]],
+    ) -> Flow[tuple[NDArray[np.float32], NDArray[np.int32]]]:
+        """Send tracklets in several requests; return the embeddings and the numbers of valid frames."""
+        embeddings = [np.zeros((0, known.card["embedding_dim"]), np.float32)]
+        valid = [np.zeros(0, np.int32)]
+        for group in self.groups(known.card, tracklets, num_bytes):
+            outputs = yield from self._predict_with(known, signature, inputs(group))
+            embedding = outputs["embedding"]
+            # `embed_padded` of older exports refuses no row, and counts none.
+            counts = outputs.get("valid_frames", np.array([len(tracklet) for tracklet in group], np.int32))
+            for row in np.flatnonzero(counts < 0):
+                tracklet = group[row]
+                alone: dict[str, NDArray[Any]] = {}
+                if len(tracklet) <= known.card["frame_limit"]:
+                    # A server that merges requests had too many frames at once.
+                    alone = yield from self._predict_with(known, signature, inputs([tracklet]))
+                if not alone or alone["valid_frames"][0] < 0:
+                    raise self._row_refused(sum(map(len, valid)) + int(row), len(tracklet), known.card["frame_limit"])
+                embedding[row], counts[row] = alone["embedding"][0], alone["valid_frames"][0]
+            embeddings.append(embedding)
+            valid.append(counts)
+        return np.concatenate(embeddings), np.concatenate(valid)
+
+    def _row_refused(self, row: int, frames: int, limit: int) -> ServingError:
+        received = f"Received: target={self.target}, model={self.model}"
+        if frames > limit:
+            return ServingError(
+                "INVALID_ARGUMENT",
+                f"tracklet {row} has {frames} frames, and the model takes at most {limit}",
+                f"thin the tracklet to the frame_limit in card(), or export with a larger frame_limit. {received}",
+            )
+        return ServingError(
+            "RESOURCE_EXHAUSTED",
+            f"the server's batch had no room for tracklet {row} of {frames} frames beside those of other requests",
+            f"the server is busy: try again later, or let it merge fewer requests. {received}",
+        )
 
     def predict(self, signature: str, inputs: Mapping[str, ArrayLike]) -> Flow[Prediction]:
         """Send one request to any signature."""
@@ -190,6 +234,31 @@ class ClientCore:
             return Prediction((yield from self._predict_with(known, signature, inputs)), known.model)
 
         return (yield from self._with_one_model(predict))
+
+    def same_person(self, first: ArrayLike, second: ArrayLike) -> Flow[SamePerson]:
+        """Compare embeddings, row by row."""
+        rows = [np.asarray(value, np.float32) for value in (first, second)]
+        for name, value in zip(("first", "second"), rows, strict=True):
+            if value.ndim != 2 or value.shape != rows[0].shape:
+                raise ValueError(
+                    "`first` and `second` must be embeddings (tracklets, features) of equal shape; for one against "
+                    f"many repeat the one: np.repeat(one[None], len(many), 0). Received: {name} of shape {value.shape}"
+                )
+
+        def compare(known: _Known) -> Flow[SamePerson]:
+            for name, value in (("first", first), ("second", second)):
+                if isinstance(value, Embeddings) and value.fingerprint != known.model.fingerprint:
+                    raise ValueError(
+                        f"`{name}` was embedded by another model than the one that answers, {known.model}: embed it "
+                        f"again, or pin its model (fingerprint). Received: {name} of {value.model}"
+                    )
+            if "same_person" not in known.card["signatures"]:
+                reason = known.card.get("lacks", {}).get("same_person", "The export has no such signature.")
+                raise ValueError(f"This model does not decide. {reason} Received: model {known.model}")
+            outputs = yield from self._predict_with(known, "same_person", {"first": rows[0], "second": rows[1]})
+            return SamePerson(outputs["distance"], outputs["probability"], outputs["same_person"], known.model)
+
+        return (yield from self._with_one_model(compare))
 
     def card(self, refresh: bool = False) -> Flow[dict[str, Any]]:
         """Return the model card."""

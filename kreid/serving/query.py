@@ -18,9 +18,10 @@ Exit status: 0 success, 1 the server refused the request or cannot be reached, 2
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -61,6 +62,8 @@ class Ranking(NamedTuple):
         matches: nearest first.
         metric: of the distances.
         threshold: two tracklets show the same person if their distance is below it; `None` if none was fitted.
+        calibration: of the probability that two tracklets show the same person, see
+            `kreid.evaluation.fit_calibration`; `None` if none was fitted.
         unreadable: gallery tracklets that are not ranked because none of their frames is readable.
         model: name, version and fingerprint of the model.
         kept: number of gallery tracklets whose embeddings were kept from an earlier query.
@@ -70,6 +73,7 @@ class Ranking(NamedTuple):
     matches: list[Match]
     metric: str
     threshold: float | None
+    calibration: Mapping[str, float] | None
     unreadable: list[FolderTracklet]
     model: str
     kept: int
@@ -323,6 +327,7 @@ def rank(
         matches,
         metric,
         verification and verification["threshold"],
+        verification and verification.get("calibration"),
         [gallery[row] for row in visible if not valid[row]],
         str(query_embedding.model),
         len(gallery) - embedded,
@@ -357,6 +362,10 @@ def ranked_table(ranking: Ranking, top: int) -> str:
     if ranking.threshold is not None:
         accepted = nearest.distance < ranking.threshold
         decision = f"same person as {printable(nearest.tracklet.person)}" if accepted else "unknown person"
+        if ranking.calibration:
+            odds = ranking.calibration["offset"] - ranking.calibration["scale"] * nearest.distance
+            # Not math.exp, which overflows.
+            decision += f" ({(1 + math.tanh(odds / 2)) / 2:.0%} probable at even odds)"
         decision = f"; by the threshold {ranking.threshold:.4f}: {decision}"
     lines = [
         f"{len(ranking.matches)} gallery tracklets, {ranking.metric} distance{decision}",

@@ -19,11 +19,15 @@ class Model(NamedTuple):
     dim: int = 4
     image_size: tuple[int, int] = (8, 4)
     frame_limit: int = 64
+    decides: bool = False
 
     @property
     def card(self):
         card = {"embedding_dim": self.dim, "image_size": list(self.image_size), "frame_limit": self.frame_limit}
-        return {**card, "metric": "euclidean", "verification": None, "fingerprint": self.fingerprint}
+        card |= {"metric": "euclidean", "verification": None, "fingerprint": self.fingerprint}
+        # The names are enough for clients.
+        signatures = ["describe", "embed_jpeg", "embed_padded", *(["same_person"] if self.decides else [])]
+        return {**card, "signatures": signatures, "lacks": {} if self.decides else {"same_person": "No threshold."}}
 
 
 class Refused(Exception):
@@ -45,6 +49,7 @@ class ScriptedServer(grpc.GenericRpcHandler):
         self.headers = headers
         self.token = token
         self.before = lambda signature, number: None
+        self.room = None  # frames in a batch; the rows after them are refused, as by a server that merges requests
         self.asked = []  # signatures
         self.lengths = []  # of the tracklets of each request
         self._server = grpc.server(concurrent.futures.ThreadPoolExecutor(4), [self], options=[("grpc.so_reuseport", 0)])
@@ -103,13 +108,18 @@ class ScriptedServer(grpc.GenericRpcHandler):
     def _outputs(self, version, model, signature, inputs):
         if signature == "describe":
             return {"card": np.array([json.dumps(model.card).encode()] * len(inputs["rows"]), object)}
+        if signature == "same_person":
+            distance = np.linalg.norm(inputs["first"] - inputs["second"], axis=1)
+            return {"distance": distance, "probability": np.exp(-distance), "same_person": distance < 0.5}
         self.lengths.append(inputs["lengths"].tolist())
         embedding = np.full((len(inputs["lengths"]), model.dim), version, np.float32)
-        if signature == "embed_jpeg":
-            return {"embedding": embedding, "valid_frames": inputs["lengths"]}
-        if inputs["frames"].shape[2:4] != model.image_size:
+        if signature == "embed_padded" and inputs["frames"].shape[2:4] != model.image_size:
             raise Refused("INVALID_ARGUMENT", "Shape of input frames is not compatible with expected shape")
-        return {"embedding": embedding}
+        refused = inputs["lengths"] > model.frame_limit
+        if self.room is not None:
+            refused |= np.cumsum(inputs["lengths"]) > self.room
+        embedding[refused] = np.nan
+        return {"embedding": embedding, "valid_frames": np.where(refused, -1, inputs["lengths"]).astype(np.int32)}
 
     def _status(self, request, context):
         response = wire.messages()["StatusResponse"]()

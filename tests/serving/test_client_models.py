@@ -229,6 +229,55 @@ def test_requests_hold_no_more_frames_than_asked_for(serving, client_type):
     assert serving.lengths == [[2, 3], [1], [9], [1, 1]]
 
 
+def test_a_tracklet_that_is_refused_is_named(serving, client_type):
+    """A server that merges requests answers the others, and -1 for this one."""
+    with client_type(serving.target) as client:
+        for call, long, short in (
+            (client.embed_frames, np.zeros((65, 8, 4, 3), np.uint8), FRAMES),
+            (client.embed_images, [b"\xff\xd8"] * 65, [b"\xff\xd8"]),
+        ):
+            with pytest.raises(ServingError) as caught:
+                call([short, long, short])
+            assert caught.value.code == "INVALID_ARGUMENT"
+            assert caught.value.message == "tracklet 1 has 65 frames, and the model takes at most 64"
+            assert caught.value.hint.startswith("thin the tracklet to the frame_limit")
+
+
+def test_a_tracklet_without_room_in_a_batch_is_sent_again_alone(serving, client_type):
+    serving.room = 5
+    with client_type(serving.target) as client:
+        embeddings, valid = client.embed_images([[b"\xff\xd8"] * frames for frames in (3, 2, 4)])
+        assert (embeddings.tolist(), valid.tolist()) == ([[3.0] * 4] * 3, [3, 2, 4])
+        assert serving.lengths == [[3, 2, 4], [4]]
+        with pytest.raises(ServingError) as caught:
+            client.embed_images([[b"\xff\xd8"] * 6])
+    assert caught.value.code == "RESOURCE_EXHAUSTED"
+    assert "no room for tracklet 0 of 6 frames" in caught.value.message
+    assert caught.value.hint.startswith("the server is busy")
+
+
+def test_pairs_of_embeddings_are_decided(client_type):
+    with ScriptedServer({3: Model(OLD, decides=True)}) as server, client_type(server.target) as client:
+        embeddings = client.embed_frames([FRAMES, FRAMES])
+        decided = client.same_person(embeddings, [[3, 3, 3, 3], [4, 3, 3, 3]])
+        np.testing.assert_allclose(decided.distance, [0, 1])
+        np.testing.assert_allclose(decided.probability, np.exp([0, -1]), rtol=1e-6)
+        assert decided.same_person.tolist() == [True, False]
+        assert decided.model == ModelVersion("kreid", 3, OLD)
+        with pytest.raises(ValueError, match=r"equal shape.* Received: second of shape \(1, 4\)"):
+            client.same_person(embeddings, embeddings[:1])
+        exchange(server, Model(NEW, decides=True))
+        with pytest.raises(
+            ValueError, match=r"`first` was embedded by another model than the one that answers, kreid ver"
+        ):
+            client.same_person(embeddings, np.asarray(embeddings))
+        exchange(server, Model("c3" * 32), version=5)
+        with pytest.raises(
+            ValueError, match=r"This model does not decide. No threshold. Received: model kreid version 5"
+        ):
+            client.same_person(np.asarray(embeddings), np.asarray(embeddings))
+
+
 def test_calls_run_at_once_over_one_connection(serving):
     async def run():
         async with AsyncEmbeddingClient(serving.target) as client:

@@ -190,6 +190,22 @@ def test_the_models_threshold_decides(query, data, deciding, capsys, tmp_path):
     assert not any(row[5:] for row in rows(output))
 
 
+def test_the_probability_is_printed(query):
+    from kreid.data.readers import FolderTracklet
+
+    tracklet = FolderTracklet("bob/c1", "bob", "c1", ("1.jpg",))
+    for threshold, offset, words in (
+        (1.0, 3.0, "same person as bob (73% probable at even odds)"),
+        (0.1, 3.0, "unknown person (73% probable at even odds)"),
+        (1.0, 1e6, "same person as bob (100% probable at even odds)"),
+        (1.0, -1e6, "same person as bob (0% probable at even odds)"),
+    ):
+        matches, calibration = [query.Match(tracklet, 0.5, None)], {"offset": offset, "scale": 4.0}
+        ranking = query.Ranking(matches, "cosine", threshold, calibration, [], "kreid version 1", 0, None)
+        first = query.ranked_table(ranking, 1).splitlines()[0]
+        assert first == f"1 gallery tracklets, cosine distance; by the threshold {threshold:.4f}: {words}"
+
+
 def test_files_of_another_format_are_skipped_and_named(query, data, server, capsys, tmp_path):
     write_tracklet(tmp_path / "gallery" / "bob" / "c1", COLOURS["bob"])
     (tmp_path / "gallery" / "eve" / "c1").mkdir(parents=True)
