@@ -3,7 +3,8 @@
 import hashlib
 import json
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import numpy as np
 
@@ -65,55 +66,59 @@ def to_table(record: TrackletEmbeddings, added: np.ndarray) -> "pa.Table":
 
     dimension = record.embeddings.shape[1]
     tags = [[f"{name}={value}" for name, value in sorted(own.items())] for own in record.tags]
-    columns = [
-        pa.array(record.ids.tolist(), pa.string()),
-        pa.array(record.persons),
-        pa.array(record.cameras),
-        pa.array(record.starts, from_pandas=True),
-        pa.array(record.ends, from_pandas=True),
-        pa.array(record.sources.tolist(), pa.string()),
-        pa.array(tags, pa.list_(pa.string())),
-        pa.array(added, pa.float64()),
-        pa.array(digests(record, added), pa.binary()),
-        pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(record.embeddings).reshape(-1)), dimension),
-    ]
-    return pa.Table.from_arrays(columns, schema=schema(dimension))
+    vectors = pa.array(np.ascontiguousarray(record.embeddings).reshape(-1))
+    columns = {
+        "id": pa.array(record.ids.tolist(), pa.string()),
+        "person": pa.array(record.persons),
+        "camera": pa.array(record.cameras),
+        "start": pa.array(record.starts, from_pandas=True),
+        "end": pa.array(record.ends, from_pandas=True),
+        "source": pa.array(record.sources.tolist(), pa.string()),
+        "tags": pa.array(tags, pa.list_(pa.string())),
+        "added": pa.array(added, pa.float64()),
+        "embedding": pa.FixedSizeListArray.from_arrays(vectors, dimension),
+    }
+    made = digests(pa.RecordBatch.from_pydict(columns))
+    columns["digest"] = pa.array(made, pa.binary())
+    names = schema(dimension).names
+    return pa.Table.from_arrays([columns[name] for name in names], schema=schema(dimension))
 
 
-def digests(record: TrackletEmbeddings, added: np.ndarray) -> list[bytes]:
+def digests(batch: "pa.RecordBatch") -> list[bytes]:
     """Return a digest of all values of each tracklet, which shows damage to a file.
 
     Args:
-        record: a `TrackletEmbeddings`.
-        added: seconds since 1970, of each tracklet.
+        batch: with the columns of `schema`.
     """
-    labels = zip(
-        record.ids.tolist(),
-        record.persons.tolist(),
-        record.cameras.tolist(),
-        record.starts.tolist(),
-        record.ends.tolist(),
-        record.sources.tolist(),
-        [sorted(own.items()) for own in record.tags],
-        added.tolist(),
-        strict=True,
-    )
+    labels = zip(*(batch.column(name).to_pylist() for name in LABELS), strict=True)
     return [
-        hashlib.blake2b(json.dumps(own).encode() + embedding.tobytes(), digest_size=_DIGEST_BYTES).digest()
-        for own, embedding in zip(labels, record.embeddings, strict=True)
+        hashlib.blake2b(json.dumps(own).encode() + vector.tobytes(), digest_size=_DIGEST_BYTES).digest()
+        for own, vector in zip(labels, _vectors(batch), strict=True)
     ]
+
+
+def intact(batch: "pa.RecordBatch") -> np.ndarray:
+    """Return which tracklets are as they were added, bool `(tracklets,)`.
+
+    Args:
+        batch: with the columns of `schema`.
+    """
+    return np.array(
+        [one == other for one, other in zip(digests(batch), batch.column("digest").to_pylist(), strict=True)], bool
+    )
 
 
 class ArrowPart(Part):
     """Tracklets in an Arrow record batch; labels are converted where they are asked for.
 
     Args:
-        batch: with the columns of `schema`, or some of them.
+        batch: with the columns of `schema`; tracklets can be taken only with all of them.
         model: a `GalleryModel`.
+        on_damage: called if tracklets are taken that are not as they were added; raises an error.
     """
 
-    def __init__(self, batch: "pa.RecordBatch", model: GalleryModel) -> None:
-        self._batch, self._model = batch, model
+    def __init__(self, batch: "pa.RecordBatch", model: GalleryModel, on_damage: Callable[[], NoReturn]) -> None:
+        self._batch, self._model, self._on_damage = batch, model, on_damage
 
     @property
     def embeddings(self) -> np.ndarray:
@@ -131,11 +136,6 @@ class ArrowPart(Part):
     def added(self) -> np.ndarray:
         return self._numbers("added")
 
-    @property
-    def digests(self) -> list[bytes]:
-        """The digests that were made when the tracklets were added."""
-        return self._batch.column("digest").to_pylist()
-
     def positions(self, ids: Sequence[str]) -> np.ndarray:
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -147,6 +147,8 @@ class ArrowPart(Part):
         import pyarrow as pa
 
         chosen = self._batch.take(pa.array(rows, pa.int64()))
+        if not intact(chosen).all():
+            self._on_damage()
         columns = {name: chosen.column(name) for name in LABELS}
         return TrackletEmbeddings(
             _vectors(chosen),

@@ -297,7 +297,8 @@ class Gallery(abc.ABC):
             FileNotFoundError: if there is no file.
             ValueError: if the file is another one or damaged, and as `add` does.
         """
-        return self._add(*parquet.read(path))
+        _, record, added = parquet.read(path)
+        return self._add(record, added)
 
     @abc.abstractmethod
     def verify(self, drop: bool = False) -> Verification:
@@ -374,7 +375,7 @@ class Gallery(abc.ABC):
         people, added = embeddings.take(~junk), added[~junk]
         with self._writing():
             self._delete_expired()
-            had = self._of_ids(people.ids.tolist())
+            had = self._read(lambda: self._of_ids(people.ids.tolist()))
             _check_unchanged(people, had)
             new = ~np.isin(people.ids, had.ids)
             self._log(

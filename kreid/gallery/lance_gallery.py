@@ -12,7 +12,7 @@ import time
 import typing
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from kreid.gallery.where import Where
 
 if typing.TYPE_CHECKING:
     import lance
+    import pyarrow as pa
 
 # The newest format of the folder that this version reads, and the one that it writes.
 _FORMAT = 1
@@ -53,7 +54,8 @@ class LanceGallery(Gallery):
     What `add` and `delete` return is on the disk: a process that is killed leaves all or nothing of a call. Any number
     of processes and threads may read, also while one writes; a second writer waits.
 
-    A file that is damaged costs its tracklets: a search warns, and answers from the others; `verify` names them.
+    A damaged file costs its tracklets: a search warns and answers from the others, and no damaged tracklet is found;
+    `verify` names them.
 
     Use `LanceGallery.create` and `LanceGallery.open`.
 
@@ -87,6 +89,7 @@ class LanceGallery(Gallery):
         self._columns = arrow.schema(self.model.dimension)
         self._thread_lock, self._depth = threading.RLock(), 0
         self._warned: set[str] = set()
+        self._suspects: set[str] = set()
         self._dataset()
 
     @classmethod
@@ -208,6 +211,8 @@ class LanceGallery(Gallery):
 
     def _verified(self) -> tuple[Verification, list[int]]:
         """Return the result, and the numbers of the fragments that cannot be read."""
+        import pyarrow as pa
+
         dataset = self._dataset()
         intact, lost = 0, 0
         damaged: list[str] = []
@@ -218,12 +223,9 @@ class LanceGallery(Gallery):
             own: list[str] = []
             rows = 0
             try:
-                for part in self._fragment_parts(fragment, list(self._columns.names), None):
-                    record = part.take(np.arange(len(part.persons)))
-                    made = arrow.digests(record, part.added)
-                    pairs = zip(record.ids.tolist(), made, part.digests, strict=True)
-                    own += [name for name, one, other in pairs if one != other]
-                    rows += len(record)
+                for batch in self._batches(fragment, self._columns.names, None):
+                    own += batch.filter(pa.array(~arrow.intact(batch))).column("id").to_pylist()
+                    rows += len(batch)
             except BaseException as error:
                 if not _is_damage(error):
                     raise
@@ -231,15 +233,15 @@ class LanceGallery(Gallery):
                 lost += _rows(fragment)
                 lost_ids += _readable_ids(fragment)
                 fragments.append(fragment.fragment_id)
-                files += _file_names(fragment)
+                files.append(_file_name(fragment))
                 continue
             intact += rows - len(own)
             damaged += own
-            files += _file_names(fragment) if own else []
+            files += [_file_name(fragment)] if own else []
         return Verification(intact, tuple(damaged), lost, tuple(lost_ids), tuple(files)), fragments
 
     def _parts(self, where: Where, added_after: float | None, labels_only: bool = False) -> Iterator[Part]:
-        columns = list(arrow.LABELS) if labels_only else [*arrow.LABELS, "embedding"]
+        columns = list(arrow.LABELS) if labels_only else self._columns.names
         condition = sql(where, added_after=added_after)
         dataset = self._dataset()
         for fragment in dataset.get_fragments():
@@ -249,16 +251,36 @@ class LanceGallery(Gallery):
                 if not _is_damage(error):
                     raise
                 self._raise_if_moved(dataset)
-                self._warn(fragment)
+                self._warn(fragment, _rows(fragment))
 
     def _fragment_parts(
         self, fragment: "lance.LanceFragment", columns: list[str], condition: str | None
     ) -> Iterator[arrow.ArrowPart]:
+        import pyarrow as pa
+
+        name = _file_name(fragment)
+
+        def read_again() -> NoReturn:
+            # A search checks only the tracklets that it finds. Once one is damaged, it checks all of the file.
+            self._suspects.add(name)
+            raise _AgainError
+
+        for batch in self._batches(fragment, columns, condition):
+            if name in self._suspects and "digest" in columns:
+                good = arrow.intact(batch)
+                if not good.all():
+                    self._warn(fragment, int((~good).sum()))
+                    batch = batch.filter(pa.array(good))
+            yield arrow.ArrowPart(batch, self.model, read_again)
+
+    def _batches(
+        self, fragment: "lance.LanceFragment", columns: list[str], condition: str | None
+    ) -> Iterator["pa.RecordBatch"]:
         batch_rows = max(1024, _BATCH // self.model.dimension)
         for batch in fragment.to_batches(columns=columns, filter=condition, batch_size=batch_rows):
             if len(batch):
                 batch.validate(full=True)
-                yield arrow.ArrowPart(batch, self.model)
+                yield batch
 
     def _insert(self, embeddings: TrackletEmbeddings, added: np.ndarray) -> None:
         import lance
@@ -281,8 +303,7 @@ class LanceGallery(Gallery):
 
     def _read(self, read: Callable[[], Result]) -> Result:
         for _ in range(_READ_ATTEMPTS):
-            # Another process removed old files while they were read: read the newer ones.
-            with contextlib.suppress(_MovedError):
+            with contextlib.suppress(_AgainError):
                 return read()
         raise OSError(f"Others compact the gallery all the time; try again. Received: path={str(self._path)!r}")
 
@@ -302,15 +323,16 @@ class LanceGallery(Gallery):
 
     def _raise_if_moved(self, dataset: "lance.LanceDataset") -> None:
         if self._dataset().version != dataset.version:
-            raise _MovedError
+            raise _AgainError
 
-    def _warn(self, fragment: "lance.LanceFragment") -> None:
-        names = [name for name in _file_names(fragment) if name not in self._warned]
-        self._warned.update(names)
-        if names:
+    def _warn(self, fragment: "lance.LanceFragment", tracklets: int) -> None:
+        """Warn of a damaged file, once."""
+        name = _file_name(fragment)
+        if name not in self._warned:
+            self._warned.add(name)
             warnings.warn(
-                f"{_rows(fragment)} tracklets of the gallery cannot be read; `kreid gallery verify` names them. "
-                f"Received: path={str(self._path)!r}, file={names[0]!r}",
+                f"{tracklets} tracklets of the gallery are damaged and left out; `kreid gallery verify` names them. "
+                f"Received: path={str(self._path)!r}, file={name!r}",
                 stacklevel=2,
             )
 
@@ -427,8 +449,8 @@ def sql(where: Where, added_after: float | None = None, added_until: float | Non
     return " AND ".join(parts) or None
 
 
-class _MovedError(Exception):
-    """The version that is read is no longer the newest, and its files are gone."""
+class _AgainError(Exception):
+    """What is read is to be read again: files of an older version are gone, or a damaged tracklet was found."""
 
 
 def _literal(value: int | str) -> str:
@@ -455,7 +477,7 @@ def _read_about(path: pathlib.Path) -> dict[str, Any]:
 
 def _is_damage(error: BaseException) -> bool:
     """Whether Lance or Arrow raised an error about a file; a file that breaks their promises may also panic."""
-    if isinstance(error, (_MovedError, UnicodeEncodeError)):
+    if isinstance(error, (_AgainError, UnicodeEncodeError)):
         return False
     return isinstance(error, (OSError, ValueError, RuntimeError)) or type(error).__name__ == "PanicException"
 
@@ -485,8 +507,9 @@ def _readable_ids(fragment: "lance.LanceFragment") -> list[str]:
     return ids
 
 
-def _file_names(fragment: "lance.LanceFragment") -> list[str]:
-    return [f"{_TABLE}/data/{file.path}" for file in fragment.data_files()]
+def _file_name(fragment: "lance.LanceFragment") -> str:
+    """Return the file of a fragment; no column is added later, so that each has one."""
+    return f"{_TABLE}/data/{fragment.data_files()[0].path}"
 
 
 def _sync(paths: set[pathlib.Path]) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable
+from typing import NoReturn
 
 import numpy as np
 
@@ -49,14 +50,14 @@ def write(path: str | os.PathLike[str], model: GalleryModel, parts: Iterable[Par
     return count
 
 
-def read(path: str | os.PathLike[str]) -> tuple[TrackletEmbeddings, np.ndarray]:
+def read(path: str | os.PathLike[str]) -> tuple[GalleryModel, TrackletEmbeddings, np.ndarray]:
     """Read a file that `write` wrote.
 
     Args:
         path: of the file.
 
     Returns:
-        A `TrackletEmbeddings`, and the seconds since 1970 at which each tracklet was added.
+        The model, a `TrackletEmbeddings`, and the seconds since 1970 at which each tracklet was added.
 
     Raises:
         FileNotFoundError: if there is no file.
@@ -74,9 +75,8 @@ def read(path: str | os.PathLike[str]) -> tuple[TrackletEmbeddings, np.ndarray]:
             if about["format"] > _FORMAT:
                 raise _NewerFormatError
             model = GalleryModel(**about["model"])
-            parts = [arrow.ArrowPart(batch, model) for batch in file.iter_batches()]
+            parts = [arrow.ArrowPart(batch, model, _raise_damaged) for batch in file.iter_batches()]
             records = [part.take(np.arange(len(part.persons))) for part in parts]
-            digests = [digest for part in parts for digest in part.digests]
     except _NewerFormatError:
         raise ValueError(
             f"A newer kreid wrote this file: upgrade kreid. Received: path={os.fspath(path)!r} of "
@@ -88,12 +88,11 @@ def read(path: str | os.PathLike[str]) -> tuple[TrackletEmbeddings, np.ndarray]:
             f"path={os.fspath(path)!r}"
         ) from error
     added = np.concatenate([np.zeros(0), *(part.added for part in parts)])
-    if not records:
-        return model.no_tracklets(), added
-    record = joined(records)
-    if arrow.digests(record, added) != digests:
-        raise ValueError(f"The file is damaged: its digests do not fit. Received: path={os.fspath(path)!r}")
-    return record, added
+    return model, joined([model.no_tracklets(), *records]), added
+
+
+def _raise_damaged() -> NoReturn:
+    raise ValueError("the digest of a tracklet does not fit")
 
 
 class _NewerFormatError(Exception):
