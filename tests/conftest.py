@@ -18,6 +18,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser):
+    """Options of `-m conformance`; pytest reads them here only, whichever folder is tested."""
+    group = parser.getgroup("conformance", "the server that `-m conformance` asks")
+    group.addoption("--address", metavar="HOST:PORT", help="of the server (default: an embedded one is started)")
+    group.addoption("--model", default="kreid", help="name of the model on it (default: %(default)s)")
+    group.addoption("--label", help="a version label that it knows")
+    group.addoption("--tls-ca", metavar="FILE", help="connect by TLS; PEM file of the authorities to trust")
+    group.addoption("--token-file", metavar="FILE", help="file whose first line is a bearer token")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _same_draws():
     """A file's tests draw the same weights in every run: a few ReLU units may all be dead by chance.

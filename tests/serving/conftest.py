@@ -1,7 +1,5 @@
 """One small exported model and one running server for all serving tests."""
 
-import os
-
 import pytest
 from serving_samples import IMAGE_SIZE
 
@@ -27,17 +25,10 @@ def base_path(model, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def server(base_path):
-    """The embedded server, unless KREID_SERVING_TARGET names another server."""
     from kreid.serving import EmbeddingServer
 
-    with EmbeddingServer(base_path, port=0) as running:
+    with EmbeddingServer(base_path, port=0, labels={"stable": 3}) as running:
         yield running
-
-
-@pytest.fixture(scope="session")
-def target(request):
-    """host:port under test: KREID_SERVING_TARGET, or by default the embedded server's."""
-    return os.environ.get("KREID_SERVING_TARGET") or request.getfixturevalue("server").target
 
 
 @pytest.fixture(scope="session")

@@ -170,7 +170,9 @@ def deciding(model, tmp_path_factory):
     from kreid.serving import EmbeddingServer, export_model
 
     path = tmp_path_factory.mktemp("deciding")
-    export_model(model, path, warmup=False, verification={"metric": model.metric, "threshold": 0.002})
+    calibration = {"offset": 4.0, "scale": 2000.0, "prior": 0.5}
+    verification = {"metric": model.metric, "threshold": 0.002, "calibration": calibration}
+    export_model(model, path, warmup=False, verification=verification)
     with EmbeddingServer(path, port=0) as server:
         yield server
 
@@ -179,15 +181,29 @@ def test_the_models_threshold_decides(query, data, deciding, capsys, tmp_path):
     arguments = ["--gallery", str(data), "--server", deciding.target]
     assert query.main([str(data / "gallery" / "bob" / "c1"), *arguments]) == 0
     output = capsys.readouterr().out
-    assert "; by the threshold 0.0020: same person as bob\n" in output
+    assert re.search(r"; by the threshold 0\.0020: same person as bob \(\d+% probable at even odds\)\n", output)
     for row in rows(output):
         assert (row[5:] == ["below", "the", "threshold"]) == (float(row[4]) < 0.002)
 
     write_tracklet(tmp_path / "other", (0, 0, 0), seed=30)
     assert query.main([str(tmp_path / "other"), *arguments]) == 0
     output = capsys.readouterr().out
-    assert "; by the threshold 0.0020: unknown person\n" in output
+    assert "; by the threshold 0.0020: unknown person (0% probable at even odds)\n" in output
     assert not any(row[5:] for row in rows(output))
+
+
+def test_server_and_query_decide_alike(query, data, deciding):
+    with EmbeddingClient(deciding.target, timeout=None) as client:
+        gallery = query.read_gallery(data / "gallery")
+        ranking = query.rank(client, query.read_query(data / "query"), gallery)
+        files = [match.tracklet.frames for match in ranking.matches]
+        embeddings, _ = query.embed_files(client, [query.read_query(data / "query"), *files], "test")
+        decided = client.same_person(np.repeat(embeddings[:1], len(files), 0), embeddings[1:])
+        odds = 4.0 - 2000.0 * decided.distance
+    np.testing.assert_allclose(decided.distance, [match.distance for match in ranking.matches], atol=1e-6)
+    np.testing.assert_allclose(decided.probability, (1 + np.tanh(odds / 2)) / 2, atol=1e-4)
+    assert decided.same_person.tolist() == (decided.distance < 0.002).tolist()
+    assert set(decided.same_person.tolist()) == {True, False}
 
 
 def test_the_probability_is_printed(query):
