@@ -81,15 +81,31 @@ def pairwise_squared_euclidean(x: Tensor, y: Tensor | None = None) -> Tensor:
     >>> float(kreid.distances.pairwise_squared_euclidean(x)[0, 1])
     25.0
     """
-    x, y = _pair(x, y)
-    features = x.shape[-1]
-    total = None
-    for start in range(0, features, _FEATURES_AT_ONCE):
-        part = slice(start, start + _FEATURES_AT_ONCE)
-        difference = ops.expand_dims(x[..., part], -2) - ops.expand_dims(y[..., part], -3)
-        squares = ops.sum(ops.square(difference), axis=-1)
-        total = squares if total is None else total + squares
-    return total
+    return _summed(lambda one, other: ops.square(one - other), *_pair(x, y))
+
+
+def pairwise_dot(x: Tensor, y: Tensor | None = None) -> Tensor:
+    """Return the inner products of all rows of `x` with all rows of `y`.
+
+    Computed in float32 for any input dtype (float64 stays float64), without TensorFloat-32.
+
+    Args:
+        x: tensor `(..., n, features)`.
+        y: optional tensor `(..., m, features)`. Defaults to `x`.
+
+    Returns:
+        Tensor `(..., n, m)`.
+
+    Raises:
+        ValueError: if the numbers of features differ or are unknown.
+
+    Example:
+
+    >>> x = np.array([[1.0, 2.0], [3.0, 4.0]], dtype="float32")
+    >>> float(kreid.distances.pairwise_dot(x)[0, 1])
+    11.0
+    """
+    return _summed(lambda one, other: one * other, *_pair(x, y))
 
 
 def pairwise_euclidean(x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -155,6 +171,17 @@ def _pair(x, y):
             f"Received: x.shape={tuple(x.shape)}, y.shape={tuple(y.shape)}"
         )
     return x, y
+
+
+def _summed(function, x, y):
+    """Sum a function of two features over all features, for all pairs of rows."""
+    total = None
+    for start in range(0, x.shape[-1], _FEATURES_AT_ONCE):
+        part = slice(start, start + _FEATURES_AT_ONCE)
+        values = function(ops.expand_dims(x[..., part], -2), ops.expand_dims(y[..., part], -3))
+        sums = ops.sum(values, axis=-1)
+        total = sums if total is None else total + sums
+    return total
 
 
 def _normalised(x):

@@ -5,7 +5,14 @@ import pytest
 from distance_oracles import cosine_loops, euclidean_loops, rows
 from keras import ops
 
-from kreid.distances import distance_matrix, pairwise_cosine, pairwise_euclidean, pairwise_squared_euclidean, safe_sqrt
+from kreid.distances import (
+    distance_matrix,
+    pairwise_cosine,
+    pairwise_dot,
+    pairwise_euclidean,
+    pairwise_squared_euclidean,
+    safe_sqrt,
+)
 from kreid.testing.losses import value_and_gradient
 
 
@@ -35,6 +42,8 @@ def test_pairwise_distances_equal_loops(features):
     np.testing.assert_allclose(pairwise_squared_euclidean(x, y), expected**2, rtol=2e-6)
     np.testing.assert_allclose(pairwise_cosine(x, y), cosine_loops(x, y), atol=1e-6)
     np.testing.assert_allclose(pairwise_euclidean(x), euclidean_loops(x, x), rtol=1e-6)
+    products = [[sum(float(a) * float(b) for a, b in zip(one, other, strict=True)) for other in y] for one in x]
+    np.testing.assert_allclose(pairwise_dot(x, y), products, rtol=1e-5, atol=1e-5)
 
 
 def test_small_distances_between_long_vectors_are_accurate():

@@ -37,6 +37,14 @@ def test_gradient_equals_differences(margin, distance):
     np.testing.assert_allclose(gradient, numeric_gradient(mean, x), atol=2e-5)
 
 
+def test_cosine_distances_are_half_the_squares_of_normalised_embeddings():
+    x = embeddings()
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    expected = triplet_values(LABELS, unit, 0.6, squared=True) / 2
+    values = batch_hard_triplet(LABELS, x, 0.3, "cosine")
+    np.testing.assert_allclose(values, np.nan_to_num(expected), rtol=1e-5, atol=1e-6)
+
+
 def test_every_reduction_leaves_out_the_same_anchors():
     x = embeddings()
     values = triplet_values(LABELS, x, 0.3)
@@ -137,8 +145,8 @@ def test_wrong_margin_is_named(margin):
 
 
 def test_wrong_distance_is_named():
-    with pytest.raises(ValueError, match="Received: distance='cosine'"):
-        BatchHardTriplet(distance="cosine")
+    with pytest.raises(ValueError, match=r"or 'cosine'\. Received: distance='dot'"):
+        BatchHardTriplet(distance="dot")
 
 
 def test_one_hot_labels_are_refused():
