@@ -12,7 +12,7 @@ tf.config.set_logical_device_configuration(
 )
 from kreid.backbones import FusedBatchNormalization
 from kreid.layers.normalization import BatchNormalization
-from kreid.losses import BatchHardTriplet, MinMax, SmoothedIdentity, WeightedSum
+from kreid.losses import BatchHardTriplet, MinMax, SemiHardTriplet, SmoothedIdentity, WeightedSum
 
 rng = np.random.default_rng(0)
 # One person has tracklets on both devices, and two single tracklets have no partner.
@@ -54,6 +54,7 @@ strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 for loss in (
     BatchHardTriplet(1.0, reduction="sum"),
     WeightedSum([BatchHardTriplet("soft", "squared_euclidean"), SmoothedIdentity()], [2.0, 0.5]),
+    SemiHardTriplet(1.0),
     MinMax(),
 ):
     step = loss_and_gradient(loss)

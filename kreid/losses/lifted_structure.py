@@ -35,7 +35,7 @@ def lifted_structure(y_true: Tensor, y_pred: Tensor, margin: float = 1.0, distan
 
     >>> x = np.array([[0.0], [1.0], [3.0], [3.5]], dtype="float32")
     >>> [round(float(value), 4) for value in kreid.losses.lifted_structure([0, 0, 1, 1], x)]
-    [0.4132, 0.4132, 0.0839, 0.0839]
+    [0.31, 0.31, 0.0413, 0.0413]
 
     Reference: Song et al., Deep Metric Learning via Lifted Structured Feature
     Embedding, 2016, equation 4, as in TensorFlow Addons.
@@ -83,7 +83,7 @@ class LiftedStructure(MetricLoss):
 
     >>> x = np.array([[0.0], [1.0], [3.0], [3.5]], dtype="float32")
     >>> round(float(kreid.losses.LiftedStructure()([0, 0, 1, 1], x)), 4)
-    0.2486
+    0.1756
 
     Reference: Song et al., 2016, equation 4.
     """
