@@ -18,6 +18,15 @@ CHOICES = {
     "augment_per": ("tracklet", "frame"),
     "flip_per": ("tracklet", "frame"),
     "init_layers": ("backbone", "matching"),
+    "metric_loss": (
+        "batch_hard_triplet",
+        "semi_hard_triplet",
+        "contrastive",
+        "lifted_structure",
+        "n_pairs",
+        "multi_similarity",
+        "circle",
+    ),
     "loss_reduction": ("mean", "sum"),
     "optimizer": ("adam", "sgd"),
     "weight_decay_kind": ("l2", "decoupled"),
@@ -83,9 +92,13 @@ class Config:
             [0, 3]}`: 0 to 3 frames of a clip. The kinds are "another_person", "other_persons", "covered", "blurred",
             "half_out" and "dark", all of them by default; see `kreid.data.BadFrames`.
         smoothing: label smoothing of the identity loss.
-        triplet_weight: weight of the batch-hard triplet loss, 0 for none.
-        triplet_margin: a number, or "soft".
-        triplet_distance: "euclidean" or "squared_euclidean".
+        metric_loss: the loss on the features: "batch_hard_triplet", "semi_hard_triplet", "contrastive",
+            "lifted_structure", "n_pairs", "multi_similarity" or "circle", see `kreid.losses`.
+        metric_settings: arguments of a metric loss that is none of the triplet losses, as in `{margin: 0.25, scale:
+            64}` for "circle"; null for its defaults.
+        triplet_weight: weight of the metric loss, whichever it is; 0 for none.
+        triplet_margin: a number, or "soft", for the triplet losses.
+        triplet_distance: "euclidean", "squared_euclidean" or "cosine", for the triplet losses.
         min_max_weight: weight of the min-max loss, 0 for none.
         loss_reduction: "mean" or "sum" over the batch.
         optimizer: "adam" or "sgd".
@@ -148,7 +161,8 @@ class Config:
 
     Raises:
         ValueError: if a number or `checkpoint_every` is out of its range, the best checkpoint is selected without
-            held-out persons, a metric loss is always 0 in every batch, or a step schedule has both kinds of steps.
+            held-out persons, a metric loss is unknown, refuses its settings or has no two tracklets of a person in a
+            batch, or a step schedule has both kinds of steps.
     """
 
     system: str
@@ -183,6 +197,8 @@ class Config:
     rand_augment_magnitude: float = 9.0
     bad_frames: dict | None = None
     smoothing: float = 0.0
+    metric_loss: str = "batch_hard_triplet"
+    metric_settings: dict | None = None
     triplet_weight: float = 1.0
     triplet_margin: float | str = 0.3
     triplet_distance: str = "euclidean"
@@ -299,6 +315,10 @@ class Config:
             )
         if self.bad_frames is not None:
             BadFrames.from_settings(self.bad_frames).counts(self.num_frames)
+        if self.metric_loss != "batch_hard_triplet" or self.metric_settings is not None:
+            from kreid.training.metric_losses import build_metric_loss  # Imports Keras.
+
+            build_metric_loss(self)
         self._check_freezing()
         for name in self.callbacks:
             module, colon, factory = name.partition(":")
@@ -361,12 +381,12 @@ class Config:
             for name, pair in needed.items():
                 if getattr(self, name) < 2:
                     raise ValueError(
-                        f"The losses of {names} are always 0 without {pair} in a batch: set {name} to 2 or more, or "
-                        f"{off}. Received: {name}={getattr(self, name)!r}"
+                        f"The losses of {names} need {pair} in a batch: set {name} to 2 or more, or {off}. "
+                        f"Received: {name}={getattr(self, name)!r}"
                     )
         elif self.batch_size is not None and self.batch_size < 3:
             raise ValueError(
-                f"The losses of {names} are always 0 without two tracklets of a person and one of another in a batch: "
+                f"The losses of {names} need two tracklets of a person and one of another in a batch: "
                 f"set batch_size to 3 or more, or {off}. Received: batch_size={self.batch_size!r}"
             )
 

@@ -8,10 +8,11 @@ import keras
 
 from kreid import backbones
 from kreid.data.tracklet import Tracklet
-from kreid.losses import BatchHardTriplet, MinMax, SmoothedIdentity, WeightedSum
+from kreid.losses import MinMax, SmoothedIdentity, WeightedSum
 from kreid.models import SYSTEMS, TrackletModel
 from kreid.models.tracklet_model import check_backend
 from kreid.training.config import Config
+from kreid.training.metric_losses import build_metric_loss
 from kreid.training.strategy import apply_to_step
 
 if TYPE_CHECKING:
@@ -173,12 +174,7 @@ def build_losses(config: Config) -> dict[str, keras.losses.Loss]:
         identity = SmoothedIdentity(config.smoothing, reduction=reduction)
         losses[f"logits{head}"] = identity if share == 1.0 else WeightedSum([identity], [share])
         metric = {
-            BatchHardTriplet(
-                margin=config.triplet_margin,
-                distance=config.triplet_distance,
-                reduction=reduction,
-                mining=config.mining,
-            ): config.triplet_weight,
+            build_metric_loss(config, reduction): config.triplet_weight,
             MinMax(mining=config.mining): config.min_max_weight,
         }
         metric = {loss: share * weight for loss, weight in metric.items() if weight}

@@ -1,5 +1,6 @@
 """One short run of each recipe but MARS's, on trees of a few frames in the published layouts."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -130,15 +131,19 @@ def test_ls_vid_chooses_on_its_validation_set(run_recipe, tmp_path):
     assert results(run)["protocols"]["standard"]["num_valid"] == 3
 
 
-def test_duke_video(run_recipe, tmp_path):
+def test_duke_video_with_a_metric_loss_by_name(run_recipe, tmp_path):
     root = tmp_path / "duke"
     for part, persons in (("train", range(1, 5)), ("query", range(5, 8)), ("gallery", range(5, 8))):
         for person in persons:
             for camera in (1,) if part == "query" else (1, 2):
                 folder = f"{part}/{person:04d}/{camera:04d}"
                 write(root, *(f"{folder}/{person:04d}_C{camera}_F{frame:04d}_X1.jpg" for frame in (3, 9)))
-    run = run_recipe("train_duke_video", root, "holdout=0", "false_match_rate=null")
+    loss = ("metric_loss=multi_similarity", "metric_settings={miner: all}")
+    run = run_recipe("train_duke_video", root, "holdout=0", "false_match_rate=null", *loss)
     assert settings(run)["data"] == "duke_video"
+    assert (settings(run)["metric_loss"], settings(run)["metric_settings"]) == ("multi_similarity", {"miner": "all"})
+    (epoch,) = csv.DictReader((run / "log.csv").read_text().splitlines())
+    assert float(epoch["features_loss"]) > 0
     assert results(run)["protocols"]["mars"]["num_valid"] == 3
 
 
