@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kreid.serving import wire
 from kreid.serving.answers import Embeddings, ModelVersion, Prediction, SamePerson
-from kreid.serving.connection import MAX_MESSAGE_BYTES, Retry, Tls, Token, channel_options, is_local
+from kreid.serving.connection import MAX_MESSAGE_BYTES, Retry, Tls, Token, channel_options, check_target, is_local
 from kreid.serving.errors import ClientFacts, ServingError
 from kreid.serving.images import check_images
 
@@ -29,7 +29,7 @@ _POLL_S = 0.1
 # Statuses of a request that was right for another model than the one that answers now.
 _MAYBE_OTHER_MODEL = ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "NOT_FOUND")
 # Statuses of a server that is starting or loading the model.
-_NOT_YET = ("UNAVAILABLE", "NOT_FOUND", "DEADLINE_EXCEEDED", "FAILED_PRECONDITION")
+_NOT_YET = ("UNAVAILABLE", "NOT_FOUND", "DEADLINE_EXCEEDED")
 
 Signatures: TypeAlias = dict[str, dict[str, dict[str, tuple[str, tuple[int, ...]]]]]
 
@@ -109,12 +109,22 @@ class ClientCore:
         keepalive: float,
     ) -> None:
         _check_arguments(
-            target, model, timeout, version, max_message_bytes, frames_at_once, label, fingerprint, keepalive
+            target,
+            model,
+            timeout,
+            version,
+            max_message_bytes,
+            frames_at_once,
+            label,
+            fingerprint,
+            tls,
+            retry,
+            keepalive,
         )
         self.target = target
         self.model = model
         self.timeout = timeout
-        self.version = version
+        self.version = None if version is None else int(version)
         self.label = label
         self.fingerprint = None if fingerprint is None else fingerprint.lower()
         self.max_message_bytes = max_message_bytes
@@ -123,8 +133,8 @@ class ClientCore:
         self.token = Token(token, token_file)
         if self.token and self.tls is None and not is_local(target):
             raise ValueError(
-                "A token may leave this machine only encrypted: give tls=True, or tls=Tls(ca=...) for an authority of "
-                f"your own. Received: target={target!r}, tls={tls!r}"
+                "A token may leave this machine only encrypted: connect by TLS (tls=True, tls=Tls(ca=...); --tls, "
+                f"--tls-ca). Received: target={target!r}, tls={tls!r}"
             )
         self.options = channel_options(max_message_bytes, retry or Retry(), keepalive, self.tls)
         self.facts = ClientFacts(
@@ -270,10 +280,12 @@ class ClientCore:
 
     def wait_until_ready(self, timeout: float) -> Flow[ModelVersion]:
         """Wait until the model answers."""
+        if not timeout > 0:
+            raise ValueError(f"`timeout` must be seconds above 0. Received: timeout={timeout!r}")
         end = time.monotonic() + timeout
         while True:
             try:
-                return (yield from self._model(refresh=True)).model
+                return (yield from _until(end, self._model(refresh=True))).model
             except ServingError as error:
                 if error.code not in _NOT_YET or time.monotonic() + _POLL_S > end:
                     raise
@@ -459,6 +471,24 @@ class ModelChoice(NamedTuple):
     label: str | None
 
 
+def _until(end: float, flow: Flow[_Result]) -> Flow[_Result]:
+    """Run a flow whose calls may not last beyond a time."""
+    try:
+        step = next(flow)
+        while True:
+            if isinstance(step, Call):
+                left = max(end - time.monotonic(), _POLL_S)
+                step = step._replace(timeout=left if step.timeout is None else min(step.timeout, left))
+            try:
+                answer = yield step
+            except ServingError as error:
+                step = flow.throw(error)
+            else:
+                step = flow.send(answer)
+    except StopIteration as stop:
+        return stop.value
+
+
 def _check_frames(arrays: Sequence[NDArray[Any]], size: tuple[int, ...]) -> None:
     for row, frames in enumerate(arrays):
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (*size, 3) or not len(frames):
@@ -477,19 +507,22 @@ def _check_arguments(
     frames_at_once: int,
     label: str | None,
     fingerprint: str | None,
+    tls: Tls | bool | None,
+    retry: Retry | None,
     keepalive: float,
 ) -> None:
     def refuse(sentence: str, **received: Any) -> None:
         values = ", ".join(f"{name}={value!r}" for name, value in received.items())
         raise ValueError(f"{sentence}. Received: {values}")
 
-    if not target or target.startswith(("http://", "https://", "grpc://", "grpcs://")):
-        refuse("`target` must be host:port; whether it is encrypted is said by `tls`", target=target)
+    check_target(target)
     if not model:
         refuse("`model` must be the model's name on the server", model=model)
-    if timeout is not None and not timeout > 0:
+    if timeout is not None and not (isinstance(timeout, int | float | np.number) and timeout > 0):
         refuse("`timeout` must be seconds above 0, or None for no limit", timeout=timeout)
-    if version is not None and (type(version) is not int or version < 0):
+    if version is not None and not (
+        isinstance(version, int | np.integer) and type(version) is not bool and version >= 0
+    ):
         refuse("`version` must be the number of a version, or None for the latest", version=version)
     if version is not None and label is not None:
         refuse("Give `version` or `label`, not both", version=version, label=label)
@@ -506,5 +539,9 @@ def _check_arguments(
         refuse(f"`max_message_bytes` must be from 1 to {MAX_MESSAGE_BYTES}", max_message_bytes=max_message_bytes)
     if frames_at_once < 1:
         refuse("`frames_at_once` must be at least 1", frames_at_once=frames_at_once)
+    if tls is not None and not isinstance(tls, bool | Tls):
+        refuse("`tls` must be True, or Tls(ca=...) for an authority of your own", tls=tls)
+    if retry is not None and not isinstance(retry, Retry):
+        refuse("`retry` must be a Retry, such as Retry(attempts=3)", retry=retry)
     if not keepalive >= 1:
         refuse("`keepalive` must be at least 1 second", keepalive=keepalive)

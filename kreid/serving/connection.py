@@ -206,6 +206,8 @@ class Token:
 
 
 def _checked_token(text: str, name: str) -> str:
+    if not isinstance(text, str):
+        raise ValueError(f"A token must be a str. Received: {name} of type {type(text).__name__}")
     token = text.strip()
     # The token itself stays out of messages, which end up in logs.
     if not token or not token.isascii() or not token.isprintable() or " " in token:
@@ -214,6 +216,35 @@ def _checked_token(text: str, name: str) -> str:
             f"Received: {name} with {len(text)} characters"
         )
     return token
+
+
+def check_target(target: str) -> None:
+    """Check a gRPC target. gRPC itself adds port 443 where none is given, and takes 99999 for 34463.
+
+    Args:
+        target: `host:port`, or one of gRPC's URIs such as `unix:/run/kreid.sock`.
+
+    Raises:
+        ValueError: if it is no such target.
+
+    Example:
+
+    >>> check_target("gpu7:85000")
+    Traceback (most recent call last):
+    ...
+    ValueError: `target` must be host:port with a port from 1 to 65535. Received: target='gpu7:85000'
+    """
+    received = f"Received: target={target!r}"
+    if not isinstance(target, str) or target.startswith(("http://", "https://", "grpc://", "grpcs://")):
+        raise ValueError(f"`target` must be host:port; `tls` says whether it is encrypted. {received}")
+    if _scheme(target) in _OTHER_SCHEMES:
+        return
+    for address in _addresses(target):
+        host, _, port = address.rpartition(":")
+        if not host or not port.isascii() or not port.isdecimal() or not 1 <= int(port) <= 65535:
+            raise ValueError(f"`target` must be host:port with a port from 1 to 65535. {received}")
+        if ":" in host and not (host.startswith("[") and host.endswith("]")):
+            raise ValueError(f"`target` must have an IPv6 address in brackets, as in [::1]:8500. {received}")
 
 
 def is_local(target: str) -> bool:
@@ -226,13 +257,26 @@ def is_local(target: str) -> bool:
     >>> is_local("gpu7:8500")
     False
     """
-    scheme, found, rest = target.partition(":")
-    if found and scheme in ("unix", "unix-abstract"):
-        return True
-    if found and scheme in ("dns", "ipv4", "ipv6"):
-        target = rest.removeprefix("//").rpartition("/")[2]
-    host = target if target.endswith("]") or ":" not in target else target.rpartition(":")[0]
-    host = host.strip("[]")
+    if _scheme(target) in _OTHER_SCHEMES:
+        return _scheme(target) in ("unix", "unix-abstract")
+    return all(_is_loopback(address.rpartition(":")[0].strip("[]")) for address in _addresses(target))
+
+
+_OTHER_SCHEMES = ("unix", "unix-abstract", "vsock", "xds")
+
+
+def _scheme(target: str) -> str | None:
+    scheme, found, _ = target.partition(":")
+    return scheme if found and scheme in (*_OTHER_SCHEMES, "dns", "ipv4", "ipv6", "passthrough") else None
+
+
+def _addresses(target: str) -> list[str]:
+    if _scheme(target) is not None:
+        target = target.partition(":")[2].rpartition("/")[2]
+    return target.split(",")
+
+
+def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -138,9 +138,10 @@ def test_a_wrong_token_is_named(settings, hint):
     [
         ({"token": "", "target": "127.0.0.1:1"}, "A token is one line"),
         ({"token": "ä", "target": "127.0.0.1:1"}, "Received: token with 1 characters"),
+        ({"token": b"secret", "target": "127.0.0.1:1"}, "A token must be a str. Received: token of type bytes"),
         ({"token": "two words", "target": "127.0.0.1:1"}, "without spaces"),
         ({"token": "x", "token_file": "y", "target": "127.0.0.1:1"}, "not both"),
-        ({"token": "secret", "target": "gpu7:8500"}, "A token may leave this machine only encrypted: give tls=True"),
+        ({"token": "secret", "target": "gpu7:8500"}, "A token may leave this machine only encrypted: connect by TLS"),
     ],
 )
 def test_tokens_that_cannot_be_sent_are_refused(settings, message):
@@ -245,6 +246,15 @@ def test_waiting_for_a_server_that_starts_later():
     finally:
         started.set()
         thread.join()
+
+
+def test_waiting_ends_in_time_at_a_server_that_says_nothing():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        target = f"127.0.0.1:{silent.getsockname()[1]}"
+        with EmbeddingClient(target, timeout=None) as client, pytest.raises(ServingError, match="DEADLINE_EXCEEDED"):
+            client.wait_until_ready(timeout=0.5)
+        with EmbeddingClient(target) as client, pytest.raises(ValueError, match="Received: timeout=0"):
+            client.wait_until_ready(timeout=0)
 
 
 def test_waiting_ends_with_the_last_error():

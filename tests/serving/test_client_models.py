@@ -291,10 +291,20 @@ def test_calls_run_at_once_over_one_connection(serving):
     [
         ({"target": ""}, "`target` must be host:port"),
         ({"target": "https://gpu7:8500"}, "Received: target='https://gpu7:8500'"),
+        ({"target": "localhost"}, "port from 1 to 65535. Received: target='localhost'"),
+        ({"target": ":8500"}, "Received: target=':8500'"),
+        ({"target": "127.0.0.1:99999"}, "port from 1 to 65535"),
+        ({"target": "dns:///gpu7"}, "port from 1 to 65535"),
+        ({"target": "ipv4:10.0.0.1:8500,10.0.0.2:0"}, "port from 1 to 65535"),
+        ({"target": "::1:8500"}, r"IPv6 address in brackets, as in \[::1\]:8500"),
         ({"model": ""}, "`model` must be"),
         ({"timeout": 0}, "Received: timeout=0"),
         ({"timeout": float("nan")}, "Received: timeout=nan"),
+        ({"timeout": "30"}, "Received: timeout='30'"),
         ({"version": "3"}, "Received: version='3'"),
+        ({"version": True}, "Received: version=True"),
+        ({"tls": "ca.pem"}, r"`tls` must be True, or Tls\(ca=...\)"),
+        ({"retry": 3}, "`retry` must be a Retry"),
         ({"version": 3, "label": "stable"}, "Received: version=3, label='stable'"),
         ({"label": ""}, "`label` must not be empty"),
         ({"fingerprint": "a1b2"}, "first 8 or more hexadecimal digits. Received: fingerprint='a1b2'"),
@@ -308,3 +318,10 @@ def test_calls_run_at_once_over_one_connection(serving):
 def test_arguments_out_of_range_are_refused(kind, settings, message):
     with pytest.raises(ValueError, match=message):
         kind(**settings)
+
+
+def test_grpcs_own_targets_are_taken(serving):
+    for target in (f"dns:///localhost:{serving.port}", f"ipv4:127.0.0.1:{serving.port}"):
+        with EmbeddingClient(target, token="x") as client:
+            assert client.embed_frames([FRAMES]).version == 3
+    EmbeddingClient("unix:/run/kreid.sock", token="x").close()

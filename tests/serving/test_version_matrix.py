@@ -12,7 +12,7 @@ import tensorflow as tf
 from serving_samples import IMAGE_SIZE, encode, random_tracklet
 
 import kreid
-from kreid.serving import export_model
+from kreid.serving import export_model, read_card
 
 pytestmark = pytest.mark.slow
 
@@ -50,15 +50,27 @@ np.savez(outputs, **answers)
 def answers(tmp_path_factory):
     """Function: Python interpreter -> the answers of TensorFlow there to one request per signature and system."""
     folder = tmp_path_factory.mktemp("exports")
-    for system, model in kreid.models.SYSTEMS.items():
+    rng, inputs = np.random.default_rng(0), {}
+    for system, kind in kreid.models.SYSTEMS.items():
         backbone = kreid.backbones.build("resnet_tiny", image_size=IMAGE_SIZE, last_stride=1)
         # Its granularities need maps that can be halved.
         small = {"num_granularities": 2} if system == "mg_rafa" else {}
-        export_model(model(backbone, 4, **small), folder / system, warmup=False)
+        model = kind(backbone, 4, **small)
+        calibration = {"offset": 4.0, "scale": 1.0, "prior": 0.5}
+        verification = {"metric": model.metric, "threshold": 1.0, "calibration": calibration}
+        signatures = read_card(export_model(model, folder / system, warmup=False, verification=verification))[
+            "signatures"
+        ]
+        assert "same_person" in signatures
+        for name in ("first", "second"):
+            inputs[f"{system}/{name}"] = rng.normal(size=(3, model.embedding_dim)).astype(np.float32)
+        if "aggregate" in signatures:
+            size = int(signatures["aggregate"]["inputs"]["vectors"].rstrip("]").rpartition(",")[2])
+            inputs[f"{system}/vectors"] = rng.normal(size=(3, 4, size)).astype(np.float32)
     tracklets = [random_tracklet(seed, 4) for seed in range(3)]
     images = np.array([[encode(frame) for frame in tracklet] for tracklet in tracklets], object)
     images[1, 1] = images[1, 1][:200]
-    inputs = {"frames": np.stack(tracklets), "images": images, "rows": np.zeros(2, np.int32)}
+    inputs |= {"frames": np.stack(tracklets), "images": images, "rows": np.zeros(2, np.int32)}
     np.savez(folder.parent / "inputs.npz", lengths=np.array([4, 3, 1], np.int32), **inputs)
 
     def run(python):
@@ -93,6 +105,7 @@ def test_answers_equal_those_of_this_tensorflow(answers, other_tensorflow):
     for system in kreid.models.SYSTEMS:
         assert {f"{system} embed_jpeg valid_frames", f"{system} describe card"} <= set(here)
         assert here[f"{system} embed_jpeg valid_frames"].tolist() == [4, 2, 1]
+    assert {name.split()[0] for name in here if "aggregate embedding" in name} == {"baseline", "gltr", "tacan"}
     for name, expected in here.items():
         if expected.dtype.kind == "f":
             np.testing.assert_allclose(there[name], expected, rtol=1e-5, atol=1e-5, err_msg=name)
