@@ -1,5 +1,6 @@
 """Tracklets of a gallery as Arrow tables, in Lance and Parquet files."""
 
+import functools
 import hashlib
 import json
 import typing
@@ -10,7 +11,8 @@ import numpy as np
 
 from kreid.gallery.embeddings import TrackletEmbeddings
 from kreid.gallery.gallery_model import GalleryModel
-from kreid.gallery.parts import Part
+from kreid.gallery.parts import Part, squared_lengths
+from kreid.gallery.where import Where
 
 if typing.TYPE_CHECKING:
     import pyarrow as pa
@@ -120,21 +122,58 @@ class ArrowPart(Part):
     def __init__(self, batch: "pa.RecordBatch", model: GalleryModel, on_damage: Callable[[], NoReturn]) -> None:
         self._batch, self._model, self._on_damage = batch, model, on_damage
 
-    @property
+    @functools.cached_property
     def embeddings(self) -> np.ndarray:
         return _vectors(self._batch)
 
-    @property
+    @functools.cached_property
+    def squares(self) -> np.ndarray:
+        return squared_lengths(self.embeddings)
+
+    @functools.cached_property
     def persons(self) -> np.ndarray:
         return self._numbers("person")
 
-    @property
+    @functools.cached_property
     def cameras(self) -> np.ndarray:
         return self._numbers("camera")
 
-    @property
+    @functools.cached_property
     def added(self) -> np.ndarray:
         return self._numbers("added")
+
+    def mask(self, where: Where, added_after: float | None) -> np.ndarray:
+        """Return which tracklets conditions choose, bool `(tracklets,)`.
+
+        Args:
+            where: a `Where`.
+            added_after: seconds since 1970; added later.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        chosen = np.ones(len(self._batch), bool)
+        for name, texts in (("id", where.ids), ("source", where.sources)):
+            if texts is not None:
+                chosen &= np.asarray(pc.is_in(self._batch.column(name), value_set=pa.array(texts, pa.string())))
+        for numbers, column in ((where.persons, self.persons), (where.cameras, self.cameras)):
+            if numbers is not None:
+                chosen &= np.isin(column, numbers)
+        if where.not_cameras is not None:
+            chosen &= ~np.isin(self.cameras, where.not_cameras)
+        if where.since is not None:
+            chosen &= self._numbers("end") >= where.since
+        if where.until is not None:
+            chosen &= self._numbers("start") < where.until
+        for name, value in (where.tags or {}).items():
+            tags = self._batch.column("tags")
+            has = np.asarray(pc.equal(pc.list_flatten(tags), f"{name}={value}"))
+            tagged = np.zeros(len(chosen), bool)
+            tagged[np.asarray(pc.list_parent_indices(tags))[has]] = True
+            chosen &= tagged & ("=" not in name)
+        if added_after is not None:
+            chosen &= self.added > added_after
+        return chosen
 
     def positions(self, ids: Sequence[str]) -> np.ndarray:
         import pyarrow as pa
@@ -164,7 +203,7 @@ class ArrowPart(Part):
         )
 
     def _numbers(self, name: str) -> np.ndarray:
-        return self._batch.column(name).to_numpy()
+        return self._batch.column(name).to_numpy(zero_copy_only=False)
 
 
 def _vectors(batch: "pa.RecordBatch") -> np.ndarray:

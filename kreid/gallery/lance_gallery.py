@@ -23,7 +23,7 @@ from kreid.gallery.audit import AuditLog
 from kreid.gallery.embeddings import TrackletEmbeddings
 from kreid.gallery.gallery import Gallery, Result, Verification, checked_keep_days
 from kreid.gallery.gallery_model import GalleryModel
-from kreid.gallery.parts import Part
+from kreid.gallery.parts import Part, SomeRows
 from kreid.gallery.where import Where
 
 if typing.TYPE_CHECKING:
@@ -39,6 +39,8 @@ _FILE_ROWS = 1 << 16
 _SMALL_FILES = 64
 # Values of a batch of embeddings that is read.
 _BATCH = 1 << 24
+# Of embeddings in memory.
+CACHE_BYTES = 1 << 30
 _READ_ATTEMPTS = 20
 _SECONDS_BETWEEN_TRIES = 0.02
 _FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
@@ -48,8 +50,9 @@ class LanceGallery(Gallery):
     """A gallery in a folder, in Lance's columnar format, which LanceDB reads too.
 
     The folder holds `gallery.json` (format, model and `keep_days`), `tracklets.lance` (the embeddings and labels) and
-    `audit.jsonl` (each request: who, what and when, without embeddings). A search is exact and reads the table in
-    parts, so that the memory that it needs does not grow with the gallery.
+    `audit.jsonl` (each request: who, what and when, without embeddings). A search is exact. It keeps embeddings in
+    memory, up to `cache_bytes`, and reads others in parts, so that a gallery may be larger than the memory. Deleted
+    embeddings leave the memory of this object with the deletion, and that of other processes with their next request.
 
     What `add` and `delete` return is on the disk: a process that is killed leaves all or nothing of a call. Any number
     of processes and threads may read, also while one writes; a second writer waits.
@@ -78,7 +81,13 @@ class LanceGallery(Gallery):
     >>> gallery.compact()
     """
 
-    def __init__(self, path: str | os.PathLike[str], who: str | None = None, wait: float = 60.0) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        who: str | None = None,
+        wait: float = 60.0,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
         self._path = pathlib.Path(path)
         about = _read_about(self._path)
         import_lance()
@@ -88,6 +97,9 @@ class LanceGallery(Gallery):
         self._uri = str((self._path / _TABLE).absolute())
         self._columns = arrow.schema(self.model.dimension)
         self._thread_lock, self._depth = threading.RLock(), 0
+        self._cache_bytes, self._memory_lock = cache_bytes, threading.Lock()
+        self._memory: dict[tuple[str, str], list[arrow.ArrowPart]] = {}
+        self._sizes: dict[tuple[str, str], int] = {}
         self._warned: set[str] = set()
         self._suspects: set[str] = set()
         self._dataset()
@@ -100,6 +112,7 @@ class LanceGallery(Gallery):
         keep_days: float | None = None,
         who: str | None = None,
         wait: float = 60.0,
+        cache_bytes: int = CACHE_BYTES,
     ) -> "LanceGallery":
         """Make an empty gallery.
 
@@ -109,6 +122,7 @@ class LanceGallery(Gallery):
             keep_days: see `Gallery`.
             who: see `open`.
             wait: see `open`.
+            cache_bytes: see `open`.
 
         Returns:
             A `LanceGallery`.
@@ -138,16 +152,23 @@ class LanceGallery(Gallery):
             empty = arrow.schema(model.dimension).empty_table()
             lance.write_dataset(empty, str(temporary / _TABLE), mode="create")
             write_atomically(temporary / _ABOUT, json.dumps(about, indent=2))
-        return cls(path, who, wait)
+        return cls(path, who, wait, cache_bytes)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], who: str | None = None, wait: float = 60.0) -> "LanceGallery":
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        who: str | None = None,
+        wait: float = 60.0,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> "LanceGallery":
         """Open a gallery.
 
         Args:
             path: of its folder.
             who: who asks, for the log; by default the user and the machine.
             wait: seconds to wait for another writer.
+            cache_bytes: of embeddings to keep in memory once they were read; the others are read at each search.
 
         Returns:
             A `LanceGallery`.
@@ -157,7 +178,7 @@ class LanceGallery(Gallery):
             ValueError: if the folder is no gallery, a newer kreid made it, or its description or list of files is
                 damaged.
         """
-        return cls(path, who, wait)
+        return cls(path, who, wait, cache_bytes)
 
     def set_keep_days(self, keep_days: float | None) -> None:
         """Change how long tracklets are kept. Processes that have the gallery open see it when they open it again.
@@ -242,20 +263,49 @@ class LanceGallery(Gallery):
 
     def _parts(self, where: Where, added_after: float | None, labels_only: bool = False) -> Iterator[Part]:
         columns = list(arrow.LABELS) if labels_only else self._columns.names
-        condition = sql(where, added_after=added_after)
         dataset = self._dataset()
-        for fragment in dataset.get_fragments():
+        fragments = dataset.get_fragments()
+        self._forget_others(fragments)
+        for fragment in fragments:
             try:
-                yield from self._fragment_parts(fragment, columns, condition)
+                kept = self._kept_in_memory(fragment, may_read=not labels_only)
+                if kept is None:
+                    for batch in self._batches(fragment, columns, sql(where, added_after=added_after)):
+                        yield self._part(fragment, batch)
+                    continue
+                for part in kept:
+                    if where or added_after is not None:
+                        yield SomeRows(part, np.flatnonzero(part.mask(where, added_after)))
+                    else:
+                        yield part
             except BaseException as error:
                 if not _is_damage(error):
                     raise
                 self._raise_if_moved(dataset)
                 self._warn(fragment, _rows(fragment))
 
-    def _fragment_parts(
-        self, fragment: "lance.LanceFragment", columns: list[str], condition: str | None
-    ) -> Iterator[arrow.ArrowPart]:
+    def _kept_in_memory(self, fragment: "lance.LanceFragment", may_read: bool) -> list[arrow.ArrowPart] | None:
+        """Return the tracklets of a file from memory, read into it if there is room."""
+        key = _memory_key(fragment)
+        with self._memory_lock:
+            if key in self._memory:
+                return self._memory[key]
+            size = 4 * self.model.dimension * _rows(fragment)
+            if not may_read or size + sum(self._sizes.values()) > self._cache_bytes:
+                return None
+        parts = [self._part(fragment, batch) for batch in self._batches(fragment, self._columns.names, None)]
+        with self._memory_lock:
+            self._memory[key], self._sizes[key] = parts, size
+        return parts
+
+    def _forget_others(self, fragments: "list[lance.LanceFragment]") -> None:
+        """Drop from memory what is no longer in the gallery."""
+        keys = {_memory_key(fragment) for fragment in fragments}
+        with self._memory_lock:
+            for key in self._memory.keys() - keys:
+                del self._memory[key], self._sizes[key]
+
+    def _part(self, fragment: "lance.LanceFragment", batch: "pa.RecordBatch") -> arrow.ArrowPart:
         import pyarrow as pa
 
         name = _file_name(fragment)
@@ -263,15 +313,17 @@ class LanceGallery(Gallery):
         def read_again() -> NoReturn:
             # A search checks only the tracklets that it finds. Once one is damaged, it checks all of the file.
             self._suspects.add(name)
+            with self._memory_lock:
+                for key in [key for key in self._memory if key[0] == name]:
+                    del self._memory[key], self._sizes[key]
             raise _AgainError
 
-        for batch in self._batches(fragment, columns, condition):
-            if name in self._suspects and "digest" in columns:
-                good = arrow.intact(batch)
-                if not good.all():
-                    self._warn(fragment, int((~good).sum()))
-                    batch = batch.filter(pa.array(good))
-            yield arrow.ArrowPart(batch, self.model, read_again)
+        if name in self._suspects and "digest" in batch.schema.names:
+            good = arrow.intact(batch)
+            if not good.all():
+                self._warn(fragment, int((~good).sum()))
+                batch = batch.filter(pa.array(good))
+        return arrow.ArrowPart(batch, self.model, read_again)
 
     def _batches(
         self, fragment: "lance.LanceFragment", columns: list[str], condition: str | None
@@ -296,7 +348,9 @@ class LanceGallery(Gallery):
 
     def _delete(self, where: Where, added_until: float | None) -> int:
         condition = sql(where, added_until=added_until) or "true"
-        return self._change(lambda dataset: dataset.delete(condition))["num_deleted_rows"]
+        count = self._change(lambda dataset: dataset.delete(condition))["num_deleted_rows"]
+        self._forget_others(self._dataset().get_fragments())
+        return count
 
     def _log(self, action: str, **details: Any) -> None:
         self.log.append(action, **details)
@@ -510,6 +564,11 @@ def _readable_ids(fragment: "lance.LanceFragment") -> list[str]:
 def _file_name(fragment: "lance.LanceFragment") -> str:
     """Return the file of a fragment; no column is added later, so that each has one."""
     return f"{_TABLE}/data/{fragment.data_files()[0].path}"
+
+
+def _memory_key(fragment: "lance.LanceFragment") -> tuple[str, str]:
+    """Return what stands for the content of a fragment: its file, and the list of its deleted rows."""
+    return _file_name(fragment), str(fragment.deletion_file())
 
 
 def _sync(paths: set[pathlib.Path]) -> None:

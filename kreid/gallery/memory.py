@@ -1,6 +1,7 @@
 """A gallery in memory, exact and without files."""
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from kreid.gallery.embeddings import TrackletEmbeddings, joined
 from kreid.gallery.gallery import Gallery, Verification
 from kreid.gallery.gallery_model import GalleryModel
-from kreid.gallery.parts import Part
+from kreid.gallery.parts import Part, SomeRows, squared_lengths
 from kreid.gallery.where import Where
 
 
@@ -23,30 +24,41 @@ class RecordPart(Part):
     """
 
     def __init__(self, record: TrackletEmbeddings, added: np.ndarray) -> None:
-        self._record, self._added = record, added
+        self.record, self._added = record, added
 
     @property
     def embeddings(self) -> np.ndarray:
-        return self._record.embeddings
+        return self.record.embeddings
+
+    @functools.cached_property
+    def squares(self) -> np.ndarray:
+        return squared_lengths(self.embeddings)
 
     @property
     def persons(self) -> np.ndarray:
-        return self._record.persons
+        return self.record.persons
 
     @property
     def cameras(self) -> np.ndarray:
-        return self._record.cameras
+        return self.record.cameras
 
     @property
     def added(self) -> np.ndarray:
         return self._added
 
     def positions(self, ids: Sequence[str]) -> np.ndarray:
-        places = {name: place for place, name in enumerate(ids)}
-        return np.array([places.get(name, -1) for name in self._record.ids.tolist()], np.int64)
+        positions = np.full(len(self.record), -1)
+        for place, name in enumerate(ids):
+            if name in self._rows:
+                positions[self._rows[name]] = place
+        return positions
 
     def take(self, rows: np.ndarray) -> TrackletEmbeddings:
-        return self._record.take(rows)
+        return self.record.take(rows)
+
+    @functools.cached_property
+    def _rows(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.record.ids.tolist())}
 
 
 class MemoryGallery(Gallery):
@@ -73,7 +85,7 @@ class MemoryGallery(Gallery):
     def __init__(self, model: GalleryModel, keep_days: float | None = None) -> None:
         super().__init__(model, keep_days)
         # Replaced as a whole, so that readers need no lock.
-        self._state = model.no_tracklets(), np.zeros(0)
+        self._state = RecordPart(model.no_tracklets(), np.zeros(0))
         self._lock = threading.RLock()
 
     def verify(self, drop: bool = False) -> Verification:
@@ -84,21 +96,20 @@ class MemoryGallery(Gallery):
             self._delete_expired()
 
     def _parts(self, where: Where, added_after: float | None, labels_only: bool = False) -> Iterator[Part]:
-        record, added = self._state
-        if not where and added_after is None:
-            yield RecordPart(record, added)
-            return
-        chosen = _mask(record, added, where, added_after=added_after)
-        yield RecordPart(record.take(chosen), added[chosen])
+        state = self._state
+        if where or added_after is not None:
+            yield SomeRows(state, np.flatnonzero(_mask(state, where, added_after=added_after)))
+        else:
+            yield state
 
     def _insert(self, embeddings: TrackletEmbeddings, added: np.ndarray) -> None:
-        record, times = self._state
-        self._state = joined([record, embeddings]), np.concatenate([times, added])
+        state = self._state
+        self._state = RecordPart(joined([state.record, embeddings]), np.concatenate([state.added, added]))
 
     def _delete(self, where: Where, added_until: float | None) -> int:
-        record, added = self._state
-        chosen = _mask(record, added, where, added_until=added_until)
-        self._state = record.take(~chosen), added[~chosen]
+        state = self._state
+        chosen = _mask(state, where, added_until=added_until)
+        self._state = RecordPart(state.record.take(~chosen), state.added[~chosen])
         return int(chosen.sum())
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
@@ -114,15 +125,11 @@ class MemoryGallery(Gallery):
 
 
 def _mask(
-    record: TrackletEmbeddings,
-    added: np.ndarray,
-    where: Where,
-    added_after: float | None = None,
-    added_until: float | None = None,
+    state: RecordPart, where: Where, added_after: float | None = None, added_until: float | None = None
 ) -> np.ndarray:
-    chosen = where.mask(record)
+    chosen = where.mask(state.record)
     if added_after is not None:
-        chosen &= added > added_after
+        chosen &= state.added > added_after
     if added_until is not None:
-        chosen &= added <= added_until
+        chosen &= state.added <= added_until
     return chosen

@@ -79,23 +79,26 @@ class NearestTracklets:
         Args:
             part: a `Part`.
         """
-        if not len(part.embeddings):
+        stored, squares = part.embeddings, part.squares
+        if not len(stored):
             return
         own_rows = part.positions(self._queries.ids.tolist())
-        stored_squares = np.einsum("nd,nd->n", part.embeddings, part.embeddings)
-        step = max(1, _BLOCK // len(part.embeddings))
+        persons, cameras = part.persons, part.cameras
+        step = max(1, _BLOCK // len(stored))
         for start in range(0, len(self._queries), step):
             chosen = slice(start, min(start + step, len(self._queries)))
-            lower, upper = self._bounds(part.embeddings, stored_squares, chosen)
+            # Damaged values may be NaN, and are then no candidates.
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                lower, upper = self._bounds(stored, squares, chosen)
             left_out = own_rows == np.arange(chosen.start, chosen.stop)[:, None]
             if self._other_cameras:
-                left_out |= part.cameras == self._queries.cameras[chosen, None]
+                left_out |= cameras == self._queries.cameras[chosen, None]
             lower[left_out] = upper[left_out] = np.inf
-            limits = self._limits(upper, part.persons, chosen)
+            limits = self._limits(upper, persons, chosen)
             for row, query in enumerate(range(chosen.start, chosen.stop)):
                 candidates = np.flatnonzero((lower[row] <= limits[row]) & np.isfinite(lower[row]))
                 if len(candidates):
-                    self._merge(query, part, candidates)
+                    self._merge(query, part, stored, persons, candidates)
 
     def results(self) -> list[list[Match]]:
         """Return the matches of each query, nearest first."""
@@ -135,13 +138,13 @@ class NearestTracklets:
             limits[row] = min(limits[row], min(known) ** (2 if squared else 1) * (1 + 1e-9) + 1e-12 * (not squared))
         return limits
 
-    def _merge(self, query: int, part: Part, rows: np.ndarray) -> None:
-        distances = self._exact(query, part.embeddings, rows)
+    def _merge(self, query: int, part: Part, stored: np.ndarray, persons: np.ndarray, rows: np.ndarray) -> None:
+        distances = self._exact(query, stored, rows)
         if self._threshold is not None:
             near = distances < self._threshold
             rows, distances = rows[near], distances[near]
         if self._by_person:
-            groups = _groups(part.persons[rows])
+            groups = _groups(persons[rows])
             _, places = np.unique(groups, return_inverse=True)
             nearest = np.full(places.max(initial=-1) + 1, np.inf)
             np.minimum.at(nearest, places, distances)

@@ -35,7 +35,11 @@ def people(count, seed=0, dimension=6, metric="euclidean", prefix="t", spread=0.
 def make(kind, folder, record, **options):
     """An empty gallery for a record's model."""
     model = GalleryModel.of(record)
-    return MemoryGallery(model, **options) if kind == "memory" else LanceGallery.create(folder / "g", model, **options)
+    if kind == "memory":
+        return MemoryGallery(model, **options)
+    # Streaming keeps nothing in memory; the conditions are then Lance's.
+    cache = {"cache_bytes": 0} if kind == "streaming" else {}
+    return LanceGallery.create(folder / "g", model, **options, **cache)
 
 
 def plain_search(stored, queries, count, mask=None, threshold=None, other_cameras=False, by_person=False):

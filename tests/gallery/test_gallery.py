@@ -14,7 +14,7 @@ from kreid.gallery.nearest import NearestTracklets
 DAY = 24 * 60 * 60
 
 
-@pytest.fixture(params=["memory", "lance"])
+@pytest.fixture(params=["memory", "lance", "streaming"])
 def kind(request):
     return request.param
 

@@ -16,7 +16,7 @@ import gallery_samples as samples
 import numpy as np
 import pytest
 
-from kreid.gallery import GalleryModel, LanceGallery
+from kreid.gallery import GalleryModel, LanceGallery, lance_gallery
 
 PROGRAM = f"""
 import sys
@@ -208,16 +208,29 @@ def test_a_writer_that_waits_too_long_says_so(gallery, tmp_path):
     assert other.add(samples.people(1, dimension=64, prefix="n")).added == 1
 
 
-def test_many_small_adds_stay_few_files(tmp_path):
-    record = samples.people(150, dimension=8)
+def test_many_small_adds_stay_few_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(lance_gallery, "_SMALL_FILES", 6)
+    record = samples.people(20, dimension=8)
     gallery = LanceGallery.create(tmp_path / "hall", GalleryModel.of(record))
-    for row in range(150):
+    for row in range(20):
         gallery.add(record.take([row]))
-    assert len(data_files(tmp_path)) < 80
-    assert gallery.verify().intact == 150
+        assert len(data_files(tmp_path)) <= 7
+    assert gallery.verify().intact == 20
     gallery.compact()
     assert len(data_files(tmp_path)) == 1
     assert len(list((tmp_path / "hall" / "tracklets.lance" / "_versions").glob("*.manifest"))) == 1
+
+
+def test_deleted_embeddings_leave_the_memory(gallery, record, tmp_path):
+    reader = LanceGallery.open(tmp_path / "hall")
+    reader.search(record.take([0]))
+    for own, other in ((reader, gallery), (gallery, reader)):
+        assert own.delete({"ids": [own.read().ids[0]]}) == 1
+        for one in (own, other):
+            one.search(record.take([0]))
+            parts = [part for kept in one._memory.values() for part in kept]
+            held = [name for part in parts for name in part.take(np.arange(len(part.persons))).ids]
+            assert sorted(held) == gallery.read().ids.tolist()
 
 
 def cut(file):
@@ -275,17 +288,18 @@ def test_a_changed_value_is_found(gallery, record, tmp_path):
     assert gallery.verify().intact == 300
 
 
-def test_random_damage_never_ends_in_a_crash_or_a_wrong_answer(gallery, record, tmp_path):
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 30])
+def test_random_damage_never_ends_in_a_crash_or_a_wrong_answer(gallery, record, tmp_path, cache_bytes):
     # Whatever `verify` calls intact is as it was added.
     draws = random.Random(5)
     whole = {file: file.read_bytes() for file in data_files(tmp_path)}
-    for _ in range(25):
+    for _ in range(12):
         for file, content in whole.items():
             damaged = bytearray(content)
             for _ in range(draws.choice([0, 1, 5, 200])):
                 damaged[draws.randrange(len(damaged))] = draws.randrange(256)
             file.write_bytes(damaged)
-        again = LanceGallery.open(tmp_path / "hall")
+        again = LanceGallery.open(tmp_path / "hall", cache_bytes=cache_bytes)
         with warnings.catch_warnings(action="ignore"):
             state = again.verify()
             found = again.search(record.take([0]), 1000, threshold=None)
