@@ -2,14 +2,15 @@
 
     kreid export runs/sta_mars
     kreid export runs/sta_mars --out serving/models/kreid --version 3
-    kreid export model.keras --out serving/models/kreid
+    kreid export model.keras --out serving/models/kreid --keep 3
     kreid export runs/baseline_mars --pooling majority
     kreid export runs/sta_mars --show
 
-Versions are subfolders of the export's folder; a server loads the highest. A run's verification threshold is exported
-with its model, but not with another --pooling of frames, for which it was not fitted. --show prints the passport of a
-run, a .keras file, an export or a .npz file of embeddings: where the weights come from, what they were trained on,
-scores and threshold. Exit status: 0 written, 2 wrong usage or input.
+Versions are subfolders of the export's folder; a server loads the highest. None is overwritten; --keep removes the
+oldest ones after publishing. The command says which signatures the model lacks and why. A run's verification threshold
+is exported with its model, but not with another --pooling of frames, for which it was not fitted. --show prints the
+passport of a run, a .keras file, an export or a .npz file of embeddings: where the weights come from, what they were
+trained on, scores and threshold. Exit status: 0 written, 2 wrong usage or input.
 """
 
 import argparse
@@ -38,12 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pool the frames of a baseline in another way than it was trained with: average, agreement or majority",
     )
     parser.add_argument("--version", type=int, help="number of the version (default: one more than the highest)")
+    parser.add_argument("--keep", metavar="N", type=int, help="keep the N highest versions and remove the others")
 
 
 def run(options: argparse.Namespace) -> int:
     """Export the model; return the exit status."""
     with plain_errors():
-        from kreid.serving.export import export_model
+        from kreid.serving.export import export_model, read_card
 
         if options.show:
             print(read_passport(options.model))
@@ -52,12 +54,18 @@ def run(options: argparse.Namespace) -> int:
         folder = options.out or (options.model / "export" if options.model.is_dir() else None)
         if folder is None:
             raise ValueError(f"Name the export's folder with --out. Received: model={str(options.model)!r}")
-        version = options.version
-        if version is None:
-            names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-            version = max((int(name) for name in names if name.isdecimal()), default=0) + 1
-        print(f"Exported model: {export_model(model, folder, version=version, verification=verification)}")
+        path = export_model(model, folder, options.version, verification=verification, keep=options.keep)
+        for reason, names in _by_reason(read_card(path)["lacks"]).items():
+            print(f"Without {' and '.join(names)}: {reason}")
+        print(f"Exported model: {path}")
     return 0
+
+
+def _by_reason(lacks: Mapping[str, str]) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {}
+    for name, reason in lacks.items():
+        reasons.setdefault(reason, []).append(name)
+    return reasons
 
 
 def read_passport(path: str | os.PathLike[str]) -> "Passport":

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from serving_samples import IMAGE_SIZE, encode, random_tracklet
-from tensorflow.core.protobuf import config_pb2
+from serving_session import Session
 
 from kreid.data.frames import decode_frames
+from kreid.distances import distance_matrix
 from kreid.evaluation import fit_verification
 from kreid.models import Passport, fingerprint
-from kreid.serving import export_model, read_card, read_warmup
+from kreid.serving import export_model, read_card, read_warmup, signatures
 from kreid.serving.export import next_version, versions
 from kreid.training.export_run import read_passport
 
@@ -22,30 +23,6 @@ SIGNATURES = {
     "encode_frames": ({"frames": FRAMES, "lengths": LENGTHS}, {"vectors", "lengths"}),
     "aggregate": ({"vectors": ("float32", [-1, -1, 128]), "lengths": LENGTHS}, {"embedding", "valid_vectors"}),
 }
-
-
-class Session:
-    """The loader of TensorFlow Serving: a graph, a session, and names from the SignatureDefs."""
-
-    def __init__(self, path):
-        self.session = tf.compat.v1.Session(graph=tf.Graph())
-        with self.session.graph.as_default():
-            loaded = tf.compat.v1.saved_model.load(self.session, ["serve"], str(path))
-        self.signatures = loaded.signature_def
-
-    def run(self, signature, **inputs):
-        signature = self.signatures[signature]
-        return self.session.run(
-            {alias: info.name for alias, info in signature.outputs.items()},
-            {signature.inputs[alias].name: value for alias, value in inputs.items()},
-        )
-
-    def run_unchecked(self, signature, *inputs):
-        """Run as C++ does, without Python's comparison of shapes before the run."""
-        signature = self.signatures[signature]
-        feeds = [signature.inputs[alias].name for alias in sorted(signature.inputs)]
-        fetches = [signature.outputs[alias].name for alias in sorted(signature.outputs)]
-        return self.session._make_callable_from_options(config_pb2.CallableOptions(feed=feeds, fetch=fetches))(*inputs)
 
 
 @pytest.fixture(scope="module")
@@ -169,11 +146,58 @@ def test_card_keeps_the_fitted_threshold(model, tmp_path):
         )
         for metric in ("euclidean", "cosine")
     }
-    path = export_model(model, tmp_path, warmup=False, verification=fitted[model.metric])
-    assert read_card(path)["verification"] == fitted[model.metric]
+    path = export_model(model, tmp_path, verification=fitted[model.metric])
+    card = read_card(path)
+    assert card["verification"] == fitted[model.metric]
+    assert card["lacks"] == {}
+    (first, second), limit = np.random.default_rng(0).random((2, 3, 128), np.float32), fitted[model.metric]["threshold"]
+    answer = Session(path).run("same_person", first=first, second=second)
+    np.testing.assert_allclose(answer["distance"], np.diag(distance_matrix(first, second, model.metric)), atol=1e-5)
+    assert answer["same_person"].tolist() == (answer["distance"] < limit).tolist()
+    assert read_warmup(path)[-1][0] == "same_person"
     other = next(metric for metric in fitted if metric != model.metric)
     with pytest.raises(ValueError, match=rf"metric, {model.metric}; .*metric='{other}'"):
         export_model(model, tmp_path, version=2, verification=fitted[other])
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_same_person_decides_at_the_threshold(model, metric):
+    fitted = {"threshold": 0.75, "calibration": {"scale": 4.0, "offset": 2.0}}
+    same_person = signatures._same_person(metric, 8, signatures.limits_of(model), fitted)
+    first = np.random.default_rng(0).normal(0, 0.4, (40, 8)).astype("float32")
+    second = first + np.random.default_rng(1).normal(0, 0.3, (40, 8)).astype("float32")
+    first[0] = 0
+    second[1] = first[1]
+    second[2] = np.nan
+    answer = {name: values.numpy() for name, values in same_person(first, second).items()}
+    rows = np.arange(40) != 2
+    distance = np.diag(distance_matrix(first[rows], second[rows], metric))
+    np.testing.assert_allclose(answer["distance"][rows], distance, atol=1e-5)
+    np.testing.assert_allclose(answer["probability"][rows], 1 / (1 + np.exp(4 * distance - 2)), atol=1e-5)
+    assert answer["same_person"][rows].tolist() == (distance < 0.75).tolist()
+    assert 0 < answer["same_person"].sum() < 39
+    assert answer["distance"][0] == pytest.approx(1) if metric == "cosine" else answer["distance"][0] > 0
+    # No vector, no person.
+    assert np.isnan([answer["distance"][2], answer["probability"][2]]).all()
+    assert not answer["same_person"][2]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="first and second need equal rows"):
+        same_person(first, second[:1])
+
+
+def test_a_threshold_without_calibration_decides_nothing(model):
+    fitted = {"metric": model.metric, "threshold": 0.4}
+    assert "fit it again" in signatures.lacking(model, fitted)["same_person"]
+    assert "No threshold was fitted" in signatures.lacking(model, None)["same_person"]
+
+
+@pytest.mark.parametrize(
+    "limits", [{"frame_limit": 0}, {"frame_limit": 1.5}, {"frames_at_once": 0}, {"frame_limit": True}]
+)
+def test_limits_are_positive_integers(model, tmp_path, limits):
+    (name,) = limits
+    with pytest.raises(ValueError, match=f"`{name}` must be an integer of at least 1. Received: {name}="):
+        export_model(model, tmp_path, **limits)
+    assert not list(tmp_path.iterdir())
 
 
 def test_card_has_the_passport(model, tmp_path):
