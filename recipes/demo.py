@@ -114,7 +114,7 @@ def search(query: Tracklet, folder: pathlib.Path, server: str) -> pathlib.Path:
         shutil.copy(frame, frames)
     picture = folder / f"ranked_{query.id.replace('/', '_')}.png"
     known = ["--query-person", query.person, "--query-camera", query.camera]
-    gallery = ["--gallery", folder / "mars", "--server", server, "--picture", picture]
+    gallery = ["--gallery", folder / "mars", "--server", server, "--picture", picture, "--cache", folder / "embeddings"]
     python("serving/query.py", frames, *gallery, *known)
     return picture
 

@@ -2,7 +2,9 @@
 
 import http.client
 import json
+import os
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -83,6 +85,16 @@ def test_a_plain_connection_is_refused(proxy):
         client.card()
     assert caught.value.code == "UNAVAILABLE"
     assert "it may demand TLS" in caught.value.hint, caught.value
+
+
+def test_the_proxy_changes_no_answer(proxy, repository):
+    (proxy["folder"] / "token").write_text("token-of-the-search\n")
+    command = [sys.executable, "-m", "pytest", "tests/serving/test_conformance.py", "-q", "-m", "conformance"]
+    command += ["-p", "no:cacheprovider", "--address", f"127.0.0.1:{proxy['port']}", "--label", "stable"]
+    command += ["--tls-ca", str(proxy["tls"].ca), "--token-file", str(proxy["folder"] / "token")]
+    env = {**os.environ, "PYTHONPATH": str(repository)}
+    ran = subprocess.run(command, cwd=repository, env=env, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout
 
 
 def test_the_log_names_the_client_and_no_token(proxy):
