@@ -71,6 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of requests that run and wait; further ones are refused (default: %(default)s)",
     )
     parser.add_argument(
+        "--batch",
+        type=int,
+        default=1,
+        help="number of waiting requests that may run as one batch, for GPUs (default: %(default)s, none)",
+    )
+    parser.add_argument(
         "--grace", type=float, default=5.0, help="seconds for running calls after a signal (default: %(default)s)"
     )
     parser.add_argument("--http-port", type=int, help="serve /livez, /readyz and /metrics on this port; 0: a free one")
@@ -102,6 +108,7 @@ def run(options: argparse.Namespace) -> int:
             max_message_bytes=options.max_message_mib * 1024 * 1024,
             workers=options.workers,
             max_calls=options.max_calls,
+            batch=options.batch,
             versions=options.versions,
             labels=_labels(options.label),
             poll_seconds=options.poll_seconds,
@@ -124,8 +131,10 @@ def run(options: argparse.Namespace) -> int:
 def _serve(server: "EmbeddingServer", grace: float, events: "_Events", flush: Callable[[], None]) -> NoReturn:
     """Start the server, wait for a signal, stop the server and end the process; raise the error of a failing start.
 
-    The main thread only waits for events: a signal cannot get lost, and loading delays none.
+    From the log's first line on, the main thread only waits for events: a signal cannot get lost, and is seen while a
+    model loads.
     """
+    from kreid.serving.telemetry import LOG
 
     def start() -> None:
         import_tensorflow()
@@ -133,6 +142,7 @@ def _serve(server: "EmbeddingServer", grace: float, events: "_Events", flush: Ca
         server.start()
 
     error: list[BaseException] = []
+    LOG.info("starting", extra={"fields": {"event": "start", "base_path": str(server.base_path)}})
     events.call(start, error)
     signalled = events.wait()
     if not signalled:

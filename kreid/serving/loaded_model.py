@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _PREDICT_METHOD = "tensorflow/serving/predict"
 _LONGEST_RUN_S = 24 * 3600
+_FRAME_LIMIT = 1024  # without a model card
 _CPP_NAMES = {"float32": "float", "float64": "double", "float16": "half"}
 
 
@@ -29,6 +30,7 @@ class LoadedModel:
     Attributes:
         signatures: dict of signature name to SignatureDef.
         fingerprint: of the weights, from the model card, or `None` without one.
+        frame_limit: largest number of frames in a request, from the card.
 
     Raises:
         ValueError: if the version cannot be loaded or a warm-up request fails.
@@ -42,7 +44,9 @@ class LoadedModel:
             with self._session.graph.as_default():
                 loaded = tf.compat.v1.saved_model.load(self._session, [tf.saved_model.SERVING], str(export_dir))
             self.signatures = dict(loaded.signature_def)
-            self.fingerprint = _fingerprint(export_dir)
+            card = _card(export_dir)
+            self.fingerprint = card.get("fingerprint")
+            self.frame_limit = int(card.get("frame_limit", _FRAME_LIMIT))
             for signature, inputs in read_warmup(export_dir):
                 self.run(signature, self.read(signature, {k: tf.make_tensor_proto(v) for k, v in inputs.items()}))
         except (OSError, RuntimeError, ValueError, tf.errors.OpError) as error:
@@ -79,6 +83,26 @@ class LoadedModel:
         self._check_names(signature, inputs)
         return {alias: read_request_tensor(alias, inputs[alias]) for alias in sorted(inputs)}
 
+    def check(self, name: str, arrays: Mapping[str, np.ndarray], output_filter: Sequence[str]) -> Sequence[str]:
+        """Check a request before it runs.
+
+        Args:
+            name: of the signature.
+            arrays: inputs by name, from `read`.
+            output_filter: names of the outputs to return; all if empty.
+
+        Returns:
+            The names of the outputs.
+
+        Raises:
+            RequestRefused: if dtypes, shapes or outputs do not fit the signature.
+        """
+        signature = self._signature(name)
+        chosen = _chosen_outputs(signature, output_filter)
+        for position, alias in enumerate(sorted(signature.inputs)):
+            _check_tensor(position, alias, signature.inputs[alias], arrays[alias])
+        return chosen
+
     def run(
         self,
         name: str,
@@ -102,10 +126,8 @@ class LoadedModel:
         """
         import tensorflow as tf
 
-        signature = self._signature(name)
-        aliases = _chosen_outputs(signature, output_filter)
-        for position, alias in enumerate(sorted(signature.inputs)):
-            _check_tensor(position, alias, signature.inputs[alias], arrays[alias])
+        aliases = self.check(name, arrays, output_filter)
+        signature = self.signatures[name]
         options = None
         if seconds_left is not None:
             if seconds_left <= 0:
@@ -210,14 +232,17 @@ def _graph_message(error: tf.errors.OpError) -> str:
     return message.strip() or type(error).__name__
 
 
-def _fingerprint(export_dir: Path) -> str | None:
-    """Return the fingerprint in the version's model card; `None` for an export of another program."""
+def _card(export_dir: Path) -> dict[str, Any]:
+    """Return the version's model card; an empty one for an export of another program."""
     if not (export_dir / CARD_FILE).exists():
-        return None
+        return {}
     try:
-        return read_card(export_dir).get("fingerprint")
-    except (ValueError, AttributeError) as error:
+        card = read_card(export_dir)
+    except ValueError as error:
         raise ValueError(f"damaged card, {CARD_FILE}: {error}") from error
+    if not isinstance(card, dict):
+        raise ValueError(f"damaged card, {CARD_FILE}: no object")
+    return card
 
 
 def _load_error(error: Exception, export_dir: Path) -> str:

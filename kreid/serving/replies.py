@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kreid.serving.batching import Batcher
 from kreid.serving.loaded_model import LoadedModel
 from kreid.serving.refusal import RequestRefused
 from kreid.serving.telemetry import Call
@@ -25,10 +27,12 @@ class Replies:
 
     Args:
         served: the versions.
+        batcher: merges requests, or `None` to run each by itself.
     """
 
-    def __init__(self, served: ServedVersions) -> None:
+    def __init__(self, served: ServedVersions, batcher: Batcher | None = None) -> None:
         self._served = served
+        self._batcher = batcher
 
     def predict(self, body: bytes, call: Call, deadline: float | None = None) -> bytes:
         """Answer a PredictRequest.
@@ -54,7 +58,8 @@ class Replies:
             arrays = model.read(name, request.inputs)
             _count_frames(call, arrays)
             seconds_left = None if deadline is None else deadline - time.monotonic()
-            outputs = model.run(name, arrays, list(request.output_filter), seconds_left)
+            run = model.run if self._batcher is None else functools.partial(self._batcher.run, model)
+            outputs = run(name, arrays, list(request.output_filter), seconds_left)
         if "valid_frames" in outputs and "images" in arrays:
             call.unreadable = max(0, call.frames - int(outputs["valid_frames"].clip(0).sum()))
         response = predict_pb2.PredictResponse()

@@ -7,13 +7,17 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class ServerProcess:
-    """A server in a process of its own; the constructor returns when it is ready, or has ended."""
+    """A server in a process of its own.
+
+    The constructor returns when the server is ready or has ended, without `wait` when the log has its first line.
+    """
 
     def __init__(self, base_path, *arguments, wait=True):
         self.process = subprocess.Popen(
@@ -28,6 +32,8 @@ class ServerProcess:
         self._reader = threading.Thread(target=self._read_errors)
         self._reader.start()
         self.line = self.process.stdout.readline() if wait else ""
+        while not wait and not self.errors and self.process.poll() is None:
+            time.sleep(0.01)
 
     @property
     def target(self):

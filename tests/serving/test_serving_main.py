@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("grpc")
 pytest.importorskip("tensorflow_serving.apis")
 
+from server_process import ServerProcess
 from serving_samples import encode, random_tracklet
 
 from kreid.serving import EmbeddingClient
@@ -53,6 +55,36 @@ def test_serves_until_a_signal(base_path, program, number):
     assert {line["level"] for line in lines if line is not answered} == {"INFO"}
 
 
+def test_a_signal_while_tensorflow_is_imported_ends_the_process(small_path):
+    with ServerProcess(small_path, wait=False) as server:
+        assert server.stop() == 0
+        assert [line["message"] for line in server.log] == ["starting"]
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_the_process_at_once(small_path):
+    import grpc
+
+    from kreid.serving import wire
+
+    request = wire.messages()["PredictRequest"]()
+    request.model_spec.name, request.model_spec.signature_name = "kreid", "work"
+    wire.fill_tensor(request.inputs["rounds"], np.array([2**31 - 1], np.int32))
+    with ServerProcess(small_path, "--grace", "3600") as server, grpc.insecure_channel(server.target) as channel:
+        call = channel.unary_unary(wire.PREDICT).future(request.SerializeToString())
+        status = channel.unary_unary(wire.GET_MODEL_STATUS)
+        server.process.send_signal(signal.SIGTERM)
+        while True:  # until the server refuses new calls
+            try:
+                status(b"\x0a\x07\x0a\x05kreid")
+            except grpc.RpcError as error:
+                assert error.code().name == "UNAVAILABLE"
+                break
+        assert server.process.poll() is None
+        assert server.stop(signal.SIGINT) == 128 + signal.SIGINT
+        assert call.exception().code().name == "UNAVAILABLE"
+
+
 # A host by name counts as one that other machines reach.
 @pytest.mark.filterwarnings("ignore:The server is reachable from other machines:UserWarning")
 @pytest.mark.parametrize(
@@ -61,6 +93,17 @@ def test_serves_until_a_signal(base_path, program, number):
         (["--port", "70000"], "`port` must be from 0 (any free port) to 65535. Received: port=70000"),
         (["--max-message-mib", "4096"], "(2047 MiB), the limit of protobuf. Received: max_message_bytes=4294967296"),
         (["--workers", "0"], "`workers` must be from 1 to 1024. Received: workers=0"),
+        (["--grace", "-1"], "`grace` must be from 0 to 3600 seconds. Received: grace=-1.0"),
+        (["--grace", "nan"], "Received: grace=nan"),
+        (["--max-calls", "7"], "`max_calls` must be at least `workers`. Received: max_calls=7, workers=8"),
+        (["--http-port", "65536"], "`http_port` must be from 0 (any free port) to 65535. Received: http_port=65536"),
+        (["--port", "8501", "--http-port", "8501"], "a port each. Received: port=8501, http_port=8501"),
+        (["--label", "stable"], "`label` must be LABEL=VERSION, such as stable=3. Received: label='stable'"),
+        (["--label", "=3"], "Received: label='=3'"),
+        (["--label", "a=3", "--label", "a=3"], "A label may name one version. Received: label='a=3' beside a=3"),
+        (["--versions", "newest"], "Received: versions='newest'"),
+        (["--tls-cert", "cert.pem"], "Received: tls_cert=cert.pem, tls_key=None, tls_client_ca=None"),
+        (["--token-file", "/nowhere"], "Received: token_file='/nowhere'"),
         (["--name", ""], "`name` must not be empty. Received: name=''"),
         (["--host", "no-such-host.invalid", "--port", "0"], "Received: target=no-such-host.invalid:0"),
     ],
