@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import os
 import re
 import threading
@@ -134,6 +135,7 @@ class ServedVersions:
         self._lock = threading.Lock()
         self._loading = threading.Lock()
         self._closed = False
+        self._freed = False
 
     def load(self) -> None:
         """Load what the policy asks for; with `latest`, the next lower version where none can be loaded.
@@ -158,6 +160,9 @@ class ServedVersions:
         """Load new versions of the folder and unload those that the policy no longer asks for."""
         with self._loading:
             self._update(self.policy)
+        if self._freed:
+            self._freed = False
+            gc.collect()  # a graph's Python objects refer to each other
 
     def reload(self, policy: VersionPolicy, labels: Mapping[str, int]) -> None:
         """Serve by another policy and other labels; on an error everything stays as it is.
@@ -301,6 +306,7 @@ class ServedVersions:
                 return
             model, state.model, state.state = state.model, None, END
         model.close()
+        self._freed = True
         self._changed(state)
 
     def _forget(self) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -101,6 +102,18 @@ def test_a_new_version_replaces_the_old_one_whose_requests_end_on_it(small_expor
         assert (number, new.fingerprint) == (2, f"{2:064x}")
     versions.close()
     assert [state for _, state in summary(versions)] == [END, END]
+
+
+def test_the_graph_of_an_old_version_is_freed(small_export, folder):
+    versions = served(folder)
+    with versions.use(None) as (_, model):
+        graph = weakref.ref(model._session.graph)
+        copy_version(small_export, folder, 2)
+        versions.poll()
+    del model
+    versions.poll()
+    assert graph() is None
+    versions.close()
 
 
 def test_a_version_that_is_wanted_again_while_its_last_request_runs_stays(small_export, folder):
