@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kreid.serving.loaded_model import LoadedModel
 
 MAX_BATCH = 256
+_ROW_OUTPUTS = {"embedding", "valid_frames"}
 
 
 @dataclasses.dataclass
@@ -83,7 +84,7 @@ class Batcher:
         Raises:
             RequestRefused: as `LoadedModel.run` does.
         """
-        length = _merged_length(arrays, model.frame_limit)
+        length = _merged_length(arrays, model.frame_limit) if _by_rows(model, name) else None
         if length is None or (seconds_left is not None and seconds_left <= 0):
             return model.run(name, arrays, output_filter, seconds_left)
         chosen = model.check(name, arrays, output_filter)
@@ -131,8 +132,6 @@ class Batcher:
                 (),
                 max(known) if len(known) == len(batch) else None,
             )
-            if any(output.shape[:1] != (rows,) for output in outputs.values()):
-                raise RequestRefused("INTERNAL", "The signature's outputs have no row per tracklet.")
         except Exception as error:
             if len(batch) == 1 and isinstance(error, RequestRefused):
                 batch[0].error = error
@@ -144,6 +143,12 @@ class Batcher:
             end = start + _rows(item.arrays)
             item.outputs = {alias: output[start:end] for alias, output in outputs.items()}
             start = end
+
+
+def _by_rows(model: LoadedModel, name: str) -> bool:
+    """Whether a signature's outputs have one row per tracklet, and no size that depends on the number of frames."""
+    signature = model.signatures.get(name)
+    return signature is not None and set(signature.outputs) <= _ROW_OUTPUTS
 
 
 def _left(deadline: float | None) -> float | None:
@@ -171,7 +176,8 @@ def _merged_length(arrays: Mapping[str, np.ndarray], frame_limit: int) -> int | 
     lengths = arrays.get("lengths")
     if lengths is None:
         return length if len(arrays) == 1 else None
-    if lengths.shape != (rows,) or lengths.dtype != np.int32:
+    # The graph refuses such rows, and a request that has no other.
+    if lengths.shape != (rows,) or lengths.dtype != np.int32 or lengths.min() < 0 or lengths.max() > length:
         return None
     padded = 1 << (length - 1).bit_length()
     return padded if rows * padded <= frame_limit else None
@@ -191,8 +197,5 @@ def _merged(requests: Sequence[Mapping[str, np.ndarray]], length: int) -> dict[s
         merged[alias][start : start + part.shape[0], : part.shape[1]] = part
         start += part.shape[0]
     if "lengths" in requests[0]:
-        # A length beyond a request's own frames must not count the padding.
-        merged["lengths"] = np.concatenate(
-            [arrays["lengths"].clip(0, part.shape[1]) for arrays, part in zip(requests, clips, strict=True)]
-        ).astype(np.int32)
+        merged["lengths"] = np.concatenate([arrays["lengths"] for arrays in requests])
     return merged

@@ -60,8 +60,9 @@ class Replies:
             seconds_left = None if deadline is None else deadline - time.monotonic()
             run = model.run if self._batcher is None else functools.partial(self._batcher.run, model)
             outputs = run(name, arrays, list(request.output_filter), seconds_left)
-        if "valid_frames" in outputs and "images" in arrays:
-            call.unreadable = max(0, call.frames - int(outputs["valid_frames"].clip(0).sum()))
+        if "valid_frames" in outputs and "images" in arrays and "lengths" in arrays:
+            valid = outputs["valid_frames"]  # -1 of a row that the graph refused
+            call.unreadable = int((arrays["lengths"] - valid)[valid >= 0].sum())
         response = predict_pb2.PredictResponse()
         response.model_spec.name = self._served.name
         response.model_spec.version.value = call.version

@@ -27,20 +27,20 @@ IMAGES = np.array([[encode(frame) for frame in random_tracklet(0, 2)]], object)
 SPEC = {"name": "kreid"}
 
 
-def test_the_server_stops_a_run_at_its_deadline(base_path):
-    served = ServedVersions(base_path, "kreid", VersionPolicy(latest=1), {})
+def test_the_server_stops_a_run_at_its_deadline(small_path):
+    served = ServedVersions(small_path, "kreid", VersionPolicy(latest=1), {})
     served.load()
-    body = make_request(SPEC, {"frames": np.zeros((1, 1000, 64, 32, 3), np.uint8)}).SerializeToString()
+    request = make_request({"name": "kreid", "signature_name": "work"}, {"rounds": np.array([2**31 - 1], np.int32)})
     for seconds in (0.0, 0.001):
         with pytest.raises(RequestRefused) as caught:
-            Replies(served).predict(body, Call("Predict"), time.monotonic() + seconds)
+            Replies(served).predict(request.SerializeToString(), Call("Predict"), time.monotonic() + seconds)
         assert caught.value.code == "DEADLINE_EXCEEDED"
     served.close()
 
 
-def test_a_message_above_the_limit_is_refused(base_path):
+def test_a_message_above_the_limit_is_refused(small_path):
     with (
-        EmbeddingServer(base_path, port=0, max_message_bytes=20_000) as server,
+        EmbeddingServer(small_path, port=0, max_message_bytes=20_000) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
@@ -61,8 +61,8 @@ def test_a_taken_port_is_an_error(server, base_path):
         EmbeddingServer(base_path, port=server.port).start()
 
 
-def test_listening_beyond_loopback_warns(base_path):
-    with pytest.warns(UserWarning, match="without authentication"), EmbeddingServer(base_path, host="0.0.0.0", port=0):
+def test_listening_beyond_loopback_warns(small_path):
+    with pytest.warns(UserWarning, match="without authentication"), EmbeddingServer(small_path, host="0.0.0.0", port=0):
         pass
 
 
@@ -119,7 +119,7 @@ def test_damaged_weights_say_why(base_path, tmp_path, damage, reason):
         EmbeddingServer(tmp_path, port=0).start()
 
 
-def test_unreadable_images_are_counted_and_logged(base_path, caplog):
+def test_unreadable_images_are_counted_and_logged(server, caplog):
     request = make_request(
         {"name": "kreid", "signature_name": "embed_jpeg"},
         {
@@ -127,9 +127,10 @@ def test_unreadable_images_are_counted_and_logged(base_path, caplog):
             "lengths": np.array([2, 1], np.int32),
         },
     )
-    with EmbeddingServer(base_path, port=0) as server, grpc.insecure_channel(server.target) as channel:
+    before = server.unreadable_images
+    with grpc.insecure_channel(server.target) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         for total in (1, 2):
             stub.Predict(request)
-            assert server.unreadable_images == total
+            assert server.unreadable_images == before + total
             assert caplog.messages[-1] == "Predict embed_jpeg ended with OK; 1 of its 3 images could not be read"

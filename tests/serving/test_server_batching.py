@@ -1,6 +1,7 @@
 """Batches across requests: equal answers whoever the neighbours are, and errors that reach nobody else."""
 
 import concurrent.futures
+import functools
 import threading
 import time
 
@@ -30,7 +31,7 @@ class Gate:
     def __init__(self, model):
         self._model = model
         self.frame_limit = model.frame_limit
-        self.check = model.check
+        self.check, self.signatures = model.check, model.signatures
         self.open = threading.Event()
         self.rows = []
 
@@ -86,17 +87,32 @@ def check_equal(model, requests, answers):
 
 
 def test_merged_answers_are_those_of_each_request_alone(loaded):
-    # Lengths beyond a request's own frames, and negative ones, are clipped as alone.
     requests = [
         padded_request(0, [3], 3),
         padded_request(10, [4, 1], 4),
-        padded_request(20, [99, -5, 3], 3),
+        padded_request(20, [0, 2, 3], 3),
         padded_request(30, [2], 3, output_filter=("embedding",)),
         padded_request(40, [4], 4, seconds=60.0),
     ]
     answers, rows = outcomes(loaded, requests)
     assert (len(rows), sum(rows)) == (2, 8)
     check_equal(loaded, requests, answers)
+
+
+def test_rows_that_the_graph_refuses_are_not_merged(loaded):
+    batcher = Batcher(8, lambda number: None)
+    some, all_ = padded_request(0, [3, 99], 3), padded_request(0, [-1], 3)
+    check_equal(loaded, [some], [batcher.run(loaded, *some)])
+    for run in (loaded.run, functools.partial(batcher.run, loaded)):
+        with pytest.raises(RequestRefused) as caught:
+            run(*all_)
+        assert caught.value.code == "INVALID_ARGUMENT"
+
+
+def test_vectors_of_frames_are_not_merged(loaded):
+    batcher = Batcher(8, lambda number: pytest.fail("a batch ran"))
+    request = "encode_frames", *padded_request(0, [3], 3)[1:]
+    check_equal(loaded, [request], [batcher.run(loaded, *request)])
 
 
 def test_merged_images_keep_their_own_damage(loaded):
@@ -179,6 +195,8 @@ def test_if_a_batch_fails_each_request_runs_alone(loaded):
         ({"frames": np.zeros(3)}, None),
         ({"frames": np.zeros((1, 2)), "images": np.zeros((1, 2))}, None),
         ({"frames": np.zeros((1, 2)), "lengths": np.zeros(1, np.int64)}, None),
+        ({"frames": np.zeros((1, 2)), "lengths": np.full(1, 3, np.int32)}, None),
+        ({"frames": np.zeros((1, 2)), "lengths": np.full(1, -1, np.int32)}, None),
         ({"frames": np.zeros((1, 2)), "threshold": np.zeros(1)}, None),
     ],
 )
@@ -189,8 +207,8 @@ def test_lengths_of_batches(arrays, length):
 def test_padding_is_outside_every_length():
     merged = _merged(
         [
-            {"images": np.array([[b"a", b"b"]], object), "lengths": np.array([9], np.int32)},
-            {"images": np.array([[b"c"] * 3] * 2, object), "lengths": np.array([-1, 3], np.int32)},
+            {"images": np.array([[b"a", b"b"]], object), "lengths": np.array([2], np.int32)},
+            {"images": np.array([[b"c"] * 3] * 2, object), "lengths": np.array([0, 3], np.int32)},
         ],
         4,
     )
