@@ -58,7 +58,7 @@ class SamePerson(NamedTuple):
 
 
 class Embeddings(np.ndarray[Any, np.dtype[np.float32]]):
-    """Embeddings as a float32 array `(tracklets, features)`, with the model that made them.
+    """Embeddings as a float32 array `(tracklets, features)`, or vectors of frames, with the model that made them.
 
     The array and what is indexed out of it have `model`, `version` and `fingerprint`. All functions of NumPy take it
     and return plain arrays, because a sum or a concatenation need not be one model's any more.

@@ -105,6 +105,14 @@ class AsyncEmbeddingClient:
         """Embed tracklets of encoded images of any size; see `EmbeddingClient.embed_images`."""
         return await self._run(self._core.embed_images(tracklets))
 
+    async def encode_frames(self, tracklets: Iterable[ArrayLike]) -> list[Embeddings]:
+        """Encode tracklets as vectors of frames or clips; see `EmbeddingClient.encode_frames`."""
+        return await self._run(self._core.encode_frames(tracklets))
+
+    async def aggregate(self, vectors: Iterable[ArrayLike]) -> Embeddings:
+        """Embed tracklets of vectors; see `EmbeddingClient.aggregate`."""
+        return await self._run(self._core.aggregate(vectors))
+
     async def predict(self, signature: str, inputs: Mapping[str, ArrayLike]) -> Prediction:
         """Send one request to any signature of the model; see `EmbeddingClient.predict`."""
         return await self._run(self._core.predict(signature, inputs))

@@ -145,6 +145,39 @@ class EmbeddingClient:
         """
         return self._run(self._core.embed_images(tracklets))
 
+    def encode_frames(self, tracklets: Iterable[ArrayLike]) -> list[Embeddings]:
+        """Encode tracklets as vectors of frames or clips, which `aggregate` makes embeddings of.
+
+        So a machine at a camera sends vectors, not pictures.
+
+        Args:
+            tracklets: see `embed_frames`.
+
+        Returns:
+            A list of `Embeddings` `(parts, values)`, one per tracklet.
+
+        Raises:
+            ValueError: for an array that is no tracklet, or a model that makes no such vectors; the error says why.
+            ServingError: if the server refuses the request or cannot be reached.
+        """
+        return self._run(self._core.encode_frames(tracklets))
+
+    def aggregate(self, vectors: Iterable[ArrayLike]) -> Embeddings:
+        """Embed tracklets of vectors.
+
+        Args:
+            vectors: list of float32 arrays `(parts, values)` as `encode_frames` returns them.
+
+        Returns:
+            `Embeddings` `(tracklets, features)`, as `embed_frames` of the frames.
+
+        Raises:
+            ValueError: for other shapes, `Embeddings` of another model than the one that answers, or a model that makes
+                no such vectors.
+            ServingError: if the server refuses the request or cannot be reached.
+        """
+        return self._run(self._core.aggregate(vectors))
+
     def predict(self, signature: str, inputs: Mapping[str, ArrayLike]) -> Prediction:
         """Send one request to any signature of the model.
 

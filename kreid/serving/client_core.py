@@ -152,21 +152,9 @@ class ClientCore:
         arrays = [np.asarray(frames) for frames in tracklets]
 
         def embed(known: _Known) -> Flow[Embeddings]:
-            size = tuple(known.card["image_size"])
-            _check_frames(arrays, size)
-
-            def num_bytes(group: list[NDArray[Any]]) -> int:
-                return len(group) * max(map(len, group)) * size[0] * size[1] * 3
-
-            def inputs(group: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
-                lengths = np.array([len(frames) for frames in group], np.int32)
-                batch = np.zeros((len(group), lengths.max(), *size, 3), np.uint8)
-                for row, frames in enumerate(group):
-                    batch[row, : len(frames)] = frames
-                return {"frames": batch, "lengths": lengths}
-
-            embeddings, _ = yield from self._embed_groups(known, "embed_padded", arrays, num_bytes, inputs)
-            return Embeddings(embeddings, known.model)
+            _check_frames(arrays, tuple(known.card["image_size"]))
+            outputs = yield from self._in_groups(known, "embed_padded", arrays, _padded_bytes, _padded("frames"))
+            return Embeddings(_joined(outputs, "embedding", known), known.model)
 
         return (yield from self._with_one_model(embed))
 
@@ -187,53 +175,99 @@ class ClientCore:
             return {"images": batch, "lengths": lengths}
 
         def embed(known: _Known) -> Flow[tuple[Embeddings, NDArray[np.int32]]]:
-            embeddings, valid = yield from self._embed_groups(known, "embed_jpeg", contents, num_bytes, inputs)
+            outputs = yield from self._in_groups(known, "embed_jpeg", contents, num_bytes, inputs)
+            valid = np.concatenate([np.zeros(0, np.int32), *(output["valid_frames"] for output in outputs)])
             # Without a readable image a row depends on no image; NaN prevents its use.
-            embeddings = np.where(valid[:, None] > 0, embeddings, np.float32(np.nan))
+            embeddings = np.where(valid[:, None] > 0, _joined(outputs, "embedding", known), np.float32(np.nan))
             return Embeddings(embeddings, known.model), valid
 
         return (yield from self._with_one_model(embed))
 
-    def _embed_groups(
+    def encode_frames(self, tracklets: Iterable[ArrayLike]) -> Flow[list[Embeddings]]:
+        """Encode tracklets of decoded frames as vectors of frames or clips."""
+        arrays = [np.asarray(frames) for frames in tracklets]
+
+        def encode(known: _Known) -> Flow[list[Embeddings]]:
+            _check_offered(known, "encode_frames")
+            _check_frames(arrays, tuple(known.card["image_size"]))
+            outputs = yield from self._in_groups(
+                known, "encode_frames", arrays, _padded_bytes, _padded("frames"), counted="lengths"
+            )
+            return [
+                Embeddings(vectors[:count], known.model)
+                for output in outputs
+                for vectors, count in zip(output["vectors"], output["lengths"], strict=True)
+            ]
+
+        return (yield from self._with_one_model(encode))
+
+    def aggregate(self, vectors: Iterable[ArrayLike]) -> Flow[Embeddings]:
+        """Embed tracklets of vectors."""
+        given = list(vectors)
+        arrays = [np.asarray(rows, np.float32) for rows in given]
+        for row, array in enumerate(arrays):
+            if array.ndim != 2 or not len(array) or array.shape[1] != arrays[0].shape[1]:
+                raise ValueError(
+                    f"Tracklet {row} must be vectors (parts, values) as encode_frames returns them, each of as many "
+                    f"values as those of the first tracklet. Received: {array.shape}"
+                )
+
+        def aggregate(known: _Known) -> Flow[Embeddings]:
+            _check_offered(known, "aggregate")
+            for row, one in enumerate(given):
+                _check_maker(f"tracklet {row}", one, known.model)
+            outputs = yield from self._in_groups(
+                known, "aggregate", arrays, _padded_bytes, _padded("vectors"), counted="valid_vectors", things="vectors"
+            )
+            return Embeddings(_joined(outputs, "embedding", known), known.model)
+
+        return (yield from self._with_one_model(aggregate))
+
+    def _in_groups(
         self,
         known: _Known,
         signature: str,
         tracklets: Sequence[_Tracklet],
         num_bytes: Callable[[list[_Tracklet]], int],
         inputs: Callable[[list[_Tracklet]], dict[str, NDArray[Any]]],
-    ) -> Flow[tuple[NDArray[np.float32], NDArray[np.int32]]]:
-        """Send tracklets in several requests; return the embeddings and the numbers of valid frames."""
-        embeddings = [np.zeros((0, known.card["embedding_dim"]), np.float32)]
-        valid = [np.zeros(0, np.int32)]
+        counted: str = "valid_frames",
+        things: str = "frames",
+    ) -> Flow[list[dict[str, NDArray[Any]]]]:
+        """Send tracklets in several requests; return the outputs of each. `counted` is -1 for a row that is refused."""
+        answers: list[dict[str, NDArray[Any]]] = []
+        before = 0
         for group in self.groups(known.card, tracklets, num_bytes):
             outputs = yield from self._predict_with(known, signature, inputs(group))
-            embedding = outputs["embedding"]
             # `embed_padded` of older exports refuses no row, and counts none.
-            counts = outputs.get("valid_frames", np.array([len(tracklet) for tracklet in group], np.int32))
+            counts = outputs.setdefault(counted, np.array([len(tracklet) for tracklet in group], np.int32))
             for row in np.flatnonzero(counts < 0):
                 tracklet = group[row]
                 alone: dict[str, NDArray[Any]] = {}
                 if len(tracklet) <= known.card["frame_limit"]:
                     # A server that merges requests had too many frames at once.
                     alone = yield from self._predict_with(known, signature, inputs([tracklet]))
-                if not alone or alone["valid_frames"][0] < 0:
-                    raise self._row_refused(sum(map(len, valid)) + int(row), len(tracklet), known.card["frame_limit"])
-                embedding[row], counts[row] = alone["embedding"][0], alone["valid_frames"][0]
-            embeddings.append(embedding)
-            valid.append(counts)
-        return np.concatenate(embeddings), np.concatenate(valid)
+                if not alone or alone[counted][0] < 0:
+                    raise self._row_refused(before + int(row), len(tracklet), things, known.card["frame_limit"])
+                for name, values in alone.items():
+                    if values.ndim == 1:
+                        outputs[name][row] = values[0]
+                    else:
+                        outputs[name][row, : values.shape[1]] = values[0]
+            answers.append(outputs)
+            before += len(group)
+        return answers
 
-    def _row_refused(self, row: int, frames: int, limit: int) -> ServingError:
+    def _row_refused(self, row: int, count: int, things: str, limit: int) -> ServingError:
         received = f"Received: target={self.target}, model={self.model}"
-        if frames > limit:
+        if count > limit:
             return ServingError(
                 "INVALID_ARGUMENT",
-                f"tracklet {row} has {frames} frames, and the model takes at most {limit}",
+                f"tracklet {row} has {count} {things}, and the model takes at most {limit}",
                 f"thin the tracklet to the frame_limit in card(), or export with a larger frame_limit. {received}",
             )
         return ServingError(
             "RESOURCE_EXHAUSTED",
-            f"the server's batch had no room for tracklet {row} of {frames} frames beside those of other requests",
+            f"the server's batch had no room for tracklet {row} of {count} {things} beside those of other requests",
             f"the server is busy: try again later, or let it merge fewer requests. {received}",
         )
 
@@ -256,15 +290,9 @@ class ClientCore:
                 )
 
         def compare(known: _Known) -> Flow[SamePerson]:
-            for name, value in (("first", first), ("second", second)):
-                if isinstance(value, Embeddings) and value.fingerprint != known.model.fingerprint:
-                    raise ValueError(
-                        f"`{name}` was embedded by another model than the one that answers, {known.model}: embed it "
-                        f"again, or pin its model (fingerprint). Received: {name} of {value.model}"
-                    )
-            if "same_person" not in known.card["signatures"]:
-                reason = known.card.get("lacks", {}).get("same_person", "The export has no such signature.")
-                raise ValueError(f"This model does not decide. {reason} Received: model {known.model}")
+            _check_maker("`first`", first, known.model)
+            _check_maker("`second`", second, known.model)
+            _check_offered(known, "same_person")
             outputs = yield from self._predict_with(known, "same_person", {"first": rows[0], "second": rows[1]})
             return SamePerson(outputs["distance"], outputs["probability"], outputs["same_person"], known.model)
 
@@ -487,6 +515,42 @@ def _until(end: float, flow: Flow[_Result]) -> Flow[_Result]:
                 step = flow.send(answer)
     except StopIteration as stop:
         return stop.value
+
+
+def _padded(name: str) -> Callable[[list[NDArray[Any]]], dict[str, NDArray[Any]]]:
+    """Return a function from arrays of different lengths to the inputs `name`, padded with zeros, and `lengths`."""
+
+    def inputs(group: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        lengths = np.array([len(array) for array in group], np.int32)
+        batch = np.zeros((len(group), lengths.max(), *group[0].shape[1:]), group[0].dtype)
+        for row, array in enumerate(group):
+            batch[row, : len(array)] = array
+        return {name: batch, "lengths": lengths}
+
+    return inputs
+
+
+def _padded_bytes(group: list[NDArray[Any]]) -> int:
+    return len(group) * max(map(len, group)) * group[0][0].nbytes
+
+
+def _joined(outputs: Sequence[Mapping[str, NDArray[Any]]], name: str, known: _Known) -> NDArray[np.float32]:
+    none = np.zeros((0, known.card["embedding_dim"]), np.float32)
+    return np.concatenate([none, *(output[name] for output in outputs)])
+
+
+def _check_offered(known: _Known, signature: str) -> None:
+    if signature not in known.card.get("signatures", ()):
+        reason = known.card.get("lacks", {}).get(signature, "Export it again with this version of kreid.")
+        raise ValueError(f"This model has no signature {signature}. {reason} Received: model {known.model}")
+
+
+def _check_maker(name: str, value: object, model: ModelVersion) -> None:
+    if isinstance(value, Embeddings) and value.fingerprint != model.fingerprint:
+        raise ValueError(
+            f"{name} was made by another model than the one that answers, {model}: make it again, or pin its model "
+            f"(fingerprint). Received: {name} of {value.model}"
+        )
 
 
 def _check_frames(arrays: Sequence[NDArray[Any]], size: tuple[int, ...]) -> None:

@@ -69,6 +69,23 @@ def test_long_lists_are_split_by_message_size(server, model):
     np.testing.assert_allclose(embeddings, model.embed(np.stack(tracklets)), rtol=1e-4, atol=1e-5)
 
 
+def test_vectors_of_frames_are_aggregated_to_the_same_embeddings(server, model):
+    tracklets = [random_tracklet(seed, 1 + seed) for seed in range(4)]
+    with EmbeddingClient(server.target, frames_at_once=6, timeout=None) as client:
+        vectors = client.encode_frames(tracklets)
+        embeddings = client.aggregate(vectors)
+        np.testing.assert_allclose(embeddings, client.embed_frames(tracklets), rtol=1e-4, atol=1e-5)
+        assert [len(rows) for rows in vectors] == [1, 2, 3, 4]
+        assert {rows.model for rows in vectors} == {embeddings.model}
+        assert client.aggregate([]).shape == (0, model.embedding_dim)
+        for wrong in ([vectors[0], vectors[1][:, :-1]], [vectors[0][0]], [vectors[0][:0]]):
+            with pytest.raises(ValueError, match=rf"Tracklet {len(wrong) - 1} must be vectors \(parts, values\)"):
+                client.aggregate(wrong)
+        vectors[1].model = vectors[1].model._replace(fingerprint="0" * 64)
+        with pytest.raises(ValueError, match="tracklet 1 was made by another model than the one that answers"):
+            client.aggregate(vectors)
+
+
 def test_card_status_and_metadata(client, model):
     assert client.card()["metric"] == model.metric
     assert client.card()["image_size"] == [64, 32]

@@ -267,13 +267,11 @@ def test_pairs_of_embeddings_are_decided(client_type):
         with pytest.raises(ValueError, match=r"equal shape.* Received: second of shape \(1, 4\)"):
             client.same_person(embeddings, embeddings[:1])
         exchange(server, Model(NEW, decides=True))
-        with pytest.raises(
-            ValueError, match=r"`first` was embedded by another model than the one that answers, kreid ver"
-        ):
+        with pytest.raises(ValueError, match=r"`first` was made by another model than the one that answers, kreid ver"):
             client.same_person(embeddings, np.asarray(embeddings))
         exchange(server, Model("c3" * 32), version=5)
         with pytest.raises(
-            ValueError, match=r"This model does not decide. No threshold. Received: model kreid version 5"
+            ValueError, match=r"This model has no signature same_person. No threshold. Received: model kreid"
         ):
             client.same_person(np.asarray(embeddings), np.asarray(embeddings))
 
