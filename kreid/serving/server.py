@@ -184,7 +184,10 @@ class EmbeddingServer:
             ImportError: without the packages of `kreid[serving]`.
             ValueError: if no version can be loaded or a warm-up request fails.
             OSError: if an address cannot be used.
+            RuntimeError: if it was started before.
         """
+        if self._thread is not None:
+            raise RuntimeError(f"A server starts once; make another. Received: base_path={self.base_path}")
         _check_packages()
         credentials = self._tls.credentials() if self._tls else None
         warn_beyond_loopback(

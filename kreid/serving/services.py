@@ -161,9 +161,12 @@ class Services:
         # Beside the workers: requests go on while a version is loaded.
         if self._reloading is not None:
             raise RequestRefused("UNAVAILABLE", "Another reload is running; try again when it has ended.")
-        self._reloading = asyncio.ensure_future(asyncio.to_thread(self._replies.reload, body, call))
-        self._reloading.add_done_callback(self._reloaded)
-        return await asyncio.shield(self._reloading)
+        reloading = self._reloading = asyncio.ensure_future(asyncio.to_thread(self._replies.reload, body, call))
+        reloading.add_done_callback(self._reloaded)
+        await asyncio.wait({reloading})  # which a client that leaves does not stop
+        if reloading.cancelled():
+            raise _stopping()
+        return reloading.result()
 
     def _reloaded(self, reload: asyncio.Future[bytes]) -> None:
         self._reloading = None

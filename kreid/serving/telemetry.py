@@ -9,6 +9,7 @@ import json
 import logging
 import logging.handlers
 import queue
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ LOG = logging.getLogger("kreid.serving")
 SERVER_FAULTS = ("INTERNAL", "UNKNOWN", "DATA_LOSS", "UNIMPLEMENTED")
 
 _LOG_ROOM = 10_000  # lines that wait for a slow reader of the log
+_LAST_LINES_S = 1.0  # for writing them at the end
 _SHOWN = 8  # inputs and dimensions of a request in the log
 _NAME_LENGTH = 64
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -253,7 +255,10 @@ def json_log(stream: TextIO, level: str) -> Iterator[Callable[[], None]]:
         nonlocal running
         if running:
             running = False
-            listener.stop()
+            # A reader who does not read must not hold up the end of the process.
+            stopping = threading.Thread(target=listener.stop, daemon=True)
+            stopping.start()
+            stopping.join(_LAST_LINES_S)
 
     try:
         yield flush

@@ -56,6 +56,16 @@ def test_the_highest_version_is_served(base_path, tmp_path):
     assert EmbeddingServer(tmp_path).version == 10
 
 
+def test_a_server_starts_once(server, small_path):
+    with pytest.raises(RuntimeError, match="A server starts once; make another"):
+        server.start()
+    stopped = EmbeddingServer(small_path, port=0).start()
+    stopped.stop()
+    stopped.stop()
+    with pytest.raises(RuntimeError, match="A server starts once; make another"):
+        stopped.start()
+
+
 def test_a_taken_port_is_an_error(server, base_path):
     with pytest.raises(OSError, match="Cannot listen on this address"):
         EmbeddingServer(base_path, port=server.port).start()
@@ -88,6 +98,7 @@ def test_a_damaged_warmup_record_says_so(base_path, tmp_path):
         ({"workers": 0}, "`workers` must be from 1 to 1024. Received: workers=0"),
         ({"max_message_bytes": 0}, "Received: max_message_bytes=0"),
         ({"max_message_bytes": 2**31}, "2047 MiB.* Received: max_message_bytes=2147483648"),
+        ({"batch": 0}, "`batch` must be from 1 to 256. Received: batch=0"),
         ({"name": ""}, "`name` must not be empty"),
     ],
 )

@@ -85,6 +85,32 @@ def test_a_second_signal_ends_the_process_at_once(small_path):
         assert call.exception().code().name == "UNAVAILABLE"
 
 
+@pytest.mark.slow
+def test_a_log_that_nobody_reads_holds_up_neither_answers_nor_the_end(small_path):
+    import grpc
+
+    from kreid.serving import wire
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kreid.serving", str(small_path), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    try:
+        with grpc.insecure_channel(process.stdout.readline().rsplit(" ", 1)[1].strip()) as channel:
+            status = channel.unary_unary(wire.GET_MODEL_STATUS)
+            for _ in range(2000):  # lines for several pipes of 64 KiB
+                status(b"\x0a\x07\x0a\x05kreid")
+        process.terminate()
+        assert process.wait() == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
 # A host by name counts as one that other machines reach.
 @pytest.mark.filterwarnings("ignore:The server is reachable from other machines:UserWarning")
 @pytest.mark.parametrize(
