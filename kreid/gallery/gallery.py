@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+from kreid._files import printable
 from kreid.data.tracklet import JUNK
 from kreid.gallery import parquet
 from kreid.gallery.embeddings import TrackletEmbeddings, check_ids, joined
@@ -405,13 +406,11 @@ def _check_texts(embeddings: TrackletEmbeddings) -> None:
     texts = [*embeddings.ids.tolist(), *embeddings.sources.tolist()]
     texts += [text for own in embeddings.tags for pair in own.items() for text in pair]
     for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError:
+        if printable(text) != text:
             raise ValueError(
                 f"Ids, sources and tags are valid Unicode; this may be a file name in another encoding. Received: "
                 f"{text!r}"
-            ) from None
+            )
 
 
 def _check_unchanged(given: TrackletEmbeddings, had: TrackletEmbeddings) -> None:

@@ -102,7 +102,8 @@ class LanceGallery(Gallery):
         self._sizes: dict[tuple[str, str], int] = {}
         self._warned: set[str] = set()
         self._suspects: set[str] = set()
-        self._dataset()
+        # For reading alone: a change moves its dataset to the new version.
+        self._opened = self._dataset()
 
     @classmethod
     def create(
@@ -138,20 +139,26 @@ class LanceGallery(Gallery):
 
         if not path.absolute().parent.is_dir():
             raise FileNotFoundError(f"Make the folder of the gallery's folder first. Received: path={str(path)!r}")
+        exists = FileExistsError(f"A new gallery is a new folder. Received: path={str(path)!r}, which exists")
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise FileExistsError(f"A new gallery is a new folder. Received: path={str(path)!r}, which exists")
+            raise exists
         about = {
             "format": _FORMAT,
             "model": model.to_dict(),
             "keep_days": checked_keep_days(keep_days),
             "kreid": kreid.__version__,
         }
-        with replacing(path) as temporary:
-            # Embeddings are as private as photographs.
-            temporary.mkdir(mode=0o700)
-            empty = arrow.schema(model.dimension).empty_table()
-            lance.write_dataset(empty, str(temporary / _TABLE), mode="create")
-            write_atomically(temporary / _ABOUT, json.dumps(about, indent=2))
+        try:
+            with replacing(path) as temporary:
+                # Embeddings are as private as photographs.
+                temporary.mkdir(mode=0o700)
+                empty = arrow.schema(model.dimension).empty_table()
+                lance.write_dataset(empty, str(temporary / _TABLE), mode="create")
+                write_atomically(temporary / _ABOUT, json.dumps(about, indent=2))
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            raise exists from error  # Another process made one in the meantime.
         return cls(path, who, wait, cache_bytes)
 
     @classmethod
@@ -263,7 +270,9 @@ class LanceGallery(Gallery):
 
     def _parts(self, where: Where, added_after: float | None, labels_only: bool = False) -> Iterator[Part]:
         columns = list(arrow.LABELS) if labels_only else self._columns.names
-        dataset = self._dataset()
+        dataset = self._opened
+        if dataset.latest_version != dataset.version:
+            self._opened = dataset = self._dataset()
         fragments = dataset.get_fragments()
         self._forget_others(fragments)
         for fragment in fragments:
@@ -341,10 +350,9 @@ class LanceGallery(Gallery):
         self._change(lambda dataset: lance.write_dataset(table, dataset, mode="append", max_rows_per_file=_FILE_ROWS))
         dataset = self._dataset()
         if len(dataset.get_fragments()) > _SMALL_FILES + 2 * dataset.count_rows() // _FILE_ROWS:
-            try:
+            # The tracklets are added, whatever a damaged file or a full disk has against merging.
+            with contextlib.suppress(OSError):
                 self._compact()
-            except (OSError, ValueError):  # Of damaged files, which are nothing to this call: the tracklets are added.
-                self._dataset()
 
     def _delete(self, where: Where, added_until: float | None) -> int:
         condition = sql(where, added_until=added_until) or "true"
@@ -508,7 +516,10 @@ class _AgainError(Exception):
 
 
 def _literal(value: int | str) -> str:
-    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    # The parser negates a number after reading it, and the smallest has no positive one.
+    return str(value) if value > -(2**63) else f"({value + 1} - 1)"
 
 
 def _read_about(path: pathlib.Path) -> dict[str, Any]:

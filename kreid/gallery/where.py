@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kreid._files import printable
 from kreid.gallery.embeddings import TrackletEmbeddings
 
 
@@ -51,7 +52,7 @@ class Where:
         for name in ("ids", "sources"):
             self._set(name, lambda value: _text(value))
         for name in ("persons", "cameras", "not_cameras"):
-            self._set(name, operator.index)
+            self._set(name, _integer)
         for name in ("since", "until"):
             value = getattr(self, name)
             if value is None:
@@ -64,7 +65,15 @@ class Where:
         if self.tags is not None:
             if not isinstance(self.tags, Mapping):
                 raise ValueError(f"`tags` maps names to values. Received: tags={self.tags!r}")
-            object.__setattr__(self, "tags", {_text(name): _text(value) for name, value in self.tags.items()})
+            try:
+                object.__setattr__(self, "tags", {_text(name): _text(value) for name, value in self.tags.items()})
+            except TypeError:
+                raise ValueError(
+                    f"Names and values of tags are str of valid Unicode. Received: tags={self.tags!r}"
+                ) from None
+        # Without this, deleting where a program found no conditions would delete all.
+        for name in ("not_cameras", "tags"):
+            object.__setattr__(self, name, getattr(self, name) or None)
 
     def _set(self, name: str, convert: Any) -> None:
         """Replace the values of a field by a tuple of one type."""
@@ -76,7 +85,7 @@ class Where:
                 raise TypeError
             object.__setattr__(self, name, tuple(convert(value) for value in values))
         except TypeError:
-            kind = "str" if name in ("ids", "sources") else "int"
+            kind = "str of valid Unicode" if name in ("ids", "sources") else "int of 64 bits"
             raise ValueError(f"`{name}` is a list of {kind}. Received: {name}={values!r}") from None
 
     @classmethod
@@ -145,7 +154,14 @@ class Where:
         return chosen
 
 
+def _integer(value: Any) -> int:
+    number = operator.index(value)
+    if not -(2**63) <= number < 2**63:
+        raise TypeError
+    return number
+
+
 def _text(value: Any) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or printable(value) != value:
         raise TypeError
     return str(value)

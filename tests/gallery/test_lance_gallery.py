@@ -16,7 +16,7 @@ import gallery_samples as samples
 import numpy as np
 import pytest
 
-from kreid.gallery import GalleryModel, LanceGallery, lance_gallery
+from kreid.gallery import GalleryModel, LanceGallery, Where, lance_gallery
 
 PROGRAM = f"""
 import sys
@@ -66,30 +66,28 @@ def files_with(path, embedding):
     return [file for file, content in contents.items() if any(pair in content for pair in pairs)]
 
 
-@pytest.mark.parametrize("where", [{"ids": ["t9"]}, {"persons": [4]}, {"not_cameras": []}], ids=["one", "some", "all"])
-def test_compaction_leaves_no_byte_of_a_deleted_embedding(gallery, record, tmp_path, where):
-    # Two neighbouring values identify an embedding: no two tracklets have them in common, other than equal ones.
-    random_record = dataclasses.replace(
-        record, embeddings=np.random.default_rng(3).normal(size=(300, 64)).astype(np.float32)
-    )
-    gallery = LanceGallery.create(tmp_path / "other", GalleryModel.of(record))
-    gallery.add(random_record.take(np.arange(200)))
-    gallery.add(random_record.take(np.arange(200, 300)))
-    where = where if where != {"not_cameras": []} else {"cameras": [1, 2, 3, 4]}
-    deleted = set(gallery.read(where).ids)
-    gallery.search_many(random_record)  # The log of the search has none either.
-    assert gallery.delete(where) == len(deleted) > 0
-    kept = {"one": 299, "all": 0}.get(where) if isinstance(where, str) else 300 - len(deleted)
-    gone = [row for row in range(300) if random_record.ids[row] in deleted]
-    assert files_with(tmp_path / "other", random_record.embeddings[gone[0]])
+CHOICES = {"one": {"ids": ["t9"]}, "some": {"persons": [4]}, "all": {"cameras": [1, 2, 3, 4]}}
+
+
+@pytest.mark.parametrize("where", CHOICES.values(), ids=CHOICES)
+def test_compaction_leaves_no_byte_of_a_deleted_embedding(record, tmp_path, where):
+    # No two tracklets have two neighbouring values in common.
+    vectors = np.random.default_rng(3).normal(size=(300, 64)).astype(np.float32)
+    record = dataclasses.replace(record, embeddings=vectors)
+    gallery = LanceGallery.create(tmp_path / "hall", GalleryModel.of(record))
+    gallery.add(record.take(np.arange(200)))
+    gallery.add(record.take(np.arange(200, 300)))
+    gallery.search_many(record)
+    chosen = Where.of(where).mask(record)
+    assert gallery.delete(where) == chosen.sum() > 0
+    gone, kept = np.flatnonzero(chosen), np.flatnonzero(~chosen)
+    assert files_with(tmp_path / "hall", vectors[gone[0]])
     gallery.compact()
     for row in gone:
-        assert not files_with(tmp_path / "other", random_record.embeddings[row])
-    assert gallery.count() == kept
-    stays = [row for row in range(300) if random_record.ids[row] not in deleted]
-    for row in stays[:3]:
-        assert files_with(tmp_path / "other", random_record.embeddings[row])
-    assert gallery.verify().is_whole
+        assert not files_with(tmp_path / "hall", vectors[row])
+    for row in kept[:3]:
+        assert files_with(tmp_path / "hall", vectors[row])
+    assert gallery.verify() == (len(kept), (), 0, (), ())
 
 
 def test_the_log_says_who_asked_for_what(gallery, record, tmp_path):
@@ -338,6 +336,17 @@ gallery.add(more.take([0]))
     gallery.compact()
 
 
+def racing_creation(path, model):
+    """Make a gallery while another one is made in the same place."""
+
+    class Racing(GalleryModel):
+        def to_dict(self):
+            LanceGallery.create(path, model)
+            return super().to_dict()
+
+    LanceGallery.create(path, Racing(**model.to_dict()))
+
+
 def test_places_that_are_no_gallery(gallery, record, tmp_path):
     model = GalleryModel.of(record)
     (tmp_path / "file").write_text("text")
@@ -350,6 +359,10 @@ def test_places_that_are_no_gallery(gallery, record, tmp_path):
     for place in ("hall", "file"):
         with pytest.raises(FileExistsError, match="A new gallery is a new folder"):
             LanceGallery.create(tmp_path / place, model)
+    (tmp_path / "made").mkdir()
+    with pytest.raises(FileExistsError, match="A new gallery is a new folder"):
+        racing_creation(tmp_path / "made" / "g", model)
+    assert LanceGallery.open(tmp_path / "made" / "g").count() == 0
     with pytest.raises(FileNotFoundError, match="folder of the gallery's folder"):
         LanceGallery.create(tmp_path / "none" / "g", model)
     assert LanceGallery.create(tmp_path / "empty", model).count() == 0
