@@ -45,8 +45,11 @@ class AuditLog:
         line = json.dumps({"time": now, "who": self._who, "action": action, **details}) + "\n"
         try:
             # One write to the end of the file, so that lines of several processes do not mix.
-            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             try:
+                size = os.fstat(file).st_size
+                if size and os.pread(file, 1, size - 1) != b"\n":  # A full disk cut the last line off.
+                    line = f"\n{line}"
                 if os.write(file, line.encode()) < len(line):
                     raise OSError("the disk is full")
             finally:

@@ -379,9 +379,8 @@ class Gallery(abc.ABC):
             had = self._read(lambda: self._of_ids(people.ids.tolist()))
             _check_unchanged(people, had)
             new = ~np.isin(people.ids, had.ids)
-            self._log(
-                "add", tracklets=int(new.sum()), unchanged=len(had), sources=np.unique(people.sources)[:20].tolist()
-            )
+            sources = np.unique(people.sources)[:_LOGGED].tolist()
+            self._log("add", tracklets=int(new.sum()), unchanged=len(had), sources=sources)
             if new.any():
                 self._insert(people.take(new), added[new])
         return Added(int(new.sum()), len(had), int(junk.sum()))

@@ -107,8 +107,10 @@ def test_the_log_says_who_asked_for_what(gallery, record, tmp_path):
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", line["time"]) for line in lines)
     assert LanceGallery.open(tmp_path / "hall").log  # The default is somebody.
     with open(tmp_path / "hall" / "audit.jsonl", "a") as file:
-        file.write('{"time": "cut o\n')
-    assert len(list(gallery.log)) == len(lines)
+        file.write('{"time": "cut o')
+    assert list(gallery.log) == lines
+    gallery.compact()
+    assert [line["action"] for line in gallery.log] == [line["action"] for line in lines] + ["compact"]
 
 
 def test_nothing_is_done_that_cannot_be_logged(gallery, record, tmp_path):
