@@ -47,9 +47,9 @@ class ServerProcess:
     def log(self):
         return [json.loads(line) for line in self.errors.splitlines()]
 
-    def resident_mib(self):
+    def resident_mib(self, peak=False):
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+        return int(re.search(rf"{'VmHWM' if peak else 'VmRSS'}:\s+(\d+)", status)[1]) / 1024
 
     def stop(self, number=signal.SIGTERM):
         """Send a signal; return the exit status once the process and its log have ended."""

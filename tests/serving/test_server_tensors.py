@@ -1,8 +1,13 @@
 """Bounds on what a request may unfold to."""
 
+import contextlib
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from tensorflow.core.framework import tensor_pb2
 
 from kreid.serving.refusal import RequestRefused
@@ -123,3 +128,64 @@ def test_a_thousand_images_pass():
     request = predict_pb2.PredictRequest()
     request.inputs["images"].CopyFrom(tf.make_tensor_proto(np.full((4, 256), b"x" * 200, object)))
     check_fields(request.SerializeToString())
+
+
+def blank_jpeg(size):
+    buffer = io.BytesIO()
+    Image.new("L", size).save(buffer, "JPEG", quality=1)
+    return buffer.getvalue()
+
+
+def blank_png(size):
+    buffer = io.BytesIO()
+    Image.new("RGB", size).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def few(dtype, shape, value):
+    field_of = {tf.string: "string_val"}.get(dtype, "int_val")
+    return proto(dtype.as_datatype_enum, shape, **{field_of: [value]})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("signature", "inputs"),
+    [
+        ("describe", {"rows": few(tf.int32, [400_000], 1)}),
+        ("describe", {"rows": few(tf.int32, [262_144], 1)}),
+        ("describe", {"rows": few(tf.int32, [1024], 1)}),
+        ("serving_default", {"frames": few(tf.uint8, [1, 170, 64, 32, 3], 1)}),
+        ("embed_padded", {"frames": few(tf.uint8, [170, 1, 64, 32, 3], 1), "lengths": few(tf.int32, [170], 1)}),
+        ("embed_padded", {"frames": few(tf.uint8, [1, 1 << 40, 64, 32, 3], 1), "lengths": few(tf.int32, [1], 1)}),
+        ("embed_jpeg", {"images": few(tf.string, [1, 1024], b""), "lengths": few(tf.int32, [1], 1024)}),
+        ("embed_jpeg", {"images": few(tf.string, [1024, 32], b""), "lengths": few(tf.int32, [1024], 32)}),
+        ("embed_jpeg", {"images": few(tf.string, [1, 1 << 30], b"x"), "lengths": few(tf.int32, [1], 1024)}),
+        ("embed_jpeg", {"images": few(tf.string, [1, 1], blank_jpeg((4096, 4096))), "lengths": few(tf.int32, [1], 1)}),
+        ("embed_jpeg", {"images": few(tf.string, [1, 40], blank_png((2048, 2048))), "lengths": few(tf.int32, [1], 40)}),
+        ("embed_jpeg", {"images": few(tf.string, [40, 1], blank_png((2048, 2048))), "lengths": few(tf.int32, [40], 1)}),
+    ],
+)
+def test_no_small_request_needs_256_mebibytes(server_process, signature, inputs):
+    import grpc
+    from tensorflow_serving.apis import predict_pb2
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = "kreid", signature
+    for alias, tensor in inputs.items():
+        request.inputs[alias].CopyFrom(tensor)
+    assert request.ByteSize() < 250_000
+    before = server_process.resident_mib()
+    Path(f"/proc/{server_process.process.pid}/clear_refs").write_text("5")  # the peak from here on
+    with grpc.insecure_channel(server_process.target) as channel:
+        with contextlib.suppress(grpc.RpcError):
+            channel.unary_unary("/tensorflow.serving.PredictionService/Predict")(request.SerializeToString())
+        channel.unary_unary("/tensorflow.serving.ModelService/GetModelStatus")(b"\x0a\x07\x0a\x05kreid")
+    assert server_process.resident_mib(peak=True) - before < 256
+
+
+@pytest.fixture(scope="module")
+def server_process(base_path):
+    from server_process import ServerProcess
+
+    with ServerProcess(base_path) as server:
+        yield server
