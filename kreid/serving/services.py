@@ -41,7 +41,7 @@ class Services:
         tokens: TokenFile | None,
         workers: int,
         max_calls: int,
-        body_seconds: float = 30.0,
+        body_seconds: float = 60.0,
     ) -> None:
         self._replies = replies
         self._metrics = metrics

@@ -178,7 +178,7 @@ def log_call(call: Call, seconds: float) -> None:
         "method": call.method,
         "signature": call.signature[:_NAME_LENGTH],
         "version": call.version,
-        "shapes": call.shapes,
+        "shapes": dict(call.shapes),  # a call whose client has left is still read by its thread
         "status": call.code,
         "milliseconds": round(1000 * seconds, 3),
     }

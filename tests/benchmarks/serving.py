@@ -1,8 +1,8 @@
 """Measure what the wire costs: the embedded server over gRPC against the same SavedModel in this process.
 
-    python tests/benchmarks/serving.py [--export EXPORT_DIR] [--calls 40] [--rounds 5]
+    python tests/benchmarks/serving.py [--export EXPORT_DIR] [--calls 40] [--rounds 5] [--batch 1]
 
-Each call embeds one tracklet of 8 JPEG frames (`embed_jpeg`), with 1 and with 8 clients at a time. Rounds of both sides
+Each call embeds one tracklet of 8 JPEG frames (`embed_jpeg`), with 1, 8 and 32 clients at a time. Rounds of both sides
 alternate; printed are the medians over rounds and their ratio. Without --export an untrained Baseline on
 `resnet_tiny` at 256 x 128 is exported first: the smaller the model, the more the wire shows. The server runs in a
 separate process on the same cores.
@@ -66,6 +66,7 @@ def main():
     parser.add_argument("--export", type=Path)
     parser.add_argument("--calls", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=1, help="the server's setting")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         export = options.export or make_export(Path(folder) / "tiny")
@@ -73,7 +74,15 @@ def main():
         loaded = tf.saved_model.load(str(export / str(versions(export)[-1])))
         inputs = {"images": tf.constant([images]), "lengths": tf.constant([FRAMES])}
         server = subprocess.Popen(
-            [sys.executable, str(REPOSITORY / "serving" / "serve.py"), str(export), "--port", "0"],
+            [
+                sys.executable,
+                str(REPOSITORY / "serving" / "serve.py"),
+                str(export),
+                "--port",
+                "0",
+                "--batch",
+                str(options.batch),
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -88,7 +97,7 @@ def main():
                 difference = np.abs(sides["in process"]() - sides["gRPC"]()).max()
                 size = sum(map(len, images))
                 print(f"one tracklet of {FRAMES} JPEGs, {size} bytes; largest difference {difference:.1e}")
-                for clients in (1, 8):
+                for clients in (1, 8, 32):
                     rounds = {name: [] for name in sides}
                     for _ in range(options.rounds):
                         for name, call in sides.items():
