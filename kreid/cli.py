@@ -44,6 +44,7 @@ COMMANDS = {
     "serve": Command("kreid.serving.__main__", "serve an export over gRPC"),
     "query": Command("kreid.serving.query", "search a gallery for a tracklet's person, through a server"),
     "gallery": Command("kreid.gallery.__main__", "keep embeddings, search them and delete them"),
+    "audit": Command("kreid.report.audit", "score anybody's embeddings under every protocol and find faults"),
     "check": Command("kreid.report.check", "check a data set for damaged files and switches", models=True),
     "tracks": Command("kreid.tracks.__main__", "cut tracklets out of a video", models=True),
     "synthetic": Command("kreid.synthetic.__main__", "render a synthetic data set"),

@@ -1,3 +1,5 @@
+from .audit import AUDITED as AUDITED, Audit as Audit, AuditScore as AuditScore, audit as audit
+from .audit_faults import Finding as Finding
 from .bad_frames import (
     BadFramesResult as BadFramesResult,
     BadFramesScores as BadFramesScores,
