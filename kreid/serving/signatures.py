@@ -13,8 +13,8 @@ from kreid.serving.row_groups import by_row_groups, checked_batch, real_frames, 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# A frame of 256x128 pixels takes ResNet-50 7 MB, measured with 300 frames on a CPU.
-FRAMES_AT_ONCE = 32
+# A frame of 256x128 pixels takes ResNet-50 8 MB on a CPU (tests/benchmarks/export_memory.py).
+FRAMES_AT_ONCE = 16
 # Decoded frames and vectors of frames are small; they are in memory for the rows of a group.
 GROUP_FRAMES = 256
 # Of systems that aggregate maps of all frames, whose memory grows with the tracklet.
@@ -203,16 +203,14 @@ def make_signatures(
         def embed(start, lengths):
             count, longest = tf.size(lengths), tf.maximum(tf.reduce_max(lengths), 1)
             group = images[start : start + count, :longest]
-            # Decode all images of the group in one call, then scatter them to their tracklets. `places` are the (row,
-            # column) of all images, `rows` those of the readable ones; `slots` count these from 0 in each tracklet.
+            # Decode all images of the group in one call. `places` are the (row, column) of all images, `rows` those of
+            # the readable ones, which stay in order.
             places = tf.where(tf.sequence_mask(lengths, longest))
             decoded, readable = decode_frames(tf.gather_nd(group, places), (height, width), parallelism=8)
             rows = tf.cast(tf.gather(places[:, 0], readable), tf.int32)
             valid = tf.math.unsorted_segment_sum(tf.ones_like(rows), rows, count)
-            slots = tf.range(tf.size(rows)) - tf.gather(tf.cumsum(valid, exclusive=True), rows)
-            shape = tf.stack([count, longest, height, width, 3])
-            frames = tf.scatter_nd(tf.stack([rows, slots], axis=1), decoded, shape)
-            return network.embed(tf.ensure_shape(frames, frames_spec.shape), valid), valid
+            starts = tf.cumsum(valid, exclusive=True)
+            return network.embed_joined(decoded, rows, starts, valid, longest), valid
 
         outputs = [(tf.float32, [dim]), (tf.int32, [])]
         embedding, valid = by_row_groups(real, network.group_frames(real), embed, outputs)
@@ -265,7 +263,7 @@ def _vector_signatures(
     def encode_frames(frames, lengths):
         frames, lengths = checked_batch(frames, frames_spec.shape, limits, lengths)
         real, refused = real_lengths(lengths, tf.shape(frames)[1], limits)
-        vectors, counts = network.encode(frames, real)
+        vectors, counts = network.encode_padded(frames, real)
         return {"vectors": vectors, "lengths": tf.where(refused, -1, counts)}
 
     @tf.function(input_signature=[vectors_spec, lengths_spec], autograph=False)
@@ -351,28 +349,58 @@ class _Network:
             return tf.ensure_shape(tf.cast(embedding, tf.float32), [None, self.dim])
         if _selected(self.model) is not None:
             frames, lengths = self.model.selection(frames, lengths)
-        return self.aggregate(*self.encode(frames, lengths))
+        return self.aggregate(*self.encode_padded(frames, lengths))
 
-    def encode(self, frames: "tf.Tensor", lengths: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
+    def embed_joined(
+        self, frames: "tf.Tensor", rows: "tf.Tensor", starts: "tf.Tensor", lengths: "tf.Tensor", longest: "tf.Tensor"
+    ) -> "tf.Tensor":
+        """Return the embeddings of a group of rows whose frames follow one another without padding.
+
+        Args:
+            frames: of all rows, `(frames, H, W, 3)`.
+            rows: the row of each.
+            starts: where each row's frames begin.
+            lengths: frames of each row.
+            longest: at least the largest length.
+        """
+        import tensorflow as tf
+
+        if self.part_frames is not None and _selected(self.model) is None:
+            return self.aggregate(*self.encode(frames, starts, lengths, longest))
+        slots = tf.range(tf.size(rows)) - tf.gather(starts, rows)
+        shape = tf.stack([tf.size(lengths), longest, *frames.shape[1:]])
+        padded = tf.scatter_nd(tf.stack([rows, slots], axis=1), frames, shape)
+        return self.embed(tf.ensure_shape(padded, [None, None, *frames.shape[1:]]), lengths)
+
+    def encode_padded(self, frames: "tf.Tensor", lengths: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
+        """Return what `encode` does, for frames `(B, T, H, W, 3)`."""
+        import tensorflow as tf
+
+        total = tf.shape(frames)[1]
+        starts = tf.range(tf.shape(frames)[0]) * total
+        return self.encode(tf.reshape(frames, [-1, *frames.shape[2:]]), starts, lengths, total)
+
+    def encode(
+        self, frames: "tf.Tensor", starts: "tf.Tensor", lengths: "tf.Tensor", longest: "tf.Tensor"
+    ) -> tuple["tf.Tensor", "tf.Tensor"]:
         """Return the vectors of all parts, zeros where a row has fewer, and the numbers of parts."""
         import tensorflow as tf
 
         part = self.part_frames
         assert part is not None
-        count, total = tf.shape(frames)[0], tf.shape(frames)[1]
-        parts, most = -(-lengths // part), -(-total // part)
+        parts, most = -(-lengths // part), -(-longest // part)
         places = tf.where(tf.sequence_mask(parts, most))
-        every = tf.reshape(frames, [-1, *frames.shape[2:]])
         step = max(1, self.frames_at_once // part)
         chunks = -(-tf.shape(places)[0] // step)
 
         def encode_chunk(number, found):
             rows, first = tf.unstack(tf.cast(places[number * step : (number + 1) * step], tf.int32), axis=1)
-            first = first * part
-            within = tf.minimum(first[:, None] + tf.range(part), total - 1)
+            first, length = first * part, tf.gather(lengths, rows)
+            # Beyond a row's length its last frame stands for padding.
+            within = tf.minimum(first[:, None] + tf.range(part), length[:, None] - 1)
             inputs = {
-                "frames": tf.gather(every, rows[:, None] * total + within),
-                "lengths": tf.clip_by_value(tf.gather(lengths, rows) - first, 0, part),
+                "frames": tf.gather(frames, tf.gather(starts, rows)[:, None] + within),
+                "lengths": tf.minimum(length - first, part),
             }
             vectors = tf.cast(self.model.part_encoder(inputs, training=False), tf.float32)
             return number + 1, found.write(number, tf.reshape(vectors, [-1, self.vector_size]))
@@ -381,7 +409,7 @@ class _Network:
         _, found = tf.while_loop(
             lambda number, _: number < chunks, encode_chunk, [tf.constant(0), found], parallel_iterations=1
         )
-        shape = tf.stack([count, most, self.vector_size])
+        shape = tf.stack([tf.size(lengths), most, self.vector_size])
         vectors = tf.scatter_nd(tf.cast(places, tf.int32), found.concat(), shape)
         return tf.ensure_shape(vectors, [None, None, self.vector_size]), parts
 

@@ -123,14 +123,15 @@ def test_merged_and_padded_requests_are_answered_as_alone(system, exports):
 
 def test_a_long_batch_is_computed_in_groups(exports):
     made, _, session = exports("tacan")
-    frames = noise(20, LIMIT, 64, 32, 3)
-    lengths = np.arange(20, dtype=np.int32) % (LIMIT + 1)
+    frames = noise(40, LIMIT, 64, 32, 3)
+    # 36 tracklets in the first group and 4 in the second.
+    lengths = np.arange(40, dtype=np.int32) % 8
     answer = session.run("embed_padded", frames=frames, lengths=lengths)
     expected = made.embed(frames, lengths)
     expected[lengths == 0] = np.nan
     np.testing.assert_allclose(answer["embedding"], expected, rtol=1e-4, atol=1e-5)
     # 16 tracklets of the limit in a batch, and no more.
-    answer = session.run("embed_padded", frames=frames, lengths=np.full(20, LIMIT, np.int32))
+    answer = session.run("embed_padded", frames=frames[:20], lengths=np.full(20, LIMIT, np.int32))
     assert answer["valid_frames"].tolist() == [LIMIT] * 16 + [-1] * 4
 
 
