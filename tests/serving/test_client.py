@@ -158,7 +158,7 @@ def test_a_model_exchanged_on_the_server_is_followed(base_path, model, client, t
     """The server loads a new version by itself; one client follows, another stays with the weights that it pinned."""
     from kreid import backbones, models
 
-    shutil.copytree(base_path / "3", tmp_path / "3")
+    shutil.copytree(base_path / "3", tmp_path / "3", ignore=shutil.ignore_patterns("tf_serving_warmup_requests"))
     frames = [random_tracklet(0, 2)]
     old = client.embed_frames(frames).model
     with (

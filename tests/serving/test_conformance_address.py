@@ -1,4 +1,7 @@
-"""The conformance suite against a server of another system, image size, model name and version, behind a token."""
+"""The conformance suite against a server of another system, image size, model name and version, behind a token.
+
+Once as it is, once as it merges requests.
+"""
 
 import os
 import re
@@ -13,7 +16,8 @@ pytest.importorskip("tensorflow_serving.apis")
 pytestmark = pytest.mark.slow
 
 
-def test_the_suite_asks_any_address(repository, tmp_path, certificates):
+@pytest.mark.parametrize("batch", [1, 8])
+def test_the_suite_asks_any_address(repository, tmp_path, certificates, batch):
     import kreid
     from kreid.serving import EmbeddingServer, export_model
 
@@ -29,6 +33,7 @@ def test_the_suite_asks_any_address(repository, tmp_path, certificates):
         name="gltr",
         versions="all",
         labels={"best": 6},
+        batch=batch,
         tls_cert=certificates["server"].path,
         tls_key=certificates["server"].key_path,
         token_file=tmp_path / "token",
