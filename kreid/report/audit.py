@@ -22,6 +22,7 @@ import json
 import os
 import pathlib
 import sys
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,8 @@ def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"There is no file of results. Received: path={str(path)!r}")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"Give a .npz file of arrays, as numpy.savez writes it. Received: path={str(path)!r}")
     try:
         arrays = read_arrays(path)
     except BROKEN as error:
