@@ -96,8 +96,8 @@ class ServedVersions:
     """The versions of one base path, loaded and unloaded while requests run.
 
     A new version is loaded before an old one is unloaded, and an old one is unloaded when its last request has ended.
-    A version that cannot be loaded leaves the others as they are; it is tried again when its files change. The last
-    version that can be served is never unloaded because of missing folders.
+    A version that cannot be loaded leaves the others as they are; it is tried again when its files change. A folder
+    without versions unloads nothing.
 
     Args:
         base_path: folder of version folders.
@@ -247,10 +247,12 @@ class ServedVersions:
 
     def _update(self, policy: VersionPolicy) -> None:
         wanted = policy.choose(versions(self.base_path))
+        if not wanted:  # such as a disk that is away for a moment
+            return
         self._load_all(wanted)
         surplus = [number for number in self.available() if number not in wanted]
         # Where a wanted version is broken or missing, an old one fills its place.
-        for number in surplus[: max(0, len(self.available()) - max(1, len(wanted)))]:
+        for number in surplus[: max(0, len(self.available()) - len(wanted))]:
             self._unload(self._states[number])
         self._forget()
 

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -154,11 +155,16 @@ def test_a_start_beside_a_broken_version_serves_the_one_before(small_export, fol
     versions.close()
 
 
-def test_missing_folders_unload_nothing(folder):
-    versions = served(folder)
-    shutil.rmtree(folder / "1")
+def test_a_folder_without_versions_unloads_nothing(small_export, folder):
+    copy_version(small_export, folder, 2)
+    versions = served(folder, "all")
+    away = folder.rename(folder.with_name("away"))
     versions.poll()
-    assert summary(versions) == [(1, AVAILABLE)]
+    assert summary(versions) == [(2, AVAILABLE), (1, AVAILABLE)]
+    shutil.rmtree(away / "1")
+    away.rename(folder)
+    versions.poll()
+    assert summary(versions) == [(2, AVAILABLE), (1, END)]
     versions.close()
 
 
@@ -278,19 +284,26 @@ def test_a_reload_request_changes_versions_and_labels_while_requests_run(stubs, 
 
     client = threading.Thread(target=load)
     client.start()
+
+    def wait_for_an_answer_of(version):
+        while version not in answered and client.is_alive():
+            time.sleep(0.001)
+
     try:
+        wait_for_an_answer_of(2)
         stubs[1].HandleReloadConfigRequest(reload_request(specific=[1], labels={"canary": 1}))
         assert [item[:2] for item in status(stubs[1], label="canary")] == [(1, AVAILABLE)]
         assert [number for number, state, _ in status(stubs[1]) if state == AVAILABLE] == [1]
         with pytest.raises(grpc.RpcError) as caught:
             status(stubs[1], label="stable")
         assert caught.value.details() == "Unrecognized servable version label: stable"
+        wait_for_an_answer_of(1)
         base_path = str(two_versions.base_path)
         stubs[1].HandleReloadConfigRequest(reload_request(base_path=base_path, specific=[1, 2], labels={"stable": 1}))
+        assert client.is_alive()  # no request has failed
     finally:
         stopping.set()
         client.join()
-    assert set(answered) == {1, 2}
     assert predict(stubs[0])[0].model_spec.version.value == 2
 
 
