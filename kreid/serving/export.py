@@ -79,8 +79,7 @@ def export_model(
         keep: how many versions stay: the oldest ones above it are removed after
             publishing. `None` removes none.
         frames_at_once: frames in one run of the network, which bounds the memory of
-            any request: 8 MB a frame for ResNet-50 at 256x128. More than the default
-            may be faster on GPUs.
+            any request. More than the default may be faster on GPUs.
 
     Returns:
         Path of the version's folder.

@@ -13,8 +13,8 @@ from kreid.serving.row_groups import by_row_groups, checked_batch, real_frames, 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# A frame of 256x128 pixels takes ResNet-50 8 MB on a CPU (tests/benchmarks/export_memory.py).
-FRAMES_AT_ONCE = 16
+# Bounds the memory of a request, see tests/benchmarks/export_memory.py.
+FRAMES_AT_ONCE = 32
 # Decoded frames and vectors of frames are small; they are in memory for the rows of a group.
 GROUP_FRAMES = 256
 # Of systems that aggregate maps of all frames, whose memory grows with the tracklet.
