@@ -287,8 +287,6 @@ class TestResuming:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
-                    # Background jobs of a shell ignore SIGINT, and their children inherit that.
-                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                 ) as process:
                     while process.poll() is None and self.position(run) < position:
                         time.sleep(0.02)

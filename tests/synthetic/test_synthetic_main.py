@@ -18,9 +18,8 @@ def test_the_command_line(tmp_path):
 
 def test_an_interruption_leaves_nothing(tmp_path):
     command = [sys.executable, "-m", "kreid.synthetic", str(tmp_path / "mars"), "--quiet"]
-    # Background jobs of a shell ignore SIGINT, and their children inherit that.
-    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL, **heeding) as rendering:
+    # tests/conftest.py sees to it that the process heeds SIGINT.
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL) as rendering:
         while not list(tmp_path.glob(".writing-*/bbox_train/*/*.jpg")):
             assert rendering.poll() is None
             time.sleep(0.02)
