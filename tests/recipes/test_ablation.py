@@ -144,6 +144,7 @@ def test_refusals(table, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_complete_rows_are_trained_further(trained, table, tree, tmp_path, capsys):
     content = yaml.safe_load(table.read_text())
     content["settings"]["epochs"] = 2

@@ -97,7 +97,7 @@ def truncate(path):
 
 
 # RTF's phases are in test_phases; every system's training, saving and export in tests/models and tests/serving.
-WHOLE = [name if name in ("sta", "tacan") else pytest.param(name, marks=pytest.mark.slow) for name in sorted(SYSTEMS)]
+WHOLE = [name if name == "sta" else pytest.param(name, marks=pytest.mark.slow) for name in sorted(SYSTEMS)]
 
 
 @pytest.mark.parametrize("system", WHOLE)
@@ -235,6 +235,7 @@ class TestResuming:
             del scores["seconds_per_epoch"]
         assert same == expected_results
 
+    @pytest.mark.slow
     def test_a_complete_run_is_trained_further(self, complete, arguments, tmp_path, capsys):
         run = Path(shutil.copytree(complete("baseline"), tmp_path / "run"))
         before, rows = results(run), log(run)

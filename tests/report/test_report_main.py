@@ -25,6 +25,7 @@ def test_scores_are_printed_and_the_page_is_written(runs, tmp_path, capsys):
     assert page.is_file()
 
 
+@pytest.mark.slow
 def test_another_pooling_takes_a_mean_of_train_frames(make_run, tmp_path, capsys):
     run = make_run("baseline", "embedding_dim=16", name="baseline_16")
     assert main(["evaluate", str(run), "--pooling", "majority", "--quiet"]) == 0

@@ -71,20 +71,21 @@ def check_merged(session, signature, requests, **options):
     return refused
 
 
-@pytest.mark.parametrize("system", kreid.models.SYSTEMS)
+# One system of each kind is fast: vectors of frames, vectors of clips, and maps.
+ONE_OF_EACH_KIND = [
+    name if name in ("baseline", "tacan", "sta") else pytest.param(name, marks=pytest.mark.slow)
+    for name in kreid.models.SYSTEMS
+]
+
+
+@pytest.mark.parametrize("system", ONE_OF_EACH_KIND)
 def test_export(system, exports):
     made, folder, _ = exports(system)
     embeddings = check_export(made, folder)
     assert embeddings.shape == (2, made.embedding_dim)
 
 
-# One system of each kind: vectors of frames, vectors of clips, and maps.
-FAST = ("baseline", "tacan", "sta")
-
-
-@pytest.mark.parametrize(
-    "system", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in kreid.models.SYSTEMS]
-)
+@pytest.mark.parametrize("system", ONE_OF_EACH_KIND)
 def test_merged_and_padded_requests_are_answered_as_alone(system, exports):
     made, folder, session = exports(system)
     frames = [noise(rows, length, 64, 32, 3, seed=length) for rows, length in ((1, 3), (2, LIMIT), (1, 1), (1, 40))]
