@@ -16,18 +16,14 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kreid.tracks.cuts import TrackLimits
+from kreid.tracks.limit_options import add_limits, limits_of
 
 if TYPE_CHECKING:
     from kreid.models import TrackletModel
 
-_LIMITS = ("min_confidence", "stride", "min_inside", "min_size", "min_length", "max_length")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to a parser."""
-    limits = TrackLimits()
-    height, width = limits.min_size
     add = parser.add_argument
     add("video", help="video file that FFmpeg decodes, or a folder of images such as MOT Challenge's img1")
     add("tracks", help="a tracker's output in MOT Challenge text: frame,id,left,top,width,height[,conf[,x,y,z]]")
@@ -35,26 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--split", choices=("train", "query", "gallery"), default="gallery", help="folder of the persons (gallery)")
     add("--person", default="{video}-{id}", help="name of the persons, with the fields {video} and {id} ({video}-{id})")
     add("--camera", default="{video}", help="name of the camera, with the same fields ({video})")
-    add("--first-frame", type=int, choices=(0, 1), default=1, help="number of the first frame in the tracks (1)")
-    add("--max-damaged", type=float, default=0.05, help="largest share of invalid lines to skip (0.05)")
-    add("--min-confidence", type=float, help="smallest confidence of a box (any)")
-    add("--stride", type=int, default=limits.stride, help=f"cut every Nth frame of the video ({limits.stride})")
-    add(
-        "--min-inside",
-        type=float,
-        default=limits.min_inside,
-        help=f"smallest share of a box in the image ({limits.min_inside})",
-    )
-    add(
-        "--min-size",
-        type=int,
-        nargs=2,
-        metavar=("HEIGHT", "WIDTH"),
-        default=limits.min_size,
-        help=f"smallest size in pixels ({height} {width})",
-    )
-    add("--min-length", type=int, default=limits.min_length, help=f"fewest frames of a tracklet ({limits.min_length})")
-    add("--max-length", type=int, help="thin longer tracklets to this many frames (all)")
+    add_limits(parser)
     add("--format", choices=("png", "jpg"), default="png", help="png: the pixels as decoded; jpg: smaller (png)")
     add("--split-switches", metavar="RUN", help="cut tracklets in two that may show two persons, by this run's model")
     add(
@@ -78,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
             options.video,
             tracks,
             options.out,
-            limits=TrackLimits(**{name: getattr(options, name) for name in _LIMITS}),
+            limits=limits_of(options),
             split=options.split,
             person=options.person,
             camera=options.camera,

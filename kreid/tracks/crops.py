@@ -1,6 +1,6 @@
 """Cut crops out of a video, name their tracklets, and report the frames lost to damage."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from kreid.tracks.cuts import Cuts
 from kreid.tracks.video import FrameSource
 
 _TRACKLET = "{video}-{id}"
+_FOLDER_NAME = "A name must be valid for a folder: not empty, without slashes, and without a leading dot."
 
 
 def crops(video: FrameSource, cuts: Cuts, progress: bool) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -75,13 +76,13 @@ def long_enough(video: FrameSource, cuts: Cuts, min_length: int) -> tuple[NDArra
     return is_long_enough, numbers, report
 
 
-def names_of(video: str, ids: np.ndarray, person: str, camera: str) -> list[tuple[str, str, str]]:
+def names_of(video: str, ids: np.ndarray, person: str | Mapping[int, str], camera: str) -> list[tuple[str, str, str]]:
     """Name tracklets.
 
     Args:
         video: name of the video, see `FrameSource`.
         ids: the tracker's ids.
-        person: name of the persons, with the fields `{video}` and `{id}`.
+        person: name of the persons, with the fields `{video}` and `{id}`; or a dict from each id to its person's name.
         camera: name of the cameras, with the same fields.
 
     Returns:
@@ -92,7 +93,7 @@ def names_of(video: str, ids: np.ndarray, person: str, camera: str) -> list[tupl
     """
     names = [
         (
-            _filled("person", person, video, number),
+            _filled("person", person, video, number) if isinstance(person, str) else _checked(person[number]),
             _filled("camera", camera, video, number),
             _filled("tracklet", _TRACKLET, video, number),
         )
@@ -114,9 +115,16 @@ def _filled(argument: str, template: str, video: str, number: int) -> str:
         raise ValueError(
             f"A name may have only the fields {{video}} and {{id}}. Received: {argument}={template!r}"
         ) from error
-    if not name or name[0] == "." or set(name) & set("/\\\0"):
-        raise ValueError(
-            "A name must be valid for a folder: not empty, without slashes, and without a leading dot. "
-            f"Received: {argument}={template!r}, which gives {name!r}"
-        )
+    if not _is_folder_name(name):
+        raise ValueError(f"{_FOLDER_NAME} Received: {argument}={template!r}, which gives {name!r}")
     return name
+
+
+def _checked(person: str) -> str:
+    if not _is_folder_name(person):
+        raise ValueError(f"{_FOLDER_NAME} Received: person={person!r}")
+    return person
+
+
+def _is_folder_name(name: str) -> bool:
+    return bool(name) and name[0] != "." and not set(name) & set("/\\\0")

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ def embed_tracks(
     camera: str = "{video}",
     batch_frames: int = 256,
     frames_in_memory: int = 8192,
+    watch: Callable[[int, int, np.ndarray], None] | None = None,
     progress: bool = True,
 ) -> "TrackletEmbeddings":
     """Embed each tracklet of a video as it ends, without writing files.
@@ -54,12 +55,16 @@ def embed_tracks(
         batch_frames: see `kreid.gallery.embed_tracklets`.
         frames_in_memory: largest number of frames, of the model's image size, that unfinished tracklets may store
             together. It is checked before decoding.
+        watch: function that is called with the tracker's id, the frame's number and the crop, uint8 RGB
+            `(height, width, 3)`, of each frame that the model selects, such as to keep pictures.
         progress: show a progress bar.
 
     Returns:
         A `kreid.gallery.TrackletEmbeddings` without queries. The ids are the tracklets' names as in
         `read_tracklet_folders`, in order of the tracker's ids; `damaged_frames` are the video's lost frames,
-        `<video>:<number>`, and `unreadable` the tracklets left out because of them.
+        `<video>:<number>`, and `unreadable` the tracklets left out because of them. `sources` are the video's name, and
+        `tags` have the tracker's id, `track`, and the numbers of its first and last frame with a box, `first_frame` and
+        `last_frame`.
 
     Raises:
         FileExistsError: if there is a file at `path`.
@@ -81,7 +86,10 @@ def embed_tracks(
                 "`frames_in_memory`, or thin the tracklets by the limits' `max_length` or `stride`. "
                 f"Received: frames_in_memory={frames_in_memory}"
             )
-        embeddings, embedded = _embedded(model, crops(opened, chosen, progress), chosen.last_frames, batch_frames)
+        boxes = crops(opened, chosen, progress)
+        if watch is not None:
+            boxes = _watched(boxes, chosen.ids, watch)
+        embeddings, embedded = _embedded(model, boxes, chosen.last_frames, batch_frames)
         usable, lost, _ = long_enough(opened, cuts, limits.min_length)
         digest = _digest(video, opened, ["/".join(name) for name in names], cuts)
     usable &= embedded
@@ -89,7 +97,8 @@ def embed_tracks(
     persons = _numbered((name[0] for name in names), person_key, reserved=(DISTRACTOR, JUNK))
     cameras = _numbered((name[1] for name in names), name_key)
     rows = np.flatnonzero(usable)
-    digest_of_model = fingerprint(model)
+    # An export names the fingerprint of the model that it was made of.
+    digest_of_model = getattr(model, "fingerprint", None) or fingerprint(model)
     result = TrackletEmbeddings(
         embeddings[rows],
         np.array([ids[row] for row in rows], str),
@@ -101,10 +110,28 @@ def embed_tracks(
         damaged_frames=np.array([f"{Path(video).name}:{number}" for number in lost], str),
         unreadable=np.array([ids[row] for row in np.flatnonzero(~usable)], str),
         passport=dataclasses.replace(model.passport, fingerprint=digest_of_model),
+        sources=np.full(len(rows), opened.name),
+        tags=_tags(tracks, cuts.ids[rows]),
     )
     if path is not None:
         result.save(path)
     return result
+
+
+def _watched(
+    boxes: Iterable[tuple[int, int, np.ndarray]], ids: np.ndarray, watch: Callable[[int, int, np.ndarray], None]
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    for number, owner, crop in boxes:
+        watch(int(ids[owner]), number, crop)
+        yield number, owner, crop
+
+
+def _tags(tracks: Tracks, ids: np.ndarray) -> tuple[dict[str, str], ...]:
+    spans = tracks.spans()
+    return tuple(
+        {"track": str(number), "first_frame": str(spans[number][0]), "last_frame": str(spans[number][1])}
+        for number in ids.tolist()
+    )
 
 
 def _embedded(

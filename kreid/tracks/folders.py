@@ -5,7 +5,7 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +79,7 @@ def cut_tracklets(
     *,
     limits: TrackLimits | None = None,
     split: str = "gallery",
-    person: str = "{video}-{id}",
+    person: str | Mapping[int, str] = "{video}-{id}",
     camera: str = "{video}",
     image_format: str = "png",
     switch_model: "TrackletModel | None" = None,
@@ -112,7 +112,8 @@ def cut_tracklets(
         limits: a `TrackLimits`; by default `TrackLimits()`.
         split: `"train"`, `"query"` or `"gallery"`.
         person: name of the persons' folders, with the fields `{video}` (the file's name without its extension) and
-            `{id}`. Without `{id}` the whole video is one person.
+            `{id}`. Without `{id}` the whole video is one person. Or a dict from the tracker's ids to the names of the
+            persons, where they are known; other tracks are left out.
         camera: name of the cameras' folders, with the same fields.
         image_format: `"png"`, the pixels as decoded, or `"jpg"`, smaller, of quality 95.
         switch_model: a model of `kreid.models`, or `None`. With it a tracklet whose frames may show two persons is cut
@@ -136,7 +137,10 @@ def cut_tracklets(
         raise ValueError(f"`split` must be one of {', '.join(map(repr, _SPLITS))}. Received: split={split!r}")
     if image_format not in _FORMATS:
         raise ValueError(f"`image_format` must be 'png' or 'jpg'. Received: image_format={image_format!r}")
-    if switch_model is not None and "{id}" not in person:
+    by_track = isinstance(person, str) and "{id}" in person
+    if not isinstance(person, str):
+        tracks = tracks.renumbered({number: number for number in person})
+    if switch_model is not None and not by_track:
         raise ValueError(
             f"Both sides of a switch would be one person: put {{id}} into `person`. Received: person={person!r}"
         )
@@ -145,7 +149,7 @@ def cut_tracklets(
         cuts = plan_cuts(tracks, opened.size, limits)
         names = names_of(opened.name, cuts.ids, person, camera)
         if adds:
-            _check_new(out, split, names, by_track="{id}" in person)
+            _check_new(out, split, names, by_track)
         out.parent.mkdir(parents=True, exist_ok=True)
         with _work_folder(out, adds) as work:
             folders = [work.joinpath(split, *name) for name in names]

@@ -1,15 +1,17 @@
-"""Read a tracker's output in MOT Challenge text."""
+"""Read and write MOT Challenge text."""
 
 import array
 import dataclasses
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from kreid._files import write_atomically
 
 _COLUMNS = "frame,id,left,top,width,height[,conf[,x,y,z]]"
 # Names of the first seven columns in headers.
@@ -89,7 +91,7 @@ class Tracks:
             raise ValueError(f"The tracks have no box; check that the tracker ran. Received: tracks={self.source!r}")
         faults = find_faults(self.frames, self.ids, self.boxes, self.confidences, lines)
         if faults:
-            raise ValueError(_refusal(faults, self.source, count))
+            raise ValueError(refusal(faults, self.source, count))
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -98,6 +100,48 @@ class Tracks:
     def last_frame(self) -> int:
         """Number of the last frame with a box, counted from 1."""
         return int(self.frames.max())
+
+    def spans(self) -> dict[int, tuple[int, int]]:
+        """Return the first and the last frame of each track, by its id in rising order.
+
+        Example:
+
+        >>> Tracks([1, 2, 2], [7, 7, 3], [[10, 20, 30, 60]] * 3).spans()
+        {3: (2, 2), 7: (1, 2)}
+        """
+        ids, owners = np.unique(self.ids, return_inverse=True)
+        first, last = np.full(len(ids), self.last_frame), np.zeros(len(ids), np.int64)
+        np.minimum.at(first, owners, self.frames)
+        np.maximum.at(last, owners, self.frames)
+        return dict(zip(ids.tolist(), zip(first.tolist(), last.tolist(), strict=True), strict=True))
+
+    def renumbered(self, ids: Mapping[int, int]) -> "Tracks":
+        """Return the tracks with other ids, such as those of persons.
+
+        Args:
+            ids: dict from an id to the new one. Other tracks are left out. Two tracks may get one id if they have no
+                frame in common.
+
+        Returns:
+            A `Tracks`.
+
+        Raises:
+            ValueError: if no track is left, or two tracks that get one id have a frame in common.
+
+        Example:
+
+        >>> Tracks([1, 2, 2], [7, 7, 3], [[10, 20, 30, 60]] * 3).renumbered({7: 1}).ids.tolist()
+        [1, 1]
+        """
+        kept = np.isin(self.ids, list(ids))
+        return dataclasses.replace(
+            self,
+            frames=self.frames[kept],
+            ids=np.array([ids[number] for number in self.ids[kept].tolist()], np.int64),
+            boxes=self.boxes[kept],
+            confidences=None if self.confidences is None else self.confidences[kept],
+            lines=None if self.lines is None else self.lines[kept],
+        )
 
 
 class Fault(NamedTuple):
@@ -204,7 +248,7 @@ def read_tracks(path: str | os.PathLike[str], *, first_frame: int = 1, max_damag
     count = len(rows.lines) + len(malformed)
     if not len(rows.lines):
         if malformed:
-            raise ValueError(_refusal(malformed, path, count))
+            raise ValueError(refusal(malformed, path, count))
         raise ValueError(f"The tracks have no box; check that the tracker ran. Received: tracks={str(path)!r}")
     if first_frame == 1 and (rows.frames == 0).any():
         line = rows.lines[np.argmax(rows.frames == 0)]
@@ -231,11 +275,11 @@ def read_tracks(path: str | os.PathLike[str], *, first_frame: int = 1, max_damag
     ]
     faults.sort(key=lambda fault: fault.line)
     if len(faults) > max_damaged * count:
-        raise ValueError(_refusal(faults, path, count, max_damaged))
+        raise ValueError(refusal(faults, path, count, max_damaged))
     valid = np.setdiff1d(np.arange(len(frames)), [fault.row for fault in faults])
     if faults:
         warnings.warn(
-            f"{len(faults)} of {count} lines of {os.fspath(path)} are skipped: {_listed(faults, 3)}", stacklevel=2
+            f"{len(faults)} of {count} lines of {os.fspath(path)} are skipped: {listed(faults, 3)}", stacklevel=2
         )
     return Tracks(
         frames[valid],
@@ -246,6 +290,35 @@ def read_tracks(path: str | os.PathLike[str], *, first_frame: int = 1, max_damag
         lines=rows.lines[valid],
         skipped=tuple(fault.text() for fault in faults),
     )
+
+
+def write_tracks(path: str | os.PathLike[str], tracks: Tracks) -> None:
+    r"""Write tracks as MOT Challenge text, `frame,id,left,top,width,height,conf,-1,-1,-1`, in order of the frames.
+
+    The file is written whole or not at all. Numbers have as many digits as it takes to read them back unchanged;
+    without confidences, `conf` is -1.
+
+    Args:
+        path: of the file, in an existing folder.
+        tracks: a `Tracks`.
+
+    Example:
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "tracks.txt"
+    >>> write_tracks(path, Tracks([1], [7], [[10, 20.5, 30, 60]]))
+    >>> path.read_text()
+    '1,7,10,20.5,30,60,-1,-1,-1,-1\n'
+
+    Source: https://motchallenge.net/instructions/.
+    """
+    confidences = np.full(len(tracks), -1.0) if tracks.confidences is None else tracks.confidences
+    lines = []
+    for row in np.lexsort((tracks.ids, tracks.frames)).tolist():
+        numbers = [*tracks.boxes[row].tolist(), float(confidences[row])]
+        cells = [str(int(number)) if number.is_integer() else repr(number) for number in numbers]
+        lines.append(f"{tracks.frames[row]},{tracks.ids[row]},{','.join(cells)},-1,-1,-1\n")
+    write_atomically(path, "".join(lines))
 
 
 class _Rows(NamedTuple):
@@ -357,16 +430,18 @@ def _whole(cell: str) -> int:
     return value
 
 
-def _refusal(
+def refusal(
     faults: Sequence[Fault], source: str | os.PathLike[str], count: int, max_damaged: float | None = None
 ) -> str:
+    """Return the message of an error that refuses all tracks for their faults."""
     allowed = "" if max_damaged is None else f", more than the {max_damaged:.1%} allowed by `max_damaged`"
     return (
         f"{len(faults)} of {count} lines of the tracks are invalid{allowed}: correct or delete them. "
-        f"{_listed(faults, _LISTED)}. Received: tracks={os.fspath(source)!r}"
+        f"{listed(faults, _LISTED)}. Received: tracks={os.fspath(source)!r}"
     )
 
 
-def _listed(faults: Sequence[Fault], limit: int) -> str:
+def listed(faults: Sequence[Fault], limit: int) -> str:
+    """Return the first faults as text, and how many more there are."""
     more = f"; and {len(faults) - limit} more" if len(faults) > limit else ""
     return "; ".join(fault.text() for fault in faults[:limit]) + more

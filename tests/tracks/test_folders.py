@@ -105,3 +105,16 @@ def test_an_empty_folder_is_filled(video, tracks, tmp_path):
     (tmp_path / "out").mkdir()
     cut_tracklets(video, tracks, tmp_path / "out", limits=ALL, progress=False)
     assert len(read_folder(tmp_path / "out").gallery()) == len(WALKERS)
+
+
+def test_known_persons_have_their_names(video, tracks, tmp_path):
+    names = {3: "anna", 7: "anna", -2: "bert"}
+    result = cut_tracklets(video, tracks, tmp_path / "out", limits=ALL, person=names, progress=False)
+    assert list(result.lengths) == ["bert/hall/hall--2", "anna/hall/hall-3", "anna/hall/hall-7"]
+    result = cut_tracklets(video, tracks, tmp_path / "some", limits=ALL, person={7: "anna"}, progress=False)
+    assert list(result.lengths) == ["anna/hall/hall-7"]
+    for wrong, received in (({7: ".anna"}, "person='.anna'"), ({7: "0"}, "person=")):
+        with pytest.raises(ValueError, match=f"Received: {received}"):
+            cut_tracklets(video, tracks, tmp_path / "wrong", limits=ALL, person=wrong, progress=False)
+    with pytest.raises(ValueError, match="Both sides of a switch"):
+        cut_tracklets(video, tracks, tmp_path / "wrong", limits=ALL, person=names, switch_model=object())

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from track_samples import SIZE, write_tracks
 
+from kreid import tracks as kreid_tracks
 from kreid.tracks import TrackLimits, Tracks, read_tracks
 from kreid.tracks.cuts import plan_cuts
 
@@ -174,3 +175,31 @@ def test_bad_files_of_tracks(tmp_path, video):
 def test_frames_counted_from_0(tmp_path):
     path = write_tracks(tmp_path / "tracks.txt", ["0,1,0,0,10,20", "4,1,0,0,10,20"])
     assert read_tracks(path, first_frame=0).frames.tolist() == [1, 5]
+
+
+@pytest.mark.parametrize("with_confidences", [True, False])
+def test_written_tracks_are_read_back_unchanged(tmp_path, with_confidences):
+    rng = np.random.default_rng(0)
+    frames, ids = rng.permutation(np.arange(1, 9)).repeat(2), np.tile([5, -3], 8)
+    boxes = np.concatenate([rng.normal(size=(16, 2)), rng.uniform(1e-9, 1e9, (16, 2))], axis=1)
+    written = Tracks(frames, ids, boxes, rng.random(16) if with_confidences else None)
+    kreid_tracks.write_tracks(tmp_path / "tracks.txt", written)
+    read = read_tracks(tmp_path / "tracks.txt")
+    order = np.lexsort((ids, frames))
+    for name in ("frames", "ids", "boxes"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(written, name)[order])
+    expected = written.confidences[order] if with_confidences else np.full(16, -1.0)
+    np.testing.assert_array_equal(read.confidences, expected)
+    assert [path.name for path in tmp_path.iterdir()] == ["tracks.txt"]
+
+
+def test_other_ids():
+    tracks = Tracks([1, 2, 4, 2, 3], [7, 7, 7, 3, 9], [[0, 0, 9, 9]] * 5, [0.1, 0.2, 0.3, 0.4, 0.5])
+    assert tracks.spans() == {3: (2, 2), 7: (1, 4), 9: (3, 3)}
+    persons = tracks.renumbered({7: 1, 9: 1})
+    assert (persons.frames.tolist(), persons.ids.tolist()) == ([1, 2, 4, 3], [1] * 4)
+    assert persons.confidences.tolist() == [0.1, 0.2, 0.3, 0.5]
+    with pytest.raises(ValueError, match="frame=2, id=1 already has a box"):
+        tracks.renumbered({7: 1, 3: 1})
+    with pytest.raises(ValueError, match="no box"):
+        tracks.renumbered({8: 1})
