@@ -4,6 +4,7 @@ from . import (
     distances as distances,
     evaluation as evaluation,
     gallery as gallery,
+    identities as identities,
     layers as layers,
     losses as losses,
     models as models,

@@ -47,6 +47,7 @@ COMMANDS = {
     "audit": Command("kreid.report.audit", "score anybody's embeddings under every protocol and find faults"),
     "check": Command("kreid.report.check", "check a data set for damaged files and switches", models=True),
     "tracks": Command("kreid.tracks.__main__", "cut tracklets out of a video", models=True),
+    "identify": Command("kreid.identities.__main__", "find the same persons across cameras", models=True),
     "synthetic": Command("kreid.synthetic.__main__", "render a synthetic data set"),
     "cost": Command("kreid.training.variants", "count the multiplications of each variant", models=True),
 }

@@ -29,7 +29,8 @@ def test_examples_run(name):
 
 
 @pytest.mark.parametrize(
-    "part", ["backbones", "layers", "losses", "models", "data", "evaluation", "gallery", "serving", "testing"]
+    "part",
+    ["backbones", "layers", "losses", "models", "data", "evaluation", "gallery", "identities", "serving", "testing"],
 )
 def test_public_names_are_documented(part):
     package = importlib.import_module(f"kreid.{part}")

@@ -15,7 +15,18 @@ def test_import_is_light():
     assert not {"keras", "tensorflow", "jax"} & set(ran.stdout.split())
 
 
-PACKAGES = ["data", "distances", "evaluation", "gallery", "plots", "report", "serving", "testing", "training"]
+PACKAGES = [
+    "data",
+    "distances",
+    "evaluation",
+    "gallery",
+    "identities",
+    "plots",
+    "report",
+    "serving",
+    "testing",
+    "training",
+]
 
 
 @pytest.mark.parametrize("name", PACKAGES)

@@ -13,6 +13,7 @@ PACKAGES = [
     "distances",
     "evaluation",
     "gallery",
+    "identities",
     "layers",
     "losses",
     "models",

@@ -67,7 +67,7 @@ class GalleryModel:
             embeddings.model,
             embeddings.embeddings.shape[1],
             embeddings.metric,
-            _threshold(passport.verification, embeddings.metric),
+            fitted_threshold(passport.verification, embeddings.metric),
             version="" if passport.kreid is None else f"kreid {passport.kreid}",
         )
 
@@ -86,7 +86,7 @@ class GalleryModel:
             card["fingerprint"],
             card["embedding_dim"],
             card["metric"],
-            _threshold(card.get("verification"), card["metric"]),
+            fitted_threshold(card.get("verification"), card["metric"]),
             card["system"],
             version,
         )
@@ -135,8 +135,8 @@ class GalleryModel:
         return dataclasses.asdict(self)
 
 
-def _threshold(verification: Mapping[str, Any] | None, metric: str) -> float | None:
-    """Return a fitted threshold, if it is one of this metric."""
+def fitted_threshold(verification: Mapping[str, Any] | None, metric: str) -> float | None:
+    """Return the threshold of a passport's or a card's `verification`, if it is one of this metric."""
     if verification is None or verification.get("metric", metric) != metric:
         return None
     return verification.get("threshold")
