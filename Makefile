@@ -2,13 +2,14 @@
 # make test       the fast tests
 # make test-slow  full-size models, kills
 # make soak       load and fuzz against a running server
+# make test-addons  the bridge to TensorFlow Addons and Keras 2, with both installed (Python 3.11)
 # make check      lint, format and import order; make format fixes lint and format
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow soak check format clean
+.PHONY: demo test test-slow soak test-addons check format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python recipes/demo.py
@@ -22,6 +23,10 @@ test-slow: $(VENV)/.test
 
 soak: $(VENV)/.test
 	$(BIN)/python -m pytest -m soak
+
+test-addons: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[addons]'
+	$(BIN)/python -m pytest tests/addons
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

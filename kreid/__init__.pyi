@@ -1,4 +1,5 @@
 from . import (
+    addons as addons,
     backbones as backbones,
     data as data,
     distances as distances,

@@ -46,6 +46,7 @@ def load_model(
     import keras
 
     # Imported to register their classes.
+    import kreid.addons.losses
     import kreid.losses
     import kreid.optimizers
     from kreid.models import SYSTEMS, TrackletModel

@@ -42,7 +42,7 @@ _CLASSIFIERS = (
     "last_linear.*",
     "bottleneck.*",
     "bnneck.*",
-    "predictions/*",
+    *("predictions/*", "fc/*", "logits/*", "classifier/*", "head/*", "dense/*", "dense_[0-9]*/*"),
 )
 _NAMED_AT_ONCE = 12
 _ATTRIBUTE = "kreid_passport"
@@ -57,9 +57,10 @@ class Conversion:
         placed: how many tensors have a place in the backbone.
         left_out: names of tensors outside the backbone, such as the classifier's.
         file: name of the file.
-        sha256: of its content.
+        sha256: of its content, `None` for a network in memory.
         preprocessing: how pixels are scaled for the weights, see `kreid.layers.FramePreprocessing`.
         licence: of the weights, `None` if unknown.
+        matched: where each tensor went: the path of the backbone's weight by the tensor's name.
 
     Example:
 
@@ -73,9 +74,10 @@ class Conversion:
     placed: int
     left_out: tuple[str, ...]
     file: str
-    sha256: str
+    sha256: str | None
     preprocessing: str
     licence: str | None = None
+    matched: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def passport(self) -> dict[str, Any]:
@@ -226,8 +228,10 @@ def load_checkpoint(
         print(kreid.backbones.load_checkpoint(backbone, "mobilenet_v2.safetensors").left_out)
     """
     path = pathlib.Path(path)
-    layout, placed, left_out = load_tensors(backbone, read_tensors(path), f"weights={str(path)!r}", skip, layout)
-    conversion = Conversion(layout, placed, left_out, path.name, file_digest(path), backbone.preprocessing, licence)
+    layout, matched, left_out = load_tensors(backbone, read_tensors(path), f"weights={str(path)!r}", skip, layout)
+    conversion = Conversion(
+        layout, len(matched), left_out, path.name, file_digest(path), backbone.preprocessing, licence, matched
+    )
     backbone.passport = conversion.passport
     return conversion
 
@@ -238,7 +242,7 @@ def load_tensors(
     origin: str,
     skip: Sequence[str] = (),
     layout: str | None = None,
-) -> tuple[str, int, tuple[str, ...]]:
+) -> tuple[str, dict[str, str], tuple[str, ...]]:
     """Load the tensors of a checkpoint, see `load_checkpoint`.
 
     Args:
@@ -249,7 +253,7 @@ def load_tensors(
         layout: see `load_checkpoint`.
 
     Returns:
-        The layout, the number of tensors placed, and the names left out.
+        The layout, the path of the backbone's weight by the name of its tensor, and the names left out.
 
     Raises:
         ValueError: as `load_checkpoint` does.
@@ -286,7 +290,7 @@ def load_tensors(
     for name, place in places.items():
         place.variable.assign(values[name])
     backbone.copy_statistics()
-    return layout, len(places), tuple(left_out)
+    return layout, {plain_names[name]: place.variable.path for name, place in places.items()}, tuple(left_out)
 
 
 @dataclasses.dataclass(frozen=True)

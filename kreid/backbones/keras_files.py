@@ -6,9 +6,9 @@ import json
 import pathlib
 import zipfile
 from collections.abc import Iterator
+from typing import Any
 
 import h5py
-import keras
 import numpy as np
 
 from kreid._files import check_unpacked_size, times_larger
@@ -47,10 +47,19 @@ def read_keras_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise ValueError(f"This is no readable file of Keras ({error}). Received: weights={str(path)!r}") from None
 
 
-def tensors_of(model: keras.Model) -> dict[str, np.ndarray]:
-    """Return the same arrays of a model in memory."""
-    layers = ((layer.name, layer.get_weights()) for layer in model.layers)
+def tensors_of(model: Any) -> dict[str, np.ndarray]:
+    """Return the same arrays of a model in memory, of Keras 3 or 2."""
+    layers = ((layer.name, layer.get_weights()) for layer in leaf_layers(model))
     return {f"{name}/{weight}": value for name, values in layers for weight, value in _named(values)}
+
+
+def leaf_layers(model: Any) -> Iterator[Any]:
+    """Return the layers of a model and of the models inside it, in order."""
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from leaf_layers(layer)
+        else:
+            yield layer
 
 
 def is_own_file(path: pathlib.Path) -> bool:
@@ -114,7 +123,12 @@ def _of_h5(file: h5py.File) -> Iterator[tuple[str, list[np.ndarray]]]:
         weights = [
             weight if isinstance(weight, str) else weight.decode() for weight in root[name].attrs["weight_names"]
         ]
-        yield name, [root[name][weight][()] for weight in weights]
+        # A model inside the model is one layer of the file, whose weights have the names of its own layers.
+        inside: dict[str, list[str]] = {}
+        for weight in weights:
+            inside.setdefault(weight.rpartition("/")[0].rpartition("/")[2], []).append(weight)
+        for layer, its_weights in inside.items() if len(inside) > 1 else [(name, weights)]:
+            yield layer, [root[name][weight][()] for weight in its_weights]
 
 
 def _of_weights_h5(file: h5py.File) -> Iterator[tuple[str, list[np.ndarray]]]:

@@ -26,6 +26,12 @@ CHOICES = {
         "n_pairs",
         "multi_similarity",
         "circle",
+        # TensorFlow Addons', see `kreid.addons.losses`.
+        "tfa.TripletSemiHardLoss",
+        "tfa.TripletHardLoss",
+        "tfa.LiftedStructLoss",
+        "tfa.NpairsLoss",
+        "tfa.ContrastiveLoss",
     ),
     "loss_reduction": ("mean", "sum"),
     "optimizer": ("adam", "sgd"),
@@ -93,7 +99,8 @@ class Config:
             "half_out" and "dark", all of them by default; see `kreid.data.BadFrames`.
         smoothing: label smoothing of the identity loss.
         metric_loss: the loss on the features: "batch_hard_triplet", "semi_hard_triplet", "contrastive",
-            "lifted_structure", "n_pairs", "multi_similarity" or "circle", see `kreid.losses`.
+            "lifted_structure", "n_pairs", "multi_similarity" or "circle", see `kreid.losses`; or one of TensorFlow
+            Addons, such as "tfa.TripletSemiHardLoss", see `kreid.addons.losses`.
         metric_settings: arguments of a metric loss that is none of the triplet losses, as in `{margin: 0.25, scale:
             64}` for "circle"; null for its defaults.
         triplet_weight: weight of the metric loss, whichever it is; 0 for none.
@@ -318,7 +325,7 @@ class Config:
         if self.metric_loss != "batch_hard_triplet" or self.metric_settings is not None:
             from kreid.training.metric_losses import build_metric_loss  # Imports Keras.
 
-            build_metric_loss(self)
+            build_metric_loss(self, "sum" if self.loss_reduction == "sum" else "sum_over_batch_size")
         self._check_freezing()
         for name in self.callbacks:
             module, colon, factory = name.partition(":")

@@ -5,6 +5,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from kreid import losses
+from kreid.addons import losses as addons_losses
 
 if TYPE_CHECKING:
     from kreid.training.config import Config
@@ -17,6 +18,11 @@ METRIC_LOSSES: dict[str, type[losses.MetricLoss]] = {
     "n_pairs": losses.NPairs,
     "multi_similarity": losses.MultiSimilarity,
     "circle": losses.Circle,
+    "tfa.TripletSemiHardLoss": addons_losses.TripletSemiHardLoss,
+    "tfa.TripletHardLoss": addons_losses.TripletHardLoss,
+    "tfa.LiftedStructLoss": addons_losses.LiftedStructLoss,
+    "tfa.NpairsLoss": addons_losses.NpairsLoss,
+    "tfa.ContrastiveLoss": addons_losses.ContrastiveLoss,
 }
 # Settings of the recipe itself.
 _COMMON = ("self", "reduction", "name", "dtype", "mining")

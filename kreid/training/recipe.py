@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import keras
 
 from kreid import backbones
+from kreid.addons.losses import AddonsLoss
 from kreid.data.tracklet import Tracklet
 from kreid.losses import MinMax, SmoothedIdentity, WeightedSum
 from kreid.models import SYSTEMS, TrackletModel
@@ -163,6 +164,9 @@ def build_losses(config: Config) -> dict[str, keras.losses.Loss]:
     Returns:
         A dict from the output to its loss, for `compile`; features are left out if no metric loss has a weight.
 
+    Raises:
+        ImportError: for a loss of TensorFlow Addons without it.
+
     Example:
 
     >>> list(kreid.training.build_losses(kreid.training.Config("sta")))
@@ -178,6 +182,9 @@ def build_losses(config: Config) -> dict[str, keras.losses.Loss]:
             MinMax(mining=config.mining): config.min_max_weight,
         }
         metric = {loss: share * weight for loss, weight in metric.items() if weight}
+        for loss in metric:
+            if isinstance(loss, AddonsLoss):
+                loss.check_installed()
         if metric:
             losses[f"features{head}"] = WeightedSum(list(metric), list(metric.values()))
     return losses

@@ -72,6 +72,22 @@ def test_every_format_gives_the_outputs_of_keras_applications(published, files):
     assert backbone.preprocessing == "tf"
 
 
+def test_a_network_inside_a_model(published, files, tmp_path):
+    inner = keras.Model(published.input, published.get_layer("out_relu").output, name="inner")
+    model = keras.Sequential([inner, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3, name="fc")])
+    model.save(tmp_path / "inside.h5")
+    backbone, twin = (build("mobilenet_v2_keras", SIZE, width=16) for _ in range(2))
+    conversion = load_checkpoint(backbone, tmp_path / "inside.h5")
+    assert conversion.left_out == ("fc/bias", "fc/kernel")
+    load_checkpoint(twin, files["model.keras"])
+    for one, other in zip(backbone.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(conversion.matched) == conversion.placed == len(inner.weights)
+    paths = {weight.path for weight in backbone.weights}
+    assert set(conversion.matched.values()) == paths
+    assert conversion.matched["block_1_expand_BN/gamma"].endswith("features_2_expand_bn/gamma")
+
+
 def test_odd_sizes_are_padded_as_by_keras(tmp_path):
     size = (67, 35)
     published = applications(size)
