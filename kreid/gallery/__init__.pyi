@@ -5,7 +5,13 @@ from .frame_vectors import (
     embed_frames as embed_frames,
     mean_frame_vector as mean_frame_vector,
 )
-from .gallery import Added as Added, Gallery as Gallery, Verification as Verification
+from .gallery import (
+    Added as Added,
+    Gallery as Gallery,
+    GalleryBusyError as GalleryBusyError,
+    GalleryDamagedError as GalleryDamagedError,
+    Verification as Verification,
+)
 from .gallery_model import GalleryModel as GalleryModel
 from .lance_gallery import LanceGallery as LanceGallery
 from .memory import MemoryGallery as MemoryGallery

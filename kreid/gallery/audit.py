@@ -1,11 +1,13 @@
 """The log of a gallery: who asked for what and when, without embeddings."""
 
+import contextlib
 import datetime
 import getpass
 import json
 import os
 import pathlib
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +32,21 @@ class AuditLog:
 
     def __init__(self, path: pathlib.Path, who: str | None = None) -> None:
         self._path, self._who = path, _user() if who is None else who
+        self._asking = threading.local()
+
+    @contextlib.contextmanager
+    def asked_by(self, who: str) -> Iterator[None]:
+        """Name somebody else in the lines of this thread, inside the block.
+
+        Args:
+            who: asks.
+        """
+        before = getattr(self._asking, "who", self._who)
+        self._asking.who = who
+        try:
+            yield
+        finally:
+            self._asking.who = before
 
     def append(self, action: str, **details: Any) -> None:
         """Append a line.
@@ -42,7 +59,8 @@ class AuditLog:
             OSError: if the file cannot be written.
         """
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"time": now, "who": self._who, "action": action, **details}) + "\n"
+        who = getattr(self._asking, "who", self._who)
+        line = json.dumps({"time": now, "who": who, "action": action, **details}) + "\n"
         try:
             # One write to the end of the file, so that lines of several processes do not mix.
             file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)

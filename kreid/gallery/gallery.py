@@ -29,6 +29,14 @@ _IDS = 2000
 _LOGGED = 20
 
 
+class GalleryBusyError(OSError):
+    """The error of a gallery that others change: try again later."""
+
+
+class GalleryDamagedError(OSError, ValueError):
+    """The error of a gallery whose files are damaged where a request needs them."""
+
+
 class Added(NamedTuple):
     """The result of adding tracklets.
 
@@ -95,6 +103,19 @@ class Gallery(abc.ABC):
     def keep_days(self) -> float | None:
         """Days to keep a tracklet."""
         return self._keep_days
+
+    @property
+    def damaged_files(self) -> tuple[str, ...]:
+        """Names of the gallery's files that were found damaged when they were read; `verify` reads all."""
+        return ()
+
+    def asked_by(self, who: str) -> contextlib.AbstractContextManager[None]:
+        """Name who asks in the log, for the requests of this thread inside the block.
+
+        Args:
+            who: asks.
+        """
+        return contextlib.nullcontext()
 
     def add(self, embeddings: TrackletEmbeddings) -> Added:
         """Add tracklets, all or none. A tracklet that the gallery has already is left as it is.

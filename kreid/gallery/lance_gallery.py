@@ -21,7 +21,14 @@ from kreid._files import replacing, write_atomically
 from kreid.gallery import arrow
 from kreid.gallery.audit import AuditLog
 from kreid.gallery.embeddings import TrackletEmbeddings
-from kreid.gallery.gallery import Gallery, Result, Verification, checked_keep_days
+from kreid.gallery.gallery import (
+    Gallery,
+    GalleryBusyError,
+    GalleryDamagedError,
+    Result,
+    Verification,
+    checked_keep_days,
+)
 from kreid.gallery.gallery_model import GalleryModel
 from kreid.gallery.parts import Part, SomeRows
 from kreid.gallery.where import Where
@@ -203,6 +210,15 @@ class LanceGallery(Gallery):
             write_atomically(self._path / _ABOUT, json.dumps(self._about, indent=2))
             self._keep_days = checked
 
+    @property
+    def damaged_files(self) -> tuple[str, ...]:
+        # Without those that `verify --drop` or a compaction has removed.
+        current = {_file_name(fragment) for fragment in self._dataset().get_fragments()} if self._warned else set()
+        return tuple(sorted(self._warned & current))
+
+    def asked_by(self, who: str) -> contextlib.AbstractContextManager[None]:
+        return self.log.asked_by(who)
+
     def verify(self, drop: bool = False) -> Verification:
         if not drop:
             return self._read(lambda: self._verified()[0])
@@ -367,7 +383,9 @@ class LanceGallery(Gallery):
         for _ in range(_READ_ATTEMPTS):
             with contextlib.suppress(_AgainError):
                 return read()
-        raise OSError(f"Others compact the gallery all the time; try again. Received: path={str(self._path)!r}")
+        raise GalleryBusyError(
+            f"Others compact the gallery all the time; try again. Received: path={str(self._path)!r}"
+        )
 
     def _dataset(self) -> "lance.LanceDataset":
         """Open the newest version of the table."""
@@ -378,7 +396,7 @@ class LanceGallery(Gallery):
         except BaseException as error:
             if not _is_damage(error):
                 raise
-            raise ValueError(
+            raise GalleryDamagedError(
                 f"The gallery's list of files is damaged; make a new gallery, and import an export into it. Received: "
                 f"path={str(self._path)!r}: {_short(error)}"
             ) from error
@@ -423,7 +441,7 @@ class LanceGallery(Gallery):
                     break
                 except BlockingIOError:
                     if time.monotonic() > give_up:
-                        raise OSError(
+                        raise GalleryBusyError(
                             f"Another process has been writing to this gallery for {self._wait} seconds; wait for it, "
                             f"and try again. Received: path={str(self._path)!r}"
                         ) from None
@@ -451,7 +469,7 @@ class LanceGallery(Gallery):
                     f"The disk is full, so the gallery is unchanged; free some space and repeat the command. "
                     f"Received: path={str(self._path)!r}",
                 ) from error
-            raise OSError(
+            raise GalleryDamagedError(
                 f"A file of the gallery is damaged, so nothing was changed: `kreid gallery verify` names its "
                 f"tracklets, and `kreid gallery verify --drop` removes them. Received: path={str(self._path)!r}: "
                 f"{_short(error)}"
