@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterable, Mapping
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kreid.serving import wire
 from kreid.serving.answers import Embeddings, ModelVersion, Prediction, SamePerson
-from kreid.serving.client_core import Answer, Call, ClientCore, Flow, Pause, Signatures
+from kreid.serving.client_core import ClientCore, Signatures
+from kreid.serving.client_flow import AsyncClient
 from kreid.serving.connection import Retry, Tls
-from kreid.serving.errors import ServingError, explain
-
-_Result = TypeVar("_Result")
 
 
-class AsyncEmbeddingClient:
+class AsyncEmbeddingClient(AsyncClient):
     """A client for asyncio, with the arguments and methods of `EmbeddingClient`.
 
     A call sends its requests one after the other; `asyncio.gather` runs several calls at once over one connection. The
@@ -70,14 +66,6 @@ class AsyncEmbeddingClient:
         retry: Retry | None = None,
         keepalive: float = 300,
     ) -> None:
-        try:
-            import google.protobuf  # noqa: F401 - the messages are built on first use
-            import grpc
-        except ImportError as error:
-            raise ImportError(
-                f"The client needs grpcio and protobuf: pip install grpcio protobuf. Received: {error}"
-            ) from error
-        self._grpc = grpc
         self._core = ClientCore(
             target,
             model,
@@ -93,9 +81,8 @@ class AsyncEmbeddingClient:
             retry,
             keepalive,
         )
-        self.target = target
+        super().__init__(self._core)
         self.model = model
-        self._channel: Any = None
 
     async def embed_frames(self, tracklets: Iterable[ArrayLike]) -> Embeddings:
         """Embed tracklets of decoded frames; see `EmbeddingClient.embed_frames`."""
@@ -140,56 +127,3 @@ class AsyncEmbeddingClient:
     async def metadata(self) -> Signatures:
         """Request the model's signatures; see `EmbeddingClient.metadata`."""
         return await self._run(self._core.metadata())
-
-    async def close(self) -> None:
-        """Close the connection."""
-        if self._channel is not None:
-            await self._channel.close()
-
-    async def __aenter__(self) -> AsyncEmbeddingClient:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    def _open(self) -> Any:
-        credentials = self._core.channel_credentials(self._grpc)
-        if credentials is None:
-            return self._grpc.aio.insecure_channel(self.target, self._core.options)
-        return self._grpc.aio.secure_channel(self.target, credentials, self._core.options)
-
-    async def _run(self, flow: Flow[_Result]) -> _Result:
-        """Drive a flow of `ClientCore`."""
-        try:
-            step = next(flow)
-            while True:
-                if isinstance(step, Pause):
-                    await asyncio.sleep(step.seconds)
-                    step = next(flow)
-                    continue
-                try:
-                    answer = await self._call(step)
-                except ServingError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(answer)
-        except StopIteration as stop:
-            return stop.value
-
-    async def _call(self, call: Call) -> Answer:
-        if self._channel is None:
-            self._channel = self._open()
-        send = self._channel.unary_unary(
-            call.method,
-            request_serializer=type(call.request).SerializeToString,
-            response_deserializer=call.response_type.FromString,
-        )
-        try:
-            ended = send(call.request, timeout=call.timeout, metadata=self._core.token.metadata())
-            response = await ended
-            metadata = await ended.trailing_metadata()
-        except self._grpc.RpcError as error:
-            raise explain(error.code().name, error.details() or "", self._core.facts) from error
-        return Answer(response, dict(metadata or ()))

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Mapping
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kreid.serving import wire
 from kreid.serving.answers import Embeddings, ModelVersion, Prediction, SamePerson
-from kreid.serving.client_core import Answer, Call, ClientCore, Flow, Pause, Signatures
+from kreid.serving.client_core import ClientCore, Signatures
+from kreid.serving.client_flow import BlockingClient
 from kreid.serving.connection import Retry, Tls
-from kreid.serving.errors import ServingError, explain
-
-_Result = TypeVar("_Result")
 
 
-class EmbeddingClient:
+class EmbeddingClient(BlockingClient):
     """A client of a kreid server or TensorFlow Serving; `AsyncEmbeddingClient` is the same for asyncio.
 
     Needs only `grpcio`, `protobuf` and NumPy. Long lists are sent in several
@@ -83,14 +79,6 @@ class EmbeddingClient:
         retry: Retry | None = None,
         keepalive: float = 300,
     ) -> None:
-        try:
-            import google.protobuf  # noqa: F401 - the messages are built on first use
-            import grpc
-        except ImportError as error:
-            raise ImportError(
-                f"The client needs grpcio and protobuf: pip install grpcio protobuf. Received: {error}"
-            ) from error
-        self._grpc = grpc
         self._core = ClientCore(
             target,
             model,
@@ -106,9 +94,8 @@ class EmbeddingClient:
             retry,
             keepalive,
         )
-        self.target = target
+        super().__init__(self._core)
         self.model = model
-        self._channel = self._open()
 
     def embed_frames(self, tracklets: Iterable[ArrayLike]) -> Embeddings:
         """Embed tracklets of decoded frames.
@@ -271,51 +258,3 @@ class EmbeddingClient:
             ServingError: if the server refuses the request or cannot be reached.
         """
         return self._run(self._core.metadata())
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._channel.close()
-
-    def __enter__(self) -> EmbeddingClient:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _open(self) -> Any:
-        credentials = self._core.channel_credentials(self._grpc)
-        if credentials is None:
-            return self._grpc.insecure_channel(self.target, self._core.options)
-        return self._grpc.secure_channel(self.target, credentials, self._core.options)
-
-    def _run(self, flow: Flow[_Result]) -> _Result:
-        """Drive a flow of `ClientCore`."""
-        try:
-            step = next(flow)
-            while True:
-                if isinstance(step, Pause):
-                    time.sleep(step.seconds)
-                    step = next(flow)
-                    continue
-                try:
-                    answer = self._call(step)
-                except ServingError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(answer)
-        except StopIteration as stop:
-            return stop.value
-
-    def _call(self, call: Call) -> Answer:
-        send = self._channel.unary_unary(
-            call.method,
-            request_serializer=type(call.request).SerializeToString,
-            response_deserializer=call.response_type.FromString,
-        )
-        try:
-            response, ended = send.with_call(call.request, timeout=call.timeout, metadata=self._core.token.metadata())
-        except self._grpc.RpcError as error:
-            raise explain(error.code().name, error.details() or "", self._core.facts) from error
-        return Answer(response, dict(ended.trailing_metadata() or ()))

@@ -1,15 +1,11 @@
-"""What both clients share: everything but the waiting.
-
-A method of a client is a generator here. It yields `Call`s and `Pause`s, and is sent the `Answer` to each call, or its
-`ServingError` is raised where it waits. So the client that blocks and the one for asyncio cannot disagree.
-"""
+"""What both clients of a model share: everything but the waiting, see `client_flow`."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -17,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from kreid.serving import wire
 from kreid.serving.answers import Embeddings, ModelVersion, Prediction, SamePerson
-from kreid.serving.connection import MAX_MESSAGE_BYTES, Retry, Tls, Token, channel_options, check_target, is_local
-from kreid.serving.errors import ClientFacts, ServingError
+from kreid.serving.client_flow import Call, ConnectionCore, Flow, Pause, refuse
+from kreid.serving.connection import Retry, Tls
+from kreid.serving.errors import ServingError
 from kreid.serving.images import check_images
 
 _STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
@@ -37,47 +34,6 @@ _Tracklet = TypeVar("_Tracklet", bound=Sized)
 _Result = TypeVar("_Result")
 
 
-class Call(NamedTuple):
-    """One request.
-
-    Args:
-        method: gRPC's name of the method.
-        request: a protobuf message.
-        response_type: protobuf class of the response.
-        timeout: seconds, or `None` for no limit.
-    """
-
-    method: str
-    request: Any
-    response_type: Any
-    timeout: float | None
-
-
-class Pause(NamedTuple):
-    """A wait.
-
-    Args:
-        seconds: of the wait.
-    """
-
-    seconds: float
-
-
-class Answer(NamedTuple):
-    """The answer of one `Call`.
-
-    Args:
-        response: a protobuf message.
-        metadata: the answer's trailing metadata.
-    """
-
-    response: Any
-    metadata: Mapping[str, Any]
-
-
-Flow: TypeAlias = Generator[Call | Pause, Answer | None, _Result]
-
-
 class _OtherModel(Exception):
     """The error of an answer from another model than the one that the request was made for."""
 
@@ -89,7 +45,7 @@ class _Known(NamedTuple):
     card: dict[str, Any]
 
 
-class ClientCore:
+class ClientCore(ConnectionCore):
     """The settings and methods of a client; see `EmbeddingClient`."""
 
     def __init__(
@@ -108,44 +64,15 @@ class ClientCore:
         retry: Retry | None,
         keepalive: float,
     ) -> None:
-        _check_arguments(
-            target,
-            model,
-            timeout,
-            version,
-            max_message_bytes,
-            frames_at_once,
-            label,
-            fingerprint,
-            tls,
-            retry,
-            keepalive,
-        )
-        self.target = target
+        _check_arguments(model, version, frames_at_once, label, fingerprint)
+        super().__init__(target, timeout, max_message_bytes, tls, token, token_file, retry, keepalive, model)
         self.model = model
-        self.timeout = timeout
         self.version = None if version is None else int(version)
         self.label = label
         self.fingerprint = None if fingerprint is None else fingerprint.lower()
-        self.max_message_bytes = max_message_bytes
         self.frames_at_once = frames_at_once
-        self.tls = Tls() if tls is True else tls or None
-        self.token = Token(token, token_file)
-        if self.token and self.tls is None and not is_local(target):
-            raise ValueError(
-                "A token may leave this machine only encrypted: connect by TLS (tls=True, tls=Tls(ca=...); --tls, "
-                f"--tls-ca). Received: target={target!r}, tls={tls!r}"
-            )
-        self.options = channel_options(max_message_bytes, retry or Retry(), keepalive, self.tls)
-        self.facts = ClientFacts(
-            target, model, self.tls is not None, bool(self.tls and self.tls.certificate), bool(self.token)
-        )
         self._known: _Known | None = None
         self._pinned: int | None = None  # the version that has the fingerprint asked for
-
-    def channel_credentials(self, grpc: Any) -> Any:
-        """Return gRPC's channel credentials, or `None` for a connection without encryption."""
-        return None if self.tls is None else grpc.ssl_channel_credentials(*self.tls.contents())
 
     def embed_frames(self, tracklets: Iterable[ArrayLike]) -> Flow[Embeddings]:
         """Embed tracklets of decoded frames."""
@@ -467,11 +394,6 @@ class ClientCore:
         model = ModelVersion(self.model, response.model_spec.version.value, metadata.get(_FINGERPRINT_HEADER) or None)
         return {name: wire.read_tensor(tensor) for name, tensor in response.outputs.items()}, model
 
-    def _send(self, method: str, request: Any, response_type: Any) -> Flow[Answer]:
-        answer = yield Call(method, request, response_type, self.timeout)
-        assert answer is not None
-        return answer
-
     def _choice(self) -> ModelChoice:
         return ModelChoice(self.version if self._pinned is None else self._pinned, self.label)
 
@@ -563,27 +485,10 @@ def _check_frames(arrays: Sequence[NDArray[Any]], size: tuple[int, ...]) -> None
 
 
 def _check_arguments(
-    target: str,
-    model: str,
-    timeout: float | None,
-    version: int | None,
-    max_message_bytes: int,
-    frames_at_once: int,
-    label: str | None,
-    fingerprint: str | None,
-    tls: Tls | bool | None,
-    retry: Retry | None,
-    keepalive: float,
+    model: str, version: int | None, frames_at_once: int, label: str | None, fingerprint: str | None
 ) -> None:
-    def refuse(sentence: str, **received: Any) -> None:
-        values = ", ".join(f"{name}={value!r}" for name, value in received.items())
-        raise ValueError(f"{sentence}. Received: {values}")
-
-    check_target(target)
     if not model:
         refuse("`model` must be the model's name on the server", model=model)
-    if timeout is not None and not (isinstance(timeout, int | float | np.number) and timeout > 0):
-        refuse("`timeout` must be seconds above 0, or None for no limit", timeout=timeout)
     if version is not None and not (
         isinstance(version, int | np.integer) and type(version) is not bool and version >= 0
     ):
@@ -599,13 +504,5 @@ def _check_arguments(
             f"`fingerprint` must be that of the card, or its first {_SHORTEST_FINGERPRINT} or more hexadecimal digits",
             fingerprint=fingerprint,
         )
-    if not 1 <= max_message_bytes <= MAX_MESSAGE_BYTES:
-        refuse(f"`max_message_bytes` must be from 1 to {MAX_MESSAGE_BYTES}", max_message_bytes=max_message_bytes)
     if frames_at_once < 1:
         refuse("`frames_at_once` must be at least 1", frames_at_once=frames_at_once)
-    if tls is not None and not isinstance(tls, bool | Tls):
-        refuse("`tls` must be True, or Tls(ca=...) for an authority of your own", tls=tls)
-    if retry is not None and not isinstance(retry, Retry):
-        refuse("`retry` must be a Retry, such as Retry(attempts=3)", retry=retry)
-    if not keepalive >= 1:
-        refuse("`keepalive` must be at least 1 second", keepalive=keepalive)

@@ -34,14 +34,14 @@ class ClientFacts(NamedTuple):
 
     Args:
         target: of the client.
-        model: name of the model.
+        model: name of the model; `None` for a client of a gallery.
         tls: whether the connection is encrypted.
         certificate: whether the client shows a certificate.
         token: whether the client sends a token.
     """
 
     target: str
-    model: str
+    model: str | None
     tls: bool = False
     certificate: bool = False
     token: bool = False
@@ -57,6 +57,17 @@ _BY_CODE = {
     "PERMISSION_DENIED": "this token may not use the model: give another one (token, token_file)",
     "UNIMPLEMENTED": "the target is neither TensorFlow Serving nor a kreid server; correct it",
     "INTERNAL": "look at the server's log",
+}
+
+# Of a gallery, in place of those of a model.
+_OF_GALLERY = {
+    "UNAVAILABLE": "start the server (kreid serve --gallery GALLERY) or correct the target",
+    "INVALID_ARGUMENT": "correct the request",
+    "FAILED_PRECONDITION": "send embeddings of the gallery's model, or serve that model",
+    "PERMISSION_DENIED": "this server's gallery is read only: ask one that may change it",
+    "UNIMPLEMENTED": "this server has no gallery: start it with --gallery, or correct the target",
+    "ABORTED": "another process changes the gallery: try again later",
+    "DATA_LOSS": "kreid gallery verify names what is damaged",
 }
 
 # Parts of a message -> a hint that is better than that of the code; the first that fits counts.
@@ -112,9 +123,8 @@ def explain(code: str, message: str, facts: ClientFacts) -> ServingError:
     >>> error.hint
     'correct the model name or version; status() lists the versions. Received: target=localhost:8500, model=gltr'
     """
-    return ServingError(
-        code, message, f"{_hint(code, message, facts)}. Received: target={facts.target}, model={facts.model}"
-    )
+    received = f"Received: target={facts.target}{'' if facts.model is None else f', model={facts.model}'}"
+    return ServingError(code, message, f"{_hint(code, message, facts)}. {received}")
 
 
 def _hint(code: str, message: str, facts: ClientFacts) -> str:
@@ -137,4 +147,5 @@ def _hint(code: str, message: str, facts: ClientFacts) -> str:
                 "(Tls(certificate=..., key=...)), or it is stopping"
             )
         return "the server closed the connection: it may not trust the client's certificate, or it is stopping"
-    return _BY_CODE.get(code, "look at the server's log")
+    own = _OF_GALLERY if facts.model is None else {}
+    return own.get(code) or _BY_CODE.get(code, "look at the server's log")
