@@ -1,10 +1,15 @@
-"""Serve an export over gRPC until SIGTERM or SIGINT.
+"""Serve an export, a gallery or both over gRPC until SIGTERM or SIGINT.
 
     kreid serve runs/sta_mars/export --port 8500
+    kreid serve runs/sta_mars/export --gallery halls
+    kreid serve --gallery halls --gallery-read-only
 
 The highest version in the folder is served, and replaced without a failed request when a higher one appears. The line
 "serving kreid version 1 on 127.0.0.1:8500" means that the server is ready. Standard error gets the log, a JSON object a
 line.
+
+With --gallery, clients search the gallery and add and delete tracklets, by embeddings, or by images where its model is
+served beside it. --gallery-read-only lets them search alone.
 
 To serve other machines, encrypt and authenticate:
 
@@ -26,6 +31,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from kreid._files import printable
 from kreid._quiet import decoder_complaints_dropped, import_tensorflow
 
 if TYPE_CHECKING:
@@ -38,7 +44,7 @@ _LAST_S = 2.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to a parser."""
-    parser.add_argument("export_dir", help="base path whose subfolders are versions")
+    parser.add_argument("export_dir", nargs="?", help="base path whose subfolders are versions")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8500, help="0 chooses a free port (default: %(default)s)")
     parser.add_argument("--name", default="kreid", help="model name that requests must give (default: %(default)s)")
@@ -84,6 +90,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tls-key", metavar="PEM", help="its private key")
     parser.add_argument("--tls-client-ca", metavar="PEM", help="authorities; every client then needs a certificate")
     parser.add_argument("--token-file", metavar="FILE", help="bearer tokens, one per line; every call then needs one")
+    parser.add_argument("--gallery", metavar="GALLERY", help="folder of a gallery to search, add to and delete from")
+    parser.add_argument("--gallery-read-only", action="store_true", help="refuse to add to and delete from the gallery")
     parser.add_argument(
         "--log-level",
         choices=["info", "warning", "error"],
@@ -117,18 +125,22 @@ def run(options: argparse.Namespace) -> int:
             tls_key=options.tls_key,
             tls_client_ca=options.tls_client_ca,
             token_file=options.token_file,
+            gallery=options.gallery,
+            gallery_read_only=options.gallery_read_only,
         )
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its notices are no JSON; errors reach the log by exceptions
         _allow_many_connections()
         # Decoders write a line about every damaged image, without its name; the server logs the number instead.
         with _Events() as events, decoder_complaints_dropped(), json_log(sys.stderr, options.log_level) as flush:
-            return _serve(server, options.grace, events, flush)
+            return _serve(server, options.gallery, options.grace, events, flush)
     except (ValueError, OSError, ImportError) as error:
         print(f"serve: {error}", file=sys.stderr)
         return 2
 
 
-def _serve(server: "EmbeddingServer", grace: float, events: "_Events", flush: Callable[[], None]) -> NoReturn:
+def _serve(
+    server: "EmbeddingServer", gallery: str | None, grace: float, events: "_Events", flush: Callable[[], None]
+) -> NoReturn:
     """Start the server, wait for a signal, stop the server and end the process; raise the error of a failing start.
 
     From the log's first line on, the main thread only waits for events: a signal cannot get lost, and is seen while a
@@ -137,12 +149,15 @@ def _serve(server: "EmbeddingServer", grace: float, events: "_Events", flush: Ca
     from kreid.serving.telemetry import LOG
 
     def start() -> None:
-        import_tensorflow()
-        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        if server.base_path is not None:
+            import_tensorflow()
+            logging.getLogger("tensorflow").setLevel(logging.ERROR)
         server.start()
 
     error: list[BaseException] = []
-    LOG.info("starting", extra={"fields": {"event": "start", "base_path": str(server.base_path)}})
+    folders = {"base_path": server.base_path, "gallery": gallery}
+    fields = {name: str(folder) for name, folder in folders.items() if folder is not None}
+    LOG.info("starting", extra={"fields": {"event": "start", **fields}})
     events.call(start, error)
     signalled = events.wait()
     if not signalled:
@@ -150,7 +165,9 @@ def _serve(server: "EmbeddingServer", grace: float, events: "_Events", flush: Ca
             raise error[0]
         http = "" if server.http_port is None else f" (HTTP on {server.host}:{server.http_port})"
         # The last words are the target, which programs read.
-        print(f"serving {server.name} version {server.version}{http} on {server.target}", flush=True)
+        model = None if server.base_path is None else f"{server.name} version {server.version}"
+        content = " and ".join(filter(None, (model, gallery and f"the gallery {printable(gallery)}")))
+        print(f"serving {content}{http} on {server.target}", flush=True)
         events.wait()
         events.call(lambda: server.drain(grace), error)
         events.wait(grace + _LAST_S)

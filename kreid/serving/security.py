@@ -40,11 +40,14 @@ class TokenFile:
         self._seen = self._stamp()
         self._digests = self._read()
 
-    def check(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+    def check(self, metadata: Iterable[tuple[str, str | bytes]]) -> str:
         """Check a request's metadata.
 
         Args:
             metadata: of the call.
+
+        Returns:
+            The first 8 digits of the SHA-256 of the token, which name it in logs.
 
         Raises:
             RequestRefused: without `authorization: Bearer TOKEN` of a token in the file.
@@ -57,6 +60,7 @@ class TokenFile:
         matches = [hmac.compare_digest(digest, known) for known in self._current()]
         if not any(matches):
             raise RequestRefused("UNAUTHENTICATED", "The token is not valid.")
+        return digest.hex()[:8]
 
     def _current(self) -> list[bytes]:
         with self._lock:

@@ -17,8 +17,13 @@ from collections.abc import Coroutine, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
-from kreid.serving import wire
+from kreid.gallery.gallery import Gallery
+from kreid.gallery.lance_gallery import LanceGallery
+from kreid.serving import gallery_wire, wire
 from kreid.serving.batching import MAX_BATCH, Batcher
+from kreid.serving.gallery_embedder import ServedEmbedder
+from kreid.serving.gallery_replies import GalleryReplies
+from kreid.serving.gallery_wire import GALLERY_SERVICE
 from kreid.serving.probes import HttpProbes
 from kreid.serving.replies import Replies
 from kreid.serving.security import TlsFiles, TokenFile, warn_beyond_loopback
@@ -37,21 +42,24 @@ MAX_WORKERS = 1024
 
 _MINUTE_MS = 60_000
 _FLUSH_S = 0.05
+_GALLERY_WAIT_S = 10.0  # for a writer in another process
 _Result = TypeVar("_Result")
 
 
 class EmbeddingServer:
-    """A gRPC server of one model, in an event loop of its own thread.
+    """A gRPC server of one model, of one gallery, or of both, in an event loop of its own thread.
 
     It answers `PredictionService` (Predict, GetModelMetadata) and `ModelService`
     (GetModelStatus, HandleReloadConfigRequest) with TensorFlow Serving's codes and
-    messages, and gRPC's health and reflection services. Every answer's trailing
+    messages, and gRPC's health and reflection services, and for a gallery
+    `kreid.gallery.v1.GalleryService` (`protos/gallery.proto`; `GalleryClient`). Every answer's trailing
     metadata names the version (`kreid-version`) and the fingerprint of its weights
     (`kreid-fingerprint`). The folder is polled: a new version is loaded, then the old
     one is unloaded when its last request has ended.
 
     Args:
-        base_path: folder of version folders, as written by `export_model`.
+        base_path: folder of version folders, as written by `export_model`; `None` for a
+            gallery alone, which needs no TensorFlow.
         name: model name that requests must give.
         host: address to listen on, for gRPC and HTTP; an address other than loopback
             warns unless there is both encryption and authentication.
@@ -73,10 +81,16 @@ class EmbeddingServer:
             of one of them.
         token_file: file of bearer tokens, one per line; then every call but those of
             the health service needs one. It is read again when it changes.
+        gallery: a `kreid.gallery.Gallery`, or the folder of one, to search and change. With
+            a model beside it, requests may have images in place of embeddings.
+        gallery_read_only: let clients search the gallery, and not change it.
 
     Raises:
-        ValueError: if `base_path` has no version, or an argument is out of range.
-        ImportError: on `start`, without the packages of `kreid[serving]`.
+        ValueError: if `base_path` has no version, the folder is no gallery, or an argument is out of range; on
+            `start`, if the gallery is of another model than the served one.
+        FileNotFoundError: if there is no such gallery.
+        ImportError: on `start`, without the packages of `kreid[serving]`; for a gallery's folder, without those of
+            `kreid[gallery]`.
 
     Usage:
 
@@ -86,7 +100,7 @@ class EmbeddingServer:
 
     def __init__(
         self,
-        base_path: str | os.PathLike[str],
+        base_path: str | os.PathLike[str] | None = None,
         *,
         name: str = "kreid",
         host: str = "127.0.0.1",
@@ -103,6 +117,8 @@ class EmbeddingServer:
         tls_key: str | os.PathLike[str] | None = None,
         tls_client_ca: str | os.PathLike[str] | None = None,
         token_file: str | os.PathLike[str] | None = None,
+        gallery: Gallery | str | os.PathLike[str] | None = None,
+        gallery_read_only: bool = False,
     ) -> None:
         if not name:
             raise ValueError(f"`name` must not be empty. Received: name={name!r}")
@@ -126,6 +142,7 @@ class EmbeddingServer:
             raise ValueError(f"`batch` must be from 1 to {MAX_BATCH}. Received: batch={batch}")
         if not (poll_seconds >= 0 and math.isfinite(poll_seconds)):
             raise ValueError(f"`poll_seconds` must be 0 (never) or more. Received: poll_seconds={poll_seconds}")
+        _check_content(base_path, gallery, gallery_read_only, versions, labels, batch)
         self.name = name
         self.host = host
         self.port = port
@@ -135,10 +152,15 @@ class EmbeddingServer:
         self.max_calls = max_calls
         self.batch = batch
         self.poll_seconds = poll_seconds
-        self._served = ServedVersions(
-            base_path, name, VersionPolicy.parse(versions), dict(labels or {}), self._version_changed
-        )
-        self.base_path = self._served.base_path
+        self._served: ServedVersions | None = None
+        if base_path is not None:
+            policy = VersionPolicy.parse(versions)
+            self._served = ServedVersions(base_path, name, policy, dict(labels or {}), self._version_changed)
+        self.base_path = None if self._served is None else self._served.base_path
+        if not (gallery is None or isinstance(gallery, Gallery)):
+            gallery = LanceGallery.open(gallery, wait=_GALLERY_WAIT_S)
+        self.gallery = gallery
+        self.gallery_read_only = gallery_read_only
         self._tls = TlsFiles(tls_cert, tls_key, tls_client_ca)
         self._tokens = None if token_file is None else TokenFile(token_file)
         self._metrics: Metrics | None = None
@@ -160,14 +182,19 @@ class EmbeddingServer:
 
     @property
     def version(self) -> int:
-        """The highest version that can be asked for; before the start, the one that will be loaded."""
+        """The highest version that can be asked for; before the start, the one that will be loaded; 0 without any."""
+        if self._served is None:
+            return 0
         return max(self._served.available(), default=self._served.highest)
 
     @property
     def ready(self) -> bool:
         """Whether requests are answered: a version is loaded, and the server neither starts nor stops."""
-        running = self._grpc_server is not None and self._services is not None and not self._services.stopping
-        return running and bool(self._served.available())
+        return self._running and (self._served is None or bool(self._served.available()))
+
+    @property
+    def _running(self) -> bool:
+        return self._grpc_server is not None and self._services is not None and not self._services.stopping
 
     @property
     def unreadable_images(self) -> int:
@@ -175,20 +202,20 @@ class EmbeddingServer:
         return 0 if self._metrics is None else self._metrics.unreadable_images
 
     def start(self) -> EmbeddingServer:
-        """Load the version, run its warm-up requests, then listen.
+        """Load the version and run its warm-up requests, then listen.
 
         Returns:
             The server itself.
 
         Raises:
             ImportError: without the packages of `kreid[serving]`.
-            ValueError: if no version can be loaded or a warm-up request fails.
+            ValueError: if no version can be loaded, a warm-up request fails, or the gallery is of another model.
             OSError: if an address cannot be used.
             RuntimeError: if it was started before.
         """
         if self._thread is not None:
             raise RuntimeError(f"A server starts once; make another. Received: base_path={self.base_path}")
-        _check_packages()
+        _check_packages(with_model=self._served is not None)
         credentials = self._tls.credentials() if self._tls else None
         warn_beyond_loopback(
             self.host,
@@ -232,7 +259,8 @@ class EmbeddingServer:
                 self._thread.join()
                 self._loop.close()
                 self._loop = None
-            self._served.close()
+            if self._served is not None:
+                self._served.close()
             self._loader.shutdown(wait=False, cancel_futures=True)
 
     def __enter__(self) -> EmbeddingServer:
@@ -258,17 +286,20 @@ class EmbeddingServer:
             # Before the model: a supervisor sees that the process lives but is not ready.
             self._probes = HttpProbes(metrics, lambda: self.ready)
             self.http_port = await self._probes.start(self.host, self.http_port)
-        await loop.run_in_executor(self._loader, self._served.load)
+        if self._served is not None:
+            await loop.run_in_executor(self._loader, self._served.load)
         interceptors = [] if self._tokens is None else [token_interceptor(self._tokens)]
         server = grpc.aio.server(options=_options(self.max_message_bytes), interceptors=interceptors)
         batcher = None if self.batch == 1 else Batcher(self.batch, metrics.batches.observe)
         # With batches, threads only wait: one batch runs while another gathers.
         workers = self.workers if batcher is None else max(self.workers, 2 * self.batch)
-        services = Services(Replies(self._served, batcher), metrics, self._tokens, workers, self.max_calls)
+        replies = None if self._served is None else Replies(self._served, batcher)
+        gallery = self._gallery_replies(batcher)
+        services = Services(replies, gallery, metrics, self._tokens, workers, self.workers, self.max_calls)
         server.add_generic_rpc_handlers(services.handlers())
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = (PREDICTION_SERVICE, MODEL_SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME)
+        names = (*self._model_services, *self._gallery_services, HEALTH_SERVICE, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         try:
             if credentials is None:
@@ -280,8 +311,26 @@ class EmbeddingServer:
         await server.start()
         self._services, self._grpc_server = services, server
         await self._show_health()
-        if self.poll_seconds:
-            self._polling = asyncio.create_task(self._poll())
+        if self.poll_seconds and self._served is not None:
+            self._polling = asyncio.create_task(self._poll(self._served))
+
+    def _gallery_replies(self, batcher: Batcher | None) -> GalleryReplies | None:
+        if self.gallery is None:
+            return None
+        gallery_wire.show_to_reflection()
+        embedder = None
+        if self._served is not None:
+            embedder = ServedEmbedder(self._served, batcher)
+            embedder.check(self.gallery.model)
+        return GalleryReplies(self.gallery, self.gallery_read_only, embedder)
+
+    @property
+    def _model_services(self) -> tuple[str, ...]:
+        return () if self._served is None else (PREDICTION_SERVICE, MODEL_SERVICE)
+
+    @property
+    def _gallery_services(self) -> tuple[str, ...]:
+        return () if self.gallery is None else (GALLERY_SERVICE,)
 
     async def _drain(self, grace: float) -> None:
         if self._polling is not None:
@@ -300,12 +349,12 @@ class EmbeddingServer:
         if self._probes is not None:
             await self._probes.stop()
 
-    async def _poll(self) -> None:
+    async def _poll(self, served: ServedVersions) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self.poll_seconds)
             try:
-                await loop.run_in_executor(self._loader, self._served.poll)
+                await loop.run_in_executor(self._loader, served.poll)
             except Exception:  # such as a folder that cannot be read for a moment
                 LOG.exception("The folder of versions could not be read; it is tried again.")
             await self._show_health()
@@ -313,9 +362,13 @@ class EmbeddingServer:
     async def _show_health(self) -> None:
         from grpc_health.v1 import health_pb2
 
-        status = health_pb2.HealthCheckResponse.SERVING if self.ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in ("", PREDICTION_SERVICE, MODEL_SERVICE):
-            await self._health.set(service, status)
+        response = health_pb2.HealthCheckResponse
+        # Without a version, searches for embeddings go on.
+        states = dict.fromkeys(("", *self._model_services), self.ready) | dict.fromkeys(
+            self._gallery_services, self._running
+        )
+        for service, serves in states.items():
+            await self._health.set(service, response.SERVING if serves else response.NOT_SERVING)
 
     def _version_changed(self, state: VersionState) -> None:
         assert self._metrics is not None
@@ -329,6 +382,23 @@ class EmbeddingServer:
 
 
 _STATES = {10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
+
+
+def _check_content(
+    base_path: object, gallery: object, read_only: bool, versions: str, labels: object, batch: int
+) -> None:
+    """Check that options fit what is served."""
+    if base_path is None and gallery is None:
+        raise ValueError(
+            "Name the folder of an export, a gallery (--gallery), or both. Received: base_path=None, gallery=None"
+        )
+    if base_path is None and (versions != "latest" or labels or batch != 1):
+        raise ValueError(
+            "Versions, labels and batches are those of an export; name its folder. Received: base_path=None, "
+            f"versions={versions!r}, labels={labels!r}, batch={batch}"
+        )
+    if gallery is None and read_only:
+        raise ValueError("There is no gallery to read; give --gallery. Received: gallery_read_only=True")
 
 
 def _address(host: str, port: int) -> str:
@@ -379,10 +449,10 @@ def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         loop.default_exception_handler(context)
 
 
-def _check_packages() -> None:
+def _check_packages(with_model: bool) -> None:
     """Import the packages that a server needs besides kreid's; reflection finds imported services only."""
     apis = "tensorflow_serving.apis"
-    services = (f"{apis}.prediction_service_pb2", f"{apis}.model_service_pb2")
+    services = (f"{apis}.prediction_service_pb2", f"{apis}.model_service_pb2") if with_model else ()
     for module in ("grpc", "grpc_health.v1", "grpc_reflection.v1alpha", "prometheus_client", *services):
         try:
             importlib.import_module(module)

@@ -45,6 +45,8 @@ class Call:
         code: name of the status.
         message: of the status.
         cause: of an error on the server's side.
+        details: numbers that belong to the method, for the log.
+        client: who asks, for the log of a gallery.
     """
 
     method: str
@@ -60,6 +62,8 @@ class Call:
     code: str = "OK"
     message: str = ""
     cause: BaseException | None = None
+    details: dict[str, int] = dataclasses.field(default_factory=dict)
+    client: str = ""
     started: float = dataclasses.field(default_factory=time.perf_counter)
 
     def note_shapes(self, inputs: Any) -> None:
@@ -124,9 +128,24 @@ class Metrics:
         )
         self.running = prometheus.Gauge("kreid_running_requests", "Requests that a model works on.", registry=registry)
         self.waiting = prometheus.Gauge("kreid_waiting_requests", "Requests that wait for a worker.", registry=registry)
+        self._gallery_running, self._gallery_waiting = (
+            prometheus.Gauge(f"kreid_gallery_{state}_requests", text, ["kind"], registry=registry)
+            for state, text in (
+                ("running", "Requests that search or change the gallery, by kind."),
+                ("waiting", "Requests that wait for the gallery, by kind."),
+            )
+        )
         self.batches = prometheus.Histogram(
             "kreid_batch_requests", "Requests that ran as one batch.", buckets=_ROWS[:8], registry=registry
         )
+
+    def gallery_gauges(self, kind: str) -> tuple[Any, Any]:
+        """Return the gauges of the requests to the gallery that run and that wait.
+
+        Args:
+            kind: of the requests, `"search"` or `"change"`.
+        """
+        return self._gallery_running.labels(kind), self._gallery_waiting.labels(kind)
 
     def finish(self, call: Call) -> float:
         """Count a call that ended; return its seconds."""
@@ -179,6 +198,7 @@ def log_call(call: Call, seconds: float) -> None:
         "signature": call.signature[:_NAME_LENGTH],
         "version": call.version,
         "shapes": dict(call.shapes),  # a call whose client has left is still read by its thread
+        **call.details,
         "status": call.code,
         "milliseconds": round(1000 * seconds, 3),
     }

@@ -122,10 +122,10 @@ def check_fields(body: bytes) -> None:
                         "INVALID_ARGUMENT",
                         f"A request may have at most {MAX_FIELDS} fields; send numbers as tensor_content.",
                     )
-                tag, place = _varint(body, place, end)
+                tag, place = varint(body, place, end)
                 kind = tag & 7
                 if kind == 2:
-                    size, place = _varint(body, place, end)
+                    size, place = varint(body, place, end)
                     if depth == 2 and tag >> 3 in _NESTED_FIELDS:
                         raise RequestRefused("INVALID_ARGUMENT", "A request may hold no resources and no variants.")
                     # Field 2 is an input of the request, the tensor of a map entry and the shape of a tensor, whose
@@ -134,7 +134,7 @@ def check_fields(body: bytes) -> None:
                         inner.append((place, place + size))
                     place += size
                 elif kind == 0:
-                    _, place = _varint(body, place, end)
+                    _, place = varint(body, place, end)
                 elif kind in (1, 5):
                     place += 8 if kind == 1 else 4
                 elif kind in (6, 7):
@@ -142,8 +142,11 @@ def check_fields(body: bytes) -> None:
         parts, depth = inner, depth + 1
 
 
-def _varint(body: bytes, place: int, end: int) -> tuple[int, int]:
-    """Return the number at a place and the place after it; the end for a number that is cut or too long."""
+def varint(body: bytes, place: int, end: int) -> tuple[int, int]:
+    """Return the number at a place of a serialised message and the place after it.
+
+    The place is the end for a number that is cut or too long.
+    """
     number = 0
     for shift in range(0, 70, 7):
         if place >= end:

@@ -204,6 +204,12 @@ class ServedVersions:
         with self._lock:
             return self._available()
 
+    def fingerprints(self) -> dict[int, str]:
+        """Return the fingerprint of each version that can be asked for, by its number; empty where unknown."""
+        with self._lock:
+            models = {number: self._states[number].model for number in self._available()}
+        return {number: model.fingerprint or "" for number, model in models.items() if model is not None}
+
     def states(self) -> list[VersionState]:
         """Return copies of all versions' states, highest version first."""
         with self._lock:

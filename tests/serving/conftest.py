@@ -25,9 +25,11 @@ def base_path(model, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def server(base_path):
-    from kreid.serving import EmbeddingServer
+    from kreid.gallery import GalleryModel, MemoryGallery
+    from kreid.serving import EmbeddingServer, read_card
 
-    with EmbeddingServer(base_path, port=0, labels={"stable": 3}) as running:
+    gallery = MemoryGallery(GalleryModel.from_card(read_card(base_path / "3")))
+    with EmbeddingServer(base_path, port=0, labels={"stable": 3}, gallery=gallery) as running:
         yield running
 
 

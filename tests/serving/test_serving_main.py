@@ -1,10 +1,13 @@
 """The command that serves an export, as `python serving/serve.py` and as `python -m kreid.serving`."""
 
+import concurrent.futures
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +16,11 @@ import pytest
 pytest.importorskip("grpc")
 pytest.importorskip("tensorflow_serving.apis")
 
+from served_galleries import people
 from server_process import ServerProcess
 from serving_samples import encode, random_tracklet
 
-from kreid.serving import EmbeddingClient
+from kreid.serving import EmbeddingClient, GalleryClient, Retry
 from kreid.serving.__main__ import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -111,6 +115,63 @@ def test_a_log_that_nobody_reads_holds_up_neither_answers_nor_the_end(small_path
         process.communicate()
 
 
+@pytest.fixture
+def gallery(tmp_path):
+    pytest.importorskip("lance", reason="galleries on the disk need pylance")
+    from kreid.gallery import GalleryModel, LanceGallery
+
+    return LanceGallery.create(tmp_path / "hall", GalleryModel.of(people(1)))
+
+
+def test_serves_a_gallery_alone_without_tensorflow(gallery, tmp_path):
+    with ServerProcess(f"--gallery={tmp_path / 'hall'}") as server:
+        assert server.line.startswith(f"serving the gallery {tmp_path}/hall on 127.0.0.1:")
+        with GalleryClient(server.target) as client:
+            assert client.add(people(5)).added == 5
+            assert client.search(people(1, prefix="q"))[0].id == "t0"
+        libraries = Path(f"/proc/{server.process.pid}/maps").read_text()
+        assert "lance" in libraries
+        assert "tensorflow" not in libraries
+        assert server.stop() == 0
+    start, added, searched = server.log
+    assert (start["gallery"], "base_path" in start) == (f"{tmp_path}/hall", False)
+    assert (added["method"], added["shapes"], added["added"]) == ("Add", {"embeddings": [5, 4]}, 5)
+    assert (searched["method"], searched["matches"]) == ("Search", 1)
+    assert gallery.count() == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_a_killed_server_has_all_that_it_answered_and_no_part_of_anything_else(gallery, tmp_path, seed):
+    answered, sent = [], []
+
+    def add(prefix):
+        with GalleryClient(server.target, retry=Retry(attempts=1)) as client:
+            for number in itertools.count():
+                record = people(7, prefix=f"{prefix}-{number}-")
+                sent.append(record)
+                client.add(record)
+                answered.append(record)
+
+    with ServerProcess(f"--gallery={tmp_path / 'hall'}") as server, concurrent.futures.ThreadPoolExecutor(2) as threads:
+        adding = [threads.submit(add, f"client{number}") for number in range(2)]
+        while len(answered) < 5 + 3 * seed:
+            time.sleep(0.001)
+        server.stop(signal.SIGKILL)
+        assert {future.exception().code for future in adding} == {"UNAVAILABLE"}
+    found = {str(name): row for row, name in enumerate(gallery.read().ids)}
+    for record in sent:
+        present = [name in found for name in record.ids.tolist()]
+        assert all(present) or not any(present)
+    for record in answered:
+        np.testing.assert_array_equal(gallery.get(record.ids.tolist()).embeddings, record.embeddings)
+    assert gallery.verify().is_whole
+    with ServerProcess(f"--gallery={tmp_path / 'hall'}") as server, GalleryClient(server.target) as client:
+        for record in sent:  # repeating what was not answered is right
+            client.add(record)
+        assert client.stats().tracklets == 7 * len(sent)
+
+
 # A host by name counts as one that other machines reach.
 @pytest.mark.filterwarnings("ignore:The server is reachable from other machines:UserWarning")
 @pytest.mark.parametrize(
@@ -131,6 +192,8 @@ def test_a_log_that_nobody_reads_holds_up_neither_answers_nor_the_end(small_path
         (["--tls-cert", "cert.pem"], "Received: tls_cert=cert.pem, tls_key=None, tls_client_ca=None"),
         (["--token-file", "/nowhere"], "Received: token_file='/nowhere'"),
         (["--name", ""], "`name` must not be empty. Received: name=''"),
+        (["--gallery", "/nowhere"], "There is no gallery in this place. Received: path='/nowhere'"),
+        (["--gallery-read-only"], "There is no gallery to read; give --gallery. Received: gallery_read_only=True"),
         (["--host", "no-such-host.invalid", "--port", "0"], "Received: target=no-such-host.invalid:0"),
     ],
 )
@@ -148,6 +211,11 @@ def test_a_folder_without_versions_is_refused(tmp_path, capsys):
     errors = capsys.readouterr().err
     assert errors.startswith("serve: The folder has no version")
     assert errors.endswith(f"Received: base_path={tmp_path}\n")
+
+
+def test_without_an_export_and_a_gallery_nothing_is_served(capsys):
+    assert main([]) == 2
+    assert "Name the folder of an export, a gallery (--gallery), or both." in capsys.readouterr().err
 
 
 def test_help_shows_an_example(capsys):
