@@ -7,6 +7,7 @@ from kreid.models.baseline import Baseline
 from kreid.models.cost import count_macs
 from kreid.models.gltr import GLTR
 from kreid.models.mg_rafa import MGRAFA
+from kreid.models.online import OnlineTracklet, OnlineTracklets
 from kreid.models.rtf import RTF
 from kreid.models.sta import STA
 from kreid.models.systems import SYSTEMS, register_system, system_class
@@ -24,6 +25,8 @@ __all__ = [
     "TACAN",
     "Attention",
     "Baseline",
+    "OnlineTracklet",
+    "OnlineTracklets",
     "Passport",
     "TrackletModel",
     "count_macs",

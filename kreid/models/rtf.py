@@ -157,17 +157,29 @@ class RTF(TrackletModel):
             attentions[f"map_{stage}"] = Attention(("height", "width"), label, weights=False)
         return attentions
 
-    def encode(self, frames: Tensor, mask: Tensor) -> Any:
-        maps = self._frame_maps(frames)
+    def frame_maps(self, frames: Tensor) -> dict[str, Tensor]:
+        """Return the frame maps that are fused or weight the frames, by their stage: `"stage_1"` to `"stage_4"`."""
+        weighted = self.intra is not None or self.inter is not None
+        needed = {*self.fused_after, *({4} if weighted or not self.fused_after else ())}
+        maps = {}
+        for number, stage in enumerate(self.backbone.stages[: max(needed)], 1):
+            frames = stage(frames)
+            if number in needed:
+                maps[f"stage_{number}"] = frames
+        return maps
+
+    def aggregate(self, maps: dict[str, Tensor], mask: Tensor) -> Any:
         if not self.fused_after:
-            vectors = self.dense(self.spatial_average(maps[4]))
+            vectors = self.dense(self.spatial_average(maps["stage_4"]))
             vector, weights = self.frame_fusion(vectors, mask=mask, return_attention=True)
             return vector, {"frames": weights}
         attention = self._frame_attention(maps, mask)
         weights = list(attention.values()) or None
         vectors = []
         for stage in self.fused_after:
-            fused, attention["frames"] = self.frame_fusion(maps[stage], weights, mask=mask, return_attention=True)
+            fused, attention["frames"] = self.frame_fusion(
+                maps[f"stage_{stage}"], weights, mask=mask, return_attention=True
+            )
             attention[f"map_{stage}"] = ops.mean(ops.abs(fused), axis=-1)
             for later in self.backbone.stages[stage:]:
                 fused = later(fused, branch=stage)
@@ -177,20 +189,12 @@ class RTF(TrackletModel):
         vector, attention["stages"] = self.stage_fusion(ops.stack(vectors, axis=1), return_attention=True)
         return vector, attention
 
-    def _frame_maps(self, frames: Tensor) -> dict[int, Tensor]:
-        """Return frame maps by the number of the stage they come from, up to the last stage that is needed."""
-        weighted = self.intra is not None or self.inter is not None
-        maps = {0: frames}
-        for number, stage in enumerate(self.backbone.stages[: 4 if weighted else max(self.fused_after, default=4)], 1):
-            maps[number] = stage(maps[number - 1])
-        return maps
-
-    def _frame_attention(self, maps: dict[int, Tensor], mask: Tensor) -> dict[str, Tensor]:
+    def _frame_attention(self, maps: dict[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
         """Return the attentions whose sum weights the frames, by name; none where all weights are equal."""
         layers = {name: layer for name, layer in (("intra", self.intra), ("inter", self.inter)) if layer is not None}
         if not layers:
             return {}
-        vectors = self.spatial_average(maps[4])
+        vectors = self.spatial_average(maps["stage_4"])
         return {name: layer(vectors, mask=mask) for name, layer in layers.items()}
 
 

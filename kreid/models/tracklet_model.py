@@ -17,6 +17,7 @@ from kreid.layers.lengths_to_mask import LengthsToMask
 from kreid.layers.normalization import BatchNormalization
 from kreid.models.attention import Attention, check_attentions
 from kreid.models.cached_step import step_of_jax, step_of_tensorflow
+from kreid.models.frame_model import FrameModel, checked_dtype, of_common_shape
 from kreid.passport import Passport
 
 QUANTIZATIONS = ("int8", "int4", "float8")
@@ -67,9 +68,10 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
 
     - `__init__` calls `super().__init__(backbone, num_identities, ...)`, then sets its layers as attributes, each with
       `dtype=self.dtype_policy`;
-    - `aggregate` makes the graph from frame maps to one vector, or `encode` from frames, to run the backbone's stages
-      itself. A system that makes one vector of each frame, or of each clip, sets `part_frames` and implements
-      `encode_parts` and `aggregate_parts` instead: it can embed a tracklet of any length chunk by chunk;
+    - `aggregate` makes the graph from frame maps to one vector; `frame_maps` gives it the maps of other stages than the
+      last. A system that makes one vector of each frame, or of each clip, sets `part_frames` and implements
+      `encode_parts` and `aggregate_parts` instead: it can embed a tracklet of any length chunk by chunk. One whose
+      backbone mixes frames implements `encode`;
     - `attentions` declares the attentions that these methods return next to the vector;
     - `final_embedding` makes the embedding where it is not the aggregated vector itself.
 
@@ -205,15 +207,23 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
     def encode(self, frames: Tensor, mask: Tensor) -> Any:
         """Return one vector per tracklet from preprocessed frames `(B, T, H, W, 3)`, and a dict of attentions.
 
-        This runs the whole backbone and aggregates its maps; a system that needs the stages overrides it.
+        This aggregates the frame maps; a system whose backbone mixes frames overrides it.
         """
-        return self.aggregate(self.backbone(frames), mask)
+        return self.aggregate(self.frame_maps(frames), mask)
 
-    def aggregate(self, maps: Tensor, mask: Tensor) -> Any:
+    def frame_maps(self, frames: Tensor) -> Any:
+        """Return the maps that `aggregate` takes from preprocessed frames; no frame's depend on another frame.
+
+        These are the backbone's; a system that needs other stages returns the maps of several in a dict by name, each
+        `(B, T, h, w, C)`.
+        """
+        return self.backbone(frames)
+
+    def aggregate(self, maps: Any, mask: Tensor) -> Any:
         """Return one vector per tracklet from frame maps `(B, T, h, w, C)`, and a dict of attentions if there are any.
 
         Args:
-            maps: the backbone's.
+            maps: those of `frame_maps`.
             mask: bool `(B, T)`, True on real frames.
 
         Returns:
@@ -311,7 +321,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Run the training graph on frames of the right dtype."""
-        return super().call(_checked_dtype(inputs), training=training, mask=mask)
+        return super().call(checked_dtype(inputs), training=training, mask=mask)
 
     def _encoded(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         return self._with_attention(self.encode(self.preprocessing(frames), self.to_mask(frames, lengths)))
@@ -355,7 +365,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
 
         def make() -> keras.Model:
             inputs, embedding, _ = self._test_graph()
-            return _FrameModel(inputs, embedding, name="embedder")
+            return FrameModel(inputs, embedding, name="embedder")
 
         return self._lazily("embedder", make)
 
@@ -365,7 +375,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
 
         def make() -> keras.Model:
             inputs, embedding, attention = self._test_graph()
-            return _FrameModel(inputs, {"embedding": embedding, **attention}, name="explainer")
+            return FrameModel(inputs, {"embedding": embedding, **attention}, name="explainer")
 
         return self._lazily("explainer", make)
 
@@ -389,9 +399,9 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
 
         def make() -> keras.Model:
             inputs = self.make_inputs()
-            maps = self.backbone(self.preprocessing(inputs["frames"]))
+            maps = self.frame_maps(self.preprocessing(inputs["frames"]))
             vectors, *_ = self.encode_parts(maps, self.to_mask(inputs["frames"], inputs["lengths"]))
-            return _FrameModel(inputs, self.to_float32(vectors), name="part_encoder")
+            return FrameModel(inputs, self.to_float32(vectors), name="part_encoder")
 
         return self._lazily("part_encoder", make)
 
@@ -406,7 +416,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
             }
             mask = self.to_mask(inputs["vectors"], inputs["lengths"])
             vector, _ = self._with_attention(self.aggregate_parts(inputs["vectors"], mask))
-            return _FrameModel(inputs, self._finished(vector), name="aggregator")
+            return FrameModel(inputs, self._finished(vector), name="aggregator")
 
         return self._lazily("aggregator", make)
 
@@ -443,7 +453,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         """
         tracklets = len(batch["frames"])
         if keras.backend.backend() == "jax":
-            batch = _of_common_shape(batch)
+            batch = of_common_shape(batch)
         return self._embedded(batch, frames_at_once)[:tracklets]
 
     def _embedded(self, batch: Mapping[str, Any], frames_at_once: int) -> np.ndarray:
@@ -495,7 +505,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
             )
         if lengths.size and (lengths.min() < 0 or lengths.max() > frames.shape[1]):
             raise ValueError(f"Lengths must be between 0 and {frames.shape[1]}. Received: lengths={lengths.tolist()!r}")
-        return _checked_dtype({"frames": frames, "lengths": lengths.astype("int32")})
+        return checked_dtype({"frames": frames, "lengths": lengths.astype("int32")})
 
     def quantize(self, mode: str | None = None, config: Any = None, filters: Any = None, **kwargs: Any) -> None:
         """Quantise the weights in place for smaller, faster inference; a saved model stays quantised.
@@ -604,48 +614,6 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
                 renamed = {name.replace("embedding", "features"): value for name, value in config[key].items()}
                 config = {**config, key: renamed}
         super().compile_from_config(config)
-
-
-class _FrameModel(keras.Model):
-    """A functional model on frames that refuses frames of another dtype.
-
-    Every replica of a mirrored model runs the whole batch, and Keras joins their outputs: one of them is kept.
-    """
-
-    def predict_on_batch(self, x: Mapping[str, Any]) -> Any:
-        count = len(next(iter(x.values())))
-        return keras.tree.map_structure(lambda output: output[:count], super().predict_on_batch(x))
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        return super().call(_checked_dtype(inputs), training=training, mask=mask)
-
-
-def _checked_dtype(inputs: Any) -> Any:
-    """Return the inputs if their frames are uint8: Keras would cast others silently, frames of 0..1 to black."""
-    frames = inputs.get("frames") if isinstance(inputs, Mapping) else None
-    dtype = getattr(frames, "dtype", None)
-    if dtype is not None and keras.backend.standardize_dtype(dtype) != "uint8":
-        raise ValueError(
-            "Frames must be uint8 RGB values of 0..255; multiply values of 0..1 by 255, round and cast. "
-            f"Received: frames of dtype {keras.backend.standardize_dtype(dtype)}"
-        )
-    return inputs
-
-
-def _of_common_shape(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Pad a batch to numbers of tracklets and frames of the form `2^n` or `3 * 2^n`.
-
-    JAX compiles once for each shape, and batches of evaluation have nearly as many shapes as there are batches.
-    """
-    frames, lengths = np.asarray(batch["frames"]), np.asarray(batch["lengths"])
-    added = []
-    for size in frames.shape[:2]:
-        power = 1 << (size - 1).bit_length()
-        added.append((0, (power if power // 4 * 3 < size else power // 4 * 3) - size))
-    return {
-        "frames": np.pad(frames, (*added, (0, 0), (0, 0), (0, 0))),
-        "lengths": np.pad(lengths, added[:1]),
-    }
 
 
 def _arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
