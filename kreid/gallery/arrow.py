@@ -123,12 +123,8 @@ class ArrowPart(Part):
         self._batch, self._model, self._on_damage = batch, model, on_damage
 
     @functools.cached_property
-    def embeddings(self) -> np.ndarray:
-        return _vectors(self._batch)
-
-    @functools.cached_property
     def squares(self) -> np.ndarray:
-        return squared_lengths(self.embeddings)
+        return squared_lengths(self._embeddings)
 
     @functools.cached_property
     def persons(self) -> np.ndarray:
@@ -175,12 +171,15 @@ class ArrowPart(Part):
             chosen &= self.added > added_after
         return chosen
 
-    def positions(self, ids: Sequence[str]) -> np.ndarray:
+    def vectors(self, rows: np.ndarray | slice) -> np.ndarray:
+        return self._embeddings[rows]
+
+    def positions(self, ids: Sequence[str], rows: np.ndarray) -> np.ndarray:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        found = pc.index_in(self._batch.column("id"), value_set=pa.array(ids, pa.string()))
-        return np.asarray(pc.fill_null(found, -1))
+        names = self._batch.column("id").take(pa.array(rows, pa.int64()))
+        return np.asarray(pc.fill_null(pc.index_in(names, value_set=pa.array(ids, pa.string())), -1))
 
     def take(self, rows: np.ndarray) -> TrackletEmbeddings:
         import pyarrow as pa
@@ -201,6 +200,10 @@ class ArrowPart(Part):
             sources=np.array(columns["source"].to_pylist(), np.str_),
             tags=tuple(dict(tag.split("=", 1) for tag in own or ()) for own in columns["tags"].to_pylist()),
         )
+
+    @functools.cached_property
+    def _embeddings(self) -> np.ndarray:
+        return _vectors(self._batch)
 
     def _numbers(self, name: str) -> np.ndarray:
         return self._batch.column(name).to_numpy(zero_copy_only=False)

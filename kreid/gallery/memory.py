@@ -14,6 +14,9 @@ from kreid.gallery.gallery_model import GalleryModel
 from kreid.gallery.parts import Part, SomeRows, squared_lengths
 from kreid.gallery.where import Where
 
+# Tracklets up to which parts are joined.
+_PART_ROWS = 1 << 16
+
 
 class RecordPart(Part):
     """Tracklets of a record of embeddings.
@@ -26,13 +29,9 @@ class RecordPart(Part):
     def __init__(self, record: TrackletEmbeddings, added: np.ndarray) -> None:
         self.record, self._added = record, added
 
-    @property
-    def embeddings(self) -> np.ndarray:
-        return self.record.embeddings
-
     @functools.cached_property
     def squares(self) -> np.ndarray:
-        return squared_lengths(self.embeddings)
+        return squared_lengths(self.record.embeddings)
 
     @property
     def persons(self) -> np.ndarray:
@@ -46,12 +45,37 @@ class RecordPart(Part):
     def added(self) -> np.ndarray:
         return self._added
 
-    def positions(self, ids: Sequence[str]) -> np.ndarray:
-        positions = np.full(len(self.record), -1)
-        for place, name in enumerate(ids):
-            if name in self._rows:
-                positions[self._rows[name]] = place
+    def vectors(self, rows: np.ndarray | slice) -> np.ndarray:
+        return self.record.embeddings[rows]
+
+    def positions(self, ids: Sequence[str], rows: np.ndarray) -> np.ndarray:
+        positions = np.full(len(rows), -1)
+        own = sorted((self._rows[name], place) for place, name in enumerate(ids) if name in self._rows)
+        if own:
+            known, places = np.array(own).T
+            nearest = np.minimum(np.searchsorted(known, rows), len(known) - 1)
+            here = known[nearest] == rows
+            positions[here] = places[nearest[here]]
         return positions
+
+    def chosen(self, where: Where, added_after: float | None = None, added_until: float | None = None) -> np.ndarray:
+        """Return the rows that conditions choose, rising.
+
+        Args:
+            where: conditions.
+            added_after: seconds since 1970; added later.
+            added_until: seconds since 1970; added then or earlier.
+        """
+        if where.ids is not None:
+            rows = np.array(sorted({self._rows[name] for name in where.ids if name in self._rows}), np.int64)
+            mask = where.mask(self.record.take(rows)) if len(rows) else np.zeros(0, bool)
+        else:
+            rows, mask = np.arange(len(self.record)), where.mask(self.record)
+        if added_after is not None:
+            mask &= self.added[rows] > added_after
+        if added_until is not None:
+            mask &= self.added[rows] <= added_until
+        return rows[mask]
 
     def take(self, rows: np.ndarray) -> TrackletEmbeddings:
         return self.record.take(rows)
@@ -85,7 +109,7 @@ class MemoryGallery(Gallery):
     def __init__(self, model: GalleryModel, keep_days: float | None = None) -> None:
         super().__init__(model, keep_days)
         # Replaced as a whole, so that readers need no lock.
-        self._state = RecordPart(model.no_tracklets(), np.zeros(0))
+        self._state: tuple[RecordPart, ...] = ()
         self._lock = threading.RLock()
 
     def verify(self, drop: bool = False) -> Verification:
@@ -96,21 +120,31 @@ class MemoryGallery(Gallery):
             self._delete_expired()
 
     def _parts(self, where: Where, added_after: float | None, labels_only: bool = False) -> Iterator[Part]:
-        state = self._state
-        if where or added_after is not None:
-            yield SomeRows(state, np.flatnonzero(_mask(state, where, added_after=added_after)))
-        else:
-            yield state
+        for part in self._state:
+            if where or added_after is not None:
+                yield SomeRows(part, part.chosen(where, added_after=added_after))
+            else:
+                yield part
 
     def _insert(self, embeddings: TrackletEmbeddings, added: np.ndarray) -> None:
-        state = self._state
-        self._state = RecordPart(joined([state.record, embeddings]), np.concatenate([state.added, added]))
+        *parts, last = *self._state, RecordPart(embeddings, added)
+        # Parts of rising size are joined, so that adding copies each tracklet a few times, however many there are.
+        while parts and len(parts[-1].record) <= min(2 * len(last.record), _PART_ROWS - len(last.record)):
+            part = parts.pop()
+            last = RecordPart(joined([part.record, last.record]), np.concatenate([part.added, last.added]))
+        self._state = (*parts, last)
 
     def _delete(self, where: Where, added_until: float | None) -> int:
-        state = self._state
-        chosen = _mask(state, where, added_until=added_until)
-        self._state = RecordPart(state.record.take(~chosen), state.added[~chosen])
-        return int(chosen.sum())
+        parts, deleted = [], 0
+        for part in self._state:
+            rows = part.chosen(where, added_until=added_until)
+            deleted += len(rows)
+            if len(rows):
+                kept = np.delete(np.arange(len(part.record)), rows)
+                part = RecordPart(part.record.take(kept), part.added[kept])
+            parts += [part] if len(part.record) else []
+        self._state = tuple(parts)
+        return deleted
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         return self._locked()
@@ -122,14 +156,3 @@ class MemoryGallery(Gallery):
     def _locked(self) -> Iterator[None]:
         with self._lock:
             yield
-
-
-def _mask(
-    state: RecordPart, where: Where, added_after: float | None = None, added_until: float | None = None
-) -> np.ndarray:
-    chosen = where.mask(state.record)
-    if added_after is not None:
-        chosen &= state.added > added_after
-    if added_until is not None:
-        chosen &= state.added <= added_until
-    return chosen

@@ -9,8 +9,13 @@ from kreid.data.tracklet import DISTRACTOR
 from kreid.gallery.embeddings import TrackletEmbeddings
 from kreid.gallery.parts import Part
 
-# Values of a block of approximate distances.
-_BLOCK = 1 << 22
+# Values of a block of approximate distances, which stays in a processor's cache.
+_BLOCK = 1 << 18
+# Tracklets of the first block, after which there is a limit.
+_FIRST_ROWS = 1024
+# Queries at once, and candidates until the distant ones among them are left out.
+_QUERIES = 512
+_CANDIDATES = 1 << 16
 _EXACT_ROWS = 4096
 # The largest relative error of one operation in float32.
 _UNIT = float(np.finfo(np.float32).eps) / 2
@@ -70,8 +75,6 @@ class NearestTracklets:
         self._queries, self._count, self._threshold = queries, count, threshold
         self._other_cameras, self._by_person = other_cameras, by_person
         self._found: list[list[Match]] = [[] for _ in range(len(queries))]
-        vectors = queries.embeddings
-        self._squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
 
     def add(self, part: Part) -> None:
         """Search some tracklets more.
@@ -79,105 +82,211 @@ class NearestTracklets:
         Args:
             part: a `Part`.
         """
-        stored, squares = part.embeddings, part.squares
-        if not len(stored):
+        if not len(part.persons):
             return
-        own_rows = part.positions(self._queries.ids.tolist())
-        persons, cameras = part.persons, part.cameras
-        step = max(1, _BLOCK // len(stored))
-        for start in range(0, len(self._queries), step):
-            chosen = slice(start, min(start + step, len(self._queries)))
+        for start in range(0, len(self._queries), _QUERIES):
+            chosen = np.arange(start, min(start + _QUERIES, len(self._queries)))
             # Damaged values may be NaN, and are then no candidates.
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                lower, upper = self._bounds(stored, squares, chosen)
-            left_out = own_rows == np.arange(chosen.start, chosen.stop)[:, None]
-            if self._other_cameras:
-                left_out |= cameras == self._queries.cameras[chosen, None]
-            lower[left_out] = upper[left_out] = np.inf
-            limits = self._limits(upper, persons, chosen)
-            for row, query in enumerate(range(chosen.start, chosen.stop)):
-                candidates = np.flatnonzero((lower[row] <= limits[row]) & np.isfinite(lower[row]))
-                if len(candidates):
-                    self._merge(query, part, stored, persons, candidates)
+                candidates = self._candidates(part, chosen)
+            if len(candidates.rows):
+                self._merge(part, chosen[candidates.queries], candidates.rows)
 
     def results(self) -> list[list[Match]]:
         """Return the matches of each query, nearest first."""
         return self._found
 
-    def _bounds(self, stored: np.ndarray, squares: np.ndarray, chosen: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Return bounds of the squared Euclidean or the cosine distances, `(queries, tracklets)`."""
-        # Sums of D products in any order err by at most D + 1 units of the sum of the factors' absolute products.
-        error = 2 * (stored.shape[1] + 8) * _UNIT
-        product = self._queries.embeddings[chosen] @ stored.T
-        if self._queries.metric == "cosine":
-            lengths = np.sqrt(self._squares[chosen, None]).astype(np.float32) * np.sqrt(squares)
-            distances = 1 - product / lengths
-            return distances - np.float32(error), distances + np.float32(error)
-        scale = self._squares[chosen, None].astype(np.float32) + squares
-        distances = scale - 2 * product
-        scale *= np.float32(error)
-        scale += np.float32(_UNDERFLOW)
-        return distances - scale, distances + scale
+    def _candidates(self, part: Part, chosen: np.ndarray) -> "_Candidates":
+        """Return all tracklets that may be among the nearest of the chosen queries."""
+        queries = self._queries if len(chosen) == len(self._queries) else self._queries.take(chosen)
+        candidates = _Candidates(part, queries, self._count, self._by_person, self._other_cameras)
+        candidates.limit(np.array([self._known_limit(query) for query in chosen.tolist()]))
+        rows = max(1, _BLOCK // len(chosen))
+        first, total = 0, len(part.persons)
+        while first < total:
+            last = min(total, first + (rows if first else min(rows, max(_FIRST_ROWS, 4 * self._count))))
+            candidates.add(slice(first, last))
+            first = last
+        candidates.leave_out_distant()
+        return candidates
 
-    def _limits(self, upper: np.ndarray, persons: np.ndarray, chosen: slice) -> np.ndarray:
-        """Return for each query the distance above which no tracklet is among the nearest."""
-        if self._by_person:
-            groups = _groups(persons)
-            order = np.argsort(groups, kind="stable")
-            starts = np.flatnonzero(np.diff(groups[order], prepend=groups[order[0]] - 1))
-            upper = np.minimum.reduceat(upper[:, order], starts, axis=1)
-        limits = np.full(len(upper), np.inf)
-        if upper.shape[1] >= self._count:
-            limits = np.partition(upper, self._count - 1, axis=1)[:, self._count - 1].astype(np.float64)
-        for row, query in enumerate(range(chosen.start, chosen.stop)):
-            known = [np.inf if self._threshold is None else self._threshold]
-            if len(self._found[query]) == self._count:
-                known.append(self._found[query][-1].distance)
-            squared = self._queries.metric == "euclidean"
-            # More than the rounding of float64.
-            limits[row] = min(limits[row], min(known) ** (2 if squared else 1) * (1 + 1e-9) + 1e-12 * (not squared))
-        return limits
+    def _known_limit(self, query: int) -> float:
+        """Return the squared Euclidean or the cosine distance above which no tracklet more is among the nearest."""
+        known = [np.inf if self._threshold is None else self._threshold]
+        if len(self._found[query]) == self._count:
+            known.append(self._found[query][-1].distance)
+        # More than the rounding of float64.
+        if self._queries.metric == "euclidean":
+            return min(known) * min(known) * (1 + 1e-9)
+        return min(known) * (1 + 1e-9) + 1e-12
 
-    def _merge(self, query: int, part: Part, stored: np.ndarray, persons: np.ndarray, rows: np.ndarray) -> None:
-        distances = self._exact(query, stored, rows)
-        if self._threshold is not None:
-            near = distances < self._threshold
-            rows, distances = rows[near], distances[near]
-        if self._by_person:
-            groups = _groups(persons[rows])
-            _, places = np.unique(groups, return_inverse=True)
-            nearest = np.full(places.max(initial=-1) + 1, np.inf)
-            np.minimum.at(nearest, places, distances)
-            first = distances == nearest[places]
-            rows, distances = rows[first], distances[first]
-        if not self._by_person and len(rows) > self._count:
-            near = distances <= np.partition(distances, self._count - 1)[self._count - 1]
-            rows, distances = rows[near], distances[near]
-        if not len(rows):
+    def _merge(self, part: Part, queries: np.ndarray, rows: np.ndarray) -> None:
+        """Put candidates of queries, which are in the order of the queries, among the nearest."""
+        distances = self._exact(part, queries, rows)
+        nearest = []
+        starts = np.flatnonzero(np.diff(queries, prepend=-1))
+        for query, own, near in zip(
+            queries[starts].tolist(), np.split(rows, starts[1:]), np.split(distances, starts[1:]), strict=True
+        ):
+            kept = self._nearest(part.persons[own] if self._by_person else None, near)
+            nearest.append((query, own[kept], near[kept]))
+        taken = np.unique(np.concatenate([own for _, own, _ in nearest]))
+        if not len(taken):
             return
-        merged = sorted(
-            [*self._found[query], *_matches(part.take(rows), distances)], key=lambda match: (match.distance, match.id)
-        )
-        if self._by_person:
-            merged = list(_first_of_each_person(merged))
-        self._found[query] = merged[: self._count]
+        matches = list(_matches(part.take(taken)))
+        for query, own, near in nearest:
+            found = [matches[row] for row in np.searchsorted(taken, own).tolist()]
+            more = [match._replace(distance=distance) for match, distance in zip(found, near.tolist(), strict=True)]
+            merged = sorted([*self._found[query], *more], key=lambda match: (match.distance, match.id))
+            if self._by_person:
+                merged = list(_first_of_each_person(merged))
+            self._found[query] = merged[: self._count]
 
-    def _exact(self, query: int, stored: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return distances in float64; a tracklet's does not depend on the tracklets beside it."""
-        vector = self._queries.embeddings[query].astype(np.float64)
+    def _nearest(self, persons: np.ndarray | None, distances: np.ndarray) -> np.ndarray:
+        """Return the numbers of a query's candidates that are among its nearest; more than `count` if some are equal.
+
+        Args:
+            persons: of the candidates, to keep the nearest of each person; `None` to keep the nearest of all.
+            distances: of the candidates.
+        """
+        kept = np.arange(len(distances))
+        if self._threshold is not None:
+            kept = kept[distances < self._threshold]
+        if persons is not None:
+            _, places = np.unique(_groups(persons[kept]), return_inverse=True)
+            nearest = np.full(places.max(initial=-1) + 1, np.inf)
+            np.minimum.at(nearest, places, distances[kept])
+            kept = kept[distances[kept] == nearest[places]]
+        elif len(kept) > self._count:
+            kept = kept[distances[kept] <= np.partition(distances[kept], self._count - 1)[self._count - 1]]
+        return kept
+
+    def _exact(self, part: Part, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return distances in float64; a pair's does not depend on the others."""
         distances = np.empty(len(rows))
         for start in range(0, len(rows), _EXACT_ROWS):
-            part = slice(start, start + _EXACT_ROWS)
-            values = stored[rows[part]].astype(np.float64)
+            chunk = slice(start, start + _EXACT_ROWS)
+            values = part.vectors(rows[chunk]).astype(np.float64)
+            vectors = self._queries.embeddings[queries[chunk]].astype(np.float64)
             if self._queries.metric == "euclidean":
-                values -= vector
-                distances[part] = np.sqrt((values * values).sum(axis=1))
+                values -= vectors
+                distances[chunk] = np.sqrt((values * values).sum(axis=1))
             else:
-                lengths = np.sqrt((values * values).sum(axis=1)) * np.sqrt((vector * vector).sum())
-                distances[part] = np.clip(1 - (values * vector).sum(axis=1) / lengths, 0.0, 2.0)
+                lengths = np.sqrt((values * values).sum(axis=1)) * np.sqrt((vectors * vectors).sum(axis=1))
+                distances[chunk] = np.clip(1 - (values * vectors).sum(axis=1) / lengths, 0.0, 2.0)
         if self._queries.metric == "cosine":
             distances[distances < _ROUNDING] = 0.0
         return distances
+
+
+class _Candidates:
+    """Pairs of queries and tracklets of a part whose distances may be among the nearest.
+
+    Distances are squared Euclidean, or cosine. A pair's lower bound is its score plus the query's `_offsets`: the score
+    is one matrix product and one operation on each value of it, all else is computed for candidates alone.
+
+    Args:
+        part: a `Part`.
+        queries: a `TrackletEmbeddings`.
+        count: see `NearestTracklets`.
+        by_person: see `NearestTracklets`.
+        other_cameras: see `NearestTracklets`.
+
+    Attributes:
+        queries: numbers of the queries, rising after `leave_out_distant`.
+        rows: of the tracklets in the part.
+    """
+
+    def __init__(
+        self, part: Part, queries: TrackletEmbeddings, count: int, by_person: bool, other_cameras: bool
+    ) -> None:
+        self._part, self._count = part, count
+        self._ids, self._cameras = queries.ids.tolist(), queries.cameras if other_cameras else None
+        self._groups = _groups(part.persons) if by_person else None
+        vectors, squares = queries.embeddings, part.squares
+        # Sums of D products in any order err by at most D + 1 units of the sum of the factors' absolute products.
+        self._error = 2 * (vectors.shape[1] + 8) * _UNIT
+        own = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
+        self._euclidean = queries.metric == "euclidean"
+        if self._euclidean:
+            self._own_squares = own
+            self._factors, self._offsets = -2 * vectors, (1 - self._error) * own - _UNDERFLOW
+            self._others = np.float32(1 - self._error) * squares
+        else:
+            self._factors = (vectors / -np.sqrt(own)[:, None]).astype(np.float32)
+            self._offsets = np.full(len(vectors), 1 - self._error)
+            self._others = 1 / np.sqrt(squares)
+        self.queries = self.rows = np.zeros(0, np.int64)
+        self._lower = self._upper = np.zeros(0)
+        self._new: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._number, self._most = 0, 0
+
+    def limit(self, limits: np.ndarray) -> None:
+        """Set for each query the distance above which no tracklet is among the nearest."""
+        self._limits = limits
+        scores = limits - self._offsets
+        self._highest = np.nextafter(scores.astype(np.float32), np.float32(np.inf))[:, None]
+
+    def add(self, rows: slice) -> None:
+        """Add the tracklets of some rows."""
+        scores = self._factors @ self._part.vectors(rows).T
+        if self._euclidean:
+            scores += self._others[rows]
+        else:
+            scores *= self._others[rows]
+        places = np.flatnonzero(scores <= self._highest)
+        if not len(places):
+            return
+        self._new.append((places // scores.shape[1], places % scores.shape[1] + rows.start, scores.ravel()[places]))
+        self._number += len(places)
+        if self._number > self._most:
+            self.leave_out_distant()
+
+    def leave_out_distant(self) -> None:
+        """Leave out candidates that cannot be among the nearest, because nearer ones are known."""
+        if self._new:
+            self._add_new()
+        near = self._lower <= self._limits[self.queries]
+        if self._groups is not None:
+            groups = self._groups[self.rows]
+            order = np.lexsort((self._upper, groups, self.queries))
+            first = np.diff(self.queries[order], prepend=-1) != 0
+            first |= np.diff(groups[order], prepend=0) != 0
+            nearest = np.empty(len(order))
+            nearest[order] = self._upper[order][first][np.cumsum(first) - 1]
+            near &= self._lower <= nearest
+            queries, upper = self.queries[order][first], self._upper[order][first]
+        else:
+            queries, upper = self.queries, self._upper
+        order = np.lexsort((upper, queries))
+        starts = np.searchsorted(queries[order], np.arange(len(self._limits)))
+        last = starts + self._count - 1
+        # Queries with enough candidates: those whose last one is still theirs.
+        enough = last < np.append(starts[1:], len(order))
+        limits = self._limits.copy()
+        limits[enough] = np.minimum(limits[enough], upper[order][last[enough]])
+        near &= self._lower <= limits[self.queries]
+        order = np.flatnonzero(near)
+        order = order[np.argsort(self.queries[order], kind="stable")]
+        self.queries, self.rows = self.queries[order], self.rows[order]
+        self._lower, self._upper = self._lower[order], self._upper[order]
+        self.limit(limits)
+        self._number = len(order)
+        self._most = max(_CANDIDATES, 2 * self._number)
+
+    def _add_new(self) -> None:
+        queries, rows, scores = (np.concatenate(values) for values in zip(*self._new, strict=True))
+        self._new = []
+        kept = np.isfinite(scores) & (self._part.positions(self._ids, rows) != queries)
+        if self._cameras is not None:
+            kept &= self._part.cameras[rows] != self._cameras[queries]
+        queries, rows, scores = queries[kept], rows[kept], scores[kept]
+        lower = scores + self._offsets[queries]
+        width = np.full(len(rows), 2 * self._error)
+        if self._euclidean:
+            width = width * (self._own_squares[queries] + self._part.squares[rows]) + 2 * _UNDERFLOW
+        self.queries, self.rows = np.append(self.queries, queries), np.append(self.rows, rows)
+        self._lower, self._upper = np.append(self._lower, lower), np.append(self._upper, lower + width)
 
 
 def check_search(count: int, threshold: float | Literal["model"] | None) -> None:
@@ -209,7 +318,9 @@ def _first_of_each_person(matches: Sequence[Match]) -> Iterator[Match]:
             yield match
 
 
-def _matches(record: TrackletEmbeddings, distances: np.ndarray) -> Iterator[Match]:
-    columns = (record.ids, record.persons, record.cameras, distances, record.starts, record.ends, record.sources)
+def _matches(record: TrackletEmbeddings) -> Iterator[Match]:
+    """Yield matches without distances."""
+    unknown = np.full(len(record), np.nan)
+    columns = (record.ids, record.persons, record.cameras, unknown, record.starts, record.ends, record.sources)
     for values in zip(*(column.tolist() for column in columns), map(dict, record.tags), strict=True):
         yield Match(*values)

@@ -1,5 +1,6 @@
 """What a gallery yields when it is read: some of its tracklets."""
 
+import functools
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -10,10 +11,6 @@ from kreid.gallery.embeddings import TrackletEmbeddings
 
 class Part(Protocol):
     """Some tracklets of a gallery."""
-
-    @property
-    def embeddings(self) -> np.ndarray:
-        """Float32 `(tracklets, features)`."""
 
     @property
     def squares(self) -> np.ndarray:
@@ -31,8 +28,11 @@ class Part(Protocol):
     def cameras(self) -> np.ndarray:
         """Int64 `(tracklets,)`."""
 
-    def positions(self, ids: Sequence[str]) -> np.ndarray:
-        """Return the place of each tracklet's id in `ids`, -1 if it is not there."""
+    def vectors(self, rows: np.ndarray | slice) -> np.ndarray:
+        """Return embeddings of some rows, float32 `(rows, features)`."""
+
+    def positions(self, ids: Sequence[str], rows: np.ndarray) -> np.ndarray:
+        """Return the place of each row's id in `ids`, -1 if it is not there."""
 
     def take(self, rows: np.ndarray) -> TrackletEmbeddings:
         """Return some rows with all labels."""
@@ -49,28 +49,27 @@ class SomeRows(Part):
     def __init__(self, part: Part, rows: np.ndarray) -> None:
         self._part, self._rows = part, rows
 
-    @property
-    def embeddings(self) -> np.ndarray:
-        return self._part.embeddings[self._rows]
-
-    @property
+    @functools.cached_property
     def squares(self) -> np.ndarray:
         return self._part.squares[self._rows]
 
-    @property
+    @functools.cached_property
     def persons(self) -> np.ndarray:
         return self._part.persons[self._rows]
 
-    @property
+    @functools.cached_property
     def added(self) -> np.ndarray:
         return self._part.added[self._rows]
 
-    @property
+    @functools.cached_property
     def cameras(self) -> np.ndarray:
         return self._part.cameras[self._rows]
 
-    def positions(self, ids: Sequence[str]) -> np.ndarray:
-        return self._part.positions(ids)[self._rows]
+    def vectors(self, rows: np.ndarray | slice) -> np.ndarray:
+        return self._part.vectors(self._rows[rows])
+
+    def positions(self, ids: Sequence[str], rows: np.ndarray) -> np.ndarray:
+        return self._part.positions(ids, self._rows[rows])
 
     def take(self, rows: np.ndarray) -> TrackletEmbeddings:
         return self._part.take(self._rows[rows])

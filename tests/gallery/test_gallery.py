@@ -7,7 +7,7 @@ import gallery_samples as samples
 import numpy as np
 import pytest
 
-from kreid.gallery import Added, Gallery, GalleryModel, MemoryGallery, Where
+from kreid.gallery import Added, Gallery, GalleryModel, MemoryGallery, Where, memory, nearest
 from kreid.gallery.memory import RecordPart
 from kreid.gallery.nearest import NearestTracklets
 
@@ -84,6 +84,42 @@ def test_the_parts_change_no_result(by_person):
             nearest.add(RecordPart(part.read(), np.zeros(len(rows))))
         results.append([[(match.id, match.distance) for match in matches] for matches in nearest.results()])
     assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("by_person", [False, True])
+@pytest.mark.parametrize("count", [1, 6, 700])
+def test_the_blocks_change_no_result(metric, by_person, count, monkeypatch):
+    stored = samples.people(600, seed=2, metric=metric, dimension=3, spread=0.05)
+    queries = samples.people(9, seed=3, metric=metric, dimension=3, prefix="q")
+    gallery = MemoryGallery(GalleryModel.of(stored))
+    gallery.add(stored)
+    options = {"threshold": None, "by_person": by_person, "other_cameras": True, "where": {"not_cameras": [4]}}
+
+    def search():
+        found = gallery.search_many(queries, count, **options)
+        return [[(match.id, match.distance) for match in matches] for matches in found]
+
+    whole = search()
+    for name, value in {"_BLOCK": 70, "_FIRST_ROWS": 11, "_CANDIDATES": 13, "_QUERIES": 4, "_EXACT_ROWS": 5}.items():
+        monkeypatch.setattr(nearest, name, value)
+    assert search() == whole
+    assert sum(map(len, whole)) > 8 * min(count, 10)
+
+
+def test_parts_in_memory_are_joined_up_to_a_size(monkeypatch):
+    monkeypatch.setattr(memory, "_PART_ROWS", 64)
+    record = samples.people(200)
+    gallery = MemoryGallery(GalleryModel.of(record))
+    for row in range(200):
+        gallery.add(record.take([row]))
+    sizes = [len(part.record) for part in gallery._state]
+    assert sum(sizes) == 200
+    assert max(sizes) <= 64
+    assert len(sizes) < 12
+    assert gallery.read().ids.tolist() == sorted(record.ids)
+    assert gallery.delete({"ids": record.ids[:150].tolist()}) == 150
+    assert gallery.count() == sum(len(part.record) for part in gallery._state) == 50
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(1e-22, 0.0), (1e13, 0.0), (1.0, 1e4)])
