@@ -14,9 +14,9 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     """Batch normalisation of maps, computed by one kernel where TensorFlow has it.
 
     Keras computes moments and normalisation by separate operations; the fused kernel shortens a training step of a
-    residual network (`tests/benchmarks/batch_norm.py`), and lets the graph optimiser fold it into the convolution
-    before it. The moving variance gets the unbiased variance of the batch, as in PyTorch. On other backends, in
-    float64, and where a mirrored model has several replicas, it is composed of separate operations.
+    residual network (`tests/benchmarks/batch_norm.py`). The moving variance gets the unbiased variance of the batch, as
+    in PyTorch. On other backends, in float64, and where a mirrored model has several replicas, it is composed of
+    separate operations.
 
     With several replicas the statistics are those of the batches of all replicas, as on one device. If the attribute
     `over_replicas` is set to `False`, each replica normalises by its own batch, and the moving statistics are averaged.
@@ -115,6 +115,13 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             variance = variance * values / ops.maximum(values - 1, 1)
         return ops.cast(outputs, self.compute_dtype), mean, variance
 
+    def scale_and_shift(self, branch: int = 0) -> tuple[Tensor, Tensor]:
+        """Return what each channel is multiplied by and what is then added, where the moving statistics are used."""
+        dtype = "float64" if self.compute_dtype == "float64" else "float32"
+        mean, variance, gamma, beta = (ops.cast(v, dtype) for v in (*self.statistics[branch], self.gamma, self.beta))
+        scale = gamma * ops.rsqrt(variance + self.epsilon)
+        return scale, beta - mean * scale
+
     def copy_statistics(self) -> None:
         """Give every branch the moving statistics of the first."""
         first, *others = self.statistics
@@ -133,6 +140,39 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "branches": self.branches}
+
+
+def convolve_and_normalize(conv: Any, bn: Any, maps: Tensor, training: bool | None, branch: int) -> Tensor:
+    """Convolve maps and normalise them.
+
+    Where the moving statistics are used, at test and where the layer is frozen, batch normalisation only scales and
+    shifts each channel. The kernel and the bias take both in, which saves a pass over the maps
+    (`tests/benchmarks/batch_norm.py`).
+
+    Args:
+        conv: a `Conv2D` or `DepthwiseConv2D`.
+        bn: a `FusedBatchNormalization` or an `InstanceBatchNormalization`.
+        maps: `(batch, h, w, C)`.
+        training: normalise by the batch, unless `bn` is frozen.
+        branch: see `FusedBatchNormalization`.
+    """
+    learns = bool(training) and bn.trainable
+    if learns or not isinstance(bn, FusedBatchNormalization):
+        return bn(conv(maps), training=training, branch=branch)
+    scale, shift = bn.scale_and_shift(branch)
+    if conv.use_bias:
+        shift = shift + ops.cast(conv.bias, scale.dtype) * scale
+    depthwise = isinstance(conv, keras.layers.DepthwiseConv2D)
+    kernel = ops.cast(conv.kernel, scale.dtype) * (scale[:, None] if depthwise else scale)
+    convolution = ops.depthwise_conv if depthwise else ops.conv
+    settings = conv.strides, conv.padding, "channels_last", conv.dilation_rate
+    maps = convolution(maps, ops.cast(kernel, maps.dtype), *settings)
+    shift = ops.cast(shift, maps.dtype)
+    if keras.backend.backend() != "tensorflow":
+        return maps + shift
+    import tensorflow as tf
+
+    return tf.nn.bias_add(maps, shift)  # An addition is not always joined with the convolution.
 
 
 class InstanceBatchNormalization(keras.layers.Layer):

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kreid._typing import Shape, Tensor
-from kreid.backbones.normalization import FusedBatchNormalization
+from kreid.backbones.normalization import FusedBatchNormalization, convolve_and_normalize
 
 
 class Published(NamedTuple):
@@ -44,10 +44,9 @@ class _Unit(keras.layers.Layer):
     def call(self, x: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
         if self.pad:
             x = ops.pad(x, [(0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)])
-        x = self.conv(x)
-        if self.bn is not None:
-            x = self.bn(x, training=training, branch=branch)
-        return self.activation(x)
+        if self.bn is None:
+            return self.activation(self.conv(x))
+        return self.activation(convolve_and_normalize(self.conv, self.bn, x, training, branch))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return self.conv.compute_output_shape(self._padded(input_shape))

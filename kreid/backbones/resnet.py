@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kreid._typing import Shape, Tensor
-from kreid.backbones.normalization import FusedBatchNormalization, InstanceBatchNormalization
+from kreid.backbones.normalization import FusedBatchNormalization, InstanceBatchNormalization, convolve_and_normalize
 from kreid.backbones.parts import Published, SqueezeExcite
 
 
@@ -126,7 +126,7 @@ class _Unit(keras.layers.Layer):
     def call(self, x: Tensor, training: bool | None = None, branch: int = 0) -> Tensor:
         if self.pad:
             x = ops.pad(x, [(0, 0), (self.pad, self.pad), (self.pad, self.pad), (0, 0)])
-        x = self.bn(self.conv(x), training=training, branch=branch)
+        x = convolve_and_normalize(self.conv, self.bn, x, training, branch)
         return ops.relu(x) if self.relu else x
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from kreid.backbones import FusedBatchNormalization
-from kreid.backbones.normalization import InstanceBatchNormalization
+from kreid.backbones.normalization import InstanceBatchNormalization, convolve_and_normalize
 
 RNG = np.random.default_rng(1)
 MAPS = RNG.normal(2, 3, (6, 4, 2, 5)).astype("float32")
@@ -140,3 +140,28 @@ def test_instance_normalisation_of_the_first_half(training):
         batch = (second - mean) / np.sqrt(variance + 1e-5) * gamma + beta
         expected = np.concatenate([instances, batch], axis=-1)
         np.testing.assert_allclose(made(x, training=training, branch=branch), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("branch", [0, 1])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"use_bias": True}, {"strides": 2, "padding": "same"}, {"dilation_rate": 2, "padding": "same"}],
+)
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_at_test_the_convolution_takes_in_the_normalisation(depthwise, options, branch):
+    kind = {"kernel_size": 2, "use_bias": False, "bias_initializer": "random_normal", "dtype": "float64", **options}
+    conv = keras.layers.DepthwiseConv2D(**kind) if depthwise else keras.layers.Conv2D(5, **kind)
+    made = FusedBatchNormalization(epsilon=1e-3, branches=2, dtype="float64")
+    made.build(MAPS.shape)
+    made.set_weights([RNG.uniform(0.5, 2, 5) for _ in range(6)])
+    convolved = np.asarray(conv(MAPS))
+    mean, variance = (np.asarray(weight) for weight in made.statistics[branch])
+    expected = (convolved - mean) / np.sqrt(variance + 1e-3) * np.asarray(made.gamma) + np.asarray(made.beta)
+    outputs = convolve_and_normalize(conv, made, keras.ops.cast(MAPS, "float64"), False, branch)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_in_training_the_batch_normalises_after_the_convolution():
+    conv, made = keras.layers.Conv2D(5, 1), layer()
+    outputs = np.asarray(convolve_and_normalize(conv, made, MAPS, True, 0))
+    np.testing.assert_allclose(outputs.mean(axis=(0, 1, 2)), made.beta, atol=1e-5)

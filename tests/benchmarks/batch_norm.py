@@ -1,8 +1,9 @@
-"""Compare a residual network's training step and inference with fused and with Keras's batch normalisation.
+"""Compare a network's training step and inference with kreid's and with Keras's batch normalisation.
 
-    python tests/benchmarks/batch_norm.py [--runs 5]
+    python tests/benchmarks/batch_norm.py [--runs 5] [--backbone resnet18]
 
-Both sides take turns in one process; prints medians and the ratio, below 1 where the fused kernel is faster.
+kreid trains with one fused kernel, and infers with scale and shift in the convolution before. Both sides take turns in
+one process; prints medians and the ratio, below 1 where kreid is faster.
 """
 
 import argparse
@@ -13,14 +14,14 @@ import numpy as np
 import tensorflow as tf
 
 from kreid import backbones
-from kreid.backbones import FusedBatchNormalization
+from kreid.backbones import parts, resnet
 
 FRAMES, SIZE = 128, (128, 64)
 
 
-def steps():
+def steps(name):
     """Return a training step and an inference of one network, compiled."""
-    backbone = backbones.build("resnet18", image_size=SIZE, width=32)
+    backbone = backbones.build(name, image_size=SIZE)
     frames = tf.constant(np.random.default_rng(0).normal(size=(FRAMES, *SIZE, 3)), "float32")
 
     @tf.function
@@ -36,9 +37,9 @@ def steps():
     return train, infer
 
 
-def keras_call(self, inputs, training=None, branch=0):
-    """Call Keras's batch normalisation; there is only one branch."""
-    return keras.layers.BatchNormalization.call(self, inputs, training=training)
+def keras_call(conv, bn, maps, training, branch):
+    """Convolve, and call Keras's batch normalisation; there is only one branch."""
+    return keras.layers.BatchNormalization.call(bn, conv(maps), training=training)
 
 
 def timed(function):
@@ -52,21 +53,21 @@ def main(argv=None):
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
-    runs = parser.parse_args(argv).runs
-    sides, fused_call = {}, FusedBatchNormalization.call
-    for side, call in (("fused", fused_call), ("Keras", keras_call)):
-        FusedBatchNormalization.call = call
-        sides[side] = steps()
+    parser.add_argument("--backbone", default="resnet18")
+    options = parser.parse_args(argv)
+    sides, ours = {}, parts.convolve_and_normalize
+    for side, call in (("kreid", ours), ("Keras", keras_call)):
+        parts.convolve_and_normalize = resnet.convolve_and_normalize = call
+        sides[side] = steps(options.backbone)
         for function in sides[side]:
-            function()  # traced while this side's `call` is in place
-    FusedBatchNormalization.call = fused_call
+            function()  # traced while this side's function is in place
     for place, name in enumerate(("training step", "inference")):
         seconds = {side: [] for side in sides}
-        for _ in range(runs):
+        for _ in range(options.runs):
             for side, functions in sides.items():
                 seconds[side].append(timed(functions[place]))
-        fused, plain = (float(np.median(seconds[side])) for side in ("fused", "Keras"))
-        print(f"{name:14s} fused {fused:.3f} s  Keras {plain:.3f} s  ratio {fused / plain:.2f}")
+        ours, theirs = (float(np.median(seconds[side])) for side in ("kreid", "Keras"))
+        print(f"{name:14s} kreid {ours:.3f} s  Keras {theirs:.3f} s  ratio {ours / theirs:.2f}")
 
 
 if __name__ == "__main__":
