@@ -1,14 +1,16 @@
 """Find the same persons across cameras: link the tracklets of several videos into persons.
 
     kreid identify runs/sta_mars --video hall.mp4 --tracks hall.txt --video door.mp4 --tracks door.txt --out identities
+    kreid identify identities --threshold 0.3 --out narrower
     kreid identify identities --decisions decisions.json --out data/mine
     kreid identify --embeddings runs/sta_mars/report/embeddings.npz --truth labels --out identities
 
 The tracks are a tracker's output for the video, in MOT Challenge text. Tracklets nearer than the model's threshold are
 linked; two that overlap in time in one camera are never one person. The folder gets identities.csv, tracks/ with MOT
 Challenge text that has one id per person in all cameras, embeddings.npz, and review.html: open it, decide the doubtful
-pairs, correct and accept persons, and save the decisions. With --decisions the accepted persons become a data set for
-training, DIR/train/<person>/<camera>/<tracklet>/<frame>. Keep and delete all these files as you would photographs.
+pairs, correct and accept persons, and save the decisions. A folder in place of the model is linked again, by another
+threshold, without embedding again. With --decisions the accepted persons become a data set for training,
+DIR/train/<person>/<camera>/<tracklet>/<frame>. Keep and delete all these files as you would photographs.
 
 --truth scores the result: MOT Challenge text of the true persons, one file for each video in the same order, or, with
 --embeddings, the word `labels` for the persons in that file.
@@ -34,7 +36,7 @@ from kreid.tracks.limit_options import add_limits, limits_of
 if TYPE_CHECKING:
     from kreid.gallery import TrackletEmbeddings
     from kreid.identities.linking import Identities
-    from kreid.identities.sightings import Sightings
+    from kreid.identities.sightings import CameraVideo, Sightings
     from kreid.tracks import Tracks
 
 _DOUBTFUL = 5  # links in the summary
@@ -101,10 +103,14 @@ def _check_usage(options: argparse.Namespace) -> None:
                 f"Received: truth={options.truth[0]!r}"
             )
         return
+    if _is_identities(options.model) and not options.video:
+        _check_no_limits(options)
+        return
     if options.model is None or not options.video:
         missing = "model" if options.model is None else "video"
         raise ValueError(
-            "Give a model and one --video with its --tracks or more, or --embeddings. "
+            "Give a model and one --video with its --tracks or more, a folder that this command wrote, or "
+            "--embeddings. "
             f"Received: {missing}={getattr(options, missing)!r}"
         )
     if options.pictures < 0:
@@ -115,6 +121,26 @@ def _check_usage(options: argparse.Namespace) -> None:
             raise ValueError(
                 f"Give one --{name} for each --video, in the same order. "
                 f"Received: {len(options.video)} of --video, {count} of --{name}"
+            )
+
+
+def _is_identities(path: str | None) -> bool:
+    from kreid.identities.files import IdentityFiles
+
+    return path is not None and IdentityFiles(path).state.is_file()
+
+
+def _check_no_limits(options: argparse.Namespace) -> None:
+    """Check that nothing is given that a folder of identities has itself."""
+    from kreid.tracks.cuts import TrackLimits
+
+    given: dict[str, Any] = {"tracks": options.tracks, "camera": options.camera}
+    given |= {"limits": None if limits_of(options) == TrackLimits() else limits_of(options)}
+    for name, value in given.items():
+        if value:
+            raise ValueError(
+                "A folder that this command wrote has its own videos, tracks and limits: give a model to embed others. "
+                f"Received: model={options.model!r}, {name}={value!r}"
             )
 
 
@@ -144,15 +170,12 @@ def _identify(options: argparse.Namespace) -> None:
     from kreid.identities.linking import link_tracklets
     from kreid.identities.review import review_page
 
-    truth = [] if options.embeddings is not None else [_read(options, path) for path in options.truth]
-    sightings = _sightings(options)
+    sightings, settings = _sightings(options)
     embeddings, videos = sightings.embeddings, sightings.videos
     identities = link_tracklets(
         embeddings, *first_and_last(embeddings), threshold=options.threshold, linking=options.linking
     )
-    scores = _scores(options, sightings, identities, truth)
-    settings = {"first_frame": options.first_frame, "max_damaged": options.max_damaged}
-    settings["limits"] = dataclasses.asdict(limits_of(options))
+    scores = _scores(options, sightings, identities, settings)
     out = Path(options.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as work:
@@ -167,45 +190,66 @@ def _identify(options: argparse.Namespace) -> None:
     print(printable("\n".join(_summary(out, embeddings, identities, scores))))
 
 
-def _sightings(options: argparse.Namespace) -> "Sightings":
-    """Embed the tracklets of the videos, or read stored embeddings without junk."""
+def _sightings(options: argparse.Namespace) -> tuple["Sightings", Mapping[str, Any]]:
+    """Embed the tracklets of the videos, or read stored embeddings; return also the settings of the tracks."""
     from kreid.data.tracklet import JUNK
     from kreid.gallery.embeddings import TrackletEmbeddings
     from kreid.identities.linking import chosen_threshold
     from kreid.identities.sightings import CameraVideo, Sightings, check_cameras, embed_cameras
+    from kreid.identities.stored import stored_sightings
 
     if options.embeddings is not None:
         embeddings = TrackletEmbeddings.load(options.embeddings)
-        return Sightings((), embeddings.take(embeddings.persons != JUNK), {})
+        return Sightings((), embeddings.take(embeddings.persons != JUNK), {}), {}
+    if not options.video:
+        return stored_sightings(options.model, pictures=options.pictures, progress=not options.quiet)
     limits = limits_of(options)
     cameras = options.camera or [""] * len(options.video)
     videos = [
-        CameraVideo(video, _read(options, path), camera)
+        CameraVideo(video, _read(path, options.first_frame, options.max_damaged), camera)
         for video, path, camera in zip(options.video, options.tracks, cameras, strict=True)
     ]
     check_cameras(videos, limits)
+    settings = {"first_frame": options.first_frame, "max_damaged": options.max_damaged}
+    settings["limits"] = dataclasses.asdict(limits)
+    _truth(options.truth, videos, settings)
     import_tensorflow()
     from kreid.identities.embedder import load_embedder
 
     model = load_embedder(options.model)
     # Before hours of embedding.
     chosen_threshold(options.threshold, options.linking, model.passport.verification, model.metric)
-    return embed_cameras(model, videos, limits=limits, pictures=options.pictures, progress=not options.quiet)
+    sightings = embed_cameras(model, videos, limits=limits, pictures=options.pictures, progress=not options.quiet)
+    return sightings, settings
 
 
-def _read(options: argparse.Namespace, path: str) -> "Tracks":
+def _read(path: str, first_frame: int, max_damaged: float) -> "Tracks":
     from kreid.tracks.mot import read_tracks
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        tracks = read_tracks(path, first_frame=options.first_frame, max_damaged=options.max_damaged)
+        tracks = read_tracks(path, first_frame=first_frame, max_damaged=max_damaged)
     for one in caught:
         print(f"warning: {printable(str(one.message))}", file=sys.stderr)
     return tracks
 
 
+def _truth(paths: Sequence[str], videos: Sequence["CameraVideo"], settings: Mapping[str, Any]) -> list["Tracks"]:
+    """Read the true persons of each video, if they are given."""
+    if paths and len(paths) != len(videos):
+        raise ValueError(
+            "Give one --truth for each video, in the same order. "
+            f"Received: {len(paths)} of --truth, {len(videos)} videos"
+        )
+    truth = [_read(path, settings["first_frame"], settings["max_damaged"]) for path in paths]
+    for path, tracks in zip(paths, truth, strict=True):
+        if tracks.ids.min() < 1:
+            raise ValueError(f"True persons are numbered from 1. Received: truth={path!r}, with id={tracks.ids.min()}")
+    return truth
+
+
 def _scores(
-    options: argparse.Namespace, sightings: "Sightings", identities: "Identities", truth: Sequence["Tracks"]
+    options: argparse.Namespace, sightings: "Sightings", identities: "Identities", settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the scores by name; empty without the truth."""
     from kreid.identities.files import person_tracks
@@ -219,6 +263,7 @@ def _scores(
         idf1, unit = identity_scores(identities.persons, true), "tracklets"
     else:
         true = np.zeros(len(embeddings), np.int64)
+        truth = _truth(options.truth, videos, settings)
         for video, persons in zip(videos, truth, strict=True):
             rows = np.flatnonzero(embeddings.sources == video.name)
             ids = [int(embeddings.tags[row]["track"]) for row in rows.tolist()]
@@ -271,7 +316,7 @@ def _summary(
     if identities.links:
         yield "most doubtful:"
     for link in identities.links[:_DOUBTFUL]:
-        one, other = (", ".join(embeddings.ids[list(rows)].tolist()) for rows in (link.one, link.other))
+        one, other = (_some(embeddings.ids[list(rows)].tolist()) for rows in (link.one, link.other))
         linked = "linked" if link.joined else "not linked"
         certainty = "" if np.isnan(link.probability) else f", probability {link.probability:.2f}"
         yield f"  {one} and {other} are {linked}: distance {link.distance:.4g}{certainty}"
@@ -285,6 +330,12 @@ def _summary(
             f"IDF1 over {found['unit']}: {found['idf1']:.3f}, precision {found['idp']:.3f}, recall {found['idr']:.3f} "
             f"({found['idtp']} right, {found['idfp']} wrong, {found['idfn']} missed)"
         )
+
+
+def _some(names: Sequence[str], limit: int = 3) -> str:
+    """Return the first of some names as text."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,9 +14,9 @@ from kreid.gallery.embeddings import TrackletEmbeddings
 from kreid.identities.files import FORMAT, IdentityFiles, check_new_folder, first_and_last, read_state
 from kreid.identities.linking import overlapping_pairs
 from kreid.identities.sightings import plain
+from kreid.identities.stored import stored_videos
 from kreid.tracks.cuts import TrackLimits
 from kreid.tracks.folders import CutTracklets, cut_tracklets
-from kreid.tracks.mot import Tracks, read_tracks
 
 
 class Decision(NamedTuple):
@@ -156,19 +156,19 @@ def write_accepted(
             f"Received: decisions={os.fspath(decisions)!r}"
         )
     persons, cut = _persons_by_video(embeddings, person_of), []
-    videos = [(video, _tracks(state, video, embeddings)) for video in state["videos"] if persons.get(video["name"])]
+    videos = [video for video in stored_videos(state, embeddings) if video.name in persons]
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as work:
-        for video, tracks in videos:
+        for video in videos:
             result = cut_tracklets(
-                video["video"],
-                tracks,
+                video.video,
+                video.tracks,
                 work,
                 limits=TrackLimits(**state["settings"]["limits"]),
                 split=split,
-                person=persons[video["name"]],
-                camera=plain(video["camera"]),
+                person=persons[video.name],
+                camera=plain(video.camera),
                 image_format=image_format,
                 progress=progress,
             )
@@ -212,18 +212,3 @@ def _persons_by_video(embeddings: TrackletEmbeddings, person_of: Mapping[str, st
         if name in person_of:
             persons.setdefault(source, {})[int(tags["track"])] = person_of[name]
     return persons
-
-
-def _tracks(state: Mapping[str, Any], video: Mapping[str, str], embeddings: TrackletEmbeddings) -> Tracks:
-    """Read the tracks of a video again, and check that they are the same."""
-    settings = state["settings"]
-    tracks = read_tracks(video["tracks"], first_frame=settings["first_frame"], max_damaged=settings["max_damaged"])
-    spans = tracks.spans()
-    for source, tags in zip(embeddings.sources.tolist(), embeddings.tags, strict=True):
-        expected = int(tags["first_frame"]), int(tags["last_frame"])
-        if source == video["name"] and spans.get(int(tags["track"])) != expected:
-            raise ValueError(
-                f"The tracks have changed since the persons were found: run `kreid identify` again. "
-                f"Received: tracks={video['tracks']!r}, track {tags['track']}"
-            )
-    return tracks

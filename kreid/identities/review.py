@@ -18,7 +18,7 @@ from kreid.identities.linking import Identities, Link
 from kreid.plots.palette import css_variables
 
 # Bounds of the page: a picture takes about 8 kB in it.
-_PAIRS = 60
+_PAIRS = 40
 _SIDE = 6
 _PICTURES = 1500
 
@@ -45,7 +45,7 @@ def review_page(
     Args:
         embeddings: of a `Sightings`.
         identities: of its tracklets.
-        pictures: of the `Sightings`. The page holds those of the 60 most doubtful pairs, and of as many persons as
+        pictures: of the `Sightings`. The page holds those of the 40 most doubtful pairs, and of as many persons as
             there is room for.
         title: heading of the page.
 
@@ -135,12 +135,13 @@ def _page(title: str, data: Mapping[str, Any]) -> str:
         f"<title>{html.escape(title)}</title><style>{style}</style></head>\n"
         f"<body><header><h1>{html.escape(title)}</h1>{_paragraphs((_LEAD, _KEEP))}</header>\n"
         '<div class="bar"><output id="counts"></output>'
-        '<button type="button" id="merge">Merge the selected</button>'
+        '<nav aria-label="Sections"><a href="#pairs-heading">Pairs</a> <a href="#persons-heading">Persons</a></nav>'
+        '<button type="button" id="merge">Merge selected</button>'
         '<button type="button" id="undo">Undo</button>'
         '<button type="button" id="all">Accept all</button>'
-        '<label class="file">Continue from a file<input type="file" id="load" accept=".json"></label>'
-        '<button type="button" id="save">Save decisions</button></div>\n'
-        '<p class="notice" id="notice" role="status"></p>\n'
+        '<label class="file">Load decisions<input type="file" id="load" accept=".json"></label>'
+        '<button type="button" id="save">Save decisions</button>'
+        '<p class="notice" id="notice" role="status"></p></div>\n'
         '<main><section aria-labelledby="pairs-heading"><h2 id="pairs-heading">Doubtful pairs</h2>'
         '<div id="pairs"></div></section>\n'
         '<section aria-labelledby="persons-heading"><h2 id="persons-heading">Persons</h2>'

@@ -123,7 +123,7 @@ def embed_cameras(
     records: list[TrackletEmbeddings] = []
     strips: dict[str, bytes] = {}
     for each in videos:
-        kept = _Pictures(pictures)
+        kept = Pictures(pictures)
         record = embed_tracks(
             cast("TrackletModel", model),
             each.video,
@@ -160,8 +160,12 @@ def plain(name: str) -> str:
     return name.replace("{", "{{").replace("}", "}}")
 
 
-class _Pictures:
-    """A few frames of each track, spread evenly, although it is not known how many will come."""
+class Pictures:
+    """A few frames of each track, spread evenly, although it is not known how many will come.
+
+    Args:
+        count: most frames of a track.
+    """
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -178,6 +182,11 @@ class _Pictures:
                 del tiles[1::2]
                 self._steps[track] = 2 * step
         self._seen[track] += 1
+
+    @property
+    def tracks(self) -> list[int]:
+        """The tracks with a frame."""
+        return list(self._tiles)
 
     def strip(self, track: int) -> bytes:
         """Return the frames of a track side by side, as a JPEG file."""

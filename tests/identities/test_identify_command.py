@@ -22,6 +22,11 @@ def found_persons(folder):
     return persons, {row["tracklet"]: row for row in rows}
 
 
+def page_data(path):
+    text = path.read_text(encoding="utf-8")
+    return json.loads(text.split('id="data">')[1].split("</script>")[0])
+
+
 def test_the_table_has_the_persons(identities):
     persons, rows = found_persons(identities)
     assert sorted(map(sorted, persons.values())) == sorted(map(sorted, PERSONS.values()))
@@ -92,6 +97,26 @@ def test_an_export_gives_the_same(identities, model, cameras, tmp_path):
     record, expected = (TrackletEmbeddings.load(f / "embeddings.npz") for f in (tmp_path / "out", identities))
     np.testing.assert_allclose(record.embeddings, expected.embeddings, rtol=1e-4, atol=1e-4)
     assert record.model == expected.model
+
+
+def test_a_folder_is_linked_again_without_a_model(identities, truth, tmp_path, capsys):
+    again = [str(identities), *truth, "--quiet", "--out"]
+    assert main([*again, str(tmp_path / "same")]) == 0
+    for name in ("identities.csv", "identities.json", "scores.json", "tracks/hall.txt", "tracks/door.txt"):
+        assert (tmp_path / "same" / name).read_bytes() == (identities / name).read_bytes(), name
+    data, expected = (page_data(folder / "review.html") for folder in (tmp_path / "same", identities))
+    assert all("picture" in tracklet for tracklet in data["tracklets"])
+    for page in (data, expected):
+        for tracklet in page["tracklets"]:  # Other frames of the same walker.
+            del tracklet["picture"], tracklet["width"]
+    assert data == expected
+    assert main([*again, str(tmp_path / "many"), "--threshold", "1e-9"]) == 0
+    assert len(found_persons(tmp_path / "many")[0]) == 6
+    capsys.readouterr()
+    for more, message in ((["--stride", "2"], "limits=TrackLimits"), (truth[:2], "3 of --truth, 2 videos")):
+        assert main([*again, str(tmp_path / "wrong"), *more]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "wrong").exists()
 
 
 @pytest.mark.usefixtures("eagerly")
