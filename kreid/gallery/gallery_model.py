@@ -10,8 +10,8 @@ import numpy as np
 from kreid.gallery.embeddings import TrackletEmbeddings
 
 # Squares and their sums stay inside float32; no model gives others.
-_LARGEST_NORM = 1e15
-_SMALLEST_NORM = 1e-15
+LARGEST_NORM = 1e15
+SMALLEST_NORM = 1e-15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,13 +113,13 @@ class GalleryModel:
             )
         with np.errstate(over="ignore", invalid="ignore"):
             norms = np.sqrt(np.einsum("nd,nd->n", embeddings.embeddings, embeddings.embeddings, dtype=np.float64))
-        smallest = _SMALLEST_NORM if self.metric == "cosine" else 0.0
-        wrong = np.flatnonzero(~((norms >= smallest) & (norms <= _LARGEST_NORM)))
+        smallest = SMALLEST_NORM if self.metric == "cosine" else 0.0
+        wrong = np.flatnonzero(~((norms >= smallest) & (norms <= LARGEST_NORM)))
         if len(wrong):
             row = int(wrong[0])
             raise ValueError(
-                f"Embeddings are finite, no longer than {_LARGEST_NORM:g}"
-                + (f" and, to have a direction, no shorter than {_SMALLEST_NORM:g}" if smallest else "")
+                f"Embeddings are finite, no longer than {LARGEST_NORM:g}"
+                + (f" and, to have a direction, no shorter than {SMALLEST_NORM:g}" if smallest else "")
                 + f"; leave out the {len(wrong)} that are not. Received: {argument}[{row}] of id="
                 f"{str(embeddings.ids[row])!r} with norm={norms[row]}"
             )

@@ -24,7 +24,8 @@ def read_card(export_dir: str | os.PathLike[str]) -> dict[str, Any]:
         A dict with `system`, `embedding_dim`, `image_size`, `metric`, `fingerprint` (see `kreid.models.fingerprint`),
         `frame_limit` and the other `limits`, `verification` (`None` without a fitted threshold), `passport` (see
         `kreid.models.Passport`), `signatures`, `lacks`, the reason for each signature that the system lacks, and the
-        versions of `kreid`, `keras` and `tensorflow`.
+        versions of `kreid`, `keras` and `tensorflow`. With the signature `search` it has `gallery`: the numbers of
+        tracklets and persons, the threshold and the count.
     """
     return json.loads((Path(export_dir) / CARD_FILE).read_text(encoding="utf-8"))
 

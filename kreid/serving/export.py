@@ -6,6 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from kreid.gallery.gallery import Gallery
+from kreid.gallery.gallery_model import GalleryModel
+from kreid.gallery.lance_gallery import LanceGallery
+from kreid.serving import search_signature
 from kreid.serving.card import CARD_FILE, model_card, read_card
 from kreid.serving.publish import (
     LARGEST_VERSION,
@@ -16,6 +22,7 @@ from kreid.serving.publish import (
     remove_old_versions,
     versions,
 )
+from kreid.serving.search_signature import COUNT, FixedGallery
 from kreid.serving.signatures import (
     FRAMES_AT_ONCE,
     Exportable,
@@ -39,6 +46,8 @@ def export_model(
     verification: Mapping[str, Any] | None = None,
     keep: int | None = None,
     frames_at_once: int = FRAMES_AT_ONCE,
+    gallery: Gallery | str | os.PathLike[str] | None = None,
+    gallery_count: int = COUNT,
 ) -> Path:
     """Write `directory/<version>/`, a SavedModel with named signatures.
 
@@ -50,10 +59,16 @@ def export_model(
     | `encode_frames` | `frames`, `lengths` | `vectors` float32 `[B,P,C]`, `lengths` int32 `[B]` |
     | `aggregate` | `vectors`, `lengths` | `embedding`, `valid_vectors` int32 `[B]` |
     | `same_person` | `first`, `second` float32 `[B,D]` | `distance`, `probability` float32 `[B]`, `same_person` bool |
+    | `search` | `embedding` float32 `[B,D]` | `person` int64 `[B,K]`, `tracklet`, `distance`, `probability` |
     | `describe` | `rows` int32 `[B]` | `card` string `[B]`, the model card once per row |
 
     `encode_frames` and `aggregate` are the halves of `embed_padded`, where the system makes a vector of each frame or
     clip; `same_person` needs a fitted threshold. The card's `lacks` says which signatures a model lacks and why.
+
+    `search` compares with the tracklets that a gallery has now: the K nearest persons, and -1 with an empty `tracklet`
+    at and beyond the gallery's threshold, so that a row of -1 is nobody known. `probability` needs a calibration. The
+    export holds the embeddings of these tracklets: what is deleted from the gallery stays in it until the version's
+    folder is deleted.
 
     Each row is answered as if it were alone: a server may merge requests, and pad them with a tensor's first value.
     Frames at or after a tracklet's length do not change its embedding; `serving_default`, which takes no lengths,
@@ -80,14 +95,18 @@ def export_model(
             publishing. `None` removes none.
         frames_at_once: frames in one run of the network, which bounds the memory of
             any request. More than the default may be faster on GPUs.
+        gallery: a `kreid.gallery.Gallery` of this model, or the folder of one, for
+            `search`: at most 10,000 tracklets and 4 million values of embeddings.
+        gallery_count: persons in an answer of `search`.
 
     Returns:
         Path of the version's folder.
 
     Raises:
         ValueError: if the version is not a positive integer or exists already,
-            another number is below 1, or the threshold is of another metric than the
-            model's.
+            another number is below 1, the threshold is of another metric than the
+            model's, or the gallery is empty, too large or of another model.
+        FileNotFoundError: if there is no such gallery.
         RuntimeError: under a Keras backend other than TensorFlow.
 
     Example:
@@ -124,11 +143,16 @@ def export_model(
             f"The threshold must be of the model's metric, {model.metric}; fit it again. "
             f"Received: verification of metric={verification['metric']!r}"
         )
-    directory.mkdir(parents=True, exist_ok=True)
-
     lacks = lacking(model, verification)
     card = model_card(model, limits, verification, described(model, lacks), lacks)
-    module, signatures = make_signatures(model, json.dumps(card), limits, verification, lacks)
+    fixed = None
+    if gallery is not None:
+        own = gallery if isinstance(gallery, Gallery) else LanceGallery.open(gallery)
+        fixed = FixedGallery.of(own, GalleryModel.from_card(card), gallery_count)
+        card["signatures"]["search"] = search_signature.described(fixed, verification)
+        card["gallery"] = fixed.to_dict()
+    directory.mkdir(parents=True, exist_ok=True)
+    module, signatures = make_signatures(model, json.dumps(card), limits, verification, lacks, fixed)
     with publishing(directory, version) as (temporary, published):
         tf.saved_model.save(module, str(temporary), signatures=signatures)
         card_path = temporary / CARD_FILE
@@ -138,7 +162,10 @@ def export_model(
             frames = min(8, limits.frames_per_tracklet)
             vectors = None if "aggregate" in lacks else vector_size(model)
             dim = None if "same_person" in lacks else int(model.embedding_dim)
-            write_warmup(temporary, warmup_inputs(card["image_size"], frames, vector_size=vectors, embedding_dim=dim))
+            requests = warmup_inputs(card["image_size"], frames, vector_size=vectors, embedding_dim=dim)
+            if fixed is not None:
+                requests.append(("search", {"embedding": np.ones((1, card["embedding_dim"]), np.float32)}))
+            write_warmup(temporary, requests)
     (path,) = published
     if keep is not None:
         remove_old_versions(directory, keep, int(path.name))

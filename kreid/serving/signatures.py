@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kreid.serving.row_groups import by_row_groups, checked_batch, real_frames, real_lengths
+from kreid.serving.search_signature import FixedGallery, search_signature
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -161,7 +162,12 @@ def vector_size(model: Any) -> int:
 
 
 def make_signatures(
-    model: Any, card: str, limits: Limits, verification: Mapping[str, Any] | None, lacks: Mapping[str, str]
+    model: Any,
+    card: str,
+    limits: Limits,
+    verification: Mapping[str, Any] | None,
+    lacks: Mapping[str, str],
+    gallery: FixedGallery | None = None,
 ) -> tuple["tf.Module", dict[str, Callable[..., dict[str, "tf.Tensor"]]]]:
     """Return a `tf.Module` with the weights, and the signatures by name."""
     import tensorflow as tf
@@ -232,6 +238,8 @@ def make_signatures(
         assert verification is not None
         signatures["same_person"] = _same_person(str(model.metric), dim, limits, verification)
     module = tf.Module(name="kreid")
+    if gallery is not None:
+        signatures["search"], module.gallery = search_signature(gallery, limits, verification)
     # Track only the weights: the Keras model would add its whole object graph and every traced call.
     module.weights = [variable.value for variable in model.embedder.variables]
     return module, signatures

@@ -4,13 +4,16 @@
     kreid export runs/sta_mars --out serving/models/kreid --version 3
     kreid export model.keras --out serving/models/kreid --keep 3
     kreid export runs/baseline_mars --pooling majority
+    kreid export runs/sta_mars --gallery halls
     kreid export runs/sta_mars --show
 
 Versions are subfolders of the export's folder; a server loads the highest. None is overwritten; --keep removes the
 oldest ones after publishing. The command says which signatures the model lacks and why. A run's verification threshold
-is exported with its model, but not with another --pooling of frames, for which it was not fitted. --show prints the
-passport of a run, a .keras file, an export or a .npz file of embeddings: where the weights come from, what they were
-trained on, scores and threshold. Exit status: 0 written, 2 wrong usage or input.
+is exported with its model, but not with another --pooling of frames, for which it was not fitted. --gallery puts the
+embeddings of a small gallery into the export, for the signature `search`; to delete one, delete it from the gallery,
+export again and delete the older versions. --show prints the passport of a run, a .keras file, an export or a .npz file
+of embeddings: where the weights come from, what they were trained on, scores and threshold. Exit status: 0 written, 2
+wrong usage or input.
 """
 
 import argparse
@@ -39,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pool the frames of a baseline in another way than it was trained with: average, agreement or majority",
     )
     parser.add_argument("--version", type=int, help="number of the version (default: one more than the highest)")
+    parser.add_argument(
+        "--gallery",
+        metavar="GALLERY",
+        type=pathlib.Path,
+        help="a gallery of this model, for the signature `search`, which finds the tracklets that it has now",
+    )
     parser.add_argument("--keep", metavar="N", type=int, help="keep the N highest versions and remove the others")
 
 
@@ -54,8 +63,14 @@ def run(options: argparse.Namespace) -> int:
         folder = options.out or (options.model / "export" if options.model.is_dir() else None)
         if folder is None:
             raise ValueError(f"Name the export's folder with --out. Received: model={str(options.model)!r}")
-        path = export_model(model, folder, options.version, verification=verification, keep=options.keep)
-        for reason, names in _by_reason(read_card(path)["lacks"]).items():
+        path = export_model(
+            model, folder, options.version, verification=verification, keep=options.keep, gallery=options.gallery
+        )
+        card = read_card(path)
+        if "gallery" in card:
+            count = card["gallery"]["tracklets"]
+            print(f"With search: the export holds the embeddings of {count} tracklets of the gallery.")
+        for reason, names in _by_reason(card["lacks"]).items():
             print(f"Without {' and '.join(names)}: {reason}")
         print(f"Exported model: {path}")
     return 0

@@ -1,6 +1,7 @@
 """One small exported model and one running server for all serving tests."""
 
 import pytest
+from served_galleries import people
 from serving_samples import IMAGE_SIZE
 
 
@@ -15,11 +16,22 @@ def model():
 
 
 @pytest.fixture(scope="session")
-def base_path(model, tmp_path_factory):
+def fixed_gallery(model):
+    """The gallery inside the export: 12 tracklets of persons 0 (unknown) to 4."""
+    from kreid.gallery import GalleryModel, MemoryGallery
+    from kreid.models import fingerprint
+
+    gallery = MemoryGallery(GalleryModel(fingerprint(model), model.embedding_dim, str(model.metric), threshold=0.9))
+    gallery.add(people(12, dimension=model.embedding_dim, metric=str(model.metric), model=fingerprint(model)))
+    return gallery
+
+
+@pytest.fixture(scope="session")
+def base_path(model, fixed_gallery, tmp_path_factory):
     from kreid.serving import export_model
 
     path = tmp_path_factory.mktemp("exports") / "tiny"
-    export_model(model, path, version=3)
+    export_model(model, path, version=3, gallery=fixed_gallery, gallery_count=3)
     return path
 
 

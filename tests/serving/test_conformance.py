@@ -398,6 +398,28 @@ def test_pairs_are_decided_by_the_threshold(served):
     assert (answer["distance"][0] < answer["distance"][1]) == (answer["probability"][0] > answer["probability"][1])
 
 
+def test_a_gallery_in_the_export_says_who_or_nobody(served):
+    if "search" not in served.card["signatures"]:
+        pytest.skip("there is no gallery in this export")
+    embedding = served.ask(served.spec, {"frames": served.frames(2, 2)})["embedding"]
+    rows = np.concatenate([embedding, np.full_like(embedding[:1], np.nan)])
+    answer = served.ask(served.signature("search"), {"embedding": rows})
+    count, threshold = served.card["gallery"]["count"], served.card["gallery"]["threshold"]
+    assert answer["person"].shape == answer["tracklet"].shape == answer["distance"].shape == (3, count)
+    assert (np.diff(answer["distance"][:2]) >= 0).all()
+    near = answer["distance"] < (np.inf if threshold is None else threshold)
+    assert ((answer["person"] >= 0) == near).all()
+    assert ((answer["tracklet"] != b"") == near).all()
+    assert not near[2].any()
+    alone = served.ask(served.signature("search"), {"embedding": rows[1:2]})
+    assert alone["person"].tolist() == answer["person"][1:2].tolist()
+    np.testing.assert_allclose(alone["distance"], answer["distance"][1:2], rtol=1e-5)
+    code, _ = served.refuse(served.signature("search"), {"embedding": rows[:, :-1]})
+    assert code == "INVALID_ARGUMENT"
+    assert served.refuse(served.signature("search"), {"embedding": rows[:0]})[0] == "INVALID_ARGUMENT"
+    served.check_still_answers()
+
+
 def test_the_card_is_answered_once_per_row(served):
     cards = served.ask(served.signature("describe"), {"rows": np.zeros(3, np.int32)})["card"]
     assert cards.shape == (3,)

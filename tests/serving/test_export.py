@@ -22,6 +22,7 @@ SIGNATURES = {
     "describe": ({"rows": LENGTHS}, {"card"}),
     "encode_frames": ({"frames": FRAMES, "lengths": LENGTHS}, {"vectors", "lengths"}),
     "aggregate": ({"vectors": ("float32", [-1, -1, 128]), "lengths": LENGTHS}, {"embedding", "valid_vectors"}),
+    "search": ({"embedding": ("float32", [-1, 128])}, {"person", "tracklet", "distance"}),
 }
 
 

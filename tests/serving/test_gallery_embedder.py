@@ -108,6 +108,23 @@ def test_after_a_reload_of_another_model_embeddings_go_on_and_images_do_not(smal
             threading.Event().wait(0.02)
 
 
+def test_the_search_of_an_export_is_that_of_the_gallery_in_it(server, fixed_gallery):
+    stored = fixed_gallery.read()
+    vectors = stored.embeddings * 1.5 + 0.2
+    queries = dataclasses.replace(stored, ids=[f"q{row}" for row in range(12)], embeddings=vectors)
+    expected = fixed_gallery.search_many(queries, 3, by_person=True)
+    with EmbeddingClient(server.target) as client:
+        assert client.card()["gallery"] == {"tracklets": 12, "persons": 4, "threshold": 0.9, "count": 3}
+        found = client.predict("search", {"embedding": queries.embeddings}).outputs
+    assert "probability" not in found  # without a calibration
+    for row, matches in enumerate(expected):
+        assert found["person"][row, : len(matches)].tolist() == [match.person for match in matches]
+        assert found["tracklet"][row, : len(matches)].tolist() == [match.id.encode() for match in matches]
+        distances = [match.distance for match in matches]
+        np.testing.assert_allclose(found["distance"][row, : len(matches)], distances, atol=1e-6)
+        assert (found["person"][row, len(matches) :] == -1).all()
+
+
 def test_a_card_names_the_gallery_s_model(base_path):
     model = GalleryModel.from_card(read_card(base_path / "3"), "3")
     assert (model.dimension, model.system, model.threshold) == (128, "Baseline", None)

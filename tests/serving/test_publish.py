@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from kreid.cli import main
+from kreid.gallery import LanceGallery
 from kreid.models import fingerprint
 from kreid.serving import export_model, read_card
 from kreid.serving.publish import publishing, remove_old_versions, versions
@@ -88,15 +89,21 @@ def test_names_that_no_server_reads_are_no_versions(tmp_path):
     assert versions(tmp_path) == [7]
 
 
-def test_the_command_keeps_the_newest_versions_and_names_what_lacks(tmp_path, model, capsys):
+def test_the_command_keeps_the_newest_versions_and_names_what_lacks(tmp_path, model, fixed_gallery, capsys):
     out = tmp_path / "out"
     out.mkdir()
     complete(out, 1, 2)
     model.save(tmp_path / "model.keras")
-    assert main(["export", str(tmp_path / "model.keras"), "--out", str(out), "--keep", "2"]) == 0
+    pytest.importorskip("lance", reason="galleries on the disk need pylance")
+    gallery = LanceGallery.create(tmp_path / "hall", fixed_gallery.model)
+    gallery.add(fixed_gallery.read())
+    options = ["--out", str(out), "--keep", "2", "--gallery", str(tmp_path / "hall")]
+    assert main(["export", str(tmp_path / "model.keras"), *options]) == 0
     assert versions(out) == [2, 3]
     assert read_card(out / "3")["fingerprint"] == fingerprint(model)
-    assert capsys.readouterr().out.splitlines()[-2:] == [
+    assert read_card(out / "3")["gallery"] == {"tracklets": 12, "persons": 4, "threshold": 0.9, "count": 5}
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "With search: the export holds the embeddings of 12 tracklets of the gallery.",
         "Without same_person: No threshold was fitted; see kreid.evaluation.fit_verification.",
         f"Exported model: {out / '3'}",
     ]
