@@ -184,4 +184,4 @@ class SqueezeExcite(keras.layers.Layer):
 
     def call(self, x: Tensor) -> Tensor:
         gates = self.excite(self.squeeze(ops.mean(x, axis=(1, 2))))
-        return x * gates[:, None, None, :]
+        return x * ops.expand_dims(gates, (1, 2))

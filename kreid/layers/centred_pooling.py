@@ -85,12 +85,12 @@ class CentredPooling(KreidLayer):
         return_attention: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         mask = mask_of(inputs, mask)
-        vectors = ops.where(mask[..., None], ops.cast(inputs, "float32"), 0.0)
+        vectors = ops.where(ops.expand_dims(mask, -1), ops.cast(inputs, "float32"), 0.0)
         if self.uniform_attention:
             weights = equal_shares(mask)
         else:
             weights = self.frame_weights(self._units(vectors, mask, training), mask)
-        output = ops.cast(ops.sum(vectors * weights[..., None], axis=1), self.compute_dtype)
+        output = ops.cast(ops.sum(vectors * ops.expand_dims(weights, -1), axis=1), self.compute_dtype)
         return (output, weights) if return_attention else output
 
     def frame_weights(self, units: Tensor, mask: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class CentredPooling(KreidLayer):
 
     def _units(self, vectors: Tensor, mask: Tensor, training: bool | None) -> Tensor:
         if self.centre:
-            vectors = ops.where(mask[..., None], vectors - self._mean(vectors, mask, training), 0.0)
+            vectors = ops.where(ops.expand_dims(mask, -1), vectors - self._mean(vectors, mask, training), 0.0)
         norms = safe_sqrt(ops.sum(ops.square(vectors), axis=-1, keepdims=True))
         return vectors / ops.where(norms > 0, norms, 1.0)
 

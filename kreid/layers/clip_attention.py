@@ -112,7 +112,7 @@ class ClipAttention(KreidLayer):
             check_per_frame("clip_lengths", clip_lengths, inputs)
             counts = counts * ops.cast(clip_lengths, "float32")
             mask = counts > 0
-        clips = ops.where(mask[..., None], inputs, 0)
+        clips = ops.where(ops.expand_dims(mask, -1), inputs, 0)
         weights = self._weights(ops.cast(clips, "float32"), mask)
         embedded = ops.cast(clips if self.transform is None else self.transform(clips), "float32")
         shares = weights * counts
@@ -121,7 +121,7 @@ class ClipAttention(KreidLayer):
         shares = shares / ops.where(total > 0, total, 1.0)
         if sums_to_one:
             weights = shares
-        output = ops.cast(ops.sum(shares[..., None] * embedded, axis=1), self.compute_dtype)
+        output = ops.cast(ops.sum(ops.expand_dims(shares, -1) * embedded, axis=1), self.compute_dtype)
         return (output, weights) if return_attention else output
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

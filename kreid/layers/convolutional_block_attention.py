@@ -84,13 +84,13 @@ class ConvolutionalBlockAttention(KreidLayer):
         summaries = (ops.cast(ops.mean(ops.cast(x, "float32"), axis=(2, 3)), x.dtype), ops.max(x, axis=(2, 3)))
         channels = ops.sigmoid(sum(self.second(self.first(summary)) for summary in summaries))
         channels = ops.ones_like(channels) if self.uniform_attention else channels
-        x = x * channels[:, :, None, None, :]
+        x = x * ops.expand_dims(channels, (2, 3))
 
         positions = [ops.cast(ops.mean(ops.cast(x, "float32"), axis=-1), x.dtype), ops.max(x, axis=-1)]
         positions = ops.reshape(ops.stack(positions, axis=-1), (-1, *inputs.shape[2:4], 2))
         maps = ops.reshape(self.spatial(positions), ops.shape(inputs)[:4])
         maps = ops.ones_like(maps) if self.uniform_attention else maps
-        output = x * maps[..., None]
+        output = x * ops.expand_dims(maps, -1)
         if not return_attention:
             return output
         return output, {"channels": ops.cast(channels, "float32"), "maps": ops.cast(maps, "float32")}

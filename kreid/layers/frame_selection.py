@@ -97,17 +97,17 @@ class FrameSelection(KreidLayer):
         count = self.num_frames
         if count is None:
             return frames, lengths
-        steps = ops.arange(count, dtype="int32")[None, :]
+        steps = ops.expand_dims(ops.arange(count, dtype="int32"), 0)
         # Integers only: the divisions are exact, as in `positions`.
         if self.strategy == "adjacent":
-            chosen = (lengths[:, None] - count) // 2 + steps
+            chosen = (ops.expand_dims(lengths, 1) - count) // 2 + steps
         else:
-            chosen = ((2 * steps + (self.strategy == "evenly")) * lengths[:, None]) // (2 * count)
-        positions = ops.where(lengths[:, None] > count, chosen, ops.minimum(steps, total - 1))
+            chosen = ((2 * steps + (self.strategy == "evenly")) * ops.expand_dims(lengths, 1)) // (2 * count)
+        positions = ops.where(ops.expand_dims(lengths, 1) > count, chosen, ops.minimum(steps, total - 1))
         positions = ops.maximum(positions, 0)
         # Whole frames are gathered from the folded axis; `take_along_axis` would repeat the indices for every pixel.
         batch = ops.shape(frames)[0]
-        rows = positions + total * ops.arange(batch, dtype="int32")[:, None]
+        rows = positions + total * ops.expand_dims(ops.arange(batch, dtype="int32"), 1)
         selected = ops.take(ops.reshape(frames, (-1, *frames.shape[2:])), rows, axis=0)
         return selected, ops.minimum(lengths, count)
 

@@ -61,7 +61,7 @@ class FramesToClips(KreidLayer):
     def call(self, inputs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         mask = mask_of(inputs, mask)
         batch, frames = ops.shape(inputs)[:2]
-        clips = -(-frames // self.clip_length)
+        clips = (frames + self.clip_length - 1) // self.clip_length
         missing = clips * self.clip_length - frames
 
         def cut(x):

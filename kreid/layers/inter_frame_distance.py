@@ -58,7 +58,7 @@ class InterFrameDistance(KreidLayer):
         if self.uniform_attention:
             return ops.cast(mask, "float32")
         distances = pairwise_euclidean(ops.where(spread(mask, inputs), inputs, 0))
-        pairs = ops.logical_and(mask[:, :, None], mask[:, None, :])
+        pairs = ops.logical_and(ops.expand_dims(mask, 2), ops.expand_dims(mask, 1))
         length = ops.sum(ops.cast(mask, "float32"), axis=1, keepdims=True)
         total = ops.sum(ops.where(pairs, ops.cast(distances, "float32"), 0.0), axis=2)
         return total / ops.maximum(length, 1.0)

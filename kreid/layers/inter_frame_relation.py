@@ -10,6 +10,7 @@ from kreid._typing import Shape, Tensor
 from kreid.distances import safe_sqrt
 from kreid.layers.base import KreidLayer
 from kreid.layers.masking import mask_of, spread
+from kreid.layers.portable import identity
 
 NORMALIZATIONS = ("unit", "none")
 # Start of theta, times d_r, for vectors of length 1, which P makes about 1/64 of the values that suit a score near 1.
@@ -114,14 +115,14 @@ class InterFrameRelation(KreidLayer):
         channels = inputs.shape[-1]
         first = ops.matmul(f, self.kernel[:channels]) + self.bias
         second = ops.matmul(f, self.kernel[channels:])
-        relations = ops.relu(first[:, :, None] + second[:, None, :])
+        relations = ops.relu(ops.expand_dims(first, 2) + ops.expand_dims(second, 1))
         for layer in self.later:
             relations = layer(relations)
         # P([f_j, f_i]) is P([f_i, f_j]) with i and j exchanged, and theta may go before the sum.
-        scores = ops.cast(ops.matmul(relations, self.theta[:, None])[..., 0], "float32")
+        scores = ops.cast(ops.matmul(relations, ops.expand_dims(self.theta, 1))[..., 0], "float32")
         scores = ops.relu(scores + ops.swapaxes(scores, 1, 2))
-        others = ops.logical_not(ops.eye(ops.shape(f)[1], dtype="bool"))
-        pairs = ops.logical_and(ops.logical_and(mask[:, :, None], mask[:, None, :]), others)
+        others = ops.logical_not(identity(ops.shape(f)[1]))
+        pairs = ops.logical_and(ops.logical_and(ops.expand_dims(mask, 2), ops.expand_dims(mask, 1)), others)
         length = ops.sum(ops.cast(mask, "float32"), axis=1, keepdims=True)
         return ops.sum(ops.where(pairs, scores, 0.0), axis=2) / ops.maximum(length - 1.0, 1.0)
 

@@ -52,7 +52,7 @@ class LengthsToMask(KreidLayer):
 
     def call(self, frames: Tensor, lengths: Tensor) -> Tensor:
         positions = ops.arange(ops.shape(frames)[1], dtype="int32")
-        return positions[None, :] < lengths_of(frames, lengths)[:, None]
+        return ops.expand_dims(positions, 0) < ops.expand_dims(lengths_of(frames, lengths), 1)
 
     def compute_output_spec(self, frames: Tensor, lengths: Tensor) -> Any:
         return keras.KerasTensor(frames.shape[:2], dtype="bool")

@@ -7,6 +7,7 @@ from keras import ops
 
 from kreid._typing import Tensor
 from kreid.layers.centred_pooling import CentredPooling
+from kreid.layers.portable import first_largest, identity
 
 WEIGHTINGS = ("similarity", "equal")
 # The eigenvector is that of the similarities to the power 2 ** _SQUARINGS: all starts of a power iteration at once.
@@ -94,7 +95,7 @@ class MajorityPooling(CentredPooling):
         sizes = [ops.sum(side, axis=1) for side in (one, other)]
         pairs = [size * (size - 1) for size in sizes]
         within = (alike[0] * pairs[0] + alike[1] * pairs[1]) / ops.maximum(pairs[0] + pairs[1], 1.0)
-        between = ops.sum(one[:, :, None] * similarities * other[:, None, :], axis=(1, 2))
+        between = ops.sum(ops.expand_dims(one, 2) * similarities * ops.expand_dims(other, 1), axis=(1, 2))
         across = between / ops.maximum(sizes[0] * sizes[1], 1.0)
         # Positive for the first side, negative for the second.
         preferred = ops.where(
@@ -103,11 +104,11 @@ class MajorityPooling(CentredPooling):
             sizes[0] - sizes[1],
         )
         cut = ops.logical_and(sizes[0] * sizes[1] * (pairs[0] + pairs[1]) > 0, within - across > self.threshold)
-        preferred = ops.where(cut, preferred, 0.0)[:, None]
+        preferred = ops.expand_dims(ops.where(cut, preferred, 0.0), 1)
         kept = ops.where(preferred == 0, real, ops.where(preferred > 0, one, other))
         weights = kept
         if self.weighting == "similarity":
-            alike = ops.square(ops.maximum(similarities, 0.0)) * kept[:, :, None] * kept[:, None, :]
+            alike = ops.square(ops.maximum(similarities, 0.0)) * ops.expand_dims(kept, 2) * ops.expand_dims(kept, 1)
             weights = ops.sum(_power(alike, _WEIGHT_SQUARINGS), axis=2)
             weights = ops.where(ops.sum(weights, axis=1, keepdims=True) > 0, weights, kept)
         total = ops.sum(weights, axis=1, keepdims=True)
@@ -124,22 +125,21 @@ def leading_eigenvector(similarities: Tensor, real: Tensor) -> Tensor:
     Returns:
         float32 `(batch, frames)`, 0 for masked frames.
     """
-    length = ops.maximum(ops.sum(real, axis=1), 1.0)[:, None, None]
+    length = ops.expand_dims(ops.maximum(ops.sum(real, axis=1), 1.0), (1, 2))
     rows = ops.sum(similarities, axis=2, keepdims=True) / length
     whole = ops.sum(rows, axis=1, keepdims=True) / length
     power = similarities - rows - ops.swapaxes(rows, 1, 2) + whole
-    power = power * real[:, :, None] * real[:, None, :]
+    power = power * ops.expand_dims(real, 2) * ops.expand_dims(real, 1)
     power = _power(power, _SQUARINGS)
-    diagonal = ops.einsum("bii->bi", power)
-    start = ops.one_hot(ops.argmax(diagonal, axis=1), ops.shape(power)[1], dtype="float32")
-    return ops.sum(power * start[:, None, :], axis=2)
+    start = first_largest(_diagonal(power), axis=1)
+    return ops.sum(power * ops.expand_dims(start, 1), axis=2)
 
 
 def _power(matrix: Tensor, squarings: int) -> Tensor:
     """Return the matrices `(batch, n, n)` to the power `2 ** squarings`, scaled, zeros for zeros."""
     for _ in range(squarings):
         # By the trace: no entry overflows, and the largest eigenvalue is at least 1 / n.
-        trace = ops.einsum("bii->b", matrix)[:, None, None]
+        trace = ops.expand_dims(ops.sum(_diagonal(matrix), axis=1), (1, 2))
         matrix = matrix / ops.maximum(trace, 1e-30)
         matrix = ops.matmul(matrix, matrix)
     return matrix
@@ -148,6 +148,11 @@ def _power(matrix: Tensor, squarings: int) -> Tensor:
 def _mean_within(similarities: Tensor, side: Tensor) -> Tensor:
     """Return the mean similarity of two different frames of a side, 0 without two."""
     size = ops.sum(side, axis=1)
-    total = ops.sum(side[:, :, None] * similarities * side[:, None, :], axis=(1, 2))
-    own = ops.sum(side * ops.einsum("bii->bi", similarities), axis=1)
+    total = ops.sum(ops.expand_dims(side, 2) * similarities * ops.expand_dims(side, 1), axis=(1, 2))
+    own = ops.sum(side * _diagonal(similarities), axis=1)
     return (total - own) / ops.maximum(size * (size - 1), 1.0)
+
+
+def _diagonal(matrix: Tensor) -> Tensor:
+    """Return the diagonals `(batch, n)` of matrices `(batch, n, n)`."""
+    return ops.sum(ops.where(identity(ops.shape(matrix)[1]), matrix, 0.0), axis=2)

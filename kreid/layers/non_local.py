@@ -98,7 +98,7 @@ class NonLocal(KreidLayer):
         theta, phi = (ops.cast(layer(nodes), "float32") for layer in (self.theta, self.phi))
         products = ops.matmul(theta, ops.transpose(phi, (0, 2, 1)))
         products = ops.zeros_like(products) if self.uniform_attention else products
-        weights = masked_softmax(products, real[:, None, :])
+        weights = masked_softmax(products, ops.expand_dims(real, 1))
         gathered = self.w(ops.matmul(ops.cast(weights, self.compute_dtype), self.g(nodes)))
         gathered = ops.reshape(gathered, ops.shape(inputs))
         output = self.bn(gathered, mask=mask, training=training) + x

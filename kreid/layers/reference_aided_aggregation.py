@@ -246,10 +246,10 @@ class _Aggregation(keras.layers.Layer):
         cell_of_frame = ops.arange(frames, dtype="int32") * self.cells // self.num_frames
         means, present = [], []
         for cell in range(self.cells):
-            of_cell = mask if self.cells == 1 else ops.logical_and(mask, cell_of_frame[None] == cell)
+            of_cell = mask if self.cells == 1 else ops.logical_and(mask, ops.expand_dims(cell_of_frame, 0) == cell)
             of_cell = ops.cast(of_cell, "float32")
             count = ops.sum(of_cell, axis=1)
-            weights = of_cell / ops.maximum(count, 1.0)[:, None]
+            weights = of_cell / ops.expand_dims(ops.maximum(count, 1.0), 1)
             means.append(ops.sum(spread(weights, x) * ops.cast(x, "float32"), axis=1))
             present.append(count > 0)
         references = pooled(ops.stack(means, axis=1), self.pool_size)

@@ -85,10 +85,10 @@ class RelationAwareAttention(KreidLayer):
         nodes = ops.reshape(x, (*leading, height * width, channels))
         by_position = self.positions(nodes, mask=mask, training=training)
         by_position = ops.ones_like(by_position) if self.uniform_attention else by_position
-        nodes = nodes * by_position[..., None]
+        nodes = nodes * ops.expand_dims(by_position, -1)
         by_channel = self.channels(ops.transpose(nodes, (0, 1, 3, 2)), mask=mask, training=training)
         by_channel = ops.ones_like(by_channel) if self.uniform_attention else by_channel
-        output = ops.reshape(nodes * by_channel[:, :, None, :], ops.shape(inputs))
+        output = ops.reshape(nodes * ops.expand_dims(by_channel, 2), ops.shape(inputs))
         if not return_attention:
             return output
         maps = ops.reshape(ops.cast(by_position, "float32"), (*leading, height, width))

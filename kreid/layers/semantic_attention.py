@@ -64,7 +64,7 @@ class SemanticAttention(KreidLayer):
         votes = ops.cast(self.classifier(inputs), "float32")
         votes = ops.softmax(ops.zeros_like(votes) if self.uniform_attention else votes, axis=-1)
         weights = ops.mean(votes, axis=1)
-        fused = ops.sum(ops.cast(inputs, "float32") * weights[:, :, None], axis=1)
+        fused = ops.sum(ops.cast(inputs, "float32") * ops.expand_dims(weights, 2), axis=1)
         if self.as_printed:
             fused = fused / inputs.shape[1]
         output = ops.cast(fused, self.compute_dtype)

@@ -9,6 +9,7 @@ from kreid._typing import Shape, Tensor
 from kreid.distances import safe_sqrt
 from kreid.layers.base import KreidLayer
 from kreid.layers.masking import mask_of, spread
+from kreid.layers.portable import first_largest
 
 
 @keras.saving.register_keras_serializable(package="kreid")
@@ -111,9 +112,9 @@ class SpatialTemporalAttention(KreidLayer):
         # Both fusions are one product: per stripe, frames x (one-hot of the best frame, scores).
         weights = [scores]
         if self.fusion:
-            best = ops.argmax(ops.where(mask[:, :, None], scores, -1.0), axis=1)
+            best = first_largest(ops.where(ops.expand_dims(mask, 2), scores, -1.0), axis=1)
             # Of equal scores none is the highest.
-            weights.insert(0, scores if self.uniform_attention else _one_hot(best, frames))
+            weights.insert(0, scores if self.uniform_attention else best)
         weights = ops.cast(ops.stack(weights, axis=-1), f.dtype)
         stripes = ops.reshape(f, (batch, frames, self.num_stripes, (h // self.num_stripes) * w, channels))
         # In this order of the factors whole rows of features are moved, never single features.
@@ -136,9 +137,8 @@ class SpatialTemporalAttention(KreidLayer):
         """Return equation 6 for one random pair of different real frames per tracklet, averaged over tracklets."""
         draw = keras.random.uniform(ops.shape(mask), seed=self.seed_generator)
         draw = ops.where(mask, draw, -1.0)
-        frames = ops.shape(mask)[1]
-        first = _one_hot(ops.argmax(draw, axis=1), frames)
-        second = _one_hot(ops.argmax(ops.where(first > 0, -2.0, draw), axis=1), frames)
+        first = first_largest(draw, axis=1)
+        second = first_largest(ops.where(first > 0, -2.0, draw), axis=1)
         difference = ops.einsum("bt,bthw->bhw", first - second, g)
         pairs = ops.cast(ops.sum(ops.cast(mask, "int32"), axis=1) >= 2, "float32")
         norms = safe_sqrt(ops.sum(ops.square(difference), axis=(1, 2))) * pairs
@@ -152,9 +152,3 @@ def _share(x, axis):
     """Return each value's share of the sum over `axis`; zeros where the sum is zero."""
     total = ops.sum(x, axis=axis, keepdims=True)
     return x / ops.where(total > 0, total, 1.0)
-
-
-def _one_hot(chosen, frames):
-    """Return `(batch, ...)` frame positions as float32 `(batch, frames, ...)` with a one at the position."""
-    axis = ops.reshape(ops.arange(frames, dtype="int32"), (1, -1) + (1,) * (len(chosen.shape) - 1))
-    return ops.cast(axis == ops.cast(chosen[:, None], "int32"), "float32")

@@ -66,7 +66,7 @@ class SqueezeExcitation(KreidLayer):
         means = ops.mean(ops.cast(x, "float32"), axis=(2, 3))
         weights = self.excite(self.squeeze(means))
         weights = ops.ones_like(weights) if self.uniform_attention else weights
-        output = x * weights[:, :, None, None, :]
+        output = x * ops.expand_dims(weights, (2, 3))
         return (output, {"channels": ops.cast(weights, "float32")}) if return_attention else output
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

@@ -89,11 +89,11 @@ class TemporalAttention(KreidLayer):
 
         hidden = self.spatial(ops.reshape(maps, (-1, frames, math.prod(maps.shape[-3:]))))
         # The first convolution's bias makes masked frames nonzero; they must count as zero padding.
-        scores = self.temporal(ops.where(mask[..., None], ops.cast(hidden, "float32"), 0.0))[..., 0]
+        scores = self.temporal(ops.where(ops.expand_dims(mask, -1), ops.cast(hidden, "float32"), 0.0))[..., 0]
         weights = equal_shares(mask) if self.uniform_attention else masked_softmax(scores, mask)
 
         vectors = ops.mean(ops.cast(maps, "float32"), axis=(2, 3))
-        output = ops.sum(weights[..., None] * vectors, axis=1)
+        output = ops.sum(ops.expand_dims(weights, -1) * vectors, axis=1)
         output = ops.reshape(ops.cast(output, self.compute_dtype), (*leading, inputs.shape[-1]))
         return (output, ops.reshape(weights, (*leading, frames))) if return_attention else output
 

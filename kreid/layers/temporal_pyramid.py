@@ -83,10 +83,10 @@ class TemporalPyramid(KreidLayer):
 
     def call(self, inputs: Tensor, mask: Tensor | None = None, training: bool | None = None) -> Tensor:
         mask = mask_of(inputs, mask)
-        frames = ops.where(mask[..., None], inputs, 0)
+        frames = ops.where(ops.expand_dims(mask, -1), inputs, 0)
         outputs = [self.branch(number, frames, mask, training) for number in range(self.num_branches)]
         outputs = ops.cast(ops.concatenate(outputs, axis=-1), self.compute_dtype)
-        return ops.where(mask[..., None], outputs, 0)
+        return ops.where(ops.expand_dims(mask, -1), outputs, 0)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:2], self.num_branches * input_shape[2])

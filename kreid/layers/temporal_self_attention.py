@@ -102,7 +102,7 @@ class TemporalSelfAttention(KreidLayer):
         self, inputs: Tensor, mask: Tensor | None = None, training: bool | None = None, return_attention: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         mask = mask_of(inputs, mask)
-        frames = ops.where(mask[..., None], inputs, 0)
+        frames = ops.where(ops.expand_dims(mask, -1), inputs, 0)
         b, c = (
             ops.relu(normalization(embedding(frames), training=training, mask=mask))
             for embedding, normalization in zip(self.embeddings, self.normalizations, strict=True)
@@ -114,7 +114,7 @@ class TemporalSelfAttention(KreidLayer):
         values = ops.cast(self.values(frames), "float32")
         gathered = ops.matmul(ops.swapaxes(relations, 1, 2), values)
         outputs = self.restore(ops.cast(gathered, self.compute_dtype)) + frames
-        outputs = ops.where(mask[..., None], outputs, 0)
+        outputs = ops.where(ops.expand_dims(mask, -1), outputs, 0)
         return (outputs, relations) if return_attention else outputs
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -124,13 +124,13 @@ class TemporalSelfAttention(KreidLayer):
         return (*input_shape[:2], input_shape[1])
 
     def _normalized(self, relations, mask):
-        pairs = ops.logical_and(mask[:, :, None], mask[:, None, :])
+        pairs = ops.logical_and(ops.expand_dims(mask, 2), ops.expand_dims(mask, 1))
         if self.uniform_attention:
             return equal_shares(pairs, axis=1)
         if self.normalize == "softmax":
             relations = relations / math.sqrt(self.values.units)
             return ops.swapaxes(masked_softmax(ops.swapaxes(relations, 1, 2), pairs), 1, 2)
         if self.normalize in ("cosine", "mean"):
-            length = ops.sum(ops.cast(mask, "float32"), axis=1)[:, None, None]
+            length = ops.expand_dims(ops.sum(ops.cast(mask, "float32"), axis=1), (1, 2))
             relations = relations / ops.maximum(length, 1.0)
         return ops.where(pairs, relations, 0.0)
