@@ -13,6 +13,7 @@ from . import (
     plots as plots,
     report as report,
     runs as runs,
+    runtimes as runtimes,
     serving as serving,
     synthetic as synthetic,
     testing as testing,
@@ -20,5 +21,6 @@ from . import (
     training as training,
 )
 from .loading import load_model as load_model
+from .runtimes import load_export as load_export
 
 __version__: str

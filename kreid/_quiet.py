@@ -29,7 +29,7 @@ def import_tensorflow() -> None:
     without_gpu = not any(map(os.path.exists, _GPU_DEVICES))
     if without_gpu:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-    with _stderr_discarded():
+    with stderr_discarded():
         import tensorflow
 
         if without_gpu:
@@ -220,7 +220,7 @@ class _ProgressLines(Generic[Item]):
 
 
 @contextlib.contextmanager
-def _stderr_discarded() -> Iterator[None]:
+def stderr_discarded() -> Iterator[None]:
     """Discard the process's standard error."""
     sys.stderr.flush()
     original, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)

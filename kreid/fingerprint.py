@@ -25,7 +25,8 @@ def fingerprint(model: Any) -> str:
     Cards of exports, the passports in them and `kreid.gallery.TrackletEmbeddings` carry it.
 
     Args:
-        model: a model of `kreid.models`, or any object with `embedder`, `image_size`, `metric` and `embedding_dim`.
+        model: a model of `kreid.models`, or any object with `embedder`, `image_size`, `metric` and `embedding_dim`; an
+            opened export has its own attribute `fingerprint`, which is returned.
 
     Returns:
         A str of 64 hexadecimal digits.
@@ -39,6 +40,8 @@ def fingerprint(model: Any) -> str:
     >>> len(before), kreid.models.fingerprint(model) == before
     (64, False)
     """
+    if isinstance(known := getattr(model, "fingerprint", None), str):
+        return known
     import keras
 
     config = model.get_config() if hasattr(model, "get_config") else {}

@@ -38,6 +38,7 @@ class RunFiles:
     | `checkpoints` | `checkpoints/`, the last and the best model, and `state.json`, which names them |
     | `model` | `model.keras`, the model of the results |
     | `export` | `export/`, the same model as a SavedModel, in `1/` |
+    | `export_in(...)` | `export_onnx/` and so on, the same model in other formats |
     | `untrained` | `untrained.json`, scores before training |
     | `queries` | `queries.json`, scores of the single queries by protocol |
     | `conditions` | `conditions.json`, scores of a table's row as it is tested there, see `kreid ablate` |
@@ -73,6 +74,11 @@ class RunFiles:
         self.report = self.path / "report"
         self.phases = self.path / "phases"
         self.splits_summary = self.path / "splits.json"
+
+    def export_in(self, format: str, precision: str = "float32") -> pathlib.Path:
+        """Return the folder of exports in a format: `export`, `export_onnx`, `export_onnx_int8` and so on."""
+        parts = [part for part in (format, precision) if part not in ("saved_model", "float32")]
+        return self.path / "_".join(["export", *parts])
 
     def phase(self, name: str) -> "RunFiles":
         """Return the files of an earlier phase, `phases/NAME`."""

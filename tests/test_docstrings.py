@@ -30,7 +30,19 @@ def test_examples_run(name):
 
 @pytest.mark.parametrize(
     "part",
-    ["backbones", "layers", "losses", "models", "data", "evaluation", "gallery", "identities", "serving", "testing"],
+    [
+        "backbones",
+        "layers",
+        "losses",
+        "models",
+        "data",
+        "evaluation",
+        "gallery",
+        "identities",
+        "runtimes",
+        "serving",
+        "testing",
+    ],
 )
 def test_public_names_are_documented(part):
     package = importlib.import_module(f"kreid.{part}")

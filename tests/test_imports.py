@@ -8,7 +8,7 @@ import pytest
 
 
 def test_import_is_light():
-    parts = "kreid, kreid.data, kreid.distances, kreid.evaluation, kreid.serving, kreid.training"
+    parts = "kreid, kreid.data, kreid.distances, kreid.evaluation, kreid.runtimes, kreid.serving, kreid.training"
     code = f"import {parts}, sys; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
@@ -23,6 +23,7 @@ PACKAGES = [
     "identities",
     "plots",
     "report",
+    "runtimes",
     "serving",
     "testing",
     "training",

@@ -37,7 +37,14 @@ def model_card(
     signatures: Mapping[str, Any],
     lacks: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return the card of a model that is to be exported."""
+    """Return the card of a model that is to be exported as a SavedModel."""
+    card = card_of_model(model, verification)
+    limited = {"frame_limit": limits.frames_per_tracklet, "limits": limits.to_dict()}
+    return {**card, **limited, "signatures": signatures, "lacks": lacks}
+
+
+def card_of_model(model: "Exportable", verification: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the part of the card that exports of every format have."""
     import keras
     import tensorflow as tf
 
@@ -50,16 +57,29 @@ def model_card(
         "image_size": [height, width],
         "metric": str(model.metric),
         "fingerprint": digest,
-        "frame_limit": limits.frames_per_tracklet,
-        "limits": limits.to_dict(),
         "verification": None if verification is None else dict(verification),
         "passport": None if passport is None else passport.saved_now(digest).to_dict(),
         "kreid": _kreid_version(),
         "keras": keras.__version__,
         "tensorflow": tf.__version__,
-        "signatures": signatures,
-        "lacks": lacks,
     }
+
+
+def checked_verification(model: "Exportable", given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return the threshold for the card: the given one, or else that of the model's passport.
+
+    Raises:
+        ValueError: if it is of another metric than the model's.
+    """
+    passport = getattr(model, "passport", None)
+    if given is None and passport is not None:
+        given = passport.verification
+    if given is not None and given["metric"] != str(model.metric):
+        raise ValueError(
+            f"The threshold must be of the model's metric, {model.metric}; fit it again. "
+            f"Received: verification of metric={given['metric']!r}"
+        )
+    return given
 
 
 def _kreid_version() -> str:

@@ -12,11 +12,10 @@ from kreid.gallery.gallery import Gallery
 from kreid.gallery.gallery_model import GalleryModel
 from kreid.gallery.lance_gallery import LanceGallery
 from kreid.serving import search_signature
-from kreid.serving.card import CARD_FILE, model_card, read_card
+from kreid.serving.card import CARD_FILE, checked_verification, model_card, read_card
 from kreid.serving.publish import (
-    LARGEST_VERSION,
-    check_free,
     check_keep,
+    check_version,
     next_version,
     publishing,
     remove_old_versions,
@@ -128,21 +127,11 @@ def export_model(
             f"Received: backend={keras.backend.backend()}"
         )
     directory = Path(directory)
-    if version is not None:
-        if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= LARGEST_VERSION:
-            raise ValueError(f"`version` must be a positive integer. Received: version={version!r}")
-        check_free(directory, version)
+    check_version(directory, version)
     if keep is not None:
         check_keep(keep)
     limits = limits_of(model, frame_limit, frames_at_once)
-    passport = getattr(model, "passport", None)
-    if verification is None and passport is not None:
-        verification = passport.verification
-    if verification is not None and verification["metric"] != str(model.metric):
-        raise ValueError(
-            f"The threshold must be of the model's metric, {model.metric}; fit it again. "
-            f"Received: verification of metric={verification['metric']!r}"
-        )
+    verification = checked_verification(model, verification)
     lacks = lacking(model, verification)
     card = model_card(model, limits, verification, described(model, lacks), lacks)
     fixed = None

@@ -71,6 +71,15 @@ def publishing(directory: Path, version: int | None) -> Iterator[tuple[Path, lis
         shutil.rmtree(complete, ignore_errors=True)
 
 
+def check_version(directory: Path, version: int | None) -> None:
+    """Raise `ValueError` unless a new version may have this number, or `None` for the next one."""
+    if version is None:
+        return
+    if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= LARGEST_VERSION:
+        raise ValueError(f"`version` must be a positive integer. Received: version={version!r}")
+    check_free(directory, version)
+
+
 def check_free(directory: Path, version: int) -> None:
     """Raise `ValueError` if a version exists."""
     if os.path.lexists(directory / str(version)):
@@ -99,16 +108,19 @@ def _named(complete: Path, directory: Path, version: int | None) -> Path:
             return path
 
 
-def remove_old_versions(directory: str | os.PathLike[str], keep: int, published: int | None = None) -> list[int]:
+def remove_old_versions(
+    directory: str | os.PathLike[str], keep: int, published: int | None = None, file: str = "saved_model.pb"
+) -> list[int]:
     """Remove the oldest complete versions in a base path.
 
     Each is renamed before it is deleted, so that no server sees half of it. A server that has loaded a version goes on
-    answering with it. Folders without a SavedModel are neither counted nor removed.
+    answering with it. Folders without the model's file are neither counted nor removed.
 
     Args:
         directory: base path.
         keep: how many of the highest versions stay.
         published: a version that stays whatever its number.
+        file: of the model, in the folder of a version.
 
     Returns:
         The numbers of the removed versions, ascending.
@@ -128,7 +140,7 @@ def remove_old_versions(directory: str | os.PathLike[str], keep: int, published:
     """
     check_keep(keep)
     directory = Path(directory)
-    complete = [number for number in versions(directory) if (directory / str(number) / "saved_model.pb").is_file()]
+    complete = [number for number in versions(directory) if (directory / str(number) / file).is_file()]
     removed = []
     for number in complete[:-keep]:
         if number == published:

@@ -1,19 +1,29 @@
-"""Export a run's model, or any saved model of kreid, as a SavedModel for a server.
+"""Export a run's model, or any saved model of kreid: a SavedModel for a server, or a file of another runtime.
 
     kreid export runs/sta_mars
     kreid export runs/sta_mars --out serving/models/kreid --version 3
     kreid export model.keras --out serving/models/kreid --keep 3
     kreid export runs/baseline_mars --pooling majority
     kreid export runs/sta_mars --gallery halls
+    kreid export runs/sta_mars --format onnx
+    kreid export runs/sta_mars --format litert --precision int8 --out phones/sta
     kreid export runs/sta_mars --show
 
 Versions are subfolders of the export's folder; a server loads the highest. None is overwritten; --keep removes the
 oldest ones after publishing. The command says which signatures the model lacks and why. A run's verification threshold
 is exported with its model, but not with another --pooling of frames, for which it was not fitted. --gallery puts the
 embeddings of a small gallery into the export, for the signature `search`; to delete one, delete it from the gallery,
-export again and delete the older versions. --show prints the passport of a run, a .keras file, an export or a .npz file
-of embeddings: where the weights come from, what they were trained on, scores and threshold. Exit status: 0 written, 2
-wrong usage or input.
+export again and delete the older versions.
+
+--format onnx, litert, openvino or keras writes model.onnx, model.tflite, model.xml with model.bin, or model.keras, and
+its card, kreid.json, into a version's folder (default: of RUN/export_FORMAT). The file takes frames, uint8
+[B, T, H, W, 3], and lengths, int32 [B], of any B and T, and gives embedding; preprocessing and choice of frames are
+inside. It is run in its runtime beside the model, and nothing is written if an embedding differs. The packages:
+pip install 'kreid[onnx]', 'kreid[litert]' or 'kreid[openvino]'. Smaller files: --precision float16 (onnx, litert,
+openvino) or int8 (onnx, litert, keras), see kreid.runtimes.export; the threshold is that of float32.
+
+--show prints the passport of a run, a .keras file, an export or a .npz file of embeddings: where the weights come from,
+what they were trained on, scores and threshold. Exit status: 0 written, 2 wrong usage or input.
 """
 
 import argparse
@@ -35,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to a parser."""
     parser.add_argument("model", metavar="MODEL", type=pathlib.Path, help="a run's folder, or a .keras file")
     parser.add_argument("--out", metavar="DIR", type=pathlib.Path, help="the export's folder (default: RUN/export)")
+    parser.add_argument(
+        "--format", default="saved_model", help="saved_model (default), onnx, litert, openvino or keras"
+    )
+    parser.add_argument("--precision", default="float32", help="of the weights: float32 (default), float16 or int8")
     parser.add_argument("--show", action="store_true", help="print the model's passport and export nothing")
     parser.add_argument(
         "--pooling",
@@ -54,26 +68,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Export the model; return the exit status."""
     with plain_errors():
-        from kreid.serving.export import export_model, read_card
-
         if options.show:
             print(read_passport(options.model))
             return 0
+        _check_format(options.format, options.precision, options.gallery)
         model, verification = _load(options.model, options.pooling)
-        folder = options.out or (options.model / "export" if options.model.is_dir() else None)
-        if folder is None:
-            raise ValueError(f"Name the export's folder with --out. Received: model={str(options.model)!r}")
-        path = export_model(
-            model, folder, options.version, verification=verification, keep=options.keep, gallery=options.gallery
-        )
-        card = read_card(path)
-        if "gallery" in card:
-            count = card["gallery"]["tracklets"]
-            print(f"With search: the export holds the embeddings of {count} tracklets of the gallery.")
-        for reason, names in _by_reason(card["lacks"]).items():
-            print(f"Without {' and '.join(names)}: {reason}")
+        path = _write(model, options, verification)
         print(f"Exported model: {path}")
     return 0
+
+
+def _check_format(format: str, precision: str, gallery: str | os.PathLike[str] | None) -> None:
+    from kreid.runtimes.formats import check_precision, checked_format
+
+    if format != "saved_model":
+        check_precision(checked_format(format), precision)
+        if gallery is not None:
+            raise ValueError(
+                "Only a SavedModel searches a gallery; leave out --gallery or --format. "
+                f"Received: format={format!r}, gallery={str(gallery)!r}"
+            )
+    elif precision != "float32":
+        raise ValueError(
+            "A SavedModel keeps the weights as they are; name a format with other precisions, such as --format onnx. "
+            f"Received: precision={precision!r}"
+        )
+
+
+def _write(model: "TrackletModel", options: argparse.Namespace, verification: Mapping[str, Any] | None) -> pathlib.Path:
+    """Export the model in the format; return the path of the version."""
+    from kreid.runs import RunFiles
+    from kreid.runtimes import export
+    from kreid.serving.export import export_model, read_card
+
+    folder = options.out
+    if folder is None and options.model.is_dir():
+        folder = RunFiles(options.model).export_in(options.format, options.precision)
+    if folder is None:
+        raise ValueError(f"Name the export's folder with --out. Received: model={str(options.model)!r}")
+    common = {"version": options.version, "verification": verification, "keep": options.keep}
+    if options.format != "saved_model":
+        return export(model, folder, options.format, precision=options.precision, **common)
+    path = export_model(model, folder, gallery=options.gallery, **common)
+    card = read_card(path)
+    if "gallery" in card:
+        count = card["gallery"]["tracklets"]
+        print(f"With search: the export holds the embeddings of {count} tracklets of the gallery.")
+    for reason, names in _by_reason(card["lacks"]).items():
+        print(f"Without {' and '.join(names)}: {reason}")
+    return path
 
 
 def _by_reason(lacks: Mapping[str, str]) -> dict[str, list[str]]:
@@ -100,15 +143,17 @@ def read_passport(path: str | os.PathLike[str]) -> "Passport":
     from kreid.loading import read_config
     from kreid.models import Passport
     from kreid.runs import RunFiles
-    from kreid.serving.export import CARD_FILE, read_card, versions
+    from kreid.runtimes.cards import read_any_card
+    from kreid.serving.export import versions
 
     path = pathlib.Path(path)
     file = RunFiles(path).model if RunFiles(path).is_run else path
     if file.suffix == ".npz" and file.is_file():
         return TrackletEmbeddings.load(file).passport
     folder = path / str(max(versions(path), default=""))
-    if (folder / CARD_FILE).is_file():
-        return Passport.from_dict(read_card(folder).get("passport"))
+    card = read_any_card(folder)
+    if card is not None:
+        return Passport.from_dict(card.get("passport"))
     config = read_config(file).get("config") if file.suffix == ".keras" else None
     if not isinstance(config, dict):
         raise ValueError(
