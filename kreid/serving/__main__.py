@@ -9,7 +9,7 @@ The highest version in the folder is served, and replaced without a failed reque
 line.
 
 With --gallery, clients search the gallery and add and delete tracklets, by embeddings, or by images where its model is
-served beside it. --gallery-read-only lets them search alone.
+served beside it. --gallery-create makes a gallery for the served model, --gallery-read-only lets clients search alone.
 
 To serve other machines, encrypt and authenticate:
 
@@ -91,6 +91,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tls-client-ca", metavar="PEM", help="authorities; every client then needs a certificate")
     parser.add_argument("--token-file", metavar="FILE", help="bearer tokens, one per line; every call then needs one")
     parser.add_argument("--gallery", metavar="GALLERY", help="folder of a gallery to search, add to and delete from")
+    parser.add_argument(
+        "--gallery-create", action="store_true", help="make the gallery, for the served model, if there is none"
+    )
     parser.add_argument("--gallery-read-only", action="store_true", help="refuse to add to and delete from the gallery")
     parser.add_argument(
         "--log-level",
@@ -108,6 +111,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         if not 0 <= options.grace <= _MAX_GRACE_S:
             raise ValueError(f"`grace` must be from 0 to {_MAX_GRACE_S:g} seconds. Received: grace={options.grace}")
+        if options.gallery_create:
+            _create_gallery(options.gallery, options.export_dir, options.versions)
         server = EmbeddingServer(
             options.export_dir,
             name=options.name,
@@ -177,6 +182,30 @@ def _serve(
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     os._exit(0)
+
+
+def _create_gallery(path: str | None, export_dir: str | None, policy: str) -> None:
+    """Make a gallery for the highest version that will be served, if there is none."""
+    from kreid.gallery import GalleryModel, LanceGallery
+    from kreid.serving.export import read_card, versions
+    from kreid.serving.versions import VersionPolicy
+
+    if path is None or export_dir is None:
+        raise ValueError(
+            "A gallery is made for the model that is served: give an export and --gallery. Received: "
+            f"export_dir={export_dir!r}, gallery={path!r}"
+        )
+    chosen = VersionPolicy.parse(policy).choose(versions(export_dir))
+    if os.path.isdir(path) or not chosen:  # The server says what is wrong with a folder without versions.
+        return
+    try:
+        model = GalleryModel.from_card(read_card(os.path.join(export_dir, str(chosen[-1]))), str(chosen[-1]))
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"The export's card does not describe a model ({error}); export it again with this version of kreid. "
+            f"Received: export_dir={export_dir!r}"
+        ) from error
+    LanceGallery.create(path, model)
 
 
 class _Events:

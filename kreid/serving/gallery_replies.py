@@ -26,7 +26,8 @@ from kreid.serving.telemetry import Call
 DEFAULT_COUNT = 10
 # Characters of an id, a source, and the name or value of a tag. NumPy's arrays of str are as wide as the longest.
 MAX_TEXT = 512
-MAX_TAGS = 64
+# Characters of all of them; an answer has those of each match.
+MAX_LABELS = 4096
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -287,9 +288,13 @@ class GalleryReplies:
                 )
             if needs_camera and not row.HasField("camera"):
                 raise ValueError(f"Give the tracklet's camera. Received: {name} without camera")
-            if len(row.tags) > MAX_TAGS:
-                raise ValueError(f"A tracklet has at most {MAX_TAGS} tags. Received: {name} of {len(row.tags)} tags")
-            _check_texts(name, (row.id, row.source, *row.tags.keys(), *row.tags.values()))
+            texts = (row.id, row.source, *row.tags.keys(), *row.tags.values())
+            _check_texts(name, texts)
+            if sum(map(len, texts)) > MAX_LABELS:
+                raise ValueError(
+                    f"The id, source and tags of a tracklet have at most {MAX_LABELS} characters. Received: {name} of "
+                    f"{sum(map(len, texts))} characters"
+                )
         if has_images:
             self._check_images(images)
             vectors = np.full((len(rows), model.dimension), np.nan, np.float32)

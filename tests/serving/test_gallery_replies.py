@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # noqa: E402
 
 from kreid.gallery import GalleryModel, LanceGallery, MemoryGallery  # noqa: E402
-from kreid.serving import EmbeddingServer, GalleryClient, ServingError, gallery_wire  # noqa: E402
+from kreid.serving import EmbeddingServer, GalleryClient, ServingError, Tls, gallery_wire  # noqa: E402
 from kreid.serving.telemetry import json_log  # noqa: E402
 
 STORED = people(30)
@@ -113,7 +113,10 @@ def channel(server):
         (add(tracklets=[tracklet(id="")]), "A tracklet's id is not empty."),
         (add(tracklets=[tracklet(id="x\0")]), "and no NUL. Received: tracklets[0] with 'x\\x00' of 2 characters"),
         (add(tracklets=[tracklet(source="s" * 10**6)]), "of 1000000 characters"),
-        (add(tracklets=[tracklet(tags={str(n): "" for n in range(65)})]), "A tracklet has at most 64 tags."),
+        (
+            add(tracklets=[tracklet(tags={str(n): "v" * 500 for n in range(9)})]),
+            "have at most 4096 characters. Received: ",
+        ),
         (add(tracklets=[tracklet(tags={"a=b": "c"})]), "names have no '='. Received: tags[0]={'a=b': 'c'}"),
         (add(tracklets=[tracklet(person=-2)]), "Received: persons[0]=-2"),
         (add(tracklets=[tracklet(start=2.0, end=1.0)]), "A tracklet ends after it begins."),
@@ -200,6 +203,16 @@ def test_every_method_needs_the_token_and_health_has_none(tmp_path):
     assert asked["who"].endswith(f", token {hashlib.sha256(TOKEN.encode()).hexdigest()[:8]}")
     assert gallery.add(STORED).unchanged == 30
     assert list(gallery.log)[-1]["who"] == "operator"
+
+
+def test_the_gallery_s_log_names_the_client_s_certificate(tmp_path, certificates):
+    own, client = certificates["server"], certificates["client"]
+    gallery = new_gallery(tmp_path)
+    files = {"tls_cert": own.path, "tls_key": own.key_path, "tls_client_ca": certificates["authority"].path}
+    tls = Tls(ca=certificates["authority"].path, certificate=client.path, key=client.key_path)
+    with EmbeddingServer(gallery=gallery, port=0, **files) as server, GalleryClient(server.target, tls=tls) as asking:
+        asking.search(STORED.take([0]))
+    assert list(gallery.log)[-1]["who"].endswith(", certificate client")
 
 
 def test_reflection_and_health_know_the_service(channel):

@@ -20,7 +20,7 @@ from served_galleries import people
 from server_process import ServerProcess
 from serving_samples import encode, random_tracklet
 
-from kreid.serving import EmbeddingClient, GalleryClient, Retry
+from kreid.serving import EmbeddingClient, GalleryClient, Retry, read_card
 from kreid.serving.__main__ import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -138,6 +138,21 @@ def test_serves_a_gallery_alone_without_tensorflow(gallery, tmp_path):
     assert (added["method"], added["shapes"], added["added"]) == ("Add", {"embeddings": [5, 4]}, 5)
     assert (searched["method"], searched["matches"]) == ("Search", 1)
     assert gallery.count() == 5
+
+
+def test_a_gallery_is_made_for_the_served_model(base_path, tmp_path, capsys):
+    pytest.importorskip("lance", reason="galleries on the disk need pylance")
+    from kreid.gallery import GalleryModel, LanceGallery
+
+    path = str(tmp_path / "hall")
+    # With a wrong option, so that nothing is served.
+    arguments = ["--gallery-create", "--tls-cert", "cert.pem"]
+    for _ in range(2):  # the second time it is there
+        assert main([str(base_path), "--gallery", path, *arguments]) == 2
+        assert LanceGallery.open(path).model == GalleryModel.from_card(read_card(base_path / "3"), "3")
+    assert main(["--gallery", path, *arguments]) == 2
+    assert main([str(base_path), *arguments]) == 2
+    assert "A gallery is made for the model that is served" in capsys.readouterr().err
 
 
 @pytest.mark.slow
