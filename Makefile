@@ -3,13 +3,14 @@
 # make test-slow  full-size models, kills
 # make soak       load and fuzz against a running server
 # make test-addons  the bridge to TensorFlow Addons and Keras 2, with both installed (Python 3.11)
+# make docs       the guide and the reference, as pages in build/docs/
 # make check      lint, format and import order; make format fixes lint and format
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow soak test-addons check format clean
+.PHONY: demo test test-slow soak test-addons docs check format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python recipes/demo.py
@@ -27,6 +28,10 @@ soak: $(VENV)/.test
 test-addons: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[addons]'
 	$(BIN)/python -m pytest tests/addons
+
+docs: $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file recipes/guide/mkdocs.yaml
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 from kreid._files import printable
 
+#: The person of badly cut boxes, which count neither as right nor as wrong.
 JUNK = -1
+#: The person of tracklets that show nobody with a query.
 DISTRACTOR = 0
 
 

@@ -9,7 +9,7 @@ from kreid.models.tracklet_model import TrackletModel, is_registered
 
 System = TypeVar("System", bound=type[TrackletModel])
 
-# Filled by `register_system`, in the order of registration.
+#: The systems' classes by name, filled by `register_system`, in the order of registration.
 SYSTEMS: dict[str, type[TrackletModel]] = {}
 
 
