@@ -154,10 +154,20 @@ def decode_frames(
     """
     at_once = None
     if parallelism is not None:
-        pixels = tf.data.Dataset.from_tensor_slices(contents).map(lambda image: tf.reduce_prod(_checked_size(image)))
-        largest = pixels.ignore_errors().reduce(tf.constant(1, tf.int64), tf.maximum)
+        largest = tf.reduce_max(_numbers_of_pixels(contents))
         at_once = tf.clip_by_value(MAX_PIXELS // largest, 1, parallelism)
     return load_readable(contents, lambda image: decode_frame(image, image_size), (*image_size, 3), at_once)
+
+
+def _numbers_of_pixels(contents: tf.Tensor) -> tf.Tensor:
+    """Return the pixels of each image whose size can be read, and at last 1."""
+    # Not `reduce`: it prepares its functions at every run, which takes longer than decoding the images of a tracklet.
+    pixels = tf.data.Dataset.from_tensor_slices(contents).map(lambda image: tf.reduce_prod(_checked_size(image)))
+    pixels = pixels.ignore_errors().concatenate(tf.data.Dataset.from_tensors(tf.constant(1, tf.int64)))
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    return pixels.batch(tf.size(contents, tf.int64) + 1).with_options(options).get_single_element()
 
 
 def read_frames(
