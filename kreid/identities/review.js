@@ -23,6 +23,13 @@
   }
 
   const rowsOf = (person) => state.persons.flatMap((each, row) => (each === person ? [row] : []));
+  // The rows of each person, in the order of the persons.
+  function groups() {
+    const found = new Map(people().map((person) => [person, []]));
+    state.persons.forEach((person, row) => found.get(person).push(row));
+    return found;
+  }
+
   const people = () => [...new Set(state.persons)].sort((one, other) => one - other);
   const names = (rows) => rows.map((row) => tracklets[row].id).join(", ");
 
@@ -162,7 +169,9 @@
 
   // Show which buttons are pressed and which can be.
   function mark() {
-    const button = (key) => document.querySelector(`[data-key="${key}"]`);
+    const keyed = Array.from(document.querySelectorAll("[data-key]"), (each) => [each.getAttribute("data-key"), each]);
+    const buttons = new Map(keyed);
+    const button = (key) => buttons.get(key);
     pairs.forEach((_, number) => {
       for (const [same, word] of [[true, "same"], [false, "two"]]) {
         button(`pair-${number}-${same}`).setAttribute("aria-pressed", String(state.decided[number] === word));
@@ -170,15 +179,14 @@
     });
     tracklets.forEach((_, row) => button(`tile-${row}`).setAttribute("aria-pressed", String(selected.has(row))));
     const held = new Set(chosenPersons());
-    for (const person of people()) {
+    for (const [person, rows] of groups()) {
       const count = held.has(person) ? chosenOf(person).length : 0;
-      button(`split-${person}`).disabled = count === 0 || count === rowsOf(person).length;
+      button(`split-${person}`).disabled = count === 0 || count === rows.length;
     }
     find("merge").disabled = held.size < 2;
   }
 
-  function personCard(person) {
-    const rows = rowsOf(person);
+  function personCard([person, rows]) {
     const accepted = state.accepted.includes(person);
     const label = { class: accepted ? "card accepted" : "card", "aria-label": `Person ${person}` };
     const card = make("article", undefined, label);
@@ -212,9 +220,9 @@
 
   function draw() {
     const key = document.activeElement && document.activeElement.getAttribute("data-key");
-    const all = people();
-    const sizes = new Map(all.map((person) => [person, rowsOf(person).length]));
-    const order = [...all].sort((one, other) => (sizes.get(one) === 1) - (sizes.get(other) === 1) || one - other);
+    const all = [...groups()];
+    const order = [...all].sort(([one, rows], [other, others]) =>
+      (rows.length === 1) - (others.length === 1) || one - other);
     find("persons").replaceChildren(...order.map(personCard));
     mark();
     find("counts").textContent =
@@ -226,8 +234,8 @@
   }
 
   function decisions() {
-    const persons = people().map((person) => ({
-      person, accepted: state.accepted.includes(person), tracklets: rowsOf(person).map((row) => tracklets[row].id),
+    const persons = Array.from(groups(), ([person, rows]) => ({
+      person, accepted: state.accepted.includes(person), tracklets: rows.map((row) => tracklets[row].id),
     }));
     return { format: data.format, run: data.run, persons };
   }

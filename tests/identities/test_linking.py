@@ -100,10 +100,11 @@ def test_distances_are_below_the_threshold():
     assert link_tracklets([[0.0]], threshold=1.0).persons.tolist() == [1]
 
 
+@pytest.mark.parametrize("threshold", [0.3, 1.2])
 @pytest.mark.parametrize("seed", range(3))
-def test_margins_and_certainties(seed):
+def test_margins_and_certainties(seed, threshold):
     vectors, tracklets = draw(seed)
-    threshold, scale, offset = 1.2, 3.0, 4.0
+    scale, offset = 3.0, 4.0
     calibration = {"scale": scale, "offset": offset, "prior": 0.5}
     found = link_tracklets(*arguments(vectors, tracklets), threshold=threshold, calibration=calibration)
     distances, groups = euclidean(vectors), grouped(found.persons)
