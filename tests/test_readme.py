@@ -16,7 +16,8 @@ def pages(repository):
 def test_links_resolve(pages):
     assert pages
     for page in pages:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
