@@ -11,11 +11,10 @@ from kreid.gallery.parts import Part
 
 # Values of a block of approximate distances, which stays in a processor's cache.
 _BLOCK = 1 << 18
-# Tracklets of the first block, after which there is a limit.
+# Tracklets of the first block, after which there is a limit; each block that follows has at most four times as many.
 _FIRST_ROWS = 1024
-# Queries at once, and candidates until the distant ones among them are left out.
-_QUERIES = 512
-_CANDIDATES = 1 << 16
+# Queries at once, and up to how many a block's scores are dot products.
+_QUERIES, _DOTS = 512, 8
 _EXACT_ROWS = 4096
 # The largest relative error of one operation in float32.
 _UNIT = float(np.finfo(np.float32).eps) / 2
@@ -101,12 +100,12 @@ class NearestTracklets:
         queries = self._queries if len(chosen) == len(self._queries) else self._queries.take(chosen)
         candidates = _Candidates(part, queries, self._count, self._by_person, self._other_cameras)
         candidates.limit(np.array([self._known_limit(query) for query in chosen.tolist()]))
-        rows = max(1, _BLOCK // len(chosen))
-        first, total = 0, len(part.persons)
+        most, total = max(1, _BLOCK // len(chosen)), len(part.persons)
+        first, rows = 0, max(_FIRST_ROWS, 4 * self._count)
         while first < total:
-            last = min(total, first + (rows if first else min(rows, max(_FIRST_ROWS, 4 * self._count))))
+            last = min(total, first + min(rows, most))
             candidates.add(slice(first, last))
-            first = last
+            first, rows = last, 4 * rows
         candidates.leave_out_distant()
         return candidates
 
@@ -219,25 +218,30 @@ class _Candidates:
         self.queries = self.rows = np.zeros(0, np.int64)
         self._lower = self._upper = np.zeros(0)
         self._new: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self._number, self._most = 0, 0
+        self._number = self._most = 0
 
     def limit(self, limits: np.ndarray) -> None:
         """Set for each query the distance above which no tracklet is among the nearest."""
         self._limits = limits
         scores = limits - self._offsets
-        self._highest = np.nextafter(scores.astype(np.float32), np.float32(np.inf))[:, None]
+        self._highest = np.nextafter(scores.astype(np.float32), np.float32(np.inf))
 
     def add(self, rows: slice) -> None:
         """Add the tracklets of some rows."""
-        scores = self._factors @ self._part.vectors(rows).T
-        if self._euclidean:
-            scores += self._others[rows]
+        vectors, count = self._part.vectors(rows), len(self._factors)
+        # A product with few rows is no faster than its dot products, and slower than the memory.
+        if count <= _DOTS:
+            scores = np.vecdot(vectors[:, None], self._factors)
         else:
-            scores *= self._others[rows]
+            scores = vectors @ self._factors.T
+        if self._euclidean:
+            scores += self._others[rows, None]
+        else:
+            scores *= self._others[rows, None]
         places = np.flatnonzero(scores <= self._highest)
         if not len(places):
             return
-        self._new.append((places // scores.shape[1], places % scores.shape[1] + rows.start, scores.ravel()[places]))
+        self._new.append((places % count, places // count + rows.start, scores.ravel()[places]))
         self._number += len(places)
         if self._number > self._most:
             self.leave_out_distant()
@@ -272,7 +276,8 @@ class _Candidates:
         self._lower, self._upper = self._lower[order], self._upper[order]
         self.limit(limits)
         self._number = len(order)
-        self._most = max(_CANDIDATES, 2 * self._number)
+        # Seldom enough to cost little, often enough to have low limits.
+        self._most = max(4 * self._count * len(limits), 2 * self._number)
 
     def _add_new(self) -> None:
         queries, rows, scores = (np.concatenate(values) for values in zip(*self._new, strict=True))

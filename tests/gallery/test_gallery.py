@@ -89,7 +89,8 @@ def test_the_parts_change_no_result(by_person):
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("by_person", [False, True])
 @pytest.mark.parametrize("count", [1, 6, 700])
-def test_the_blocks_change_no_result(metric, by_person, count, monkeypatch):
+@pytest.mark.parametrize("dots", [0, 4])
+def test_the_blocks_change_no_result(metric, by_person, count, dots, monkeypatch):
     stored = samples.people(600, seed=2, metric=metric, dimension=3, spread=0.05)
     queries = samples.people(9, seed=3, metric=metric, dimension=3, prefix="q")
     gallery = MemoryGallery(GalleryModel.of(stored))
@@ -101,7 +102,7 @@ def test_the_blocks_change_no_result(metric, by_person, count, monkeypatch):
         return [[(match.id, match.distance) for match in matches] for matches in found]
 
     whole = search()
-    for name, value in {"_BLOCK": 70, "_FIRST_ROWS": 11, "_CANDIDATES": 13, "_QUERIES": 4, "_EXACT_ROWS": 5}.items():
+    for name, value in {"_BLOCK": 70, "_FIRST_ROWS": 11, "_QUERIES": 4, "_DOTS": dots, "_EXACT_ROWS": 5}.items():
         monkeypatch.setattr(nearest, name, value)
     assert search() == whole
     assert sum(map(len, whole)) > 8 * min(count, 10)
