@@ -15,6 +15,7 @@ from .gallery import (
 from .gallery_model import GalleryModel as GalleryModel
 from .lance_gallery import LanceGallery as LanceGallery
 from .memory import MemoryGallery as MemoryGallery
+from .milvus_gallery import MilvusGallery as MilvusGallery
 from .nearest import Match as Match
 from .search import Ranked as Ranked, ranked_list as ranked_list
 from .where import Where as Where

@@ -77,7 +77,8 @@ class Verification(NamedTuple):
 class Gallery(abc.ABC):
     """Embeddings of tracklets of one model: kept, searched and deleted.
 
-    `MemoryGallery` is the exact form in memory, `LanceGallery` a folder on the disk. All answer alike.
+    `MemoryGallery` is the exact form in memory, `LanceGallery` a folder on the disk, `MilvusGallery` in a server. All
+    answer alike.
 
     Persons are numbers above 0; 0 is unknown. A tracklet is known by its id. Times are seconds, in any clock that all
     tracklets share. With `keep_days`, a tracklet is gone that many days after it was added: it is never found again,
@@ -200,13 +201,7 @@ class Gallery(abc.ABC):
         ids = queries.ids[:_LOGGED].tolist()
         self._log("search", queries=len(queries), ids=ids, where=conditions.to_dict(), count=int(count))
 
-        def find() -> list[list[Match]]:
-            nearest = NearestTracklets(queries, int(count), limit, other_cameras, by_person)
-            for part in self._kept_parts(conditions):
-                nearest.add(part)
-            return nearest.results()
-
-        return self._read(find)
+        return self._read(lambda: self._find(queries, int(count), limit, other_cameras, by_person, conditions))
 
     def get(self, ids: Sequence[str]) -> TrackletEmbeddings:
         """Return tracklets by id.
@@ -356,6 +351,21 @@ class Gallery(abc.ABC):
     @abc.abstractmethod
     def _log(self, action: str, **details: Any) -> None:
         """Log a request, before it is carried out."""
+
+    def _find(
+        self,
+        queries: TrackletEmbeddings,
+        count: int,
+        limit: float | None,
+        other_cameras: bool,
+        by_person: bool,
+        where: Where,
+    ) -> list[list[Match]]:
+        """Return the matches of each query, by reading all tracklets that conditions choose."""
+        nearest = NearestTracklets(queries, count, limit, other_cameras, by_person)
+        for part in self._kept_parts(where):
+            nearest.add(part)
+        return nearest.results()
 
     def _read(self, read: Callable[[], Result]) -> Result:
         """Run a function that reads; a gallery that others change repeats it."""

@@ -17,7 +17,7 @@ _FIRST_ROWS = 1024
 _QUERIES, _DOTS = 512, 8
 _EXACT_ROWS = 4096
 # The largest relative error of one operation in float32.
-_UNIT = float(np.finfo(np.float32).eps) / 2
+UNIT = float(np.finfo(np.float32).eps) / 2
 # Below this, products of float32 lose their last digits.
 _UNDERFLOW = 1e-36
 # Cosine distances up to this are rounding errors in float64, as in `kreid.distances.distance_matrix`.
@@ -204,7 +204,7 @@ class _Candidates:
         self._groups = _groups(part.persons) if by_person else None
         vectors, squares = queries.embeddings, part.squares
         # Sums of D products in any order err by at most D + 1 units of the sum of the factors' absolute products.
-        self._error = 2 * (vectors.shape[1] + 8) * _UNIT
+        self._error = 2 * (vectors.shape[1] + 8) * UNIT
         own = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
         self._euclidean = queries.metric == "euclidean"
         if self._euclidean:

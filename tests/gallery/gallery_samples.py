@@ -3,7 +3,7 @@
 import numpy as np
 
 from kreid.distances import distance_matrix
-from kreid.gallery import GalleryModel, LanceGallery, MemoryGallery, TrackletEmbeddings
+from kreid.gallery import GalleryModel, LanceGallery, MemoryGallery, MilvusGallery, TrackletEmbeddings
 from kreid.passport import Passport
 
 
@@ -37,6 +37,8 @@ def make(kind, folder, record, **options):
     model = GalleryModel.of(record)
     if kind == "memory":
         return MemoryGallery(model, **options)
+    if kind == "milvus":
+        return MilvusGallery.create(str(folder / "g.db"), "hall", model, **options)
     # Streaming keeps nothing in memory; the conditions are then Lance's.
     cache = {"cache_bytes": 0} if kind == "streaming" else {}
     return LanceGallery.create(folder / "g", model, **options, **cache)

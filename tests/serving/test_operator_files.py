@@ -134,6 +134,21 @@ def test_ports_are_published_on_loopback_only(compose):
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
+def test_milvus_has_a_password_and_loopback_ports(folder):
+    text = (folder / "milvus" / "compose.yaml").read_text()
+    assert re.findall(r"\$\{(\w+):\?", text) == ["MILVUS_ROOT_PASSWORD"]
+    filled = re.sub(r"\$\{(\w+):([-?])([^}]*)\}", lambda found: found[3] if found[2] == "-" else "secret", text)
+    parsed = pytest.importorskip("compose_spec").PyCompose.from_yaml(filled)
+    assert list(parsed.service_names()) == ["milvus"]
+    service = yaml.safe_load(filled)["services"]["milvus"]
+    assert service["ports"] == ["127.0.0.1:19530:19530"]
+    assert service["environment"]["COMMON_SECURITY_AUTHORIZATIONENABLED"] == "true"
+    (etcd,) = [volume.split(":") for volume in service["volumes"] if volume.startswith("./")]
+    assert service["environment"]["ETCD_CONFIG_PATH"] == etcd[1]
+    addresses = yaml.safe_load((folder / "milvus" / etcd[0]).read_text())
+    assert addresses["listen-client-urls"] == addresses["advertise-client-urls"] == "http://127.0.0.1:2379"
+
+
 @pytest.mark.parametrize(("state", "healthy"), [("AVAILABLE", True), ("LOADING", False)])
 def test_the_health_check_reads_the_state(compose, state, healthy):
     class Answer(http.server.BaseHTTPRequestHandler):
