@@ -28,6 +28,9 @@ DEFAULT_COUNT = 10
 MAX_TEXT = 512
 # Characters of all of them; an answer has those of each match.
 MAX_LABELS = 4096
+# Of a condition, each of which is a line in the gallery's log, and tags of a condition.
+MAX_VALUES = 10_000
+MAX_TAGS = 64
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -275,26 +278,7 @@ class GalleryReplies:
         has_images = bool(images[0])
         needs_camera = argument == "tracklets" or request.other_cameras
         for place, row in enumerate(rows):
-            name = f"{argument}[{place}]"
-            if bool(row.images) == bool(row.embedding) or bool(row.images) != has_images:
-                raise ValueError(
-                    "Give each tracklet an embedding, or each its images. Received: "
-                    f"{name} of {len(row.embedding)} values and {len(row.images)} images"
-                )
-            if not has_images and len(row.embedding) != model.dimension:
-                raise ValueError(
-                    f"An embedding of the gallery's model has {model.dimension} values: embed the tracklet with that "
-                    f"model. Received: {name} of {len(row.embedding)} values"
-                )
-            if needs_camera and not row.HasField("camera"):
-                raise ValueError(f"Give the tracklet's camera. Received: {name} without camera")
-            texts = (row.id, row.source, *row.tags.keys(), *row.tags.values())
-            _check_texts(name, texts)
-            if sum(map(len, texts)) > MAX_LABELS:
-                raise ValueError(
-                    f"The id, source and tags of a tracklet have at most {MAX_LABELS} characters. Received: {name} of "
-                    f"{sum(map(len, texts))} characters"
-                )
+            _check_row(f"{argument}[{place}]", row, has_images, model.dimension, needs_camera)
         if has_images:
             self._check_images(images)
             vectors = np.full((len(rows), model.dimension), np.nan, np.float32)
@@ -369,8 +353,17 @@ def other_model() -> RequestRefused:
 
 def _where(request: Any) -> Where:
     where = gallery_wire.read_where(request.where)
-    for name in ("ids", "sources"):
-        _check_texts(f"where.{name}", getattr(where, name) or ())
+    for name, values in where.to_dict().items():
+        if name in ("since", "until"):
+            continue
+        most = MAX_TAGS if name == "tags" else MAX_VALUES
+        if len(values) > most:
+            raise ValueError(
+                f"Of this condition, at most {most} values are allowed: send them in parts. Received: {name} of "
+                f"{len(values)} values"
+            )
+        if name in ("ids", "sources"):
+            _check_texts(f"where.{name}", values)
     return where
 
 
@@ -383,6 +376,29 @@ def _threshold(request: Any) -> float | Literal["model"] | None:
     if choice == "any_distance":
         return None
     return request.max_distance if choice == "max_distance" else "model"
+
+
+def _check_row(name: str, row: Any, has_images: bool, dimension: int, needs_camera: bool) -> None:
+    """Check a Tracklet message; what all ways to a gallery check is left out."""
+    if bool(row.images) == bool(row.embedding) or bool(row.images) != has_images:
+        raise ValueError(
+            "Give each tracklet an embedding, or each its images. Received: "
+            f"{name} of {len(row.embedding)} values and {len(row.images)} images"
+        )
+    if not has_images and len(row.embedding) != dimension:
+        raise ValueError(
+            f"An embedding of the gallery's model has {dimension} values: embed the tracklet with that model. "
+            f"Received: {name} of {len(row.embedding)} values"
+        )
+    if needs_camera and not row.HasField("camera"):
+        raise ValueError(f"Give the tracklet's camera. Received: {name} without camera")
+    texts = (row.id, row.source, *row.tags.keys(), *row.tags.values())
+    _check_texts(name, texts)
+    if sum(map(len, texts)) > MAX_LABELS:
+        raise ValueError(
+            f"The id, source and tags of a tracklet have at most {MAX_LABELS} characters. Received: {name} of "
+            f"{sum(map(len, texts))} characters"
+        )
 
 
 def _check_texts(name: str, texts: Sequence[str]) -> None:

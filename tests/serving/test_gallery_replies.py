@@ -1,6 +1,7 @@
 """The gallery service over gRPC: what it refuses, who may ask, what waits for whom, and what an operator sees."""
 
 import dataclasses
+import errno
 import hashlib
 import http.client
 import io
@@ -121,6 +122,8 @@ def channel(server):
         (add(tracklets=[tracklet(start=2.0, end=1.0)]), "A tracklet ends after it begins."),
         (add(tracklets=[tracklet(id="t3")]), "The gallery has tracklets of these ids with other content"),
         (add(tracklets=[tracklet(id="new"), tracklet(id="t3")]), "Received: 1 such ids, the first ['t3']"),
+        (delete(ids={"values": map(str, range(10_001))}), "at most 10000 values are allowed: send them in parts. "),
+        (delete(tags={str(n): "" for n in range(65)}), "Received: tags of 65 values"),
         (delete(), "Give at least one condition"),
         (delete(not_cameras={}), "Give at least one condition"),
         # A field that is passed over would delete more.
@@ -400,6 +403,27 @@ def test_what_is_deleted_with_compact_leaves_no_bytes(tmp_path):
         assert holds()
         assert client.delete({"ids": ["t4"]}, compact=True) == 0
         assert not holds()
+
+
+class FullGallery(MemoryGallery):
+    """A gallery on a full disk."""
+
+    def compact(self):
+        raise OSError(errno.ENOSPC, "The disk is full; free some space. Received: path='/srv/hall'")
+
+
+def test_a_compaction_that_fails_says_that_the_tracklets_are_deleted():
+    gallery = FullGallery(GalleryModel.of(STORED))
+    gallery.add(STORED)
+    with EmbeddingServer(gallery=gallery, port=0) as server, GalleryClient(server.target) as client:
+        with pytest.raises(ServingError) as caught:
+            client.delete({"ids": ["t4"]}, compact=True)
+        assert (caught.value.code, caught.value.message) == (
+            "RESOURCE_EXHAUSTED",
+            "The tracklets are deleted, but their bytes are still in the files; repeat the request. The disk is "
+            "full; free some space.",
+        )
+        assert client.stats().tracklets == 29
 
 
 @pytest.mark.parametrize(
