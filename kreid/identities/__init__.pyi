@@ -1,6 +1,5 @@
 from .decisions import AcceptedPersons as AcceptedPersons, write_accepted as write_accepted
 from .embedder import ExportedModel as ExportedModel, load_embedder as load_embedder
-from .files import write_identities as write_identities
 from .linking import Identities as Identities, Link as Link, link_tracklets as link_tracklets
 from .review import review_page as review_page
 from .scores import (
@@ -12,3 +11,4 @@ from .scores import (
     score_tracks as score_tracks,
 )
 from .sightings import CameraVideo as CameraVideo, Sightings as Sightings, embed_cameras as embed_cameras
+from .write import write_identities as write_identities

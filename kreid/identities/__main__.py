@@ -12,31 +12,28 @@ pairs, correct and accept persons, and save the decisions. A folder in place of 
 threshold, without embedding again. With --decisions the accepted persons become a data set for training,
 DIR/train/<person>/<camera>/<tracklet>/<frame>. Keep and delete all these files as you would photographs.
 
---truth scores the result: MOT Challenge text of the true persons, one file for each video in the same order, or, with
---embeddings, the word `labels` for the persons in that file.
+--truth scores the result: MOT Challenge text of the true persons, one file for each video in the same order (boxes of
+confidence 0 do not count), or, with --embeddings, the word `labels` for the persons in that file.
 
 Exit status: 0 written, 2 wrong usage or input, 130 interrupted.
 """
 
 import argparse
-import dataclasses
-import json
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kreid._files import printable, replacing, write_atomically
+from kreid._files import printable
 from kreid._quiet import import_tensorflow
 from kreid.tracks.limit_options import add_limits, limits_of
 
 if TYPE_CHECKING:
     from kreid.gallery import TrackletEmbeddings
     from kreid.identities.linking import Identities
-    from kreid.identities.sightings import CameraVideo, Sightings
+    from kreid.identities.sightings import Sightings
     from kreid.tracks import Tracks
 
 _DOUBTFUL = 5  # links in the summary
@@ -166,32 +163,27 @@ def _write_accepted(options: argparse.Namespace) -> None:
 
 
 def _identify(options: argparse.Namespace) -> None:
-    from kreid.identities.files import IdentityFiles, first_and_last, write_identities
+    from kreid.identities.files import first_and_last
     from kreid.identities.linking import link_tracklets
-    from kreid.identities.review import review_page
+    from kreid.identities.write import write_identities
 
-    sightings, settings = _sightings(options)
-    embeddings, videos = sightings.embeddings, sightings.videos
+    truth = _truth(options, len(options.video)) if options.video else []
+    sightings = _sightings(options)
+    if options.truth and not options.video and options.embeddings is None:
+        truth = _truth(options, len(sightings.videos))
+    embeddings = sightings.embeddings
     identities = link_tracklets(
         embeddings, *first_and_last(embeddings), threshold=options.threshold, linking=options.linking
     )
-    scores = _scores(options, sightings, identities, settings)
-    out = Path(options.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as work:
-        work.mkdir()
-        write_identities(work, embeddings, identities, videos, settings)
-        if videos:
-            write_atomically(IdentityFiles(work).page, review_page(embeddings, identities, sightings.pictures))
-        if scores:
-            write_atomically(IdentityFiles(work).scores, json.dumps(_without_nan(scores), indent=1) + "\n")
+    scores = _scores(options, sightings, identities, truth)
+    write_identities(options.out, sightings, identities, scores=scores)
     for warning in _warnings(embeddings, identities):
         print(f"warning: {warning}", file=sys.stderr)
-    print(printable("\n".join(_summary(out, embeddings, identities, scores))))
+    print(printable("\n".join(_summary(options.out, embeddings, identities, scores))))
 
 
-def _sightings(options: argparse.Namespace) -> tuple["Sightings", Mapping[str, Any]]:
-    """Embed the tracklets of the videos, or read stored embeddings; return also the settings of the tracks."""
+def _sightings(options: argparse.Namespace) -> "Sightings":
+    """Embed the tracklets of the videos, or read stored embeddings."""
     from kreid.data.tracklet import JUNK
     from kreid.gallery.embeddings import TrackletEmbeddings
     from kreid.identities.linking import chosen_threshold
@@ -200,48 +192,49 @@ def _sightings(options: argparse.Namespace) -> tuple["Sightings", Mapping[str, A
 
     if options.embeddings is not None:
         embeddings = TrackletEmbeddings.load(options.embeddings)
-        return Sightings((), embeddings.take(embeddings.persons != JUNK), {}), {}
+        real = embeddings.persons != JUNK
+        if not real.all():
+            print(f"warning: {np.count_nonzero(~real)} tracklets of junk are left out", file=sys.stderr)
+        return Sightings((), embeddings.take(real))
     if not options.video:
         return stored_sightings(options.model, pictures=options.pictures, progress=not options.quiet)
     limits = limits_of(options)
     cameras = options.camera or [""] * len(options.video)
     videos = [
-        CameraVideo(video, _read(path, options.first_frame, options.max_damaged), camera)
+        CameraVideo(video, _read(options, path), camera)
         for video, path, camera in zip(options.video, options.tracks, cameras, strict=True)
     ]
     check_cameras(videos, limits)
-    settings = {"first_frame": options.first_frame, "max_damaged": options.max_damaged}
-    settings["limits"] = dataclasses.asdict(limits)
-    _truth(options.truth, videos, settings)
     import_tensorflow()
     from kreid.identities.embedder import load_embedder
 
     model = load_embedder(options.model)
     # Before hours of embedding.
     chosen_threshold(options.threshold, options.linking, model.passport.verification, model.metric)
-    sightings = embed_cameras(model, videos, limits=limits, pictures=options.pictures, progress=not options.quiet)
-    return sightings, settings
+    return embed_cameras(model, videos, limits=limits, pictures=options.pictures, progress=not options.quiet)
 
 
-def _read(path: str, first_frame: int, max_damaged: float) -> "Tracks":
+def _read(options: argparse.Namespace, path: str) -> "Tracks":
     from kreid.tracks.mot import read_tracks
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        tracks = read_tracks(path, first_frame=first_frame, max_damaged=max_damaged)
+        tracks = read_tracks(path, first_frame=options.first_frame, max_damaged=options.max_damaged)
     for one in caught:
         print(f"warning: {printable(str(one.message))}", file=sys.stderr)
     return tracks
 
 
-def _truth(paths: Sequence[str], videos: Sequence["CameraVideo"], settings: Mapping[str, Any]) -> list["Tracks"]:
+def _truth(options: argparse.Namespace, videos: int) -> list["Tracks"]:
     """Read the true persons of each video, if they are given."""
-    if paths and len(paths) != len(videos):
+    paths = options.truth
+    if paths and len(paths) != videos:
         raise ValueError(
-            "Give one --truth for each video, in the same order. "
-            f"Received: {len(paths)} of --truth, {len(videos)} videos"
+            f"Give one --truth for each video, in the same order. Received: {len(paths)} of --truth, {videos} videos"
         )
-    truth = [_read(path, settings["first_frame"], settings["max_damaged"]) for path in paths]
+    truth = [_read(options, path) for path in paths]
+    # In the benchmark's ground truth, boxes that do not count have the confidence 0.
+    truth = [each if each.confidences is None else each.take(each.confidences != 0) for each in truth]
     for path, tracks in zip(paths, truth, strict=True):
         if tracks.ids.min() < 1:
             raise ValueError(f"True persons are numbered from 1. Received: truth={path!r}, with id={tracks.ids.min()}")
@@ -249,7 +242,7 @@ def _truth(paths: Sequence[str], videos: Sequence["CameraVideo"], settings: Mapp
 
 
 def _scores(
-    options: argparse.Namespace, sightings: "Sightings", identities: "Identities", settings: Mapping[str, Any]
+    options: argparse.Namespace, sightings: "Sightings", identities: "Identities", truth: Sequence["Tracks"]
 ) -> dict[str, Any]:
     """Return the scores by name; empty without the truth."""
     from kreid.identities.files import person_tracks
@@ -258,12 +251,11 @@ def _scores(
     embeddings, videos = sightings.embeddings, sightings.videos
     if not options.truth:
         return {}
-    if not videos:
+    if not truth:
         true = embeddings.persons
         idf1, unit = identity_scores(identities.persons, true), "tracklets"
     else:
         true = np.zeros(len(embeddings), np.int64)
-        truth = _truth(options.truth, videos, settings)
         for video, persons in zip(videos, truth, strict=True):
             rows = np.flatnonzero(embeddings.sources == video.name)
             ids = [int(embeddings.tags[row]["track"]) for row in rows.tolist()]
@@ -273,14 +265,6 @@ def _scores(
         unit = "boxes"
     pairs = pair_scores(identities.persons, true)
     return {"pairs": pairs._asdict(), "identities": {"unit": unit, **idf1._asdict()}}
-
-
-def _without_nan(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the scores with `None`, which JSON has, for NaN."""
-    return {
-        name: {key: None if value != value else value for key, value in values.items()}
-        for name, values in scores.items()
-    }
 
 
 def _warnings(embeddings: "TrackletEmbeddings", identities: "Identities") -> Iterator[str]:
@@ -302,7 +286,7 @@ def _warnings(embeddings: "TrackletEmbeddings", identities: "Identities") -> Ite
 
 
 def _summary(
-    out: Path, embeddings: "TrackletEmbeddings", identities: "Identities", scores: Mapping[str, Any]
+    out: str, embeddings: "TrackletEmbeddings", identities: "Identities", scores: Mapping[str, Any]
 ) -> Iterator[str]:
     """Yield the lines to print."""
     persons, cameras = identities.persons, embeddings.cameras

@@ -121,7 +121,7 @@ def write_accepted(
     """Cut the accepted persons out of the videos into `<out>/<split>/<person>/<camera>/<tracklet>/<frame>`.
 
     `kreid.data.read_folder` reads the result. A person's folder is `p` and the number on the page. The folder is
-    written under a temporary name and renamed when complete. The videos and tracks are read again from where they were.
+    written under a temporary name and renamed when complete. The videos are read again from where they were.
 
     Args:
         folder: that `kreid identify` wrote.
@@ -137,8 +137,7 @@ def write_accepted(
     Raises:
         FileExistsError: if `out` has content.
         FileNotFoundError: if a file is missing.
-        ValueError: see `read_decisions`; or if no person is accepted, the folder was not made from videos, or the
-            tracks have changed since.
+        ValueError: see `read_decisions`; or if no person is accepted, or the folder was not made from videos.
     """
     check_new_folder(out)
     state = read_state(folder)
@@ -156,7 +155,7 @@ def write_accepted(
             f"Received: decisions={os.fspath(decisions)!r}"
         )
     persons, cut = _persons_by_video(embeddings, person_of), []
-    videos = [video for video in stored_videos(state, embeddings) if video.name in persons]
+    videos = [video for video in stored_videos(folder, state) if video.name in persons]
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as work:
@@ -165,7 +164,7 @@ def write_accepted(
                 video.video,
                 video.tracks,
                 work,
-                limits=TrackLimits(**state["settings"]["limits"]),
+                limits=TrackLimits(**state["limits"]),
                 split=split,
                 person=persons[video.name],
                 camera=plain(video.camera),

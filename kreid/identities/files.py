@@ -1,7 +1,6 @@
-"""The files that `kreid identify` writes into its folder. Only this module knows their names and columns."""
+"""The files of a folder of identities. Only this module knows their names and columns."""
 
 import csv
-import dataclasses
 import hashlib
 import io
 import json
@@ -13,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from kreid._files import write_atomically
 from kreid.data.readers.listing import is_system_name
 from kreid.gallery.embeddings import TrackletEmbeddings
 from kreid.identities.linking import Identities
 from kreid.identities.sightings import CameraVideo
-from kreid.tracks.mot import Tracks, write_tracks
+from kreid.tracks.mot import Tracks
 
 FORMAT = 1
 
@@ -30,6 +28,7 @@ class IdentityFiles:
     |---|---|
     | `table` | `identities.csv`, one line for each tracklet |
     | `tracks` | `tracks/`, MOT Challenge text for each video, with one id per person in all of them |
+    | `tracker` | `tracker/`, the same with the tracker's ids, of all tracks |
     | `embeddings` | `embeddings.npz`, with the persons |
     | `state` | `identities.json`, videos, settings and persons: what later commands need |
     | `scores` | `scores.json`, the scores against the truth |
@@ -48,6 +47,7 @@ class IdentityFiles:
         self.path = pathlib.Path(path)
         self.table = self.path / "identities.csv"
         self.tracks = self.path / "tracks"
+        self.tracker = self.path / "tracker"
         self.embeddings = self.path / "embeddings.npz"
         self.state = self.path / "identities.json"
         self.scores = self.path / "scores.json"
@@ -128,62 +128,6 @@ def run_digest(embeddings: TrackletEmbeddings) -> str:
     parts = [embeddings.ids.tolist(), embeddings.sources.tolist(), str(first.tolist()), str(last.tolist())]
     parts.append([own.get("camera", "") for own in embeddings.tags])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def write_identities(
-    folder: str | os.PathLike[str],
-    embeddings: TrackletEmbeddings,
-    identities: Identities,
-    videos: Sequence[CameraVideo] = (),
-    settings: Mapping[str, Any] | None = None,
-) -> None:
-    """Write all files but the page and the scores.
-
-    Args:
-        folder: existing, empty.
-        embeddings: a `TrackletEmbeddings`.
-        identities: of its tracklets.
-        videos: of a `Sightings`, if the embeddings are of one.
-        settings: how their tracks were read and limited, for `json`.
-    """
-    files = IdentityFiles(folder)
-    write_atomically(files.table, identity_table(embeddings, identities))
-    dataclasses.replace(embeddings, persons=identities.persons).save(files.embeddings)
-    if videos:
-        files.tracks.mkdir()
-        for name, tracks in person_tracks(videos, embeddings, identities.persons).items():
-            write_tracks(files.tracks / f"{name}.txt", tracks)
-    write_atomically(files.state, json.dumps(_state(embeddings, identities, videos, settings), indent=1) + "\n")
-
-
-def _state(
-    embeddings: TrackletEmbeddings,
-    identities: Identities,
-    videos: Sequence[CameraVideo],
-    settings: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    tracklets: dict[int, list[str]] = {}
-    for person, name in zip(identities.persons.tolist(), embeddings.ids.tolist(), strict=True):
-        tracklets.setdefault(person, []).append(name)
-    return {
-        "format": FORMAT,
-        "run": run_digest(embeddings),
-        "model": embeddings.model,
-        "metric": embeddings.metric,
-        "threshold": identities.threshold,
-        "linking": identities.linking,
-        "settings": dict(settings or {}),
-        "videos": [
-            {
-                "name": video.name,
-                "camera": video.camera,
-                "video": os.path.abspath(video.video),
-                "tracks": os.path.abspath(video.tracks.source),
-            }
-            for video in videos
-        ],
-        "persons": {str(person): names for person, names in sorted(tracklets.items())},
-    }
 
 
 def read_state(folder: str | os.PathLike[str]) -> Mapping[str, Any]:

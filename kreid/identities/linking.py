@@ -53,7 +53,8 @@ class Identities:
             distance to them. For a person's only tracklet: the mean distance to the nearest person that it may be, less
             the threshold; infinite if there is none. The greater, the surer; below 0 the person holds together only by
             its other tracklets.
-        certainties: float64 `(tracklets,)`, the calibrated probability of the same decision; NaN without a calibration.
+        certainties: float64 `(tracklets,)`, the calibrated probability that the same decision is right, where both
+            kinds of pairs are equally frequent; NaN without a calibration.
         links: every `Link` that joined two groups, and for each person the nearest person that it may be; the smallest
             margin, which is the most doubtful, first.
         threshold: mean distance below which groups were joined.

@@ -147,7 +147,7 @@
     const list = find("pairs");
     pairs.forEach((pair, number) => {
       const card = make("article", undefined, { class: "card", id: `pair-${number}` });
-      const sure = pair.probability === null ? "" : `, probability ${pair.probability.toFixed(2)}`;
+      const sure = pair.probability === null ? "" : `, probability of one person ${pair.probability.toFixed(2)}`;
       const linked = pair.joined ? "Linked" : "Not linked";
       card.append(make("p", `${linked}: distance ${pair.distance.toPrecision(3)}, ` +
         `threshold ${data.threshold.toPrecision(3)}${sure}`));

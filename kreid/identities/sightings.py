@@ -54,11 +54,13 @@ class Sightings:
         embeddings: a `kreid.gallery.TrackletEmbeddings` of unknown persons (0). An id is `{video}-{id}` of the tracker;
             see `kreid.tracks.embed_tracks` for sources and tags. `tags` also have the name of the `camera`.
         pictures: dict from an id to a JPEG file of a few frames, side by side.
+        limits: with which the tracklets were cut.
     """
 
     videos: tuple[CameraVideo, ...]
     embeddings: TrackletEmbeddings
-    pictures: dict[str, bytes]
+    pictures: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    limits: TrackLimits = dataclasses.field(default_factory=TrackLimits)
 
 
 def check_cameras(videos: Sequence[CameraVideo], limits: TrackLimits) -> list[CameraVideo]:
@@ -152,7 +154,7 @@ def embed_cameras(
         damaged_frames=np.concatenate([record.damaged_frames for record in records]),
         unreadable=np.concatenate([record.unreadable for record in records]),
     )
-    return Sightings(tuple(videos), together, strips)
+    return Sightings(tuple(videos), together, strips, limits)
 
 
 def plain(name: str) -> str:

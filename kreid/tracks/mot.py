@@ -133,15 +133,23 @@ class Tracks:
         >>> Tracks([1, 2, 2], [7, 7, 3], [[10, 20, 30, 60]] * 3).renumbered({7: 1}).ids.tolist()
         [1, 1]
         """
-        kept = np.isin(self.ids, list(ids))
-        return dataclasses.replace(
-            self,
-            frames=self.frames[kept],
-            ids=np.array([ids[number] for number in self.ids[kept].tolist()], np.int64),
-            boxes=self.boxes[kept],
-            confidences=None if self.confidences is None else self.confidences[kept],
-            lines=None if self.lines is None else self.lines[kept],
-        )
+        kept = self.take(np.isin(self.ids, list(ids)))
+        return dataclasses.replace(kept, ids=np.array([ids[number] for number in kept.ids.tolist()], np.int64))
+
+    def take(self, rows: np.ndarray) -> "Tracks":
+        """Return some of the boxes.
+
+        Args:
+            rows: numbers of rows, or a boolean mask of all rows.
+
+        Returns:
+            A `Tracks`.
+
+        Raises:
+            ValueError: if no box is left.
+        """
+        names = ["frames", "ids", "boxes", "lines"] + ([] if self.confidences is None else ["confidences"])
+        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in names})
 
 
 class Fault(NamedTuple):

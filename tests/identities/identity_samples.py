@@ -1,5 +1,8 @@
 """Two cameras as folders of images: walkers in plain colours, whose persons are known."""
 
+import csv
+import json
+
 import numpy as np
 from PIL import Image
 
@@ -44,6 +47,23 @@ def write_truth(folder, camera):
         for person, first, last, left in WALKS[camera].values()
         for frame in range(first, last + 1)
     ]
+    lines.append(f"{FRAMES},99,0,0,9,9,0\n")  # A box that does not count.
     path = folder / f"{camera}_truth.txt"
     path.write_text("".join(lines))
     return path
+
+
+def found_persons(folder):
+    """The tracklets of each person in the table, and its lines by tracklet."""
+    with open(folder / "identities.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    persons = {}
+    for row in rows:
+        persons.setdefault(int(row["person"]), []).append(row["tracklet"])
+    return persons, {row["tracklet"]: row for row in rows}
+
+
+def page_data(path):
+    """The data of a review page."""
+    text = path.read_text(encoding="utf-8")
+    return json.loads(text.split('id="data">')[1].split("</script>")[0])

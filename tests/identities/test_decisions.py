@@ -111,17 +111,3 @@ def test_other_wrong_usage(decisions, run, identities, cameras, tmp_path):
     stored = ["--embeddings", str(identities / "embeddings.npz"), "--out", str(tmp_path / "stored")]
     assert main(stored) == 0
     assert "made from embeddings" in run(decisions(), folder=tmp_path / "stored")[1]
-
-
-def test_changed_tracks_are_refused(decisions, run, identities, tmp_path):
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    for name in ("identities.json", "embeddings.npz"):
-        (copy / name).write_bytes((identities / name).read_bytes())
-    state = json.loads((copy / "identities.json").read_text())
-    changed = tmp_path / "hall.txt"
-    with open(state["videos"][0]["tracks"]) as tracks:
-        changed.write_text("".join(tracks.readlines()[2:]))
-    state["videos"][0]["tracks"] = str(changed)
-    (copy / "identities.json").write_text(json.dumps(state))
-    assert "The tracks have changed" in run(decisions(), folder=copy)[1]

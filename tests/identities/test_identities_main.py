@@ -1,30 +1,12 @@
 """`kreid identify` from videos to files, and what users get wrong."""
 
-import csv
-import json
 import shutil
 
-import numpy as np
 import pytest
-from identity_samples import LIMITS, PERSONS, WALKS, write_camera
+from identity_samples import LIMITS, PERSONS, WALKS, found_persons, write_camera
 
-from kreid.gallery import TrackletEmbeddings
 from kreid.identities.__main__ import main
 from kreid.tracks import read_tracks
-
-
-def found_persons(folder):
-    with open(folder / "identities.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    persons = {}
-    for row in rows:
-        persons.setdefault(int(row["person"]), []).append(row["tracklet"])
-    return persons, {row["tracklet"]: row for row in rows}
-
-
-def page_data(path):
-    text = path.read_text(encoding="utf-8")
-    return json.loads(text.split('id="data">')[1].split("</script>")[0])
 
 
 def test_the_table_has_the_persons(identities):
@@ -55,21 +37,6 @@ def test_tracks_have_one_id_per_person_in_all_cameras(identities):
         assert tracks.confidences.tolist() == [0.9] * len(expected)
 
 
-def test_other_files(identities):
-    record = TrackletEmbeddings.load(identities / "embeddings.npz")
-    persons, _ = found_persons(identities)
-    assert [persons[person].index(name) >= 0 for person, name in zip(record.persons, record.ids, strict=True)]
-    assert record.sources.tolist() == ["hall"] * 3 + ["door"] * 3
-    scores = json.loads((identities / "scores.json").read_text())
-    assert scores["identities"] == {
-        "unit": "boxes", "idf1": 1.0, "idp": 1.0, "idr": 1.0, "idtp": 48, "idfp": 0, "idfn": 0
-    }  # fmt: skip
-    assert (scores["pairs"]["f1"], scores["pairs"]["true"]) == (1.0, 4)
-    names = {"identities.csv", "tracks", "embeddings.npz", "identities.json", "scores.json", "review.html"}
-    assert {path.name for path in identities.iterdir()} == names
-    assert [path.name for path in identities.parent.iterdir()] == ["out"]
-
-
 def test_embeddings_on_the_disk_give_the_same(identities, tmp_path, capsys):
     stored = ["--embeddings", str(identities / "embeddings.npz")]
     assert main([*stored, "--truth", "labels", "--out", str(tmp_path / "out")]) == 0
@@ -85,38 +52,6 @@ def test_embeddings_on_the_disk_give_the_same(identities, tmp_path, capsys):
     assert main([*stored, "--out", str(tmp_path / "k"), "--linking", "k-reciprocal"]) == 2
     assert "--threshold" in capsys.readouterr().err
     assert main([*stored, "--out", str(tmp_path / "k"), "--linking", "k-reciprocal", "--threshold", "0.5"]) == 0
-
-
-@pytest.mark.slow
-def test_an_export_gives_the_same(identities, model, cameras, tmp_path):
-    from kreid.serving import export_model
-
-    export_model(model, tmp_path / "export", verification=model.passport.verification)
-    assert main([str(tmp_path / "export"), *cameras, *LIMITS, "--out", str(tmp_path / "out"), "--quiet"]) == 0
-    assert found_persons(tmp_path / "out")[0] == found_persons(identities)[0]
-    record, expected = (TrackletEmbeddings.load(f / "embeddings.npz") for f in (tmp_path / "out", identities))
-    np.testing.assert_allclose(record.embeddings, expected.embeddings, rtol=1e-4, atol=1e-4)
-    assert record.model == expected.model
-
-
-def test_a_folder_is_linked_again_without_a_model(identities, truth, tmp_path, capsys):
-    again = [str(identities), *truth, "--quiet", "--out"]
-    assert main([*again, str(tmp_path / "same")]) == 0
-    for name in ("identities.csv", "identities.json", "scores.json", "tracks/hall.txt", "tracks/door.txt"):
-        assert (tmp_path / "same" / name).read_bytes() == (identities / name).read_bytes(), name
-    data, expected = (page_data(folder / "review.html") for folder in (tmp_path / "same", identities))
-    assert all("picture" in tracklet for tracklet in data["tracklets"])
-    for page in (data, expected):
-        for tracklet in page["tracklets"]:  # Other frames of the same walker.
-            del tracklet["picture"], tracklet["width"]
-    assert data == expected
-    assert main([*again, str(tmp_path / "many"), "--threshold", "1e-9"]) == 0
-    assert len(found_persons(tmp_path / "many")[0]) == 6
-    capsys.readouterr()
-    for more, message in ((["--stride", "2"], "limits=TrackLimits"), (truth[:2], "3 of --truth, 2 videos")):
-        assert main([*again, str(tmp_path / "wrong"), *more]) == 2
-        assert message in capsys.readouterr().err
-    assert not (tmp_path / "wrong").exists()
 
 
 @pytest.mark.usefixtures("eagerly")
