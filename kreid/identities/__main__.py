@@ -269,6 +269,7 @@ def _scores(
 
 def _warnings(embeddings: "TrackletEmbeddings", identities: "Identities") -> Iterator[str]:
     """Yield what a user should look at."""
+    from kreid.evaluation.reranking import Reranking
     from kreid.identities.files import first_and_last
 
     count, persons = len(embeddings), len(identities)
@@ -276,6 +277,9 @@ def _warnings(embeddings: "TrackletEmbeddings", identities: "Identities") -> Ite
         yield "Tracklets without times are taken to overlap none, so two that do may be linked."
     if len(np.unique(embeddings.cameras)) == 1:
         yield "All tracklets are of one camera: the links are within it."
+    neighbours = Reranking().k1
+    if identities.linking == "k-reciprocal" and count <= neighbours:
+        yield f"k-reciprocal distances compare {neighbours} neighbours, and {count} tracklets have fewer."
     if persons == count > 1:
         yield f"No two tracklets are linked: raise --threshold. Received: threshold={identities.threshold:.4g}"
     elif persons == identities.fewest and count > 2:

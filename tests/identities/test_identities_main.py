@@ -52,6 +52,7 @@ def test_embeddings_on_the_disk_give_the_same(identities, tmp_path, capsys):
     assert main([*stored, "--out", str(tmp_path / "k"), "--linking", "k-reciprocal"]) == 2
     assert "--threshold" in capsys.readouterr().err
     assert main([*stored, "--out", str(tmp_path / "k"), "--linking", "k-reciprocal", "--threshold", "0.5"]) == 0
+    assert "compare 20 neighbours, and 6 tracklets have fewer" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("eagerly")
