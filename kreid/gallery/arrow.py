@@ -117,10 +117,18 @@ class ArrowPart(Part):
         batch: with the columns of `schema`; tracklets can be taken only with all of them.
         model: a `GalleryModel`.
         on_damage: called if tracklets are taken that are not as they were added; raises an error.
+        in_memory: the gallery keeps the batch.
     """
 
-    def __init__(self, batch: "pa.RecordBatch", model: GalleryModel, on_damage: Callable[[], NoReturn]) -> None:
+    def __init__(
+        self,
+        batch: "pa.RecordBatch",
+        model: GalleryModel,
+        on_damage: Callable[[], NoReturn],
+        in_memory: bool = False,
+    ) -> None:
         self._batch, self._model, self._on_damage = batch, model, on_damage
+        self.in_memory = in_memory
 
     @functools.cached_property
     def squares(self) -> np.ndarray:

@@ -318,7 +318,8 @@ class LanceGallery(Gallery):
             size = 4 * self.model.dimension * _rows(fragment)
             if not may_read or size + sum(self._sizes.values()) > self._cache_bytes:
                 return None
-        parts = [self._part(fragment, batch) for batch in self._batches(fragment, self._columns.names, None)]
+        batches = self._batches(fragment, self._columns.names, None)
+        parts = [self._part(fragment, batch, in_memory=True) for batch in batches]
         with self._memory_lock:
             self._memory[key], self._sizes[key] = parts, size
         return parts
@@ -330,7 +331,9 @@ class LanceGallery(Gallery):
             for key in self._memory.keys() - keys:
                 del self._memory[key], self._sizes[key]
 
-    def _part(self, fragment: "lance.LanceFragment", batch: "pa.RecordBatch") -> arrow.ArrowPart:
+    def _part(
+        self, fragment: "lance.LanceFragment", batch: "pa.RecordBatch", in_memory: bool = False
+    ) -> arrow.ArrowPart:
         import pyarrow as pa
 
         name = _file_name(fragment)
@@ -348,7 +351,7 @@ class LanceGallery(Gallery):
             if not good.all():
                 self._warn(fragment, int((~good).sum()))
                 batch = batch.filter(pa.array(good))
-        return arrow.ArrowPart(batch, self.model, read_again)
+        return arrow.ArrowPart(batch, self.model, read_again, in_memory)
 
     def _batches(
         self, fragment: "lance.LanceFragment", columns: list[str], condition: str | None

@@ -11,7 +11,7 @@ import numpy as np
 
 from kreid.gallery.embeddings import TrackletEmbeddings
 from kreid.gallery.gallery_model import GalleryModel
-from kreid.gallery.memory import RecordPart
+from kreid.gallery.parts import RecordPart
 from kreid.gallery.where import Where
 
 if typing.TYPE_CHECKING:

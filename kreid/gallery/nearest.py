@@ -7,7 +7,7 @@ import numpy as np
 
 from kreid.data.tracklet import DISTRACTOR
 from kreid.gallery.embeddings import TrackletEmbeddings
-from kreid.gallery.parts import Part
+from kreid.gallery.parts import Part, RecordPart
 
 # Values of a block of approximate distances, which stays in a processor's cache.
 _BLOCK = 1 << 18
@@ -73,7 +73,8 @@ class NearestTracklets:
     ) -> None:
         self._queries, self._count, self._threshold = queries, count, threshold
         self._other_cameras, self._by_person = other_cameras, by_person
-        self._found: list[list[Match]] = [[] for _ in range(len(queries))]
+        self._found = [_Found() for _ in range(len(queries))]
+        self._parts: list[Part] = []
 
     def add(self, part: Part) -> None:
         """Search some tracklets more.
@@ -93,7 +94,18 @@ class NearestTracklets:
 
     def results(self) -> list[list[Match]]:
         """Return the matches of each query, nearest first."""
-        return self._found
+        matches: dict[tuple[int, int], Match] = {}
+        for number, part in enumerate(self._parts):
+            rows = np.unique(np.concatenate([found.rows[found.parts == number] for found in self._found]))
+            if len(rows):
+                matches.update(zip(((number, row) for row in rows.tolist()), _matches(part.take(rows)), strict=True))
+        results = []
+        for found in self._found:
+            places = zip(found.parts.tolist(), found.rows.tolist(), found.distances.tolist(), strict=True)
+            nearest = [matches[part, row]._replace(distance=distance) for part, row, distance in places]
+            nearest.sort(key=lambda match: (match.distance, match.id))
+            results.append([*(_first_of_each_person(nearest) if self._by_person else nearest)][: self._count])
+        return results
 
     def _candidates(self, part: Part, chosen: np.ndarray) -> "_Candidates":
         """Return all tracklets that may be among the nearest of the chosen queries."""
@@ -101,7 +113,7 @@ class NearestTracklets:
         candidates = _Candidates(part, queries, self._count, self._by_person, self._other_cameras)
         candidates.limit(np.array([self._known_limit(query) for query in chosen.tolist()]))
         most, total = max(1, _BLOCK // len(chosen)), len(part.persons)
-        first, rows = 0, max(_FIRST_ROWS, 4 * self._count)
+        first, rows = 0, most if candidates.has_limits else max(_FIRST_ROWS, 4 * self._count)
         while first < total:
             last = min(total, first + min(rows, most))
             candidates.add(slice(first, last))
@@ -112,8 +124,7 @@ class NearestTracklets:
     def _known_limit(self, query: int) -> float:
         """Return the squared Euclidean or the cosine distance above which no tracklet more is among the nearest."""
         known = [np.inf if self._threshold is None else self._threshold]
-        if len(self._found[query]) == self._count:
-            known.append(self._found[query][-1].distance)
+        known.append(self._found[query].limit)
         # More than the rounding of float64.
         if self._queries.metric == "euclidean":
             return min(known) * min(known) * (1 + 1e-9)
@@ -122,43 +133,29 @@ class NearestTracklets:
     def _merge(self, part: Part, queries: np.ndarray, rows: np.ndarray) -> None:
         """Put candidates of queries, which are in the order of the queries, among the nearest."""
         distances = self._exact(part, queries, rows)
-        nearest = []
+        number, groups = len(self._parts), self._groups_of(part, rows)
         starts = np.flatnonzero(np.diff(queries, prepend=-1))
-        for query, own, near in zip(
-            queries[starts].tolist(), np.split(rows, starts[1:]), np.split(distances, starts[1:]), strict=True
-        ):
-            kept = self._nearest(part.persons[own] if self._by_person else None, near)
-            nearest.append((query, own[kept], near[kept]))
-        taken = np.unique(np.concatenate([own for _, own, _ in nearest]))
-        if not len(taken):
+        changed = queries[starts].tolist()
+        for query, own in zip(changed, np.split(np.arange(len(rows)), starts[1:]), strict=True):
+            if self._threshold is not None:
+                own = own[distances[own] < self._threshold]
+            self._found[query].add(number, rows[own], distances[own], groups[own], self._count, self._by_person)
+        if part.in_memory:
+            self._parts.append(part)
             return
-        matches = list(_matches(part.take(taken)))
-        for query, own, near in nearest:
-            found = [matches[row] for row in np.searchsorted(taken, own).tolist()]
-            more = [match._replace(distance=distance) for match, distance in zip(found, near.tolist(), strict=True)]
-            merged = sorted([*self._found[query], *more], key=lambda match: (match.distance, match.id))
-            if self._by_person:
-                merged = list(_first_of_each_person(merged))
-            self._found[query] = merged[: self._count]
+        # Of others, only what was found is kept.
+        found = [self._found[query] for query in changed]
+        taken = np.unique(np.concatenate([one.rows[one.parts == number] for one in found]))
+        if len(taken):
+            for one in found:
+                here = one.parts == number
+                one.rows[here] = np.searchsorted(taken, one.rows[here])
+            self._parts.append(RecordPart(part.take(taken), np.zeros(len(taken))))
 
-    def _nearest(self, persons: np.ndarray | None, distances: np.ndarray) -> np.ndarray:
-        """Return the numbers of a query's candidates that are among its nearest; more than `count` if some are equal.
-
-        Args:
-            persons: of the candidates, to keep the nearest of each person; `None` to keep the nearest of all.
-            distances: of the candidates.
-        """
-        kept = np.arange(len(distances))
-        if self._threshold is not None:
-            kept = kept[distances < self._threshold]
-        if persons is not None:
-            _, places = np.unique(_groups(persons[kept]), return_inverse=True)
-            nearest = np.full(places.max(initial=-1) + 1, np.inf)
-            np.minimum.at(nearest, places, distances[kept])
-            kept = kept[distances[kept] == nearest[places]]
-        elif len(kept) > self._count:
-            kept = kept[distances[kept] <= np.partition(distances[kept], self._count - 1)[self._count - 1]]
-        return kept
+    def _groups_of(self, part: Part, rows: np.ndarray) -> np.ndarray:
+        """Return the persons of rows, with numbers of their own for unknown ones, in all parts."""
+        persons = part.persons[rows]
+        return np.where(persons == DISTRACTOR, -1 - (len(self._parts) << 32) - rows, persons)
 
     def _exact(self, part: Part, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Return distances in float64; a pair's does not depend on the others."""
@@ -176,6 +173,47 @@ class NearestTracklets:
         if self._queries.metric == "cosine":
             distances[distances < _ROUNDING] = 0.0
         return distances
+
+
+class _Found:
+    """The nearest tracklets of a query so far; more than `count` if some at the end are equally near.
+
+    Attributes:
+        parts: numbers of their parts.
+        rows: in these.
+        distances: to the query.
+        limit: the distance above which no tracklet more is among the nearest.
+    """
+
+    def __init__(self) -> None:
+        self.parts = self.rows = self._groups = np.zeros(0, np.int64)
+        self.distances, self.limit = np.zeros(0), np.inf
+
+    def add(
+        self, part: int, rows: np.ndarray, distances: np.ndarray, groups: np.ndarray, count: int, by_person: bool
+    ) -> None:
+        """Add tracklets of a part.
+
+        Args:
+            part: number of the part.
+            rows: of the tracklets.
+            distances: of the tracklets.
+            groups: persons of the tracklets, and numbers below 0 for unknown ones.
+            count: tracklets to keep.
+            by_person: keep the nearest of each person.
+        """
+        parts, rows = np.append(self.parts, np.full(len(rows), part)), np.append(self.rows, rows)
+        distances, groups = np.append(self.distances, distances), np.append(self._groups, groups)
+        kept, nearest = np.arange(len(rows)), distances
+        if by_person:
+            _, places = np.unique(groups, return_inverse=True)
+            nearest = np.full(places.max(initial=-1) + 1, np.inf)
+            np.minimum.at(nearest, places, distances)
+            kept = kept[distances == nearest[places]]
+        if len(nearest) >= count:
+            self.limit = float(np.partition(nearest, count - 1)[count - 1])
+            kept = kept[distances[kept] <= self.limit]
+        self.parts, self.rows, self.distances, self._groups = parts[kept], rows[kept], distances[kept], groups[kept]
 
 
 class _Candidates:
@@ -225,6 +263,11 @@ class _Candidates:
         self._limits = limits
         scores = limits - self._offsets
         self._highest = np.nextafter(scores.astype(np.float32), np.float32(np.inf))
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether there is a limit for each query."""
+        return bool(np.isfinite(self._limits).all())
 
     def add(self, rows: slice) -> None:
         """Add the tracklets of some rows."""

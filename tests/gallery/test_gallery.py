@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from kreid.gallery import Added, Gallery, GalleryModel, MemoryGallery, Where, gallery as gallery_module, memory, nearest
-from kreid.gallery.memory import RecordPart
 from kreid.gallery.nearest import NearestTracklets
+from kreid.gallery.parts import RecordPart
 
 DAY = 24 * 60 * 60
 
