@@ -51,8 +51,8 @@ class EmbeddingServer:
 
     It answers `PredictionService` (Predict, GetModelMetadata) and `ModelService`
     (GetModelStatus, HandleReloadConfigRequest) with TensorFlow Serving's codes and
-    messages, and gRPC's health and reflection services, and for a gallery
-    `kreid.gallery.v1.GalleryService` (`protos/gallery.proto`; `GalleryClient`). Every answer's trailing
+    messages, for a gallery `kreid.gallery.v1.GalleryService` (`protos/gallery.proto`, see
+    `GalleryClient`), and gRPC's health and reflection services. Every answer's trailing
     metadata names the version (`kreid-version`) and the fingerprint of its weights
     (`kreid-fingerprint`). The folder is polled: a new version is loaded, then the old
     one is unloaded when its last request has ended.
@@ -65,9 +65,9 @@ class EmbeddingServer:
             warns unless there is both encryption and authentication.
         port: 0 to 65535; 0 chooses a free port.
         max_message_bytes: largest request and answer.
-        workers: number of requests that run at once.
-        max_calls: number of requests that run and wait; further ones are refused with
-            `RESOURCE_EXHAUSTED`.
+        workers: number of requests to the model, and of searches, that run at once.
+        max_calls: number of requests to the model, of searches and of changes of the
+            gallery that run and wait; further ones are refused with `RESOURCE_EXHAUSTED`.
         versions: `"latest:N"`, `"all"`, or version numbers such as `"3,5"`.
         labels: version number by label, such as `{"stable": 3}`.
         batch: number of waiting requests that may run as one batch; 1 runs each by itself.
@@ -94,7 +94,7 @@ class EmbeddingServer:
 
     Usage:
 
-        with EmbeddingServer("exports/sta", port=0) as server:
+        with EmbeddingServer("exports/sta", port=0, gallery="halls") as server:
             print(server.target)
     """
 
