@@ -1,5 +1,5 @@
 from .decisions import AcceptedPersons as AcceptedPersons, write_accepted as write_accepted
-from .embedder import ExportedModel as ExportedModel, load_embedder as load_embedder
+from .embedder import load_embedder as load_embedder
 from .linking import Identities as Identities, Link as Link, link_tracklets as link_tracklets
 from .review import review_page as review_page
 from .scores import (

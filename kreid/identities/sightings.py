@@ -21,8 +21,8 @@ from kreid.tracks.video import open_video
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from kreid.identities.embedder import ExportedModel
     from kreid.models import TrackletModel
+    from kreid.runtimes import ExportedModel
 
 _TILE = (96, 48)
 _QUALITY = 80
@@ -106,7 +106,7 @@ def embed_cameras(
     """Cut tracklets out of the videos of several cameras and embed them, without writing files.
 
     Args:
-        model: a model of `kreid.models`, or an `ExportedModel`.
+        model: a model of `kreid.models`, or a `kreid.runtimes.ExportedModel`.
         videos: at least one `CameraVideo`.
         limits: a `kreid.tracks.TrackLimits`; by default `TrackLimits()`.
         pictures: frames in the picture of a tracklet; 0 for no pictures.

@@ -1,5 +1,6 @@
 """An exported model, opened in its runtime."""
 
+import dataclasses
 import os
 import pathlib
 import threading
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kreid.data.clips import evenly
 from kreid.passport import Passport
 from kreid.runtimes.cards import read_any_card
 from kreid.runtimes.formats import CARD_FILE, FORMATS, extra_of, import_openvino, quantization_warnings_dropped
@@ -38,7 +40,7 @@ class ExportedModel:
         metric: distance that the embeddings are meant for.
         fingerprint: of the embeddings, see `kreid.models.fingerprint`; float16 and int8 files have others than the
             model, so that no gallery mixes their embeddings.
-        passport: a `kreid.models.Passport`.
+        passport: a `kreid.models.Passport`, with the threshold of the card.
     """
 
     def __init__(self, run: Run, card: Mapping[str, Any], path: pathlib.Path) -> None:
@@ -50,8 +52,10 @@ class ExportedModel:
         self.embedding_dim = int(card["embedding_dim"])
         self.metric: str = card["metric"]
         self.fingerprint: str = card["fingerprint"]
-        self.passport = Passport.from_dict(card.get("passport"))
-        self.selection = _EveryFrame()
+        passport = Passport.from_dict(card.get("passport"))
+        fitted = card.get("verification") or passport.verification
+        self.passport = dataclasses.replace(passport, verification=fitted)
+        self.selection = _FramesWithinLimit(card.get("frame_limit"))
         self._run = run
 
     def __repr__(self) -> str:
@@ -112,12 +116,14 @@ class ExportedModel:
         return np.concatenate(parts)
 
 
-class _EveryFrame:
-    """The selection inside the file reads every frame that it is given."""
+@dataclasses.dataclass(frozen=True)
+class _FramesWithinLimit:
+    """The selection inside the file reads every frame; longer tracklets than it takes are thinned evenly."""
 
-    @staticmethod
-    def positions(length: int) -> NDArray[np.int64]:
-        return np.arange(length)
+    limit: int | None
+
+    def positions(self, length: int) -> NDArray[np.int64]:
+        return np.arange(length) if self.limit is None else evenly(length, self.limit)
 
 
 def load_export(path: str | os.PathLike[str]) -> ExportedModel:

@@ -7,6 +7,7 @@ from identity_samples import LIMITS, found_persons
 from kreid.gallery import TrackletEmbeddings
 from kreid.identities import load_embedder
 from kreid.identities.__main__ import main
+from kreid.runtimes import export
 
 
 @pytest.mark.slow
@@ -19,6 +20,15 @@ def test_an_export_gives_the_same(identities, model, cameras, tmp_path):
     record, expected = (TrackletEmbeddings.load(f / "embeddings.npz") for f in (tmp_path / "out", identities))
     np.testing.assert_allclose(record.embeddings, expected.embeddings, rtol=1e-4, atol=1e-4)
     assert record.model == expected.model
+    limited = load_embedder(export_model(model, tmp_path / "short", frame_limit=4))
+    assert limited.selection.positions(12).tolist() == [1, 4, 7, 10]
+    assert limited.passport.verification == model.passport.verification
+
+
+@pytest.mark.slow
+def test_a_threshold_of_an_export(model, tmp_path):
+    path = export(model, tmp_path / "export", "keras")
+    assert load_embedder(path).passport.verification == model.passport.verification
 
 
 def test_no_model(tmp_path):
