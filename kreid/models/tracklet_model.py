@@ -111,7 +111,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
     ...         self.dense = keras.layers.Dense(width, dtype=self.dtype_policy)
     ...
     ...     def aggregate(self, maps, mask):
-    ...         vectors = keras.ops.where(mask[:, :, None], keras.ops.max(maps, axis=(2, 3)), 0.0)
+    ...         vectors = keras.ops.where(keras.ops.expand_dims(mask, 2), keras.ops.max(maps, axis=(2, 3)), 0.0)
     ...         return self.dense(keras.ops.max(vectors, axis=1))
     >>> model = Largest(kreid.backbones.build("resnet_tiny", image_size=(64, 32)), num_identities=10)
     >>> model.embed(np.zeros((2, 4, 64, 32, 3), "uint8"), lengths=np.array([4, 1])).shape

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from kreid.data.clips import evenly
 from kreid.passport import Passport
 from kreid.runtimes.cards import read_any_card
-from kreid.runtimes.formats import CARD_FILE, FORMATS, extra_of, import_openvino, quantization_warnings_dropped
+from kreid.runtimes.formats import FORMATS, extra_of, import_openvino, quantization_warnings_dropped
 from kreid.serving.publish import versions
 
 Run = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -23,7 +23,7 @@ class ExportedModel:
     """An exported model in its runtime, which embeds as the model it was made of; `load_export` opens one.
 
     `kreid.gallery.embed_tracklets` and `embed_to_file` take it in place of a model of `kreid.models`. Threads may share
-    it.
+    it, unless its format is `"keras"`.
 
     Args:
         run: function: frames uint8 `(B, T, H, W, 3)`, lengths int32 `(B,)` -> embeddings float32 `(B, D)`.
@@ -127,7 +127,7 @@ class _FramesWithinLimit:
 
 
 def load_export(path: str | os.PathLike[str]) -> ExportedModel:
-    """Open an exported model in its runtime.
+    """Open an exported model in its runtime, see `kreid.runtimes.export`.
 
     Args:
         path: of the folder of one version, of the folder of all versions, whose highest is opened, or of the model's
@@ -143,12 +143,9 @@ def load_export(path: str | os.PathLike[str]) -> ExportedModel:
 
     Example:
 
-    >>> import tempfile
-    >>> model = kreid.models.Baseline(kreid.backbones.build("resnet_tiny", image_size=(32, 32)), num_identities=2)
-    >>> folder = tempfile.mkdtemp()
-    >>> opened = kreid.load_export(kreid.runtimes.export(model, folder, "keras"))
-    >>> opened.metric, opened.embed(np.zeros((2, 3, 32, 32, 3), "uint8")).shape
-    ('cosine', (2, 128))
+    >>> kreid.load_export("nowhere")
+    Traceback (most recent call last):
+    ValueError: There is no exported model here: name a folder that kreid export wrote. Received: path='nowhere'
     """
     path = pathlib.Path(path)
     folder = path if path.is_dir() else path.parent
@@ -157,8 +154,7 @@ def load_export(path: str | os.PathLike[str]) -> ExportedModel:
     card = read_any_card(folder)
     if card is None:
         raise ValueError(
-            f"There is no exported model here: name a folder that kreid export wrote, with its {CARD_FILE}. "
-            f"Received: path={str(path)!r}"
+            f"There is no exported model here: name a folder that kreid export wrote. Received: path={str(path)!r}"
         )
     form = card["format"]
     file = folder if form == "saved_model" else folder / FORMATS[form].file
@@ -175,6 +171,7 @@ def _open_onnx(file: pathlib.Path) -> Run:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
+    options.intra_op_num_threads = _processors()
     try:
         session = onnxruntime.InferenceSession(str(file), options, providers=onnxruntime.get_available_providers())
     except Exception as error:  # Its errors have no common base but this one.
@@ -188,7 +185,7 @@ def _open_litert(file: pathlib.Path) -> Run:
         from ai_edge_litert.interpreter import Interpreter
 
     try:
-        runner = Interpreter(str(file), num_threads=os.cpu_count()).get_signature_runner("embed")
+        runner = Interpreter(str(file), num_threads=_processors()).get_signature_runner("embed")
     except (ValueError, RuntimeError) as error:
         raise _cannot_open(file, "ai-edge-litert", getattr(ai_edge_litert, "__version__", "?"), error) from error
     lock = threading.Lock()
@@ -235,6 +232,13 @@ def _open_saved_model(folder: pathlib.Path) -> Run:
         return signature(frames=tf.constant(frames), lengths=tf.constant(lengths))["embedding"].numpy()
 
     return run
+
+
+def _processors() -> int:
+    """Return how many processors this process may use; runtimes count all of the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _cannot_open(file: pathlib.Path, runtime: str, version: str, error: Exception) -> ValueError:

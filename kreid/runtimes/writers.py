@@ -40,7 +40,10 @@ def write_onnx(model: Any, file: Path, precision: str) -> None:
 
     embed = embedding_function(model)
     with _quietly("tf2onnx"):
-        proto, _ = tf2onnx.convert.from_function(embed, embed.input_signature, opset=_OPSET)
+        try:
+            proto, _ = tf2onnx.convert.from_function(embed, embed.input_signature, opset=_OPSET)
+        except Exception as error:  # Of many kinds, from the handler of an operation.
+            raise _lacks("onnx", [], model, error) from error
     # The converter keeps what it does not know under TensorFlow's name.
     lacking = {node.op_type for node in proto.graph.node if not onnx.defs.has(node.op_type, node.domain)}
     if lacking:
@@ -96,7 +99,8 @@ def write_litert(model: Any, file: Path, precision: str) -> None:
         try:
             content = converter.convert()
         except Exception as error:  # ConverterError, which TensorFlow does not export.
-            raise _lacks("litert", re.findall(r"tf\.(\w+)|Op: (\w+)", str(error)), model, error) from error
+            names = re.findall(r"'tf\.(\w+)' op is neither", str(error))
+            raise _lacks("litert", names, model, error) from error
     file.write_bytes(content)
 
 
@@ -107,10 +111,8 @@ def write_openvino(model: Any, file: Path, precision: str) -> None:
         try:
             converted = openvino.convert_model(folder)
         except Exception as error:  # OpConversionFailure and others.
-            found = re.search(
-                r"No translator found for operation\(s\): ([\w, ]+)|operation\(s\):? ([\w, ]+)", str(error)
-            )
-            names = re.findall(r"\w+", next(filter(None, found.groups()))) if found else []
+            found = re.search(r"rule found for operations: ([\w, ]+)", str(error))
+            names = re.findall(r"\w+", found[1]) if found else []
             raise _lacks("openvino", names, model, error) from error
         for tensor in converted.inputs:
             name = "frames" if len(tensor.partial_shape) == 5 else "lengths"
@@ -152,9 +154,9 @@ def _quietly(logger: str) -> Iterator[None]:
         log.setLevel(level)
 
 
-def _lacks(form: str, operations: Iterable[Any], model: Any, error: Exception | None = None) -> ValueError:
+def _lacks(form: str, operations: Iterable[str], model: Any, error: Exception | None = None) -> ValueError:
     """Return the error of a model with operations that the format lacks, or of a converter that gave up."""
-    names = sorted({"".join(name) for name in operations})
+    names = sorted(set(operations))
     if names:
         reason = f"it has no operation for TensorFlow's {', '.join(names)}"
     else:

@@ -1,6 +1,6 @@
 """Measure exported files of other runtimes beside the SavedModel: rank-1, mAP and speed, in one run.
 
-    python tests/benchmarks/runtimes.py RUN --data DIR [--formats onnx litert:int8] [--threads N]
+    python tests/benchmarks/runtimes.py RUN --data DIR [--formats onnx litert:int8]
 
 Each format, with its precision after a colon, is exported from the run's model and embeds the test set of --data, read
 once. Printed for each are the size of the file, rank-1 and mAP, the largest relative difference of an embedding to the
@@ -20,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 import kreid
+from kreid._quiet import import_tensorflow
 from kreid.runs import FinishedRun
 from kreid.runtimes import FORMATS, export
 
@@ -78,6 +79,7 @@ def main():
     parser.add_argument("--protocol", default="mars", help="of the scores (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
+    import_tensorflow()
     model = FinishedRun(options.run).model if options.run.is_dir() else kreid.load_model(options.run, compile=False)
     sides = ["saved_model", *(side for side in options.formats if side != "saved_model")]
     dataset = None if options.data is None else kreid.data.read_dataset(options.data)

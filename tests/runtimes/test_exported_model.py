@@ -92,7 +92,7 @@ def damaged(base, folder, **changes):
 
 
 def test_what_cannot_be_opened_is_named(base, tmp_path):
-    with pytest.raises(ValueError, match=r"no exported model here.*kreid.json.*Received: path="):
+    with pytest.raises(ValueError, match=r"no exported model here.*kreid export wrote. Received: path="):
         kreid.load_export(tmp_path)
     with pytest.raises(ValueError, match=r"newer kreid; install that version.*of kreid 9.9.9, this is kreid"):
         kreid.load_export(damaged(base, tmp_path / "layout", layout=2, kreid="9.9.9"))

@@ -47,6 +47,17 @@ def test_padding_changes_nothing(opened):
     np.testing.assert_allclose(opened.embed(padded, np.array([7, 7])), opened.embed(frames), rtol=1e-4, atol=1e-5)
 
 
+def test_the_runtime_alone_embeds_and_clips_lengths(model, opened):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(opened.path)
+    inputs = {put.name: (put.type, put.shape[2:]) for put in session.get_inputs()}
+    assert inputs == {"frames": ("tensor(uint8)", [32, 32, 3]), "lengths": ("tensor(int32)", [])}
+    frames = tracklets(np.random.default_rng(0), 2, 3)
+    (embeddings,) = session.run(["embedding"], {"frames": frames, "lengths": np.array([2, 99], "int32")})
+    np.testing.assert_allclose(embeddings, model.embed(frames, np.array([2, 3])), rtol=1e-4, atol=1e-5)
+
+
 def test_the_card_goes_with_the_file(model, opened):
     card = json.loads((opened.path.parent / "kreid.json").read_text())
     assert card == opened.card
@@ -72,13 +83,18 @@ def test_a_wrong_file_is_not_kept(model, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_an_existing_version_is_not_overwritten_and_keep_removes_older_ones(model, tmp_path):
-    (tmp_path / "1").mkdir()
-    (tmp_path / "1" / "model.keras").touch()
-    path = export(model, tmp_path, "keras", version=2, keep=1)
-    assert os.listdir(tmp_path) == ["2"]
-    with pytest.raises(ValueError, match=r"exists and is not overwritten; the next free one is 3.*version=2"):
-        export(model, tmp_path, "keras", version=2)
+def test_an_existing_version_is_not_overwritten(model, opened):
+    before = opened.path.read_bytes()
+    with pytest.raises(ValueError, match=r"exists and is not overwritten; the next free one is 2.*version=1"):
+        export(model, opened.path.parents[1], "onnx", version=1)
+    assert os.listdir(opened.path.parents[1]) == ["1"] and opened.path.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_keep_removes_older_versions_of_the_format(model, tmp_path):
+    for _ in range(3):
+        path = export(model, tmp_path, "keras", keep=2)
+    assert sorted(os.listdir(tmp_path)) == ["2", "3"]
     assert sorted(os.listdir(path)) == ["kreid.json", "model.keras"]
 
 

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.usefixtures("eagerly")
 
 
 def test_half_precision_becomes_float32_with_the_same_weights():
-    model = make("rtf", image_size=(32, 32), dtype="mixed_bfloat16")
+    model = make("baseline", image_size=(32, 32), dtype="mixed_bfloat16")
     twin = in_float32(model)
     assert {layer.compute_dtype for layer in twin.embedder._flatten_layers()} == {"float32"}
     for weight, same in zip(model.get_weights(), twin.get_weights(), strict=True):
