@@ -117,6 +117,6 @@ def missing(version: Sequence[int]) -> str:
             f"{_OWN_LOSSES}. Received: Python {version[0]}.{version[1]}"
         )
     return (
-        "The losses of TensorFlow Addons need it: pip install 'kreid[addons]'. kreid has the same losses itself: "
-        f"{_OWN_LOSSES}"
+        "TensorFlow Addons is not installed: pip install 'kreid[addons]'; or use kreid's own losses of the same "
+        f"values: {_OWN_LOSSES}"
     )
