@@ -98,8 +98,9 @@ def identity_table(embeddings: TrackletEmbeddings, identities: Identities) -> st
     writer.writerow(["person", "tracklet", "camera", "first_frame", "last_frame", "margin", "certainty"])
     for row in np.argsort(identities.persons, kind="stable").tolist():
         camera = embeddings.tags[row].get("camera", str(embeddings.cameras[row]))
-        numbers = first[row], last[row], identities.margins[row], identities.certainties[row]
-        writer.writerow([identities.persons[row], embeddings.ids[row], camera, *map(_number, numbers)])
+        times = _text(first[row], ".17g"), _text(last[row], ".17g")
+        sure = _text(identities.margins[row], ".6g"), _text(identities.certainties[row], ".6g")
+        writer.writerow([identities.persons[row], embeddings.ids[row], camera, *times, *sure])
     return text.getvalue()
 
 
@@ -158,9 +159,6 @@ def read_state(folder: str | os.PathLike[str]) -> Mapping[str, Any]:
     return state
 
 
-def _number(value: float) -> str:
+def _text(number: float, digits: str) -> str:
     """Return a number as text, empty where unknown or infinite."""
-    value = float(value)
-    if not math.isfinite(value):
-        return ""
-    return str(int(value)) if value.is_integer() and abs(value) >= 1 else f"{value:.6g}"
+    return format(float(number), digits) if math.isfinite(number) else ""
