@@ -125,13 +125,16 @@ def test_parts_in_memory_are_joined_up_to_a_size(monkeypatch):
     assert gallery.count() == sum(len(part.record) for part in gallery._state) == 50
 
 
+@pytest.mark.parametrize("part_rows", [1, 1000])
 @pytest.mark.parametrize(("scale", "shift"), [(1e-22, 0.0), (1e13, 0.0), (1.0, 1e4)])
-def test_embeddings_whose_float32_products_lose_the_distances(scale, shift):
+def test_embeddings_whose_float32_products_lose_the_distances(scale, shift, part_rows, monkeypatch):
+    monkeypatch.setattr(memory, "_PART_ROWS", part_rows)
     # The squares underflow, are large, or agree in nearly all digits.
     record = samples.people(100)
     record = dataclasses.replace(record, embeddings=record.embeddings * np.float32(scale) + np.float32(shift))
     gallery = MemoryGallery(GalleryModel.of(record))
-    gallery.add(record)
+    for rows in np.array_split(np.arange(len(record)), 10):
+        gallery.add(record.take(rows))
     exact = record.embeddings.astype(np.float64)
     for row, matches in enumerate(gallery.search_many(record, 5, threshold=None)):
         distances = np.delete(np.sqrt(((exact - exact[row]) ** 2).sum(axis=1)), row)

@@ -149,6 +149,11 @@ def test_clips_are_kept_as_vectors(untrained):
     other.add(many[0])
     other.add(many[1:])
     assert_close(other.embedding(), model.embed(many[None])[0])
+    # Views would keep what all frames of a call gave.
+    (track,) = other._tracklets._tracks.values()
+    kept = [array for arrays in track.frames.values() for array in arrays] + list(track.clips.values())
+    assert len(kept) > 70
+    assert all(array.base is None for array in kept)
 
 
 @pytest.mark.parametrize("system", ["sta", "tacan"])
