@@ -411,6 +411,10 @@ def test_a_gallery_in_the_export_says_who_or_nobody(served):
     assert ((answer["person"] >= 0) == near).all()
     assert ((answer["tracklet"] != b"") == near).all()
     assert not near[2].any()
+    if "probability" in served.card["signatures"]["search"]["outputs"]:
+        calibration = served.card["verification"]["calibration"]
+        odds = calibration["offset"] - calibration["scale"] * answer["distance"][:2]
+        np.testing.assert_allclose(answer["probability"][:2], 1 / (1 + np.exp(-odds)), rtol=1e-4)
     alone = served.ask(served.signature("search"), {"embedding": rows[1:2]})
     assert alone["person"].tolist() == answer["person"][1:2].tolist()
     np.testing.assert_allclose(alone["distance"], answer["distance"][1:2], rtol=1e-5)
