@@ -39,7 +39,7 @@ COMMANDS = {
     "selfcheck": Command("kreid.training.selfcheck", "check that this machine can train"),
     "evaluate": Command("kreid.report.__main__", "evaluate a run's model again and write a report", models=True),
     "ablate": Command("kreid.training.ablation", "train and compare the rows of a table", models=True),
-    "export": Command("kreid.training.export_run", "write a model as a SavedModel to serve", models=True),
+    "export": Command("kreid.training.export_run", "write a model to serve, or for another runtime", models=True),
     "convert": Command("kreid.training.convert", "convert another project's checkpoint into starting weights"),
     "serve": Command("kreid.serving.__main__", "serve an export over gRPC"),
     "query": Command("kreid.serving.query", "search a gallery for a tracklet's person, through a server"),

@@ -36,12 +36,19 @@ def check_equal(exported: ExportedModel, model: Any, tolerance: float) -> float:
         The largest difference.
 
     Raises:
-        ValueError: if a difference is larger, with the size of the batch, or the runtime cannot embed it.
+        ValueError: if a difference is larger, with the size of the batch, or the runtime cannot embed it; or if the
+            model's own embeddings are not finite or all zero, which any file would equal.
     """
-    largest = 0.0
+    largest, some = 0.0, False
     for frames, lengths in batches(exported.image_size):
         received = f"{frames.shape[0]} tracklets of {frames.shape[1]} frames, lengths={lengths.tolist()}"
         expected = model.embed(frames, lengths)
+        if not np.isfinite(expected).all():
+            raise ValueError(
+                f"The model's own embeddings are not finite, so that no file can be compared with it; train it first. "
+                f"Received: {received}"
+            )
+        some = some or bool(expected.any())
         try:
             # One run: `embed` would split the batch.
             embeddings = exported.embed_batch(
@@ -62,4 +69,9 @@ def check_equal(exported: ExportedModel, model: Any, tolerance: float) -> float:
                 f"Received: {received}"
             )
         largest = max(largest, difference)
+    if not some:
+        raise ValueError(
+            "The model's own embeddings are all zero, so that no file can be compared with it; train it first. "
+            f"Received: model={type(model).__name__}"
+        )
     return largest

@@ -172,8 +172,12 @@ def _open_onnx(file: pathlib.Path) -> Run:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     options.intra_op_num_threads = _processors()
+    # Other providers compile the graph again for every number of frames; TensorFloat-32 rounds off more than allowed.
+    cuda = [("CUDAExecutionProvider", {"use_tf32": "0"})]
+    available = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    providers = [*(cuda if available else []), "CPUExecutionProvider"]
     try:
-        session = onnxruntime.InferenceSession(str(file), options, providers=onnxruntime.get_available_providers())
+        session = onnxruntime.InferenceSession(str(file), options, providers=providers)
     except Exception as error:  # Its errors have no common base but this one.
         raise _cannot_open(file, "onnxruntime", onnxruntime.__version__, error) from error
     return lambda frames, lengths: session.run(["embedding"], {"frames": frames, "lengths": lengths})[0]

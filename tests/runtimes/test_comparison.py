@@ -58,6 +58,18 @@ def test_another_embedding_is_an_error_with_its_size(model, opened, run, size):
         check_equal(opened(run(model.embed)), model, tolerance=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("value", "message"), [(0, "all zero.*Received: model="), (np.nan, "not finite.*Received: 1 trac")]
+)
+def test_a_model_whose_embeddings_say_nothing_is_an_error(opened, value, message):
+    class Constant:
+        def embed(self, frames, lengths):
+            return np.full((len(frames), 24), value, "float32")
+
+    with pytest.raises(ValueError, match=rf"The model's own embeddings are {message}"):
+        check_equal(opened(Constant().embed), Constant(), tolerance=1e-4)
+
+
 def test_a_failing_runtime_is_an_error_with_its_reason(model, opened):
     def run(frames, lengths):
         raise RuntimeError("Reshape of node 7 fails\nlong story")
