@@ -1,4 +1,4 @@
-"""The bridge to TensorFlow Addons and to Keras 2 (`tf_keras`), neither of which speaks Keras 3.
+"""The bridge to TensorFlow Addons and to Keras 2 (`tf_keras`), which do not work with Keras 3.
 
 `kreid.addons.losses` has TensorFlow Addons' metric losses as Keras 3 losses; `full` imports the whole package in
 Keras 2's mode; `from_tf_keras` and `load_tf_keras_weights` bring networks of Keras 2 into kreid's backbones;
