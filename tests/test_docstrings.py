@@ -31,6 +31,7 @@ def test_examples_run(name):
 @pytest.mark.parametrize(
     "part",
     [
+        "addons",
         "backbones",
         "layers",
         "losses",

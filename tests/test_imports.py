@@ -16,6 +16,7 @@ def test_import_is_light():
 
 
 PACKAGES = [
+    "addons",
     "data",
     "distances",
     "evaluation",
