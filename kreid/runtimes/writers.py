@@ -1,6 +1,7 @@
 """Writers of the formats, through the converters of each runtime."""
 
 import contextlib
+import gc
 import logging
 import re
 import tempfile
@@ -44,6 +45,8 @@ def write_onnx(model: Any, file: Path, precision: str) -> None:
             proto, _ = tf2onnx.convert.from_function(embed, embed.input_signature, opset=_OPSET)
         except Exception as error:  # Of many kinds, from the handler of an operation.
             raise _lacks("onnx", [], model, error) from error
+    # The converter leaves copies of all weights in circles of objects: gigabytes for a ResNet-50.
+    gc.collect()
     # The converter keeps what it does not know under TensorFlow's name.
     lacking = {node.op_type for node in proto.graph.node if not onnx.defs.has(node.op_type, node.domain)}
     if lacking:
