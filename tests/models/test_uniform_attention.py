@@ -73,7 +73,7 @@ def test_a_system_becomes_average_pooling(system):
 
 
 class OwnGate(TrackletModel):
-    """Frames weighted by a gate, as in the README, or by a product that kreid does not know."""
+    """Frames weighted by a gate, as in the guide, or by a product that kreid does not know."""
 
     @property
     def attentions(self):

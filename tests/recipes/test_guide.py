@@ -43,6 +43,7 @@ def test_python_of_a_page_runs(guide, name, eagerly):
     try:
         for _, text in blocks(guide / "pages" / f"{name}.md", "python"):
             exec(text, names)
+        assert all(system in names.values() for name, system in SYSTEMS.items() if name not in before)
     finally:
         SYSTEMS.clear()
         SYSTEMS.update(before)
