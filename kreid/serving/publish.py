@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import shutil
@@ -90,22 +91,34 @@ def check_free(directory: Path, version: int) -> None:
 
 
 def _named(complete: Path, directory: Path, version: int | None) -> Path:
-    number = next_version(directory) if version is None else version
-    while True:
-        path = directory / str(number)
-        try:
-            # Renaming replaces no folder that holds something, so two exporters never write one version.
-            os.rename(complete, path)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                raise
-            if version is not None:
-                check_free(directory, version)
-                raise
-            number = max(number + 1, next_version(directory))
-        else:
-            sync(directory)
-            return path
+    with _locked(directory):
+        number = next_version(directory) if version is None else version
+        while True:
+            path = directory / str(number)
+            try:
+                # Renaming replaces no folder that holds something.
+                os.rename(complete, path)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise
+                if version is not None:
+                    check_free(directory, version)
+                    raise
+                number += 1  # A file has the name, or somebody has copied a version here.
+            else:
+                sync(directory)
+                return path
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Let one exporter at a time name or remove versions: a number must not be free again between look and rename."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def remove_old_versions(
@@ -140,18 +153,16 @@ def remove_old_versions(
     """
     check_keep(keep)
     directory = Path(directory)
-    complete = [number for number in versions(directory) if (directory / str(number) / file).is_file()]
-    removed = []
-    for number in complete[:-keep]:
-        if number == published:
-            continue
-        discarded = directory / f".removing-{secrets.token_hex(6)}"
-        try:
-            os.rename(directory / str(number), discarded)
-        except FileNotFoundError:  # Another exporter removed it.
-            continue
-        removed.append(number)
-        shutil.rmtree(discarded, ignore_errors=True)
+    removed, discarded = [], []
+    with _locked(directory):
+        complete = [number for number in versions(directory) if (directory / str(number) / file).is_file()]
+        for number in complete[:-keep]:
+            if number != published:
+                discarded.append(directory / f".removing-{secrets.token_hex(6)}")
+                os.rename(directory / str(number), discarded[-1])
+                removed.append(number)
+    for folder in discarded:
+        shutil.rmtree(folder, ignore_errors=True)
     return removed
 
 

@@ -7,7 +7,7 @@ import pytest
 from kreid.cli import main
 from kreid.gallery import LanceGallery
 from kreid.models import fingerprint
-from kreid.serving import export_model, read_card
+from kreid.serving import export_model, publish, read_card
 from kreid.serving.publish import publishing, remove_old_versions, versions
 
 
@@ -64,6 +64,37 @@ def test_exporters_at_once_publish_a_version_each(tmp_path):
     for version, number in found:
         if version >= 10:
             assert (tmp_path / str(version) / "saved_model.pb").read_text() == str(number)
+
+
+def test_a_number_that_is_removed_meanwhile_is_not_given_again(tmp_path, monkeypatch):
+    complete(tmp_path, 4)
+
+    def late_look(directory):
+        number = max(versions(directory)) + 1
+        # Others publish, and remove what is old, between the look and the name.
+        other = threading.Thread(target=others)
+        other.start()
+        other.join(0.2)
+        waiting.append(other)
+        return number
+
+    def others():
+        for _ in range(3):
+            with publishing(tmp_path, None) as (temporary, _):
+                temporary.mkdir()
+                (temporary / "saved_model.pb").write_text("other")
+            remove_old_versions(tmp_path, keep=1)
+
+    waiting = []
+    looks = iter([late_look])
+    real = publish.next_version
+    monkeypatch.setattr(publish, "next_version", lambda directory: next(looks, real)(directory))
+    with publishing(tmp_path, None) as (temporary, published):
+        temporary.mkdir()
+        (temporary / "saved_model.pb").write_text("mine")
+    waiting[0].join()
+    assert published[0].name == "5"
+    assert versions(tmp_path) == [8]
 
 
 def test_of_two_exporters_of_one_version_one_fails_and_nothing_is_overwritten(tmp_path):
