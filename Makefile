@@ -15,9 +15,10 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.demo
 	$(BIN)/python recipes/demo.py
 
-# In the order of the folders: by xdist's own, the files with a single long test would come last.
+# In the order of the folders: by xdist's own, the files with a single long test would come last. One process more than cores:
+# tests wait for servers and subprocesses.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses $$(( $$(nproc) + 1 )) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow

@@ -115,6 +115,7 @@ def test_frames_of_another_dtype_are_refused_everywhere(frames, trained):
 # Keras names every layer without weights.
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning")
 @pytest.mark.usefixtures("in_graphs")  # Graphs hold the weights from before.
+@pytest.mark.slow
 def test_quantised_models_embed_and_load(tmp_path):
     model = make()
     before = model.embed(FRAMES)

@@ -370,6 +370,7 @@ class TestTraining:
                 training(make_tracklets(frames=1), steps_per_epoch=2).dataset(first_step=step)
 
 
+@pytest.mark.slow
 def test_decoders_warn_neither_in_training_nor_in_embedding(make_tracklets, tmp_path):
     """Read the standard error of another process, because the decoders bypass Python's stream."""
     tracklets = make_tracklets(persons=2, frames=4)

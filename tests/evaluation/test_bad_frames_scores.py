@@ -155,6 +155,7 @@ def switches_of(model, tracklets, share, seed):
     return switch_scores(centred_frames(vectors), tracklets, share=share, seed=seed)
 
 
+@pytest.mark.slow
 def test_switches_are_counted_where_they_are_drawn(pooled, dataset):
     model = kreid.models.STA(backbone(), 4, embedding_dim=8, num_stripes=2, test_frames=4)
     tracklets = list(dataset.test[1:])

@@ -47,6 +47,7 @@ def test_robust_poolings_train_save_and_explain(pooling, tmp_path):
     np.testing.assert_allclose(chunked, model.embed(FRAMES, LENGTHS), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_graphs")
 def test_majority_pooling_is_exported(tmp_path):
     model = Baseline(kreid.backbones.build("resnet_tiny", image_size=SIZE, width=8), 6, pooling="majority")

@@ -66,6 +66,7 @@ def forget():
         del SYSTEMS[name]
 
 
+@pytest.mark.slow
 def test_written_outside_trained_served_and_reported(tmp_path, monkeypatch, forget):
     (tmp_path / "gated_system.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(tmp_path)

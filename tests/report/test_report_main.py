@@ -72,6 +72,7 @@ def test_a_refusal_is_one_line(capsys, tmp_path):
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_bad_frames_and_equal_weights_on_request(runs, tmp_path, capsys):
     command = ["evaluate", str(runs[0]), "--out", str(tmp_path), "--quiet", "--uniform-attention"]
     assert main([*command, "--bad-frames", "another_person,dark", "--bad-frames-seed", "3"]) == 0

@@ -57,6 +57,7 @@ def test_batches_are_embedded_some_tracklets_at_a_time(base, model):
     )
 
 
+@pytest.mark.slow
 def test_it_embeds_tracklets_in_place_of_a_model(base, model, tmp_path):
     for number, frame in enumerate(frames(1, 3)[0]):
         Image.fromarray(frame).save(tmp_path / f"{number}.png")

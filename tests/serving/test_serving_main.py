@@ -28,8 +28,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize(
     ("program", "number"),
-    [(["serving/serve.py"], signal.SIGTERM), (["-m", "kreid.serving"], signal.SIGINT)],
-    ids=["script", "module"],
+    [
+        pytest.param(["serving/serve.py"], signal.SIGTERM, id="script"),
+        pytest.param(["-m", "kreid.serving"], signal.SIGINT, id="module", marks=pytest.mark.slow),
+    ],
 )
 def test_serves_until_a_signal(base_path, program, number):
     process = subprocess.Popen(

@@ -10,6 +10,7 @@ from kreid.training import selfcheck
 pytestmark = pytest.mark.usefixtures("eagerly")
 
 
+@pytest.mark.slow
 def test_every_line_is_ok_here(tmp_path, capsys):
     assert cli.main(["selfcheck", "--folder", str(tmp_path)]) == 0
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
