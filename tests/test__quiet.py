@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from kreid import _quiet
 from kreid._quiet import progress_bar
 
@@ -88,6 +90,7 @@ class TestDecoderComplaints:
         assert errors == ""
 
 
+@pytest.mark.slow
 def test_tensorflow_searches_no_gpu_on_a_machine_without_one_and_logs_set_up_meanwhile_are_heard_later():
     code = (
         "import os, kreid._quiet as quiet\n"

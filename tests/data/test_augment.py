@@ -130,7 +130,7 @@ def test_colours_draw_after_all_else():
     assert Augmentation(rand_augment=1).width == 9
 
 
-@pytest.mark.parametrize("per_frame", [False, True])
+@pytest.mark.parametrize("per_frame", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_colours_change_between_crop_and_erasing(per_frame):
     settings = dict(crop_padding=3, per_frame=per_frame)
     augmentation = Augmentation(flip=0.5, erase=1.0, **settings, **COLOURS)

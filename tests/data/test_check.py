@@ -245,6 +245,7 @@ def test_bad_usage_is_one_sentence(tmp_path, capsys, arguments, message):
     assert not arguments or len(error.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_command_with_a_progress_bar(root):
     damaged = Path(read_mars(root).train[0].frames[0])
     damaged.write_bytes(damaged.read_bytes()[:-100])  # the decoder complains

@@ -104,7 +104,7 @@ def mean_difference(one, other):
     return np.abs(one.astype(float) - other.astype(float)).mean()
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("kind", ["JPEG", pytest.param("PNG", marks=pytest.mark.slow)])
 def test_frames_cut_at_random_places(tree, kind):
     root, files = tree(frames=10, kind=kind)
     rng = np.random.default_rng(0)

@@ -24,6 +24,7 @@ def figures(text):
     return [dict(rows[start : start + 8]) for start in range(0, len(rows), 8)]
 
 
+@pytest.mark.slow
 def test_figures_of_a_recipe_in_two_phases(arguments, tree, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # The same pictures, by person, are the images of the first phase.

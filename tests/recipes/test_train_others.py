@@ -64,6 +64,7 @@ def prid(tmp_path):
     return tmp_path / "prid"
 
 
+@pytest.mark.slow
 def test_prid2011_split_by_split(run_recipe, prid, capsys):
     chosen = ("persons=200", "holdout=0", "false_match_rate=null")
     run = run_recipe("train_prid2011", prid, *chosen, more=["--splits", "2"])

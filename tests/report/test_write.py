@@ -26,6 +26,7 @@ def test_a_second_report_embeds_nothing_again(report, runs, monkeypatch):
     assert (report / "report.json").read_text(encoding="utf-8") == before
 
 
+@pytest.mark.slow
 def test_a_test_across_data_sets_is_named_unless_it_is_the_own_folder(runs, tree, tmp_path):
     same, copy = tmp_path / "same", tmp_path / "copy"
     same.symlink_to(tree)
