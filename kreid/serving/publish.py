@@ -112,10 +112,14 @@ def _named(complete: Path, directory: Path, version: int | None) -> Path:
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Let one exporter at a time name or remove versions: a number must not be free again between look and rename."""
+    """Let one exporter at a time name or remove versions: a number must not be free again between look and rename.
+
+    Some network file systems lock no folders. There exporters still overwrite nothing, but may reuse a removed number.
+    """
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
@@ -153,14 +157,21 @@ def remove_old_versions(
     """
     check_keep(keep)
     directory = Path(directory)
-    removed, discarded = [], []
+    removed: list[int] = []
+    discarded: list[Path] = []
+    if not directory.is_dir():
+        return removed
     with _locked(directory):
         complete = [number for number in versions(directory) if (directory / str(number) / file).is_file()]
         for number in complete[:-keep]:
-            if number != published:
-                discarded.append(directory / f".removing-{secrets.token_hex(6)}")
+            if number == published:
+                continue
+            discarded.append(directory / f".removing-{secrets.token_hex(6)}")
+            try:
                 os.rename(directory / str(number), discarded[-1])
-                removed.append(number)
+            except FileNotFoundError:  # Somebody else removed it.
+                continue
+            removed.append(number)
     for folder in discarded:
         shutil.rmtree(folder, ignore_errors=True)
     return removed

@@ -1,5 +1,6 @@
 """Versions are published whole, one each by exporters at once, and the oldest are removed."""
 
+import errno
 import threading
 
 import pytest
@@ -95,6 +96,20 @@ def test_a_number_that_is_removed_meanwhile_is_not_given_again(tmp_path, monkeyp
     waiting[0].join()
     assert published[0].name == "5"
     assert versions(tmp_path) == [8]
+
+
+def test_where_folders_cannot_be_locked_versions_are_published_and_removed(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.EBADF, "a network file system")
+
+    monkeypatch.setattr(publish.fcntl, "flock", refused)
+    complete(tmp_path, 1, 2)
+    with publishing(tmp_path, None) as (temporary, published):
+        temporary.mkdir()
+        (temporary / "saved_model.pb").write_text("third")
+    assert published[0].name == "3"
+    assert remove_old_versions(tmp_path, keep=1) == [1, 2]
+    assert remove_old_versions(tmp_path / "missing", keep=1) == []
 
 
 def test_of_two_exporters_of_one_version_one_fails_and_nothing_is_overwritten(tmp_path):
