@@ -37,7 +37,7 @@ class TokenFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._lock = threading.Lock()
-        self._seen = self._stamp()
+        self._seen = _stamp(self.path)
         self._digests = self._read()
 
     def check(self, metadata: Iterable[tuple[str, str | bytes]]) -> str:
@@ -64,7 +64,7 @@ class TokenFile:
 
     def _current(self) -> list[bytes]:
         with self._lock:
-            stamp = self._stamp()
+            stamp = _stamp(self.path)
             if stamp != self._seen:
                 self._seen = stamp
                 try:
@@ -72,13 +72,6 @@ class TokenFile:
                 except ValueError as error:
                     _LOG.error("The old tokens stay valid: %s", error)
             return self._digests
-
-    def _stamp(self) -> tuple[int, int, int] | None:
-        try:
-            status = os.stat(self.path)
-        except OSError:
-            return None
-        return status.st_ino, status.st_size, status.st_mtime_ns
 
     def _read(self) -> list[bytes]:
         received = f"Received: token_file={str(self.path)!r}"
@@ -105,6 +98,15 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
+def _stamp(path: str | os.PathLike[str]) -> tuple[int, int, int] | None:
+    """Return numbers that change with a file, `None` for no file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 @dataclasses.dataclass(frozen=True)
 class TlsFiles:
     """The files of a server's TLS; none of them for a server without.
@@ -123,8 +125,15 @@ class TlsFiles:
     client_ca: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        if not self:
-            return
+        if self:
+            self.check()
+
+    def check(self) -> None:
+        """Read the files.
+
+        Raises:
+            ValueError: if a file is missing or damaged, or the key belongs to another certificate.
+        """
         if self.cert is None or self.key is None:
             raise ValueError(
                 "TLS needs both a certificate and its key (--tls-cert and --tls-key). "
@@ -153,15 +162,63 @@ class TlsFiles:
         return any(file is not None for file in (self.cert, self.key, self.client_ca))
 
     def credentials(self) -> Any:
-        """Return the `grpc.ServerCredentials`."""
+        """Return `grpc.ServerCredentials` that read the files again when they change.
+
+        A renewed certificate serves the connections that begin after it; the others keep theirs. Damaged files, and
+        files that do not belong together, as while they are being replaced, leave the old ones in use, and the log
+        says so.
+        """
         import grpc
 
-        assert self.cert is not None and self.key is not None
-        authorities = None if self.client_ca is None else Path(self.client_ca).read_bytes()
-        return grpc.ssl_server_credentials(
-            [(Path(self.key).read_bytes(), Path(self.cert).read_bytes())],
-            root_certificates=authorities,
-            require_client_auth=authorities is not None,
+        renewal = _Renewal(self)
+        return grpc.dynamic_ssl_server_credentials(
+            renewal.first, renewal.changed, require_client_authentication=self.client_ca is not None
+        )
+
+
+class _Renewal:
+    """What the TLS files hold now, for gRPC, which asks before each handshake.
+
+    Args:
+        files: a `TlsFiles`.
+    """
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._lock = threading.Lock()
+        self._seen = self._stamps()
+        self.first = self._read()
+
+    def changed(self) -> Any:
+        """Return the `grpc.ServerCertificateConfiguration` of changed files; `None` if the last one holds."""
+        with self._lock:
+            stamps = self._stamps()
+            if stamps == self._seen:
+                return None
+            self._seen = stamps
+            try:
+                self._files.check()
+                configuration = self._read()
+            except (OSError, ValueError) as error:
+                _LOG.error("The old certificate stays in use: %s", error)
+                return None
+            if self._stamps() != stamps:  # Replaced while they were read: the next handshake reads them.
+                return None
+            _LOG.info("New certificate read from %s", self._files.cert)
+            return configuration
+
+    def _stamps(self) -> list[tuple[int, int, int] | None]:
+        files = self._files
+        return [_stamp(file) for file in (files.cert, files.key, files.client_ca) if file is not None]
+
+    def _read(self) -> Any:
+        import grpc
+
+        files = self._files
+        assert files.cert is not None and files.key is not None
+        return grpc.ssl_server_certificate_configuration(
+            [(Path(files.key).read_bytes(), Path(files.cert).read_bytes())],
+            root_certificates=None if files.client_ca is None else Path(files.client_ca).read_bytes(),
         )
 
 

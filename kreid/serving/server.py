@@ -75,7 +75,8 @@ class EmbeddingServer:
         poll_seconds: between two looks at the folder; 0 looks at it at the start alone.
         http_port: of `/livez`, `/readyz` and `/metrics`, 0 for a free one, or `None`
             for no HTTP.
-        tls_cert: PEM file of the certificate and the chain above it, or `None`.
+        tls_cert: PEM file of the certificate and the chain above it, or `None`. This and the next two are read again
+            when they change, for the connections that begin afterwards.
         tls_key: PEM file of its key.
         tls_client_ca: PEM file of authorities; then every client needs a certificate
             of one of them.

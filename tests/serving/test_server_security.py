@@ -192,6 +192,41 @@ def test_wrong_files_of_tls_are_refused_before_loading(small_path, folder, autho
             EmbeddingServer(small_path, **arguments)
 
 
+def test_renewed_certificates_serve_new_connections_without_a_restart(small_path, tmp_path, caplog):
+    used, new = tmp_path / "used", tmp_path / "new"
+    used.mkdir()
+    new.mkdir()
+    before, after = Certificate(used, "authority"), Certificate(new, "authority")
+    for folder, issuer in ((used, before), (new, after)):
+        Certificate(folder, "server", issuer=issuer, hosts=["127.0.0.1"])
+
+    def connect(issuer):
+        """Connect as a client of an authority, who trusts this authority alone."""
+        client = Certificate(tmp_path, "client", issuer=issuer)
+        credentials = grpc.ssl_channel_credentials(issuer.pem, client.key_pem, client.pem)
+        # Without a pool of its own, a channel would use a connection of another one.
+        return grpc.secure_channel(server.target, credentials, [("grpc.use_local_subchannel_pool", 1)])
+
+    files = {"tls_cert": used / "server.pem", "tls_key": used / "server.key", "tls_client_ca": used / "authority.pem"}
+    with (
+        EmbeddingServer(small_path, port=0, poll_seconds=0, **files) as server,
+        connect(before) as old,
+    ):
+        assert code_of(describe, old) == "OK"
+        # Until the key has followed, the old certificate is shown.
+        os.replace(new / "server.pem", used / "server.pem")
+        with connect(before) as channel:
+            assert code_of(describe, channel) == "OK"
+        assert "The old certificate stays in use: The certificate and key must" in caplog.messages[-1]
+        os.replace(new / "server.key", used / "server.key")
+        os.replace(new / "authority.pem", used / "authority.pem")
+        with connect(after) as channel:
+            assert code_of(describe, channel) == "OK"
+        with connect(before) as channel:
+            assert code_of(describe, channel) == "UNAVAILABLE"
+        assert code_of(describe, old) == "OK"
+
+
 @pytest.mark.parametrize(
     ("host", "encrypted", "authenticated", "missing"),
     [
