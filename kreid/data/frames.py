@@ -14,6 +14,8 @@ import tensorflow as tf
 MAX_PIXELS = 2**24
 # Of an image's file.
 MAX_BYTES = 2**25
+# Images between two copies into the result: a dataset keeps each of its frames and their batch, twice the memory.
+_PIECE = 64
 # A progressive JPEG is refined scan by scan, usually 10 times, and a scan of a few bytes may visit every pixel: this
 # many visits took up to 0.2 s, where 1 MiB of such scans kept a core busy for minutes.
 MAX_SCAN_PIXELS = 2**28
@@ -152,11 +154,28 @@ def decode_frames(
     >>> frames.shape[0], positions.numpy().tolist()
     (1, [1])
     """
-    at_once = None
-    if parallelism is not None:
-        largest = tf.reduce_max(_numbers_of_pixels(contents))
-        at_once = tf.clip_by_value(MAX_PIXELS // largest, 1, parallelism)
-    return load_readable(contents, lambda image: decode_frame(image, image_size), (*image_size, 3), at_once)
+    count = tf.size(contents)
+
+    def decode_piece(
+        start: tf.Tensor, found: tf.Tensor, frames: tf.Tensor, positions: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        piece = contents[start : start + _PIECE]
+        at_once = None
+        if parallelism is not None:
+            at_once = tf.clip_by_value(MAX_PIXELS // tf.reduce_max(_numbers_of_pixels(piece)), 1, parallelism)
+        decoded, places = load_readable(piece, lambda image: decode_frame(image, image_size), (*image_size, 3), at_once)
+        rows = found + tf.range(tf.size(places))
+        # Not `tensor_scatter_nd_update`, which copies the whole result each time.
+        frames = tf.raw_ops.InplaceUpdate(x=frames, i=rows, v=decoded)
+        positions = tf.raw_ops.InplaceUpdate(x=positions, i=rows, v=start + places)
+        return start + _PIECE, found + tf.size(places), frames, positions
+
+    frames = tf.zeros((count, *image_size, 3), tf.uint8)
+    state = (tf.constant(0), tf.constant(0), frames, tf.zeros(count, tf.int32))
+    _, found, frames, positions = tf.while_loop(
+        lambda start, *_: start < count, decode_piece, state, parallel_iterations=1
+    )
+    return frames[:found], positions[:found]
 
 
 def _numbers_of_pixels(contents: tf.Tensor) -> tf.Tensor:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 # Bounds the memory of a request, see tests/benchmarks/export_memory.py.
-FRAMES_AT_ONCE = 32
+FRAMES_AT_ONCE = 16
 # Decoded frames and vectors of frames are small; they are in memory for the rows of a group.
 GROUP_FRAMES = 256
 # Of systems that aggregate maps of all frames, whose memory grows with the tracklet.

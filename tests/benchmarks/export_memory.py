@@ -1,9 +1,9 @@
 """Measure by how much a process grows while an export embeds long tracklets and merged batches.
 
-    python tests/benchmarks/export_memory.py [--system baseline] [--backbone resnet50] [--frames-at-once 32]
+    python tests/benchmarks/export_memory.py [--system baseline] [--backbone resnet50] [--frames-at-once 16]
 
 The images are small JPEGs, so that the memory is that of the graph. Each batch runs in a process of its own, after a
-batch of one frame.
+batch of one frame. Target: no request takes more than 256 MiB.
 """
 
 import argparse
@@ -19,7 +19,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-BATCHES = ((1, 32), (1, 300), (1, 1024), (8, 8), (8, 300))
+from kreid.serving.signatures import FRAMES_AT_ONCE
+
+BATCHES = ((1, 32), (1, 128), (1, 300), (1, 1024), (8, 8), (8, 300))
 IMAGE_SIZE = (256, 128)
 
 
@@ -79,7 +81,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--system", default="baseline")
     parser.add_argument("--backbone", default="resnet50")
-    parser.add_argument("--frames-at-once", type=int, default=32)
+    parser.add_argument("--frames-at-once", type=int, default=FRAMES_AT_ONCE)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path, limit = in_process(export, options.system, options.backbone, options.frames_at_once, folder)
