@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="FILE", help="starting weights of the backbone (small: a mobilenet_v2)")
     parser.add_argument("--run", type=pathlib.Path, metavar="DIR", help="folder of the runs (default: runs/TABLE)")
     parser.add_argument(
-        "--image-models", type=pathlib.Path, metavar="DIR", help="folder of the image models, which tables can share"
+        "--image-models", type=pathlib.Path, metavar="DIR", help="folder of the image models, for tables to share"
     )
     parser.add_argument("--row", action="append", help="only this row; may be repeated")
     parser.add_argument("--seeds", type=_numbers, metavar="0,1,...", help="only these seeds (default: the table's)")
@@ -79,12 +79,16 @@ def run(options: argparse.Namespace) -> int:
 def train_table(table: "training.Table", runs: "Sequence[training.TableRun]", folder: pathlib.Path) -> None:
     """Train and score the runs of a table that are not complete.
 
+    An image model that another process trains, as another table may, is waited for.
+
     Args:
         table: a `Table`.
         runs: of `plan_table`.
         folder: of the table's runs.
     """
     for one in runs:
+        if not one.rows:
+            one.folder.wait()
         if not one.folder.is_complete:
             training.run_experiment(one.folder, quiet=True)
         for name in one.rows:

@@ -1,6 +1,8 @@
 """The settings of a run, and which of them may change when it continues."""
 
 import dataclasses
+import hashlib
+import json
 import math
 import pathlib
 import re
@@ -483,3 +485,17 @@ def changed_settings(old: Any, new: Config, free: Collection[str] = ()) -> str:
             ignored.add("data_dir")
     keys = sorted(key for key in {**old, **settings} if settings.get(key) != old.get(key) and key not in ignored)
     return ", ".join(f"{key}={old.get(key)!r} there and {settings.get(key)!r} here" for key in keys)
+
+
+def settings_digest(config: Config) -> str:
+    """Return 8 hexadecimal digits of the settings, but for the data's folder and those that change no batch or weight.
+
+    Example:
+
+    >>> first, other = Config("sta", seed=0), Config("sta", seed=1)
+    >>> settings_digest(first) == settings_digest(Config("sta", export=False)) != settings_digest(other)
+    True
+    """
+    settings = yaml.safe_load(config.to_yaml())
+    kept = {key: value for key, value in settings.items() if key not in (*_FREE_TO_CHANGE, "data_dir")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]

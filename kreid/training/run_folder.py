@@ -234,6 +234,17 @@ class RunFolder(RunFiles):
             f"keeps its state, and {schedule}."
         )
 
+    def wait(self) -> None:
+        """Wait until no other process trains the run; print a line if one does."""
+        if not self.lock.is_file():
+            return
+        with open(self.lock, "r+", encoding="utf-8", errors="replace") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                print(f"Process {file.read(20).strip()} trains {self.path}; waiting for it.", flush=True)
+                fcntl.lockf(file, fcntl.LOCK_EX)
+
     def _claim(self) -> None:
         """Make this process the only one that trains the run, until it ends."""
         file = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o644)

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kreid.data.readers import LAYOUTS, layout_of
-from kreid.training.config import Config
+from kreid.runs import RunFiles
+from kreid.training.config import Config, changed_settings, settings_digest
 from kreid.training.phases import require_data, use_synthetic
 from kreid.training.run_folder import RunFolder
 from kreid.training.settings import load_phases
@@ -50,7 +51,8 @@ def plan_table(
         data: folder of the data set, in any layout that kreid reads; `None` for the recipe's.
         synthetic: render and use the synthetic set.
         settings: `"key=value"` texts for all runs, which win over all files.
-        image_models: folder of the image models, which tables may share; `None` for `path`.
+        image_models: folder of the image models, which tables may share: each model that is not the one of another
+            table that has its run there is named by its settings. `None` for `path`.
 
     Returns:
         A list of `TableRun`.
@@ -81,6 +83,8 @@ def plan_table(
                     folder = _image_folder(pathlib.Path(image_models or path), seed, name, row)
                 if start is not None:
                     config = dataclasses.replace(config, init=str(start))
+                if image_models and not is_row and not _holds(folder, config):
+                    folder = folder.with_name(f"{folder.name}_{settings_digest(config)}")
                 if folder in runs and runs[folder].folder.config != config:
                     raise ValueError(
                         f"Two rows share the run {str(folder)!r} and have other settings for it; give the rows other "
@@ -156,6 +160,12 @@ def _image_folder(folder: pathlib.Path, seed: int, name: str, row: Row) -> pathl
     """Return the folder of a model that rows with the same backbone share."""
     own = row.backbone.get("backbone")
     return folder / f"seed_{seed}" / (f"{name}_{own}" if own else name)
+
+
+def _holds(folder: pathlib.Path, config: Config) -> bool:
+    """Return whether a folder has a run of these settings."""
+    run = RunFiles(folder)
+    return run.is_run and not changed_settings(run.read_config(), config)
 
 
 def _check_starts(runs: Sequence[TableRun]) -> None:

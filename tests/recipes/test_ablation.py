@@ -102,6 +102,24 @@ def test_tables_share_image_models(table, tree, trained, tmp_path):
     assert image.is_complete
 
 
+def test_shared_image_models_are_named_by_their_settings(table, tree, tmp_path):
+    content = yaml.safe_load(table.read_text())
+    content["shared"]["optimizer"] = "sgd"
+    (tmp_path / "sgd.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    content["image_phase"]["settings"]["num_frames"] = 2
+    (tmp_path / "longer.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    options = {"data": tree, "image_models": tmp_path / "shared"}
+    images = []
+    for path in (table, tmp_path / "sgd.yaml", table, tmp_path / "longer.yaml"):
+        (image, *rows) = training.plan_table(training.load_table(path), tmp_path / "run", **options)
+        assert {run.folder.config.init for run in rows} == {str(image.folder.model)}
+        assert image.folder.path.parent == tmp_path / "shared" / "seed_3"
+        assert image.folder.path.name.startswith("image_phase_")
+        images.append(image.folder.path)
+    assert images[0] == images[2]
+    assert len(set(images)) == 3
+
+
 def test_rows_of_another_backbone_have_another_image_model(table, tree, tmp_path):
     content = yaml.safe_load(table.read_text())
     content["rows"]["mean"]["settings"] |= {"backbone": "resnet18", "backbone_width": 8}

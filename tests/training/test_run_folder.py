@@ -5,6 +5,7 @@ import functools
 import json
 import subprocess
 import sys
+import threading
 
 import keras
 import numpy as np
@@ -429,7 +430,7 @@ def test_early_stopping_is_judged_after_whole_epochs(tmp_path):
     assert run.epochs_to_train == 100
 
 
-def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path, capsys):
     code = (
         "import sys, time\nfrom kreid.training import Config, RunFolder\n"
         "RunFolder(sys.argv[1], Config(system='sta', model={'num_stripes': 4})).begin()\nprint('begun', flush=True)\n"
@@ -440,9 +441,16 @@ def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):
             assert process.stdout.readline() == "begun\n"
             with pytest.raises(ValueError, match=rf"Process {process.pid} trains this run.*Received: run="):
                 begun(tmp_path)
+            waiting = threading.Thread(target=RunFolder(tmp_path, CONFIG).wait)
+            waiting.start()
+            waiting.join(0.5)
+            assert waiting.is_alive()
         finally:
             process.kill()
     # The dead process holds it no longer.
+    waiting.join(60)
+    assert not waiting.is_alive()
+    assert capsys.readouterr().out == f"Process {process.pid} trains {tmp_path}; waiting for it.\n"
     run = begun(tmp_path)
     begun(tmp_path)
     run.finish({})
