@@ -13,6 +13,7 @@ from .gallery import (
     Verification as Verification,
 )
 from .gallery_model import GalleryModel as GalleryModel
+from .inverted_lists import IndexReport as IndexReport
 from .lance_gallery import LanceGallery as LanceGallery
 from .memory import MemoryGallery as MemoryGallery
 from .milvus_gallery import MilvusGallery as MilvusGallery

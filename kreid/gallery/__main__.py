@@ -6,10 +6,14 @@
     kreid gallery list halls
     kreid gallery delete halls --person 65
     kreid gallery export halls halls.parquet
+    kreid gallery index halls
 
 Files of embeddings are those that `kreid evaluate` and `kreid.gallery.embed_to_file` write. A gallery is a folder with
 the embeddings of one model; `add` and `import` make it. `search` answers "nobody" where no tracklet is nearer than the
 model's threshold.
+
+`index` makes an approximate index, for a gallery in which a search of all tracklets is too slow, and measures its
+recall; searches then use it, and `search --exact` does not.
 
 `delete` also removes the embeddings' bytes from all files of the gallery. Each request is a line in the gallery's
 audit.jsonl.
@@ -33,6 +37,7 @@ from kreid.gallery import parquet
 from kreid.gallery.embeddings import TrackletEmbeddings
 from kreid.gallery.gallery import Added, Gallery
 from kreid.gallery.gallery_model import GalleryModel
+from kreid.gallery.inverted_lists import NEAREST
 from kreid.gallery.lance_gallery import LanceGallery
 from kreid.gallery.nearest import Match
 from kreid.gallery.where import Where
@@ -55,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     search.add_argument("--threshold", default="model", metavar="D", help="a distance, or none (the model's)")
     search.add_argument("--other-cameras", action="store_true", help="leave out the query's camera")
     search.add_argument("--by-person", action="store_true", help="find the nearest tracklet of each person")
+    search.add_argument("--exact", action="store_true", help="compare all tracklets, also with an index")
     search.add_argument("--json", action="store_true", help="print JSON")
     _conditions(search, ids=False)
 
@@ -70,6 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     compact = _action(actions, "compact", "remove what was deleted or is past its days, and merge files")
     _keep_days(compact, "keep each tracklet this many days from now on; 0: any time")
+
+    index = _action(actions, "index", "make an index for fast searches, or make it anew, and measure its recall")
+    index.add_argument(
+        "--recall", type=float, default=0.98, metavar="R", help="share of the 10 nearest to find (%(default)s)"
+    )
+    index.add_argument("--remove", action="store_true", help="remove the index: searches compare all tracklets again")
 
     export = _action(actions, "export", "write tracklets into a file")
     export.add_argument("file", metavar="FILE", help="all labels (.parquet), or embeddings for kreid.evaluation (.npz)")
@@ -141,14 +153,19 @@ def _search(options: argparse.Namespace) -> int:
     else:
         rows = record.query_rows.tolist() or list(range(len(record)))
     queries = record.take(rows)
-    found = LanceGallery.open(options.gallery, options.who).search_many(
+    gallery = LanceGallery.open(options.gallery, options.who)
+    found = gallery.search_many(
         queries,
         options.count,
         where=_where(options, ids=False),
         other_cameras=options.other_cameras,
         threshold=_threshold(options.threshold),
         by_person=options.by_person,
+        exact=options.exact,
     )
+    index = None if options.exact else gallery.index
+    if index is not None:
+        print(f"By an index of recall {index.recall:.3f}; --exact compares all tracklets.", file=sys.stderr)
     names = queries.ids.tolist()
     if options.json:
         pairs = zip(names, found, strict=True)
@@ -194,8 +211,11 @@ def _verify(options: argparse.Namespace) -> int:
         print(f"lost: {name}")
     for name in state.files:
         print(f"file: {name}")
-    if state.is_whole:
+    if not state.files:
         return 0
+    if state.is_whole:  # The index alone is damaged.
+        print("Make the index anew: kreid gallery index")
+        return 0 if options.drop else 1
     if options.drop:
         print("The damaged and lost tracklets are deleted: add them again.")
         return 0
@@ -208,6 +228,16 @@ def _compact(options: argparse.Namespace) -> int:
     if options.keep_days is not None:
         gallery.set_keep_days(options.keep_days or None)
     gallery.compact()
+    print(_about(gallery))
+    return 0
+
+
+def _index(options: argparse.Namespace) -> int:
+    gallery = LanceGallery.open(options.gallery, options.who)
+    if options.remove:
+        gallery.remove_index()
+    else:
+        gallery.make_index(options.recall)
     print(_about(gallery))
     return 0
 
@@ -241,6 +271,7 @@ _ACTIONS = {
     "list": _list,
     "verify": _verify,
     "compact": _compact,
+    "index": _index,
     "export": _export,
     "import": _import,
 }
@@ -327,7 +358,18 @@ def _about(gallery: Gallery) -> str:
         f"model: {' '.join(filter(None, (model.system, model.version))) or 'unknown'}, fingerprint "
         f"{model.fingerprint[:12] or 'unknown'}, dimension {model.dimension}, metric {model.metric}, threshold "
         f"{'none' if model.threshold is None else f'{model.threshold:.4g}'}\n"
-        f"kept: {'any time' if gallery.keep_days is None else f'{gallery.keep_days:g} days'}"
+        f"kept: {'any time' if gallery.keep_days is None else f'{gallery.keep_days:g} days'}\n"
+        f"searches: {_about_index(gallery)}"
+    )
+
+
+def _about_index(gallery: Gallery) -> str:
+    index = gallery.index
+    if index is None:
+        return "exact"
+    return (
+        f"by an index of recall {index.recall:.3f} of the {NEAREST} nearest (target {index.target:g}), which compares "
+        f"{index.compared} of {index.tracklets} tracklets"
     )
 
 

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 import numpy as np
@@ -110,6 +110,13 @@ def intact(batch: "pa.RecordBatch") -> np.ndarray:
     )
 
 
+def digest_numbers(column: "pa.Array | pa.ChunkedArray") -> np.ndarray:
+    """Return digests as uint64 `(tracklets,)`, 0 where they are damaged."""
+    empty = bytes(_DIGEST_BYTES)
+    values = [value if value and len(value) == _DIGEST_BYTES else empty for value in column.to_pylist()]
+    return np.frombuffer(b"".join(values), np.uint64)
+
+
 class ArrowPart(Part):
     """Tracklets in an Arrow record batch; labels are converted where they are asked for.
 
@@ -127,7 +134,7 @@ class ArrowPart(Part):
         on_damage: Callable[[], NoReturn],
         in_memory: bool = False,
     ) -> None:
-        self._batch, self._model, self._on_damage = batch, model, on_damage
+        self.batch, self.model, self._on_damage = batch, model, on_damage
         self.in_memory = in_memory
 
     @functools.cached_property
@@ -146,37 +153,60 @@ class ArrowPart(Part):
     def added(self) -> np.ndarray:
         return self._numbers("added")
 
-    def mask(self, where: Where, added_after: float | None) -> np.ndarray:
+    @functools.cached_property
+    def digests(self) -> np.ndarray:
+        """Uint64 `(tracklets,)`."""
+        return digest_numbers(self.batch.column("digest"))
+
+    def chosen(self, rows: np.ndarray, where: Where, added_after: float | None) -> tuple["ArrowPart", np.ndarray]:
+        """Return a part and those of its rows that conditions choose among some rows of this one.
+
+        Args:
+            rows: rising.
+            where: a `Where`.
+            added_after: seconds since 1970; added later.
+        """
+        if where or added_after is not None:
+            rows = rows[self.mask(where, added_after, rows)]
+        return self, rows
+
+    def mask(self, where: Where, added_after: float | None, rows: np.ndarray | None = None) -> np.ndarray:
         """Return which tracklets conditions choose, bool `(tracklets,)`.
 
         Args:
             where: a `Where`.
             added_after: seconds since 1970; added later.
+            rows: of these tracklets; by default of all.
         """
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        chosen = np.ones(len(self._batch), bool)
+        def texts_of(name: str) -> "pa.Array":
+            column = self.batch.column(name)
+            return column if rows is None else column.take(pa.array(rows))
+
+        some = slice(None) if rows is None else rows
+        chosen = np.ones(len(self.batch) if rows is None else len(rows), bool)
         for name, texts in (("id", where.ids), ("source", where.sources)):
             if texts is not None:
-                chosen &= np.asarray(pc.is_in(self._batch.column(name), value_set=pa.array(texts, pa.string())))
+                chosen &= np.asarray(pc.is_in(texts_of(name), value_set=pa.array(texts, pa.string())))
         for numbers, column in ((where.persons, self.persons), (where.cameras, self.cameras)):
             if numbers is not None:
-                chosen &= np.isin(column, numbers)
+                chosen &= np.isin(column[some], numbers)
         if where.not_cameras is not None:
-            chosen &= ~np.isin(self.cameras, where.not_cameras)
+            chosen &= ~np.isin(self.cameras[some], where.not_cameras)
         if where.since is not None:
-            chosen &= self._numbers("end") >= where.since
+            chosen &= self._ends[some] >= where.since
         if where.until is not None:
-            chosen &= self._numbers("start") < where.until
+            chosen &= self._starts[some] < where.until
         for name, value in (where.tags or {}).items():
-            tags = self._batch.column("tags")
+            tags = texts_of("tags")
             has = np.asarray(pc.equal(pc.list_flatten(tags), f"{name}={value}"))
             tagged = np.zeros(len(chosen), bool)
             tagged[np.asarray(pc.list_parent_indices(tags))[has]] = True
             chosen &= tagged & ("=" not in name)
         if added_after is not None:
-            chosen &= self.added > added_after
+            chosen &= self.added[some] > added_after
         return chosen
 
     def vectors(self, rows: np.ndarray | slice) -> np.ndarray:
@@ -186,13 +216,13 @@ class ArrowPart(Part):
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        names = self._batch.column("id").take(pa.array(rows, pa.int64()))
+        names = self.batch.column("id").take(pa.array(rows, pa.int64()))
         return np.asarray(pc.fill_null(pc.index_in(names, value_set=pa.array(ids, pa.string())), -1))
 
     def take(self, rows: np.ndarray) -> TrackletEmbeddings:
         import pyarrow as pa
 
-        chosen = self._batch.take(pa.array(rows, pa.int64()))
+        chosen = self.batch.take(pa.array(rows, pa.int64()))
         if not intact(chosen).all():
             self._on_damage()
         columns = {name: chosen.column(name) for name in LABELS}
@@ -201,8 +231,8 @@ class ArrowPart(Part):
             np.array(columns["id"].to_pylist(), np.str_),
             columns["person"].to_numpy(),
             columns["camera"].to_numpy(),
-            metric=self._model.metric,
-            model=self._model.fingerprint,
+            metric=self.model.metric,
+            model=self.model.fingerprint,
             starts=columns["start"].to_numpy(zero_copy_only=False),
             ends=columns["end"].to_numpy(zero_copy_only=False),
             sources=np.array(columns["source"].to_pylist(), np.str_),
@@ -211,10 +241,83 @@ class ArrowPart(Part):
 
     @functools.cached_property
     def _embeddings(self) -> np.ndarray:
-        return _vectors(self._batch)
+        return _vectors(self.batch)
+
+    @functools.cached_property
+    def _starts(self) -> np.ndarray:
+        return self._numbers("start")
+
+    @functools.cached_property
+    def _ends(self) -> np.ndarray:
+        return self._numbers("end")
 
     def _numbers(self, name: str) -> np.ndarray:
-        return self._batch.column(name).to_numpy(zero_copy_only=False)
+        return self.batch.column(name).to_numpy(zero_copy_only=False)
+
+
+class JoinedRows(Part):
+    """Some rows of several parts as one, which is faster to search than many with few rows each.
+
+    Args:
+        parts: an `ArrowPart` and numbers of its rows, rising; at least one.
+    """
+
+    in_memory = True
+
+    def __init__(self, parts: Sequence[tuple[ArrowPart, np.ndarray]]) -> None:
+        self._parts = parts
+        self._starts = np.cumsum([0, *(len(rows) for _, rows in parts)])
+
+    @functools.cached_property
+    def squares(self) -> np.ndarray:
+        return np.concatenate([part.squares[rows] for part, rows in self._parts])
+
+    @functools.cached_property
+    def persons(self) -> np.ndarray:
+        return np.concatenate([part.persons[rows] for part, rows in self._parts])
+
+    @functools.cached_property
+    def cameras(self) -> np.ndarray:
+        return np.concatenate([part.cameras[rows] for part, rows in self._parts])
+
+    @functools.cached_property
+    def added(self) -> np.ndarray:
+        return np.concatenate([part.added[rows] for part, rows in self._parts])
+
+    @functools.cached_property
+    def _embeddings(self) -> np.ndarray:
+        return np.concatenate([part.vectors(rows) for part, rows in self._parts])
+
+    def vectors(self, rows: np.ndarray | slice) -> np.ndarray:
+        return self._embeddings[rows]
+
+    def positions(self, ids: Sequence[str], rows: np.ndarray) -> np.ndarray:
+        positions = np.full(len(rows), -1)
+        for place, part, own in self._owners(rows):
+            positions[place] = part.positions(ids, own)
+        return positions
+
+    def take(self, rows: np.ndarray) -> TrackletEmbeddings:
+        """Return some rows, rising, with all labels."""
+        import pyarrow as pa
+
+        owners = [(part, own) for _, part, own in self._owners(rows)] or [(self._parts[0][0], rows)]
+
+        def name_damage() -> NoReturn:
+            for part, own in owners:
+                part.take(own)
+            raise AssertionError("a part that has a damaged tracklet says so")
+
+        batch = pa.concat_batches([part.batch.take(pa.array(own, pa.int64())) for part, own in owners])
+        return ArrowPart(batch, owners[0][0].model, name_damage).take(np.arange(len(batch)))
+
+    def _owners(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, ArrowPart, np.ndarray]]:
+        """Yield the places of rows, the part that has them, and their numbers in it."""
+        numbers = np.searchsorted(self._starts, rows, "right") - 1
+        for number in np.unique(numbers).tolist():
+            place = np.flatnonzero(numbers == number)
+            part, own = self._parts[number]
+            yield place, part, own[rows[place] - self._starts[number]]
 
 
 def _vectors(batch: "pa.RecordBatch") -> np.ndarray:

@@ -16,6 +16,7 @@ from kreid.data.tracklet import JUNK
 from kreid.gallery import parquet
 from kreid.gallery.embeddings import TrackletEmbeddings, check_ids, joined
 from kreid.gallery.gallery_model import GalleryModel
+from kreid.gallery.inverted_lists import IndexReport
 from kreid.gallery.nearest import Match, NearestTracklets, check_search
 from kreid.gallery.parts import Part
 from kreid.gallery.where import Where
@@ -110,6 +111,11 @@ class Gallery(abc.ABC):
         """Names of the gallery's files that were found damaged when they were read; `verify` reads all."""
         return ()
 
+    @property
+    def index(self) -> IndexReport | None:
+        """The index that searches use and its measured recall; `None` if they compare all tracklets."""
+        return None
+
     def asked_by(self, who: str) -> contextlib.AbstractContextManager[None]:
         """Name who asks in the log, for the requests of this thread inside the block.
 
@@ -142,6 +148,7 @@ class Gallery(abc.ABC):
         other_cameras: bool = False,
         threshold: float | Literal["model"] | None = "model",
         by_person: bool = False,
+        exact: bool = False,
     ) -> list[Match]:
         """Find the nearest tracklets of one. The gallery's own tracklet of the same id is left out.
 
@@ -153,6 +160,7 @@ class Gallery(abc.ABC):
             threshold: only distances below it count. `"model"` is the model's; without one, and with `None`, all
                 count.
             by_person: find the nearest tracklet of each person; tracklets of unknown persons count one by one.
+            exact: compare all tracklets, also where the gallery has an index.
 
         Returns:
             A list of `Match`, nearest first, equal distances by id. It is empty if nobody is known who is near enough.
@@ -165,7 +173,13 @@ class Gallery(abc.ABC):
                 f"`search` takes one tracklet, `search_many` takes several. Received: {len(query)} tracklets"
             )
         return self.search_many(
-            query, count, where=where, other_cameras=other_cameras, threshold=threshold, by_person=by_person
+            query,
+            count,
+            where=where,
+            other_cameras=other_cameras,
+            threshold=threshold,
+            by_person=by_person,
+            exact=exact,
         )[0]
 
     def search_many(
@@ -177,6 +191,7 @@ class Gallery(abc.ABC):
         other_cameras: bool = False,
         threshold: float | Literal["model"] | None = "model",
         by_person: bool = False,
+        exact: bool = False,
     ) -> list[list[Match]]:
         """Find the nearest tracklets of several, in one pass over the gallery.
 
@@ -187,6 +202,7 @@ class Gallery(abc.ABC):
             other_cameras: see `search`.
             threshold: see `search`.
             by_person: see `search`.
+            exact: see `search`.
 
         Returns:
             A list of `Match` for each query, see `search`.
@@ -201,7 +217,8 @@ class Gallery(abc.ABC):
         ids = queries.ids[:_LOGGED].tolist()
         self._log("search", queries=len(queries), ids=ids, where=conditions.to_dict(), count=int(count))
 
-        return self._read(lambda: self._find(queries, int(count), limit, other_cameras, by_person, conditions))
+        find = self._find if exact else self._find_near
+        return self._read(lambda: find(queries, int(count), limit, other_cameras, by_person, conditions))
 
     def get(self, ids: Sequence[str]) -> TrackletEmbeddings:
         """Return tracklets by id.
@@ -366,6 +383,18 @@ class Gallery(abc.ABC):
         for part in self._kept_parts(where):
             nearest.add(part)
         return nearest.results()
+
+    def _find_near(
+        self,
+        queries: TrackletEmbeddings,
+        count: int,
+        limit: float | None,
+        other_cameras: bool,
+        by_person: bool,
+        where: Where,
+    ) -> list[list[Match]]:
+        """Return the matches of each query, by the gallery's index if it has one."""
+        return self._find(queries, count, limit, other_cameras, by_person, where)
 
     def _read(self, read: Callable[[], Result]) -> Result:
         """Run a function that reads; a gallery that others change repeats it."""

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 import kreid
-from kreid._files import replacing, write_atomically
+from kreid._files import replacing, sync, write_atomically
 from kreid.gallery import arrow
 from kreid.gallery.audit import AuditLog
 from kreid.gallery.embeddings import TrackletEmbeddings
@@ -30,6 +30,21 @@ from kreid.gallery.gallery import (
     checked_keep_days,
 )
 from kreid.gallery.gallery_model import GalleryModel
+from kreid.gallery.inverted_lists import (
+    MIN_TRACKLETS,
+    NEAREST,
+    IndexReport,
+    InvertedLists,
+    directions,
+    find_in_lists,
+    import_faiss,
+    lists_for,
+    make_centres,
+    nearest_centres,
+    recall_of,
+    rows_to_draw,
+)
+from kreid.gallery.nearest import Match
 from kreid.gallery.parts import Part, SomeRows
 from kreid.gallery.where import Where
 
@@ -40,6 +55,7 @@ if typing.TYPE_CHECKING:
 # The newest format of the folder that this version reads, and the one that it writes.
 _FORMAT = 1
 _ABOUT, _TABLE, _LOG, _LOCK = "gallery.json", "tracklets.lance", "audit.jsonl", "lock"
+_INDEX = "index.npz"
 # Tracklets of a file: a damaged one costs no more, and merging small files writes no more anew.
 _FILE_ROWS = 1 << 16
 # Small files until they are merged.
@@ -49,6 +65,10 @@ _BATCH = 1 << 24
 # Of embeddings in memory.
 CACHE_BYTES = 1 << 30
 _READ_ATTEMPTS = 20
+# The least depth of a search by an index is a share of 1 / this, which costs little and finds more.
+_SHARE = 256
+# Of an index, whose tracklets may be deleted meanwhile, and its recall by default.
+_BUILDS, _RECALL = 3, 0.98
 _SECONDS_BETWEEN_TRIES = 0.02
 _FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
@@ -57,15 +77,20 @@ class LanceGallery(Gallery):
     """A gallery in a folder, in Lance's columnar format, which LanceDB reads too.
 
     The folder holds `gallery.json` (format, model and `keep_days`), `tracklets.lance` (the embeddings and labels) and
-    `audit.jsonl` (each request: who, what and when, without embeddings). A search is exact. It keeps embeddings in
-    memory, up to `cache_bytes`, and reads others in parts, so that a gallery may be larger than the memory. Deleted
-    embeddings leave the memory of this object with the deletion, and that of other processes with their next request.
+    `audit.jsonl` (each request: who, what and when, without embeddings). A search is exact, unless there is an index.
+    It keeps embeddings in memory, up to `cache_bytes`, and reads others in parts, so that a gallery may be larger than
+    the memory. Deleted embeddings leave the memory of this object with the deletion, and that of other processes with
+    their next request.
 
     What `add` and `delete` return is on the disk: a process that is killed leaves all or nothing of a call. Any number
     of processes and threads may read, also while one writes; a second writer waits.
 
     A damaged file costs its tracklets: a search warns and answers from the others, and no damaged tracklet is found;
     `verify` names them.
+
+    `make_index` makes an approximate index, for galleries in which a search of all tracklets is too slow. It is a
+    request of the gallery's owner and not of each search: from then on, those of all processes use it, and
+    `search(..., exact=True)` alone compares all. `index` has its measured recall.
 
     Use `LanceGallery.create` and `LanceGallery.open`.
 
@@ -109,6 +134,9 @@ class LanceGallery(Gallery):
         self._sizes: dict[tuple[str, str], int] = {}
         self._warned: set[str] = set()
         self._suspects: set[str] = set()
+        # For a file that is damaged, and for none, the index is `None`.
+        self._index: tuple[tuple[int, ...] | None, InvertedLists | None] = (None, None)
+        self._stored: dict[tuple[str, str], _StoredRows] = {}
         # For reading alone: a change moves its dataset to the new version.
         self._opened = self._dataset()
 
@@ -214,7 +242,74 @@ class LanceGallery(Gallery):
     def damaged_files(self) -> tuple[str, ...]:
         # Without those that `verify --drop` or a compaction has removed.
         current = {_file_name(fragment) for fragment in self._dataset().get_fragments()} if self._warned else set()
-        return tuple(sorted(self._warned & current))
+        index = {_INDEX} if self._index_stamp() and not self._current_index() else set()
+        return tuple(sorted(self._warned & current | index))
+
+    @property
+    def index(self) -> IndexReport | None:
+        index = self._current_index()
+        return None if index is None else index.report
+
+    def make_index(self, recall: float = _RECALL) -> IndexReport:
+        """Make an approximate index, or make it anew, for searches that compare the likely tracklets alone.
+
+        Tracklets are put into lists around centres (k-means by FAISS), in the file `index.npz`. A search compares the
+        lists nearest to the query, so many that the 10 nearest tracklets of an exact search are found as often as
+        `recall` says; this is measured, with tracklets of the gallery as queries. Distances are exact, and all that
+        pass the conditions of a search are found if fewer pass than it asks for. Tracklets that are added later are
+        compared in each search, until the index is made anew.
+
+        Others may search, add and delete meanwhile. A process that is killed leaves the gallery as it was.
+
+        Args:
+            recall: share of the nearest tracklets to find, above 0 and up to 1.
+
+        Returns:
+            An `IndexReport` with the recall that was measured.
+
+        Raises:
+            ImportError: without the package `faiss-cpu`.
+            ValueError: if the gallery has fewer than 64 tracklets, or the recall is not reached by comparing a quarter
+                of them: then all are better compared. An older index stays.
+
+        Example:
+
+        >>> import tempfile
+        >>> random = np.random.default_rng(0)
+        >>> vectors = random.normal(size=(50, 8)).repeat(20, axis=0) + 0.1 * random.normal(size=(1000, 8))
+        >>> walks = kreid.gallery.TrackletEmbeddings(
+        ...     vectors, [f"t{row}" for row in range(1000)], [1 + row // 20 for row in range(1000)], [1] * 1000
+        ... )
+        >>> path = os.path.join(tempfile.mkdtemp(), "hall")
+        >>> gallery = kreid.gallery.LanceGallery.create(path, kreid.gallery.GalleryModel.of(walks))
+        >>> gallery.add(walks)
+        Added(added=1000, unchanged=0, junk=0)
+        >>> gallery.make_index(recall=0.95).recall >= 0.95
+        True
+        >>> [gallery.search(walks.take([0]), 1, exact=exact)[0].person for exact in (False, True)]
+        [1, 1]
+        """
+        if isinstance(recall, bool) or not isinstance(recall, (int, float)) or not 0 < recall <= 1:
+            raise ValueError(f"A recall is a number above 0 and up to 1. Received: recall={recall!r}")
+        import_faiss()
+        self._log("make_index", recall=recall)
+        for _ in range(_BUILDS):
+            index, learnt = self._read(lambda: self._built_index(float(recall)))
+            with self._writing():
+                # The centres are means of embeddings: none of a deleted one, or of one that is in no list.
+                if np.isin(learnt, index.digests).all() and np.isin(index.digests, self._live_digests()).all():
+                    index.save(self._path / _INDEX)
+                    return index.report
+        raise GalleryBusyError(
+            f"Others delete tracklets all the time, which the index may not be made from; try again. Received: "
+            f"path={str(self._path)!r}"
+        )
+
+    def remove_index(self) -> None:
+        """Remove the index: searches compare all tracklets again."""
+        with self._writing():
+            self._log("remove_index")
+            self._unlink_index()
 
     def asked_by(self, who: str) -> contextlib.AbstractContextManager[None]:
         return self.log.asked_by(who)
@@ -236,13 +331,35 @@ class LanceGallery(Gallery):
                 self._delete(Where(ids=result.damaged), None)
             if not result.is_whole:
                 self._compact()
+            if _INDEX in result.files:
+                self._unlink_index()
         return result
 
     def compact(self) -> None:
+        """Delete tracklets past `keep_days`, and leave no byte of a deleted embedding.
+
+        An index in whose lists a deleted tracklet is, or that is damaged, is removed, as its centres are means of
+        embeddings; then it is made anew from the tracklets that are left. If that fails, a warning says so.
+        """
         with self._writing():
             self._log("compact")
             self._delete_expired()
+            index, had_index = self._current_index(), self._index_stamp() is not None
+            outdated = had_index and (index is None or not np.isin(index.digests, self._live_digests()).all())
             self._compact()
+            if outdated:
+                self._unlink_index()
+            for left in self._path.glob(".writing-*"):  # By a killed process: nobody else writes.
+                left.unlink()
+        if not outdated:
+            return
+        try:
+            self.make_index(index.report.target if index else _RECALL)
+        except (ImportError, OSError, ValueError) as error:
+            warnings.warn(
+                f"The gallery is compacted, and has no index any more: searches compare all tracklets. {error}",
+                stacklevel=2,
+            )
 
     def _compact(self) -> None:
         def rewrite(dataset: "lance.LanceDataset") -> None:
@@ -282,17 +399,13 @@ class LanceGallery(Gallery):
             intact += rows - len(own)
             damaged += own
             files += [_file_name(fragment)] if own else []
+        files += [_INDEX] if self._index_stamp() and not self._current_index() else []
         return Verification(intact, tuple(damaged), lost, tuple(lost_ids), tuple(files)), fragments
 
     def _parts(self, where: Where, added_after: float | None, labels_only: bool = False) -> Iterator[Part]:
         columns = list(arrow.LABELS) if labels_only else self._columns.names
-        dataset = self._opened
-        if dataset.latest_version != dataset.version:
-            self._opened = dataset = self._dataset()
-        fragments = dataset.get_fragments()
-        self._forget_others(fragments)
-        for fragment in fragments:
-            try:
+        for fragment in self._fragments():
+            with self._leaving_out_damage(fragment):
                 kept = self._kept_in_memory(fragment, may_read=not labels_only)
                 if kept is None:
                     for batch in self._batches(fragment, columns, sql(where, added_after=added_after)):
@@ -303,11 +416,188 @@ class LanceGallery(Gallery):
                         yield SomeRows(part, np.flatnonzero(part.mask(where, added_after)))
                     else:
                         yield part
-            except BaseException as error:
-                if not _is_damage(error):
-                    raise
-                self._raise_if_moved(dataset)
-                self._warn(fragment, _rows(fragment))
+
+    def _fragments(self) -> "list[lance.LanceFragment]":
+        """Return the files of the newest version."""
+        dataset = self._opened
+        if dataset.latest_version != dataset.version:
+            self._opened = dataset = self._dataset()
+        fragments = dataset.get_fragments()
+        self._forget_others(fragments)
+        return fragments
+
+    @contextlib.contextmanager
+    def _leaving_out_damage(self, fragment: "lance.LanceFragment") -> Iterator[None]:
+        """Warn of a file that cannot be read, or read again if it is of an older version."""
+        dataset = self._opened
+        try:
+            yield
+        except BaseException as error:
+            if not _is_damage(error):
+                raise
+            self._raise_if_moved(dataset)
+            self._warn(fragment, _rows(fragment))
+
+    def _find_near(
+        self,
+        queries: TrackletEmbeddings,
+        count: int,
+        limit: float | None,
+        other_cameras: bool,
+        by_person: bool,
+        where: Where,
+    ) -> list[list[Match]]:
+        index = self._current_index()
+        if index is None:
+            return self._find(queries, count, limit, other_cameras, by_person, where)
+        try:
+            return self._find_by(index, queries, count, limit, other_cameras, by_person, where)
+        except BaseException as error:
+            if not _is_damage(error):
+                raise
+            # A file cannot be read, or is of an older version: a search of all tells these apart.
+            return self._find(queries, count, limit, other_cameras, by_person, where)
+
+    def _find_by(
+        self,
+        index: InvertedLists,
+        queries: TrackletEmbeddings,
+        count: int,
+        limit: float | None,
+        other_cameras: bool,
+        by_person: bool,
+        where: Where,
+    ) -> list[list[Match]]:
+        """Return the matches of each query by an index, and of those that need too much of it by an exact search."""
+        found = self._find_in_lists(index, queries, count, limit, other_cameras, by_person, where)
+        left = [row for row, matches in enumerate(found) if matches is None]
+        exact = iter(self._find(queries.take(left), count, limit, other_cameras, by_person, where) if left else [])
+        return [next(exact) if matches is None else matches for matches in found]
+
+    def _find_in_lists(
+        self,
+        index: InvertedLists,
+        queries: TrackletEmbeddings,
+        count: int,
+        limit: float | None,
+        other_cameras: bool,
+        by_person: bool,
+        where: Where,
+    ) -> list[list[Match] | None]:
+        """Return the matches of each query by an index, `None` where an exact search is better."""
+        sources, expiry = list(self._sources()) if len(queries) else [], self._expiry()
+        each = (queries.take([row]) for row in range(len(queries)))
+        return [
+            find_in_lists(index, sources, query, count, limit, other_cameras, by_person, where, expiry)
+            for query in each
+        ]
+
+    def _sources(self) -> Iterator["arrow.ArrowPart | _StoredRows"]:
+        """Yield all tracklets, those that are not in memory as rows to be read."""
+        for fragment in self._fragments():
+            with self._leaving_out_damage(fragment):
+                kept = self._kept_in_memory(fragment, may_read=True)
+                yield from kept if kept is not None else [self._stored_rows(fragment)]
+
+    def _stored_rows(self, fragment: "lance.LanceFragment") -> "_StoredRows":
+        key = _memory_key(fragment)
+        stored = self._stored.get(key)
+        if stored is None:
+            batches = self._batches(fragment, ["digest"], None)
+            digests = [arrow.digest_numbers(batch.column("digest")) for batch in batches]
+            stored = _StoredRows(self, fragment, np.concatenate(digests) if digests else np.zeros(0, np.uint64))
+            with self._memory_lock:
+                self._stored[key] = stored
+        return stored
+
+    def _built_index(self, target: float) -> tuple[InvertedLists, np.ndarray]:
+        """Return an index as deep as the recall asks for, and the digests of those that its centres are made from."""
+        total = sum(len(part.persons) for part in self._parts(Where(), None, labels_only=True))
+        if total < MIN_TRACKLETS:
+            raise ValueError(
+                f"A gallery with an index has at least {MIN_TRACKLETS} tracklets: a search compares all of so few at "
+                f"once. Received: {total} tracklets in path={str(self._path)!r}"
+            )
+        measured, learnt = rows_to_draw(total, np.random.default_rng(0))
+        queries, _ = self._drawn(measured)
+        examples, known = self._drawn(learnt)
+        metric = self.model.metric
+        centres = make_centres(directions(examples.embeddings, metric), min(lists_for(total), len(examples)))
+        del examples
+        digests, numbers = [], []
+        for part in self._parts(Where(), None):
+            assert isinstance(part, arrow.ArrowPart)
+            own = nearest_centres(centres, directions(part.vectors(slice(None)), metric))
+            digests.append(part.digests[own >= 0])
+            numbers.append(own[own >= 0])
+        own, number = np.concatenate(digests), np.concatenate(numbers)
+        options = (NEAREST, None, False, False, Where())
+        exact = self._find(queries, *options)
+        index = InvertedLists(centres, own, number, IndexReport(0.0, target, 1, len(own), len(centres)))
+        compared, recall = max(NEAREST, total // _SHARE), 0.0
+        while True:
+            index = index.with_compared(compared, recall)
+            found = [matches for matches in self._find_in_lists(index, queries, *options) if matches is not None]
+            if len(found) < len(queries):  # An exact search is better for some.
+                break
+            recall = recall_of(found, exact)
+            if recall >= target:
+                return index.with_compared(compared, recall), known
+            compared += compared // 2
+        raise ValueError(
+            f"An index would not make searches faster: with lists of less than a quarter of the tracklets, it finds "
+            f"{recall:.3f} of the {NEAREST} nearest. Leave it out, or ask for a lower recall. Received: recall={target}"
+        )
+
+    def _drawn(self, rows: np.ndarray) -> tuple[TrackletEmbeddings, np.ndarray]:
+        """Return tracklets by their number, rising, and their digests."""
+        first, records, digests = 0, [], []
+        for part in self._parts(Where(), None):
+            assert isinstance(part, arrow.ArrowPart)
+            last = first + len(part.persons)
+            own = rows[np.searchsorted(rows, first) : np.searchsorted(rows, last)] - first
+            records.append(part.take(own))
+            digests.append(part.digests[own])
+            first = last
+        return self._joined(iter(records)), np.concatenate(digests)
+
+    def _live_digests(self) -> np.ndarray:
+        """Return the digests of all tracklets that can be read."""
+        digests = [np.zeros(0, np.uint64)]
+        for fragment in self._fragments():
+            with self._leaving_out_damage(fragment):
+                batches = self._batches(fragment, ["digest"], None)
+                digests += [arrow.digest_numbers(batch.column("digest")) for batch in batches]
+        return np.concatenate(digests)
+
+    def _index_stamp(self) -> tuple[int, ...] | None:
+        """Return what changes with the index's file, `None` if there is none."""
+        try:
+            state = os.stat(self._path / _INDEX)
+        except FileNotFoundError:
+            return None
+        return state.st_ino, state.st_size, state.st_mtime_ns
+
+    def _current_index(self) -> InvertedLists | None:
+        """Return the index; `None` if there is none, or, with a warning, if it is damaged."""
+        stamp = self._index_stamp()
+        if stamp != self._index[0]:
+            index = None
+            try:
+                index = stamp and InvertedLists.load(self._path / _INDEX, self.model.dimension)
+            except FileNotFoundError:
+                stamp = None
+            except ValueError as error:
+                warnings.warn(
+                    f"Searches compare all tracklets: `kreid gallery index` makes the index anew. {error}", stacklevel=2
+                )
+            self._index = stamp, index or None
+        return self._index[1]
+
+    def _unlink_index(self) -> None:
+        (self._path / _INDEX).unlink(missing_ok=True)
+        sync(self._path)
+        self._index = None, None
 
     def _kept_in_memory(self, fragment: "lance.LanceFragment", may_read: bool) -> list[arrow.ArrowPart] | None:
         """Return the tracklets of a file from memory, read into it if there is room."""
@@ -330,6 +620,10 @@ class LanceGallery(Gallery):
         with self._memory_lock:
             for key in self._memory.keys() - keys:
                 del self._memory[key], self._sizes[key]
+            for key in self._stored.keys() - keys:
+                del self._stored[key]
+        if self._index_stamp() != self._index[0]:
+            self._index = None, None
 
     def _part(
         self, fragment: "lance.LanceFragment", batch: "pa.RecordBatch", in_memory: bool = False
@@ -530,6 +824,33 @@ def sql(where: Where, added_after: float | None = None, added_until: float | Non
     if added_until is not None:
         parts.append(f"added <= {added_until!r}")
     return " AND ".join(parts) or None
+
+
+class _StoredRows:
+    """Tracklets of a file that are read when a search by an index asks for them.
+
+    Args:
+        gallery: a `LanceGallery`.
+        fragment: of the file.
+        digests: uint64 `(tracklets,)`.
+    """
+
+    def __init__(self, gallery: LanceGallery, fragment: "lance.LanceFragment", digests: np.ndarray) -> None:
+        self._gallery, self._fragment, self.digests = gallery, fragment, digests
+
+    def chosen(self, rows: np.ndarray, where: Where, added_after: float | None) -> tuple[arrow.ArrowPart, np.ndarray]:
+        """Return the tracklets that conditions choose among some rows, read, and their numbers."""
+        if where or added_after is not None:
+            rows = rows[self._read(rows, list(arrow.LABELS)).mask(where, added_after)]
+        part = self._read(rows, self._gallery._columns.names)
+        return part, np.arange(len(part.persons))
+
+    def _read(self, rows: np.ndarray, columns: list[str]) -> arrow.ArrowPart:
+        table = self._fragment.take(rows.tolist(), columns=columns).combine_chunks()
+        empty = table.schema.empty_table().to_batches()
+        (batch,) = table.to_batches() or empty
+        batch.validate(full=True)
+        return self._gallery._part(self._fragment, batch)
 
 
 class _AgainError(Exception):
