@@ -132,13 +132,13 @@ def test_rows_of_another_backbone_have_another_image_model(table, tree, tmp_path
 
 def test_the_papers_size_has_the_recipes_phases(tree, tmp_path):
     table = training.load_table(training.recipe_file("tables", "gltr2"))
-    baseline, dtp, tsa, gltr = training.plan_table(table, tmp_path, data=tree)
+    baseline, dtp, tsa, gltr, average = training.plan_table(table, tmp_path, data=tree)
     assert (baseline.rows, baseline.folder.config.epochs, baseline.folder.config.sampler) == (
         ("baseline",),
         20,
         "frames",
     )
-    for run in (dtp, tsa, gltr):
+    for run in (dtp, tsa, gltr, average):
         assert run.folder.config.init == str(baseline.folder.model)
         assert (run.folder.config.epochs, run.folder.config.sampler) == (400, "sequences")
     assert dtp.folder.config.model["self_attention"] is False

@@ -37,6 +37,10 @@ PAPERS = {
 }
 
 
+# Rows that no paper has.
+OWN = {"gltr2": ["average, trained on tracklets"]}
+
+
 @functools.cache
 def table_of(name, small):
     return training.load_table(training.recipe_file("tables", name), small)
@@ -52,13 +56,14 @@ def configs_of(name, small):
 @pytest.mark.parametrize("name", PAPERS)
 def test_rows_are_the_papers(name):
     count, *ends = PAPERS[name]
-    rows = list(table_of(name, small=False).rows.values())
+    rows = [row for row in table_of(name, small=False).rows.values() if row.name not in OWN.get(name, [])]
     assert len(rows) == count
     for row, (label, rank1, mean) in zip((rows[0], rows[-1]), ends, strict=True):
         assert (row.name, row.printed.get("rank1"), row.printed.get("map")) == (label, rank1, mean)
     assert all(set(row.printed) == ({"rank1", "map"} if name != "gltr6" else set()) for row in rows)
     small = table_of(name, small=True)
-    assert list(small.rows) == [row.name for row in rows]
+    assert list(small.rows) == [row.name for row in rows] + OWN.get(name, [])
+    assert not any(small.rows[own].printed for own in OWN.get(name, []))
     assert small.seeds == [0, 1, 2]
 
 
