@@ -73,6 +73,7 @@ class GalleryClient(BlockingClient):
         other_cameras: bool = False,
         threshold: Threshold = "model",
         by_person: bool = False,
+        exact: bool = False,
     ) -> list[Match]:
         """Find the nearest tracklets of one; see `kreid.gallery.Gallery.search`.
 
@@ -83,6 +84,7 @@ class GalleryClient(BlockingClient):
             other_cameras: leave out tracklets of the query's camera.
             threshold: only distances below it count; `"model"` is the gallery's, with `None` all count.
             by_person: find the nearest tracklet of each person.
+            exact: compare all tracklets, also where the gallery has an approximate index.
 
         Returns:
             A list of `Match`, nearest first; empty if nobody is known who is near enough.
@@ -91,7 +93,7 @@ class GalleryClient(BlockingClient):
             ValueError: if the query is not one tracklet, or an argument is impossible.
             ServingError: if the server refuses the request or cannot be reached.
         """
-        return self._run(self._connection.search(query, count, where, other_cameras, threshold, by_person))
+        return self._run(self._connection.search(query, count, where, other_cameras, threshold, by_person, exact))
 
     def search_many(
         self,
@@ -102,6 +104,7 @@ class GalleryClient(BlockingClient):
         other_cameras: bool = False,
         threshold: Threshold = "model",
         by_person: bool = False,
+        exact: bool = False,
     ) -> list[list[Match]]:
         """Find the nearest tracklets of several.
 
@@ -112,6 +115,7 @@ class GalleryClient(BlockingClient):
             other_cameras: see `search`.
             threshold: see `search`.
             by_person: see `search`.
+            exact: see `search`.
 
         Returns:
             A list of `Match` for each query, see `search`.
@@ -120,7 +124,9 @@ class GalleryClient(BlockingClient):
             ValueError: if an argument is impossible.
             ServingError: if the server refuses the request or cannot be reached.
         """
-        return self._run(self._connection.search_many(queries, count, where, other_cameras, threshold, by_person))
+        return self._run(
+            self._connection.search_many(queries, count, where, other_cameras, threshold, by_person, exact)
+        )
 
     def search_images(
         self,
@@ -132,6 +138,7 @@ class GalleryClient(BlockingClient):
         other_cameras: bool = False,
         threshold: Threshold = "model",
         by_person: bool = False,
+        exact: bool = False,
     ) -> list[list[Match]]:
         """Find the nearest tracklets of images, on a server with the gallery's model.
 
@@ -143,6 +150,7 @@ class GalleryClient(BlockingClient):
             other_cameras: see `search`.
             threshold: see `search`.
             by_person: see `search`.
+            exact: see `search`.
 
         Returns:
             A list of `Match` for each tracklet, see `search`.
@@ -153,7 +161,7 @@ class GalleryClient(BlockingClient):
                 reached.
         """
         return self._run(
-            self._connection.search_images(tracklets, count, cameras, where, other_cameras, threshold, by_person)
+            self._connection.search_images(tracklets, count, cameras, where, other_cameras, threshold, by_person, exact)
         )
 
     def add(self, embeddings: TrackletEmbeddings) -> Added:
@@ -285,9 +293,10 @@ class AsyncGalleryClient(AsyncClient):
         other_cameras: bool = False,
         threshold: Threshold = "model",
         by_person: bool = False,
+        exact: bool = False,
     ) -> list[Match]:
         """Find the nearest tracklets of one; see `GalleryClient.search`."""
-        return await self._run(self._connection.search(query, count, where, other_cameras, threshold, by_person))
+        return await self._run(self._connection.search(query, count, where, other_cameras, threshold, by_person, exact))
 
     async def search_many(
         self,
@@ -298,9 +307,12 @@ class AsyncGalleryClient(AsyncClient):
         other_cameras: bool = False,
         threshold: Threshold = "model",
         by_person: bool = False,
+        exact: bool = False,
     ) -> list[list[Match]]:
         """Find the nearest tracklets of several; see `GalleryClient.search_many`."""
-        return await self._run(self._connection.search_many(queries, count, where, other_cameras, threshold, by_person))
+        return await self._run(
+            self._connection.search_many(queries, count, where, other_cameras, threshold, by_person, exact)
+        )
 
     async def search_images(
         self,
@@ -312,10 +324,11 @@ class AsyncGalleryClient(AsyncClient):
         other_cameras: bool = False,
         threshold: Threshold = "model",
         by_person: bool = False,
+        exact: bool = False,
     ) -> list[list[Match]]:
         """Find the nearest tracklets of images; see `GalleryClient.search_images`."""
         return await self._run(
-            self._connection.search_images(tracklets, count, cameras, where, other_cameras, threshold, by_person)
+            self._connection.search_images(tracklets, count, cameras, where, other_cameras, threshold, by_person, exact)
         )
 
     async def add(self, embeddings: TrackletEmbeddings) -> Added:

@@ -52,6 +52,7 @@ class GalleryStats(NamedTuple):
         takes_images: whether the gallery's model is served beside it now.
         damaged_files: names of files whose damage was noticed; their other tracklets are found.
         verification: a `GalleryCheck`, if it was asked for.
+        recall: measured of the gallery's approximate index, by which searches answer; `None` if they are exact.
     """
 
     model: GalleryModel
@@ -63,6 +64,7 @@ class GalleryStats(NamedTuple):
     takes_images: bool
     damaged_files: tuple[str, ...]
     verification: GalleryCheck | None
+    recall: float | None
 
 
 class _Row(NamedTuple):
@@ -88,13 +90,14 @@ class GalleryCore(ConnectionCore):
         other_cameras: bool,
         threshold: Threshold,
         by_person: bool,
+        exact: bool,
     ) -> Flow[list[Match]]:
         """Find the nearest tracklets of one."""
         if len(query) != 1:
             raise ValueError(
                 f"`search` takes one tracklet, `search_many` takes several. Received: {len(query)} tracklets"
             )
-        return (yield from self.search_many(query, count, where, other_cameras, threshold, by_person))[0]
+        return (yield from self.search_many(query, count, where, other_cameras, threshold, by_person, exact))[0]
 
     def search_many(
         self,
@@ -104,11 +107,12 @@ class GalleryCore(ConnectionCore):
         other_cameras: bool,
         threshold: Threshold,
         by_person: bool,
+        exact: bool,
     ) -> Flow[list[list[Match]]]:
         """Find the nearest tracklets of several."""
         model = {"fingerprint": queries.model, "metric": queries.metric}
         rows = _embeddings(queries)
-        return (yield from self._search(rows, model, count, where, other_cameras, threshold, by_person))
+        return (yield from self._search(rows, model, count, where, other_cameras, threshold, by_person, exact))
 
     def search_images(
         self,
@@ -119,6 +123,7 @@ class GalleryCore(ConnectionCore):
         other_cameras: bool,
         threshold: Threshold,
         by_person: bool,
+        exact: bool,
     ) -> Flow[list[list[Match]]]:
         """Find the nearest tracklets of images."""
         images = [check_images(row, own) for row, own in enumerate(tracklets)]
@@ -127,7 +132,7 @@ class GalleryCore(ConnectionCore):
             row.message.id = ""
             if cameras is None:
                 row.message.ClearField("camera")
-        return (yield from self._search(rows, {}, count, where, other_cameras, threshold, by_person))
+        return (yield from self._search(rows, {}, count, where, other_cameras, threshold, by_person, exact))
 
     def add(self, record: TrackletEmbeddings) -> Flow[Added]:
         """Add tracklets."""
@@ -168,6 +173,7 @@ class GalleryCore(ConnectionCore):
             stats.takes_images,
             tuple(stats.damaged_files),
             GalleryCheck(check.intact, check.damaged, check.lost) if stats.HasField("verification") else None,
+            stats.recall if stats.HasField("recall") else None,
         )
 
     def _search(
@@ -179,10 +185,11 @@ class GalleryCore(ConnectionCore):
         other_cameras: bool,
         threshold: Threshold,
         by_person: bool,
+        exact: bool,
     ) -> Flow[list[list[Match]]]:
         conditions = Where.of(where)
         check_search(count, threshold)
-        settings = {**model, "count": count, "other_cameras": other_cameras, "by_person": by_person}
+        settings = {**model, "count": count, "other_cameras": other_cameras, "by_person": by_person, "exact": exact}
         if threshold is None:
             settings["any_distance"] = True
         elif threshold != "model":

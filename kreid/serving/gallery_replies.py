@@ -164,7 +164,9 @@ class GalleryReplies:
                 other_cameras=message.other_cameras,
                 threshold=threshold,
                 by_person=message.by_person,
+                exact=message.exact,
             )
+            index = None if message.exact else self._gallery.index
         response = gallery_wire.messages()["SearchResponse"]()
         for row, matches in enumerate(found):
             ranking = response.rankings.add(id=message.queries[row].id)
@@ -175,6 +177,8 @@ class GalleryReplies:
         limit = self._gallery.model.threshold if threshold == "model" else threshold
         if limit is not None:
             response.threshold = limit
+        if index is not None:
+            response.recall = index.recall
         call.details["matches"] = sum(map(len, found))
         return response.SerializeToString()
 
@@ -242,6 +246,7 @@ class GalleryReplies:
             verification = gallery.verify() if request.verify else None
             persons = gallery.persons()
             unknown = persons.pop(0, 0)
+            index = gallery.index
             damaged = {*gallery.damaged_files, *(verification.files if verification else ())}
         response = gallery_wire.messages()["StatsResponse"](
             fingerprint=model.fingerprint,
@@ -257,6 +262,7 @@ class GalleryReplies:
             read_only=self._read_only,
             takes_images=self._embedder is not None and self._embedder.serves(model.fingerprint),
             damaged_files=sorted(damaged),
+            recall=None if index is None else index.recall,
         )
         if verification is not None:
             response.verification.intact = verification.intact

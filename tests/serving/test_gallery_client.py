@@ -10,8 +10,8 @@ from served_galleries import FINGERPRINT, people
 pytest.importorskip("grpc")
 pytest.importorskip("lance", reason="galleries on the disk need pylance")
 
-from kreid.gallery import Added, GalleryModel, LanceGallery, MemoryGallery, Where
-from kreid.serving import AsyncGalleryClient, EmbeddingServer, GalleryClient, ServingError
+from kreid.gallery import Added, GalleryModel, LanceGallery, MemoryGallery, TrackletEmbeddings, Where
+from kreid.serving import AsyncGalleryClient, EmbeddingServer, GalleryClient, ServingError, gallery_wire
 
 STORED = people(60)
 QUERIES = people(12, seed=1, prefix="q")
@@ -95,6 +95,32 @@ def test_tracklets_are_added_and_deleted(server):
         assert client.delete({"ids": ["new-0", "new-1"]}) == 2
         assert client.delete(Where(ids=record.ids.tolist()), compact=True) == 8
         assert client.stats() == before
+
+
+def test_a_server_says_that_it_searches_by_an_index(tmp_path):
+    random = np.random.default_rng(0)
+    points = random.normal(size=(60, 16)).repeat(16, axis=0)
+    vectors = points + 0.3 * random.normal(size=points.shape)
+    record = TrackletEmbeddings(vectors, [f"t{row}" for row in range(960)], 1 + np.arange(960) // 16, [1] * 960)
+    gallery = LanceGallery.create(tmp_path / "hall", GalleryModel.of(record))
+    gallery.add(record)
+    report = gallery.make_index()
+    queries = record.take(np.arange(0, 960, 40))
+    with EmbeddingServer(gallery=tmp_path / "hall", port=0) as server, GalleryClient(server.target) as client:
+        assert client.stats().recall == report.recall >= 0.98
+        answers = [client.search_many(queries, 55, threshold=None, exact=exact) for exact in (False, True)]
+        for exact, found in zip((False, True), answers, strict=True):
+            assert plain(found) == plain(gallery.search_many(queries, 55, threshold=None, exact=exact))
+        assert plain(answers[0]) != plain(answers[1])
+        request = gallery_wire.messages()["SearchRequest"](any_distance=True)
+        request.queries.add(embedding=vectors[0])
+        for exact, recall in ((False, report.recall), (True, 0)):
+            request.exact = exact
+            reply = client._run(client._connection._ask("Search", request))
+            assert (reply.recall, reply.HasField("recall")) == (recall, not exact)
+        gallery.remove_index()
+        assert client.stats().recall is None
+        assert plain(client.search_many(queries, 55, threshold=None)) == plain(answers[1])
 
 
 def test_stats_describe_the_gallery(client, exact):
