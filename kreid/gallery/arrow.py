@@ -286,7 +286,10 @@ class JoinedRows(Part):
 
     @functools.cached_property
     def _embeddings(self) -> np.ndarray:
-        return np.concatenate([part.vectors(rows) for part, rows in self._parts])
+        joined = np.empty((self._starts[-1], self._parts[0][0].model.dimension), np.float32)
+        for (part, rows), start, end in zip(self._parts, self._starts[:-1], self._starts[1:], strict=True):
+            np.take(part.vectors(slice(None)), rows, axis=0, out=joined[start:end], mode="clip")
+        return joined
 
     def vectors(self, rows: np.ndarray | slice) -> np.ndarray:
         return self._embeddings[rows]

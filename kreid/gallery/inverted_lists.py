@@ -128,7 +128,8 @@ class InvertedLists:
 
     def order(self, vector: np.ndarray) -> np.ndarray:
         """Return all lists, that of the nearest centre first."""
-        return np.argsort(self._halves - self.centres @ vector, kind="stable")
+        # As in `nearest`, one query's products are no faster as those of a matrix, and threads wait for each other.
+        return np.argsort(self._halves - np.vecdot(self.centres, vector), kind="stable")
 
     def members(self, source: Source) -> "_Members":
         """Return the rows of each list."""
