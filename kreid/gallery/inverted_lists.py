@@ -27,8 +27,9 @@ _MOST = 4
 _PER_RESULT = 4
 # Of the depth of a search that found too little.
 _GROWTH = 8.0
-# Lists for each square root of tracklets, as usual, and tracklets for each list, which its centre is made from.
-_LISTS, _PER_LIST, _LEAST_PER_LIST, _ROUNDS = 4, 32, 8, 10
+# Lists for each square root of tracklets, and tracklets for each list, which its centre is made from. With half as many
+# lists of twice as many, persons share lists, and searches compare three times as many.
+_LISTS, _PER_LIST, _LEAST_PER_LIST, _ROUNDS = 8, 16, 8, 10
 _FORMAT = 1
 
 
