@@ -10,8 +10,9 @@ from typing import Any
 CARD_FILE = "kreid.json"
 # Of the card, raised when an older kreid could not read a new one.
 LAYOUT = 1
-# Largest relative difference of an embedding to the model's, `|e - e'| / |e'|`.
-TOLERANCES = {"float32": 1e-4, "float16": 1e-2, "int8": 0.25}
+# Largest relative difference of an embedding to the model's, `|e - e'| / |e'|`. The last two are above differences that
+# cost trained models little, see recipes/RESULTS.md, and below the 1.4 of embeddings that are nothing alike.
+TOLERANCES = {"float32": 1e-4, "float16": 0.05, "int8": 0.5}
 
 
 @dataclasses.dataclass(frozen=True)

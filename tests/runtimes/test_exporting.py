@@ -8,6 +8,7 @@ from runtime_samples import CASES, make, skip_without
 import kreid
 from kreid.models import Passport, fingerprint
 from kreid.runtimes import FORMATS, comparison, export
+from kreid.runtimes.writers import WRITERS
 
 FORMS = [form for form in FORMATS if form != "keras"]
 
@@ -112,6 +113,23 @@ def test_missing_packages_are_named(model, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)
     with pytest.raises(ImportError, match=r"pip install 'kreid\[openvino\]'. Received: .*openvino"):
         export(model, tmp_path, "openvino")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_fault_of_the_conversion_is_not_taken_for_rounding(model, tmp_path, monkeypatch):
+    write = WRITERS["keras"]
+
+    def write_other_weights(model, path, precision):
+        weights = model.embedder.get_weights()
+        model.embedder.set_weights([1.01 * weight for weight in weights])
+        try:
+            write(model, path, precision)
+        finally:
+            model.embedder.set_weights(weights)
+
+    monkeypatch.setitem(WRITERS, "keras", write_other_weights)
+    with pytest.raises(ValueError, match=r"differ from the model's by .*, and 1e-04 is the most at float32"):
+        export(model, tmp_path, "keras", precision="int8")
     assert os.listdir(tmp_path) == []
 
 
