@@ -13,7 +13,7 @@ the embeddings of one model; `add` and `import` make it. `search` answers "nobod
 model's threshold.
 
 `index` makes an approximate index, for a gallery in which a search of all tracklets is too slow, and measures its
-recall; searches then use it, and `search --exact` does not.
+recall; searches without conditions then use it, but for `search --exact`.
 
 `delete` also removes the embeddings' bytes from all files of the gallery. Each request is a line in the gallery's
 audit.jsonl.
@@ -154,16 +154,14 @@ def _search(options: argparse.Namespace) -> int:
         rows = record.query_rows.tolist() or list(range(len(record)))
     queries = record.take(rows)
     gallery = LanceGallery.open(options.gallery, options.who)
-    found = gallery.search_many(
-        queries,
-        options.count,
-        where=_where(options, ids=False),
-        other_cameras=options.other_cameras,
-        threshold=_threshold(options.threshold),
-        by_person=options.by_person,
-        exact=options.exact,
-    )
-    index = None if options.exact else gallery.index
+    kind = {
+        "where": _where(options, ids=False),
+        "other_cameras": options.other_cameras,
+        "by_person": options.by_person,
+        "exact": options.exact,
+    }
+    found = gallery.search_many(queries, options.count, threshold=_threshold(options.threshold), **kind)
+    index = gallery.index_for(**kind)
     if index is not None:
         print(f"By an index of recall {index.recall:.3f}; --exact compares all tracklets.", file=sys.stderr)
     names = queries.ids.tolist()
@@ -368,8 +366,8 @@ def _about_index(gallery: Gallery) -> str:
     if index is None:
         return "exact"
     return (
-        f"by an index of recall {index.recall:.3f} of the {NEAREST} nearest (target {index.target:g}), which compares "
-        f"{index.compared} of {index.tracklets} tracklets"
+        f"without conditions by an index of recall {index.recall:.3f} of the {NEAREST} nearest (target "
+        f"{index.target:g}), which compares {index.compared} of {index.tracklets} tracklets"
     )
 
 

@@ -158,55 +158,46 @@ class ArrowPart(Part):
         """Uint64 `(tracklets,)`."""
         return digest_numbers(self.batch.column("digest"))
 
-    def chosen(self, rows: np.ndarray, where: Where, added_after: float | None) -> tuple["ArrowPart", np.ndarray]:
-        """Return a part and those of its rows that conditions choose among some rows of this one.
+    def chosen(self, rows: np.ndarray, added_after: float | None) -> tuple["ArrowPart", np.ndarray]:
+        """Return this part and those of some rows that were added later.
 
         Args:
             rows: rising.
-            where: a `Where`.
-            added_after: seconds since 1970; added later.
+            added_after: seconds since 1970; `None` for all rows.
         """
-        if where or added_after is not None:
-            rows = rows[self.mask(where, added_after, rows)]
-        return self, rows
+        return self, rows if added_after is None else rows[self.added[rows] > added_after]
 
-    def mask(self, where: Where, added_after: float | None, rows: np.ndarray | None = None) -> np.ndarray:
+    def mask(self, where: Where, added_after: float | None) -> np.ndarray:
         """Return which tracklets conditions choose, bool `(tracklets,)`.
 
         Args:
             where: a `Where`.
             added_after: seconds since 1970; added later.
-            rows: of these tracklets; by default of all.
         """
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        def texts_of(name: str) -> "pa.Array":
-            column = self.batch.column(name)
-            return column if rows is None else column.take(pa.array(rows))
-
-        some = slice(None) if rows is None else rows
-        chosen = np.ones(len(self.batch) if rows is None else len(rows), bool)
+        chosen = np.ones(len(self.batch), bool)
         for name, texts in (("id", where.ids), ("source", where.sources)):
             if texts is not None:
-                chosen &= np.asarray(pc.is_in(texts_of(name), value_set=pa.array(texts, pa.string())))
+                chosen &= np.asarray(pc.is_in(self.batch.column(name), value_set=pa.array(texts, pa.string())))
         for numbers, column in ((where.persons, self.persons), (where.cameras, self.cameras)):
             if numbers is not None:
-                chosen &= np.isin(column[some], numbers)
+                chosen &= np.isin(column, numbers)
         if where.not_cameras is not None:
-            chosen &= ~np.isin(self.cameras[some], where.not_cameras)
+            chosen &= ~np.isin(self.cameras, where.not_cameras)
         if where.since is not None:
-            chosen &= self._ends[some] >= where.since
+            chosen &= self._ends >= where.since
         if where.until is not None:
-            chosen &= self._starts[some] < where.until
+            chosen &= self._starts < where.until
         for name, value in (where.tags or {}).items():
-            tags = texts_of("tags")
+            tags = self.batch.column("tags")
             has = np.asarray(pc.equal(pc.list_flatten(tags), f"{name}={value}"))
             tagged = np.zeros(len(chosen), bool)
             tagged[np.asarray(pc.list_parent_indices(tags))[has]] = True
             chosen &= tagged & ("=" not in name)
         if added_after is not None:
-            chosen &= self.added[some] > added_after
+            chosen &= self.added > added_after
         return chosen
 
     def vectors(self, rows: np.ndarray | slice) -> np.ndarray:

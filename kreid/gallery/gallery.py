@@ -113,8 +113,19 @@ class Gallery(abc.ABC):
 
     @property
     def index(self) -> IndexReport | None:
-        """The index that searches use and its measured recall; `None` if they compare all tracklets."""
+        """The index that searches without conditions use, with its measured recall; `None` without one."""
         return None
+
+    def index_for(
+        self,
+        *,
+        where: Where | Mapping[str, Any] | None = None,
+        other_cameras: bool = False,
+        by_person: bool = False,
+        exact: bool = False,
+    ) -> IndexReport | None:
+        """Return the index that a search with these arguments uses, `None` if it compares all tracklets."""
+        return None if exact or other_cameras or by_person or Where.of(where) else self.index
 
     def asked_by(self, who: str) -> contextlib.AbstractContextManager[None]:
         """Name who asks in the log, for the requests of this thread inside the block.
@@ -160,7 +171,8 @@ class Gallery(abc.ABC):
             threshold: only distances below it count. `"model"` is the model's; without one, and with `None`, all
                 count.
             by_person: find the nearest tracklet of each person; tracklets of unknown persons count one by one.
-            exact: compare all tracklets, also where the gallery has an index.
+            exact: compare all tracklets, also where the gallery has an index. A search with conditions, in other
+                cameras or by person always does.
 
         Returns:
             A list of `Match`, nearest first, equal distances by id. It is empty if nobody is known who is near enough.

@@ -11,19 +11,17 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from kreid.data.tracklet import DISTRACTOR
 from kreid.gallery.arrow import ArrowPart, JoinedRows
 from kreid.gallery.embeddings import BROKEN, TrackletEmbeddings, read_arrays, write_arrays
 from kreid.gallery.nearest import Match, NearestTracklets
-from kreid.gallery.parts import Part, squared_lengths
-from kreid.gallery.where import Where
+from kreid.gallery.parts import squared_lengths
 
 # Tracklets of which an index's recall is measured, and the nearest of each that are to be found.
 SAMPLE, NEAREST = 256, 10
 MIN_TRACKLETS = 64
 # A search that compares a larger share than 1 / this does better with all: they are read in one go.
 _MOST = 4
-# Tracklets (or persons) to compare for each that is asked for, at least.
+# Tracklets to compare for each that is asked for, at least.
 _PER_RESULT = 4
 # Of the depth of a search that found too little.
 _GROWTH = 8.0
@@ -40,7 +38,7 @@ class IndexReport(NamedTuple):
         recall: measured share of the 10 nearest tracklets of an exact search that a search by the index finds. The
             queries are up to 256 of the gallery's tracklets, which had no part in making the lists.
         target: recall that was asked for.
-        compared: tracklets that a search without conditions compares, at least.
+        compared: tracklets that a search compares, at least.
         tracklets: in the index; those that were added later are all compared.
         lists: of the index.
     """
@@ -63,8 +61,8 @@ class Source(Protocol):
     def digests(self) -> np.ndarray:
         """Uint64 `(tracklets,)`."""
 
-    def chosen(self, rows: np.ndarray, where: Where, added_after: float | None) -> tuple[ArrowPart, np.ndarray]:
-        """Return a part and those of its rows that conditions choose among some rows of this one."""
+    def chosen(self, rows: np.ndarray, added_after: float | None) -> tuple[ArrowPart, np.ndarray]:
+        """Return a part with those of some rows of this one that were added later, and their rows in it."""
 
 
 class InvertedLists:
@@ -176,16 +174,12 @@ def find_in_lists(
     query: TrackletEmbeddings,
     count: int,
     threshold: float | None,
-    other_cameras: bool,
-    by_person: bool,
-    where: Where,
     added_after: float | None,
 ) -> list[Match] | None:
     """Find the nearest tracklets of one, among those of the nearest lists.
 
-    Lists are compared until enough tracklets pass the conditions: as many as the index's recall was measured with, and
-    four times as many (with `by_person`, of persons) as are asked for. So conditions cost lists, not results; distances
-    are exact.
+    Lists are compared until they had as many tracklets as the index's recall was measured with, and four times as many
+    as are asked for. Distances are exact.
 
     Args:
         index: an `InvertedLists`.
@@ -193,76 +187,38 @@ def find_in_lists(
         query: a `TrackletEmbeddings` of one tracklet.
         count: tracklets to find.
         threshold: only distances below it count; `None` for all.
-        other_cameras: leave out tracklets of the query's camera.
-        by_person: find the nearest tracklet of each person.
-        where: a `Where`.
-        added_after: seconds since 1970; added later.
+        added_after: seconds since 1970; tracklets that were added earlier do not count.
 
     Returns:
         A list of `Match`; `None` if so large a share is needed that all are better compared.
     """
     members = [index.members(source) for source in sources]
-    nearest = NearestTracklets(query, count, threshold, other_cameras, by_person)
+    nearest = NearestTracklets(query, count, threshold)
 
-    def compare(numbers: np.ndarray) -> JoinedRows | None:
+    def compare(numbers: np.ndarray) -> int:
+        """Compare the tracklets of some lists; return how many."""
         rows = [own.of_lists(numbers) for own in members]
-        pairs = [source.chosen(own, where, added_after) for source, own in zip(sources, rows, strict=True) if len(own)]
+        pairs = [source.chosen(own, added_after) for source, own in zip(sources, rows, strict=True) if len(own)]
         pairs = [(part, own) for part, own in pairs if len(own)]
-        if not pairs:
-            return None
-        part = JoinedRows(pairs)
-        nearest.add(part)
-        return part
+        if pairs:
+            nearest.add(JoinedRows(pairs))
+        return sum(len(own) for _, own in pairs)
 
     # Tracklets that are in no list say nothing of how deep the search is.
     compare(np.array([index.report.lists]))
     order = index.order(directions(query.embeddings, query.metric)[0])
     sizes = sum((own.sizes for own in members), np.zeros(len(order) + 1, np.int64))
     reached = np.cumsum(sizes[order])
-    seen = _Seen(query.cameras[0] if other_cameras else None, by_person)
-    first, wanted = 0, max(index.report.compared, _PER_RESULT * count)
-    while first < len(order):
+    least = max(index.report.compared, _PER_RESULT * count)
+    first, seen, wanted = 0, 0, least
+    while first < len(order) and seen < least:
         last = min(len(order), max(first, int(np.searchsorted(reached, wanted))) + 1)
         if _MOST * reached[last - 1] > reached[-1]:
             return None
-        part = compare(order[first:last])
-        if part is not None:
-            seen.add(part)
-        needed = max(index.report.compared / max(1, seen.tracklets), _PER_RESULT * count / max(1, seen.results))
-        if needed <= 1:
-            break
-        first, wanted = last, int(reached[last - 1] * min(_GROWTH, 1.1 * needed))
+        seen += compare(order[first:last])
+        # More lists if many of these tracklets are too old.
+        first, wanted = last, int(reached[last - 1] * min(_GROWTH, 1.1 * least / max(1, seen)))
     return nearest.results()[0]
-
-
-class _Seen:
-    """Counts what was compared.
-
-    Args:
-        camera: whose tracklets are no results.
-        by_person: a result is a person.
-
-    Attributes:
-        tracklets: that may be results.
-    """
-
-    def __init__(self, camera: int | None, by_person: bool) -> None:
-        self._camera, self._by_person = camera, by_person
-        self.tracklets, self._unknown, self._persons = 0, 0, np.zeros(0, np.int64)
-
-    @property
-    def results(self) -> int:
-        """The number of possible results."""
-        return self._unknown + len(self._persons) if self._by_person else self.tracklets
-
-    def add(self, part: Part) -> None:
-        """Count tracklets."""
-        persons = part.persons if self._camera is None else part.persons[part.cameras != self._camera]
-        self.tracklets += len(persons)
-        if self._by_person:
-            known = persons[persons != DISTRACTOR]
-            self._unknown += len(persons) - len(known)
-            self._persons = np.union1d(self._persons, known)
 
 
 def directions(embeddings: np.ndarray, metric: str) -> np.ndarray:

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import errno
 import fcntl
+import functools
 import json
 import os
 import pathlib
@@ -89,8 +90,8 @@ class LanceGallery(Gallery):
     `verify` names them.
 
     `make_index` makes an approximate index, for galleries in which a search of all tracklets is too slow. It is a
-    request of the gallery's owner and not of each search: from then on, those of all processes use it, and
-    `search(..., exact=True)` alone compares all. `index` has its measured recall.
+    request of the gallery's owner and not of each search: from then on, searches without conditions use it in all
+    processes, but for `search(..., exact=True)`. `index` has its measured recall.
 
     Use `LanceGallery.create` and `LanceGallery.open`.
 
@@ -255,9 +256,9 @@ class LanceGallery(Gallery):
 
         Tracklets are put into lists around centres (k-means by FAISS), in the file `index.npz`. A search compares the
         lists nearest to the query, so many that the 10 nearest tracklets of an exact search are found as often as
-        `recall` says; this is measured, with tracklets of the gallery as queries. Distances are exact, and all that
-        pass the conditions of a search are found if fewer pass than it asks for. Tracklets that are added later are
-        compared in each search, until the index is made anew.
+        `recall` says; this is measured, with tracklets of the gallery as queries. Distances are exact. Tracklets that
+        are added later are compared in each search, until the index is made anew. A search with conditions
+        (`where`, `other_cameras`, `by_person`) leaves the index aside: nothing is measured for these.
 
         Others may search, add and delete meanwhile. A process that is killed leaves the gallery as it was.
 
@@ -448,49 +449,29 @@ class LanceGallery(Gallery):
         where: Where,
     ) -> list[list[Match]]:
         index = self._current_index()
-        if index is None:
-            return self._find(queries, count, limit, other_cameras, by_person, where)
+        find_all = functools.partial(
+            self._find, count=count, limit=limit, other_cameras=other_cameras, by_person=by_person, where=where
+        )
+        if index is None or other_cameras or by_person or where:
+            return find_all(queries)
         try:
-            return self._find_by(index, queries, count, limit, other_cameras, by_person, where)
+            found = self._find_in_lists(index, queries, count, limit)
         except BaseException as error:
             if not _is_damage(error):
                 raise
             # A file cannot be read, or is of an older version: a search of all tells these apart.
-            return self._find(queries, count, limit, other_cameras, by_person, where)
-
-    def _find_by(
-        self,
-        index: InvertedLists,
-        queries: TrackletEmbeddings,
-        count: int,
-        limit: float | None,
-        other_cameras: bool,
-        by_person: bool,
-        where: Where,
-    ) -> list[list[Match]]:
-        """Return the matches of each query by an index, and of those that need too much of it by an exact search."""
-        found = self._find_in_lists(index, queries, count, limit, other_cameras, by_person, where)
+            return find_all(queries)
         left = [row for row, matches in enumerate(found) if matches is None]
-        exact = iter(self._find(queries.take(left), count, limit, other_cameras, by_person, where) if left else [])
+        exact = iter(find_all(queries.take(left)) if left else [])
         return [next(exact) if matches is None else matches for matches in found]
 
     def _find_in_lists(
-        self,
-        index: InvertedLists,
-        queries: TrackletEmbeddings,
-        count: int,
-        limit: float | None,
-        other_cameras: bool,
-        by_person: bool,
-        where: Where,
+        self, index: InvertedLists, queries: TrackletEmbeddings, count: int, limit: float | None
     ) -> list[list[Match] | None]:
         """Return the matches of each query by an index, `None` where an exact search is better."""
         sources, expiry = list(self._sources()) if len(queries) else [], self._expiry()
         each = (queries.take([row]) for row in range(len(queries)))
-        return [
-            find_in_lists(index, sources, query, count, limit, other_cameras, by_person, where, expiry)
-            for query in each
-        ]
+        return [find_in_lists(index, sources, query, count, limit, expiry) for query in each]
 
     def _sources(self) -> Iterator["arrow.ArrowPart | _StoredRows"]:
         """Yield all tracklets, those that are not in memory as rows to be read."""
@@ -531,13 +512,12 @@ class LanceGallery(Gallery):
             digests.append(part.digests[own >= 0])
             numbers.append(own[own >= 0])
         own, number = np.concatenate(digests), np.concatenate(numbers)
-        options = (NEAREST, None, False, False, Where())
-        exact = self._find(queries, *options)
+        exact = self._find(queries, NEAREST, None, False, False, Where())
         index = InvertedLists(centres, own, number, IndexReport(0.0, target, 1, len(own), len(centres)))
         compared, recall = max(NEAREST, total // _SHARE), 0.0
         while True:
             index = index.with_compared(compared, recall)
-            found = [matches for matches in self._find_in_lists(index, queries, *options) if matches is not None]
+            found = [matches for matches in self._find_in_lists(index, queries, NEAREST, None) if matches is not None]
             if len(found) < len(queries):  # An exact search is better for some.
                 break
             recall = recall_of(found, exact)
@@ -838,10 +818,10 @@ class _StoredRows:
     def __init__(self, gallery: LanceGallery, fragment: "lance.LanceFragment", digests: np.ndarray) -> None:
         self._gallery, self._fragment, self.digests = gallery, fragment, digests
 
-    def chosen(self, rows: np.ndarray, where: Where, added_after: float | None) -> tuple[arrow.ArrowPart, np.ndarray]:
-        """Return the tracklets that conditions choose among some rows, read, and their numbers."""
-        if where or added_after is not None:
-            rows = rows[self._read(rows, list(arrow.LABELS)).mask(where, added_after)]
+    def chosen(self, rows: np.ndarray, added_after: float | None) -> tuple[arrow.ArrowPart, np.ndarray]:
+        """Return those of some rows that were added later, read, and their numbers."""
+        if added_after is not None:
+            rows = rows[self._read(rows, list(arrow.LABELS)).added > added_after]
         part = self._read(rows, self._gallery._columns.names)
         return part, np.arange(len(part.persons))
 

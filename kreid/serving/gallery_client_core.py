@@ -52,7 +52,8 @@ class GalleryStats(NamedTuple):
         takes_images: whether the gallery's model is served beside it now.
         damaged_files: names of files whose damage was noticed; their other tracklets are found.
         verification: a `GalleryCheck`, if it was asked for.
-        recall: measured of the gallery's approximate index, by which searches answer; `None` if they are exact.
+        recall: measured of the gallery's approximate index, by which searches without conditions answer; `None` without
+            one.
     """
 
     model: GalleryModel

@@ -157,16 +157,14 @@ class GalleryReplies:
         _check_deadline(deadline)
         message, threshold = request.message, _threshold(request.message)
         with self._refusing(call), self._gallery.asked_by(call.client):
-            found = self._gallery.search_many(
-                request.tracklets,
-                _count(message),
-                where=request.where,
-                other_cameras=message.other_cameras,
-                threshold=threshold,
-                by_person=message.by_person,
-                exact=message.exact,
-            )
-            index = None if message.exact else self._gallery.index
+            kind = {
+                "where": request.where,
+                "other_cameras": message.other_cameras,
+                "by_person": message.by_person,
+                "exact": message.exact,
+            }
+            found = self._gallery.search_many(request.tracklets, _count(message), threshold=threshold, **kind)
+            index = self._gallery.index_for(**kind)
         response = gallery_wire.messages()["SearchResponse"]()
         for row, matches in enumerate(found):
             ranking = response.rankings.add(id=message.queries[row].id)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from kreid.cli import main
-from kreid.gallery import GalleryBusyError, GalleryModel, LanceGallery, Where, arrow, inverted_lists, lance_gallery
+from kreid.gallery import GalleryBusyError, GalleryModel, LanceGallery, arrow, inverted_lists, lance_gallery
 
 PERSONS, EACH, DIMENSION = 80, 16, 24
 
@@ -100,26 +100,16 @@ FILTERS = [
 ]
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 1 << 30])
-def test_conditions_cost_no_results(folder, record, cache_bytes):
-    gallery = LanceGallery.open(folder, cache_bytes=cache_bytes)
+def test_searches_with_conditions_are_exact(folder):
+    gallery = LanceGallery.open(folder)
     queries = crowd(6, seed=1, prefix="q")
-    for number, where in enumerate(FILTERS):
-        for by_person in (False, True):
-            options = {"where": where, "threshold": None, "by_person": by_person, "other_cameras": number % 2 == 1}
-            exact = gallery.search_many(queries, 30, exact=True, **options)
-            found = gallery.search_many(queries, 30, **options)
-            every = gallery.search_many(queries, len(record), exact=True, **options | {"by_person": False})
-            for own, best, passing in zip(found, exact, every, strict=True):
-                assert len(own) == len(best)
-                # Labels and distances are those of an exact search; `Match` has NaN.
-                known = {match.id: str(match) for match in passing}
-                assert [str(match) for match in own] == [known[match.id] for match in own]
-                assert [match.distance for match in own] == sorted(match.distance for match in own)
-                assert own[:1] == best[:1] or str(own[0]) == str(best[0])
-                if by_person:
-                    persons = [match.person for match in own if match.person]
-                    assert len(set(persons)) == len(persons)
+    kinds = [{"where": where} for where in FILTERS[1:]] + [{"other_cameras": True}, {"by_person": True}]
+    for kind in kinds:
+        assert gallery.index_for(**kind) is None
+        found = [gallery.search_many(queries, 80, threshold=None, exact=exact, **kind) for exact in (False, True)]
+        assert str(found[0]) == str(found[1])  # `Match` has NaN.
+    assert gallery.index_for() == gallery.index_for(where={}) == gallery.index is not None
+    assert gallery.index_for(exact=True) is None
 
 
 def test_a_threshold_and_the_own_tracklet(gallery, record):
@@ -352,15 +342,6 @@ def test_the_command(tmp_path, record, monkeypatch, capsys):
     assert "recall=2.0" in capsys.readouterr().err
     assert main(["gallery", "index", "halls", "--remove"]) == 0
     assert "searches: exact\n" in capsys.readouterr().out
-
-
-def test_the_mask_of_some_rows_is_that_of_all(gallery, record):
-    gallery.search(record.take([0]))
-    (part, *_) = next(iter(gallery._memory.values()))
-    rows = np.sort(np.random.default_rng(0).choice(len(part.persons), 200, replace=False))
-    for where in FILTERS:
-        mask = part.mask(Where.of(where), 1.0)
-        np.testing.assert_array_equal(part.mask(Where.of(where), 1.0, rows), mask[rows])
 
 
 @pytest.mark.slow
