@@ -327,13 +327,16 @@ def test_a_change_waits_for_another_writer_and_then_says_so(tmp_path):
         assert ask(channel, *add()).added == 1
 
 
-def test_a_change_whose_client_has_given_up_is_not_made(tmp_path):
+def test_a_change_whose_client_has_given_up_is_not_made(tmp_path, monkeypatch):
     other = new_gallery(tmp_path)
     gallery = LanceGallery.open(tmp_path / "hall")
+    begun, add_to_gallery = threading.Event(), gallery.add
+    monkeypatch.setattr(gallery, "add", lambda tracklets: begun.set() or add_to_gallery(tracklets))
     with EmbeddingServer(gallery=gallery, port=0) as server, grpc.insecure_channel(server.target) as channel:
         call = channel.unary_unary(gallery_wire.method("Add"))
         with other._writing():
             first = call.future(add(tracklets=[tracklet(id="first")])[1].SerializeToString())
+            begun.wait()
             late = call.future(add(tracklets=[tracklet(id="late")])[1].SerializeToString(), timeout=0.2)
             assert late.exception().code().name == "DEADLINE_EXCEEDED"
         first.result()
