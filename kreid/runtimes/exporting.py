@@ -48,8 +48,7 @@ def export(
     Before the folder gets its name, the file is run in its runtime on 1 and 3 tracklets of 1 to 60 frames beside the
     model. If an embedding differs by more than 1e-4 of its length, nothing is left. A file of another precision is
     preceded by one in float32, which must be as near, so that a fault of the conversion is not taken for rounding; it
-    may then differ by 0.05 at float16 and 0.5 at int8. Such files of GLTR differed by 0.03 and 0.36 and lost at most
-    0.0 and 1.3 of 41.0 mAP (recipes/RESULTS.md).
+    may then differ by 0.05 at float16 and 0.5 at int8. What such files cost is in recipes/RESULTS.md.
 
     A model that was trained in half precision is exported in float32. The converter to ONNX was seen to take 10 GB of
     memory for a ResNet-50 of 100 MB.

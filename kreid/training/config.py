@@ -488,7 +488,9 @@ def changed_settings(old: Any, new: Config, free: Collection[str] = ()) -> str:
 
 
 def settings_digest(config: Config) -> str:
-    """Return 8 hexadecimal digits of the settings, but for the data's folder and those that change no batch or weight.
+    """Return 8 hexadecimal digits of the settings that tell two runs apart.
+
+    Not of `epochs`, which may grow, of the data's folder, and of those that change neither a batch nor a weight.
 
     Example:
 
@@ -497,5 +499,5 @@ def settings_digest(config: Config) -> str:
     True
     """
     settings = yaml.safe_load(config.to_yaml())
-    kept = {key: value for key, value in settings.items() if key not in (*_FREE_TO_CHANGE, "data_dir")}
+    kept = {key: value for key, value in settings.items() if key not in (*_FREE_TO_CHANGE, "data_dir", "epochs")}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,5 +1,6 @@
 """The folder of one run, for the code that trains it."""
 
+import contextlib
 import fcntl
 import importlib.metadata
 import json
@@ -246,7 +247,7 @@ class RunFolder(RunFiles):
                 fcntl.lockf(file, fcntl.LOCK_EX)
 
     def _claim(self) -> None:
-        """Make this process the only one that trains the run, until it ends."""
+        """Make this process the only one that trains the run, until the run is finished or the process ends."""
         file = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -409,7 +410,10 @@ class RunFolder(RunFiles):
             "versions": versions(),
         }
         write_atomically(self.results, json.dumps(results, indent=2) + "\n")
-        self.lock.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError), open(self.lock, "r+b") as file:
+            self.lock.unlink()
+            # This process may live on, and others wait for the run.
+            fcntl.lockf(file, fcntl.LOCK_UN)
 
 
 def _is_intact(checkpoint: pathlib.Path) -> bool:

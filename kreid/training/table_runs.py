@@ -163,9 +163,9 @@ def _image_folder(folder: pathlib.Path, seed: int, name: str, row: Row) -> pathl
 
 
 def _holds(folder: pathlib.Path, config: Config) -> bool:
-    """Return whether a folder has a run of these settings."""
+    """Return whether a folder has a run of these settings, whose epochs may have grown."""
     run = RunFiles(folder)
-    return run.is_run and not changed_settings(run.read_config(), config)
+    return run.is_run and not changed_settings(run.read_config(), config, {"epochs"})
 
 
 def _check_starts(runs: Sequence[TableRun]) -> None:

@@ -106,17 +106,19 @@ def test_shared_image_models_are_named_by_their_settings(table, tree, tmp_path):
     content = yaml.safe_load(table.read_text())
     content["shared"]["optimizer"] = "sgd"
     (tmp_path / "sgd.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    content["shared"]["epochs"] = 2
+    (tmp_path / "grown.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     content["image_phase"]["settings"]["num_frames"] = 2
     (tmp_path / "longer.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     options = {"data": tree, "image_models": tmp_path / "shared"}
     images = []
-    for path in (table, tmp_path / "sgd.yaml", table, tmp_path / "longer.yaml"):
+    for path in (table, tmp_path / "sgd.yaml", table, tmp_path / "grown.yaml", tmp_path / "longer.yaml"):
         (image, *rows) = training.plan_table(training.load_table(path), tmp_path / "run", **options)
         assert {run.folder.config.init for run in rows} == {str(image.folder.model)}
         assert image.folder.path.parent == tmp_path / "shared" / "seed_3"
         assert image.folder.path.name.startswith("image_phase_")
         images.append(image.folder.path)
-    assert images[0] == images[2]
+    assert images[0] == images[2] and images[1] == images[3]
     assert len(set(images)) == 3
 
 

@@ -455,3 +455,26 @@ def test_a_run_is_trained_by_one_process_at_a_time(tmp_path, capsys):
     begun(tmp_path)
     run.finish({})
     assert not run.lock.exists()
+
+
+def test_who_waits_for_a_run_goes_on_when_it_is_finished_and_its_process_lives(tmp_path):
+    code = (
+        "import sys\nfrom kreid.training import Config, RunFolder\n"
+        "run = RunFolder(sys.argv[1], Config(system='sta', model={'num_stripes': 4}))\nrun.begin()\nrun.begin()\n"
+        "print('begun', flush=True)\nsys.stdin.readline()\nrun.finish({})\nprint('finished', flush=True)\n"
+        "sys.stdin.readline()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "begun\n"
+            waiting = threading.Thread(target=RunFolder(tmp_path, CONFIG).wait, daemon=True)
+            waiting.start()
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "finished\n"
+            waiting.join(60)
+            assert not waiting.is_alive()
+            assert process.poll() is None
+        finally:
+            process.kill()
