@@ -124,7 +124,17 @@ class Gallery(abc.ABC):
         by_person: bool = False,
         exact: bool = False,
     ) -> IndexReport | None:
-        """Return the index that a search with these arguments uses, `None` if it compares all tracklets."""
+        """Return the index that a search with these arguments uses, `None` if it compares all tracklets.
+
+        Args:
+            where: see `search`; any condition makes it exact.
+            other_cameras: see `search`; `True` makes it exact.
+            by_person: see `search`; `True` makes it exact.
+            exact: see `search`.
+
+        Raises:
+            ValueError: if a condition is unknown.
+        """
         return None if exact or other_cameras or by_person or Where.of(where) else self.index
 
     def asked_by(self, who: str) -> contextlib.AbstractContextManager[None]:

@@ -237,9 +237,10 @@ class RunFolder(RunFiles):
 
     def wait(self) -> None:
         """Wait until no other process trains the run; print a line if one does."""
-        if not self.lock.is_file():
-            return
-        with open(self.lock, "r+", encoding="utf-8", errors="replace") as file:
+        with (
+            contextlib.suppress(FileNotFoundError),  # Nobody trains it, or it was finished just now.
+            open(self.lock, "r+", encoding="utf-8", errors="replace") as file,
+        ):
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError):
