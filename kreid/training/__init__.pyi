@@ -42,7 +42,7 @@ from .recipe import (
     build_pipeline as build_pipeline,
     set_precision as set_precision,
 )
-from .run_folder import RunFolder as RunFolder
+from .run_folder import RunBusyError as RunBusyError, RunFolder as RunFolder
 from .settings import load_config as load_config, load_phases as load_phases
 from .split_runs import check_splits as check_splits, keep_splits as keep_splits, split_folder as split_folder
 from .start import start_from as start_from

@@ -87,12 +87,27 @@ def train_table(table: "training.Table", runs: "Sequence[training.TableRun]", fo
         folder: of the table's runs.
     """
     for one in runs:
-        if not one.rows:
-            one.folder.wait()
-        if not one.folder.is_complete:
-            training.run_experiment(one.folder, quiet=True)
+        if one.rows:
+            _train(one.folder)
+        else:
+            _train_or_wait(one.folder)
         for name in one.rows:
             training.score_row(table, table.rows[name], one.seed, one.folder, folder)
+
+
+def _train(run: "training.RunFolder") -> None:
+    if not run.is_complete:
+        training.run_experiment(run, quiet=True)
+
+
+def _train_or_wait(run: "training.RunFolder") -> None:
+    """Train a run, or wait for the process that trains it, also for one that was faster to begin."""
+    while True:
+        run.wait()
+        try:
+            return _train(run)
+        except training.RunBusyError:
+            continue
 
 
 def print_table(table: "training.Table", folder: pathlib.Path, measure: bool = True) -> None:

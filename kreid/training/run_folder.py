@@ -60,6 +60,10 @@ _OF_RESULTS = frozenset({"select", "also_test_frames", "false_match_rate", "earl
 _OF_START = frozenset({"init", "init_layers", "weights", "weights_preprocessing", "weights_licence"})
 
 
+class RunBusyError(ValueError):
+    """Another process trains the run."""
+
+
 class RunFolder(RunFiles):
     """A run's folder: a new one, or one that holds the same run and continues. `begin` makes it.
 
@@ -107,6 +111,7 @@ class RunFolder(RunFiles):
         """Make the folder, if this run is not in it yet. Checks that refuse a run come before.
 
         Raises:
+            RunBusyError: if another process trains the run.
             ValueError: if the folder cannot be made.
         """
         if self.config_file.exists():
@@ -201,7 +206,8 @@ class RunFolder(RunFiles):
             steps_per_epoch: of the pipeline.
 
         Raises:
-            ValueError: if another process trains the run, or no checkpoint is intact.
+            RunBusyError: if another process trains the run.
+            ValueError: if no checkpoint is intact.
         """
         if not (self.epochs_done or self.steps_done):
             return None
@@ -255,7 +261,7 @@ class RunFolder(RunFiles):
         except (BlockingIOError, PermissionError):
             owner = os.read(file, 20).decode(errors="replace").strip()
             os.close(file)
-            raise ValueError(
+            raise RunBusyError(
                 f"Process {owner} trains this run; wait for it, or choose another folder with --run. "
                 f"Received: run={str(self.path)!r}"
             ) from None

@@ -1,6 +1,9 @@
 """`kreid ablate`: rows from their seeds' image models, further training, and the table that is printed."""
 
 import json
+import subprocess
+import sys
+import threading
 
 import pytest
 import yaml
@@ -9,6 +12,7 @@ from recipe_samples import RECIPES
 from kreid import training
 from kreid.cli import main
 from kreid.runs import RunFiles
+from kreid.training.ablation import train_table
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -144,6 +148,37 @@ def test_the_papers_size_has_the_recipes_phases(tree, tmp_path):
         assert run.folder.config.init == str(baseline.folder.model)
         assert (run.folder.config.epochs, run.folder.config.sampler) == (400, "sequences")
     assert dtp.folder.config.model["self_attention"] is False
+
+
+@pytest.mark.slow
+def test_an_image_model_that_another_process_begins_in_the_same_instant_is_waited_for(
+    table, tree, tmp_path, monkeypatch, capsys
+):
+    code = (
+        "import sys\nfrom kreid import training\n"
+        "run, *_ = training.plan_table(training.load_table(sys.argv[1]), sys.argv[2], data=sys.argv[3])\n"
+        "run.folder.begin()\nprint('begun', flush=True)\nsys.stdin.readline()\nrun.folder.finish({})"
+    )
+    folder = tmp_path / "rows"
+    run, *_ = training.plan_table(training.load_table(table), folder, data=tree)
+    command = [sys.executable, "-c", code, str(table), str(folder), str(tree)]
+    waited, wait = [], training.RunFolder.wait
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def begun_after_the_look(self):
+            if not waited:  # Nobody trains the run yet; then the other process begins, and this one wants to.
+                wait(self)
+                assert process.stdout.readline() == "begun\n"
+            else:
+                threading.Timer(0.2, print, kwargs={"file": process.stdin, "flush": True}).start()
+                wait(self)
+            waited.append(self)
+
+        monkeypatch.setattr(training.RunFolder, "wait", begun_after_the_look)
+        train_table(None, [run], folder)
+    assert len(waited) == 2
+    assert f"Process {process.pid} trains {run.folder.path}; waiting for it." in capsys.readouterr().out
+    assert run.folder.is_complete and not run.folder.model.exists()
 
 
 def test_refusals(table, tmp_path, capsys):
