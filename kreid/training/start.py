@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -26,7 +27,8 @@ def start_from(model: TrackletModel, path: str | os.PathLike[str], layers: str =
         path: a `.keras` file of a model of `kreid.models`.
         layers: `"backbone"`, or `"matching"` for every weight of equal path and shape: heads too, where both models
             have them. A classifier matches if both have the same number of persons; keep data and holdout the same,
-            or its rows are of other persons.
+            or its rows are of other persons. A Dense kernel that reads n vectors beside each other where the saved one
+            reads one, as STA's after its fusion of two maps does, starts with an n-th of the saved kernel for each.
 
     Returns:
         The paths of the weights outside the backbone that kept their own values.
@@ -82,8 +84,19 @@ def _copy(weights: list[keras.Variable], others: list[keras.Variable]) -> list[s
     rest = []
     for weight in weights:
         other = by_path.get(weight.path)
-        if other is None or other.shape != weight.shape or other.dtype != weight.dtype:
+        value = None if other is None or other.dtype != weight.dtype else _of_shape(other, weight.shape)
+        if value is None:
             rest.append(weight.path)
         else:
-            weight.assign(other)
+            weight.assign(value)
     return rest
+
+
+def _of_shape(other: keras.Variable, shape: tuple[int, ...]) -> Any:
+    """Return a weight of this shape; a Dense kernel may be that of several vectors' mean. `None` if it does not fit."""
+    if other.shape == shape:
+        return other
+    times, left = divmod(shape[0], other.shape[0]) if shape else (0, 0)
+    if other.path.endswith("/kernel") and len(shape) == 2 and times and not left and other.shape[1] == shape[1]:
+        return ops.tile(other / times, (times, 1))
+    return None

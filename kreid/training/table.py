@@ -181,7 +181,7 @@ def load_table(path: str | os.PathLike[str], small: bool = False, weights: str |
         seeds=_last(layers, "seeds", [0]),
         overlays=[_overlay(path.parent, name) for name in _last(layers, "overlays", [])],
         shared=shared,
-        image_phase=_last(layers, "image_phase", None),
+        image_phase=_image_phase(layers),
         bad_frames_test=_last(layers, "bad_frames_test", {}),
         rows=rows,
     )
@@ -236,6 +236,17 @@ def _check(table: Mapping[str, Any], path: pathlib.Path) -> None:
 
 def _merged(layers: Iterable[Mapping[str, Any]], key: str) -> dict[str, Any]:
     return {name: value for layer in layers for name, value in layer.get(key, {}).items()}
+
+
+def _image_phase(layers: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the last layer's image phase; one that names no system changes settings of the one before it."""
+    phase: dict[str, Any] | None = None
+    for layer in layers:
+        own = layer.get("image_phase", phase)
+        if own and phase and "system" not in own:
+            own = {**phase, "settings": {**phase.get("settings", {}), **own["settings"]}}
+        phase = own
+    return phase
 
 
 def _last(layers: Sequence[Mapping[str, Any]], key: str, default: Any) -> Any:
