@@ -39,9 +39,11 @@ class TestStarting:
         before = {weight.path: weight.numpy() for weight in model.weights}
         fresh = training.start_from(model, source, layers)
         shared = ["bnneck/gamma", "bnneck/moving_mean", "bnneck/moving_variance", "logits/kernel"]
-        # STA's vector is twice as long, so that its Dense layer keeps its own values.
-        own = ["dense/kernel", *([] if layers == "matching" else ["dense/bias", *shared])]
+        own = [] if layers == "matching" else ["dense/kernel", "dense/bias", *shared]
         assert set(own) <= set(fresh)
+        if layers == "matching":
+            # STA's Dense layer reads two maps' means, and starts with that of their mean.
+            theirs["dense/kernel"] = np.concatenate([theirs["dense/kernel"] / 2] * 2)
         for weight in model.weights:
             expected = before if weight.path in fresh else theirs
             np.testing.assert_array_equal(weight.numpy(), expected[weight.path], err_msg=weight.path)
@@ -58,6 +60,23 @@ class TestStarting:
         model.save(tmp_path / "started.keras")
         loaded = kreid.load_model(tmp_path / "started.keras")
         np.testing.assert_array_equal(loaded.embed(frames), saved.embed(frames))
+
+    def test_a_system_that_fuses_two_maps_starts_with_the_vector_of_one(self, tmp_path):
+        model, saved = build("sta", bnneck=True), build("baseline")
+        saved.classifier.kernel.assign(np.random.default_rng(0).random((128, 5)))
+        saved.save(tmp_path / "model.keras")
+        training.start_from(model, tmp_path / "model.keras")
+        frame = np.random.default_rng(1).integers(0, 256, (1, 1, 64, 32, 3)).astype("uint8")
+        # Of a single frame both maps of STA are the frame's.
+        batch = {"frames": frame, "lengths": np.array([1])}
+        for output in ("features", "logits"):
+            np.testing.assert_allclose(model(batch)[output], saved(batch)[output], rtol=1e-4)
+
+    def test_a_kernel_that_fits_no_number_of_vectors_is_new(self, source):
+        model = SYSTEMS["baseline"](
+            kreid.backbones.build("resnet_tiny", image_size=(64, 32), last_stride=1), 5, embedding_dim=192
+        )
+        assert set(training.start_from(model, source)) >= {"dense/kernel", "logits/kernel", "bnneck/gamma"}
 
     def test_every_branch_starts_from_the_frames_statistics(self, source):
         model = build("rtf")
