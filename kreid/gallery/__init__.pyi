@@ -1,3 +1,4 @@
+from .compressed_index import IndexReport as IndexReport
 from .embed import embed_to_file as embed_to_file, embed_tracklets as embed_tracklets, model_digest as model_digest
 from .embeddings import TrackletEmbeddings as TrackletEmbeddings
 from .frame_vectors import (
@@ -13,7 +14,6 @@ from .gallery import (
     Verification as Verification,
 )
 from .gallery_model import GalleryModel as GalleryModel
-from .inverted_lists import IndexReport as IndexReport
 from .lance_gallery import LanceGallery as LanceGallery
 from .memory import MemoryGallery as MemoryGallery
 from .milvus_gallery import MilvusGallery as MilvusGallery

@@ -34,10 +34,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kreid.gallery import parquet
+from kreid.gallery.compressed_index import NEAREST
 from kreid.gallery.embeddings import TrackletEmbeddings
 from kreid.gallery.gallery import Added, Gallery
 from kreid.gallery.gallery_model import GalleryModel
-from kreid.gallery.inverted_lists import NEAREST
 from kreid.gallery.lance_gallery import LanceGallery
 from kreid.gallery.nearest import Match
 from kreid.gallery.where import Where

@@ -14,9 +14,9 @@ import numpy as np
 from kreid._files import printable
 from kreid.data.tracklet import JUNK
 from kreid.gallery import parquet
+from kreid.gallery.compressed_index import IndexReport
 from kreid.gallery.embeddings import TrackletEmbeddings, check_ids, joined
 from kreid.gallery.gallery_model import GalleryModel
-from kreid.gallery.inverted_lists import IndexReport
 from kreid.gallery.nearest import Match, NearestTracklets, check_search
 from kreid.gallery.parts import Part
 from kreid.gallery.where import Where

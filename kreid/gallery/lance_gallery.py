@@ -21,6 +21,21 @@ import kreid
 from kreid._files import replacing, sync, write_atomically
 from kreid.gallery import arrow
 from kreid.gallery.audit import AuditLog
+from kreid.gallery.compressed_index import (
+    MIN_TRACKLETS,
+    MOST,
+    NEAREST,
+    PER_RESULT,
+    CompressedIndex,
+    IndexReport,
+    codes_of,
+    directions,
+    find_by_index,
+    import_faiss,
+    learn_codebooks,
+    recall_of,
+    rows_to_draw,
+)
 from kreid.gallery.embeddings import TrackletEmbeddings
 from kreid.gallery.gallery import (
     Gallery,
@@ -31,20 +46,6 @@ from kreid.gallery.gallery import (
     checked_keep_days,
 )
 from kreid.gallery.gallery_model import GalleryModel
-from kreid.gallery.inverted_lists import (
-    MIN_TRACKLETS,
-    NEAREST,
-    IndexReport,
-    InvertedLists,
-    directions,
-    find_in_lists,
-    import_faiss,
-    lists_for,
-    make_centres,
-    nearest_centres,
-    recall_of,
-    rows_to_draw,
-)
 from kreid.gallery.nearest import Match
 from kreid.gallery.parts import Part, SomeRows
 from kreid.gallery.where import Where
@@ -67,7 +68,7 @@ _BATCH = 1 << 24
 CACHE_BYTES = 1 << 30
 _READ_ATTEMPTS = 20
 # The least depth of a search by an index is a share of 1 / this, which costs little and finds more.
-_SHARE = 256
+_SHARE = 1 << 14
 # Of an index, whose tracklets may be deleted meanwhile, and its recall by default.
 _BUILDS, _RECALL = 3, 0.98
 _SECONDS_BETWEEN_TRIES = 0.02
@@ -134,9 +135,10 @@ class LanceGallery(Gallery):
         self._memory: dict[tuple[str, str], list[arrow.ArrowPart]] = {}
         self._sizes: dict[tuple[str, str], int] = {}
         self._warned: set[str] = set()
+        self._warned_of_faiss = False
         self._suspects: set[str] = set()
         # For a file that is damaged, and for none, the index is `None`.
-        self._index: tuple[tuple[int, ...] | None, InvertedLists | None] = (None, None)
+        self._index: tuple[tuple[int, ...] | None, CompressedIndex | None] = (None, None)
         self._stored: dict[tuple[str, str], _StoredRows] = {}
         # For reading alone: a change moves its dataset to the new version.
         self._opened = self._dataset()
@@ -254,11 +256,12 @@ class LanceGallery(Gallery):
     def make_index(self, recall: float = _RECALL) -> IndexReport:
         """Make an approximate index, or make it anew, for searches that compare the likely tracklets alone.
 
-        Tracklets are put into lists around centres (k-means by FAISS), in the file `index.npz`. A search compares the
-        lists nearest to the query, so many that the 10 nearest tracklets of an exact search are found as often as
-        `recall` says; this is measured, with tracklets of the gallery as queries. Distances are exact. Tracklets that
-        are added later are compared in each search, until the index is made anew. A search with conditions
-        (`where`, `other_cameras`, `by_person`) leaves the index aside: nothing is measured for these.
+        The file `index.npz` gets a short code of each embedding, of 4 bits for each four values (product quantisation).
+        A search scans the codes, by FAISS, and compares the tracklets of the nearest ones exactly: so many that the 10
+        nearest tracklets of an exact search are found as often as `recall` says; this is measured, with tracklets of
+        the gallery as queries. Tracklets that are added later are compared in each search, until the index is made
+        anew. A search with conditions (`where`, `other_cameras`, `by_person`) leaves the index aside: nothing is
+        measured for these. So does one in a process without FAISS, with a warning.
 
         Others may search, add and delete meanwhile. A process that is killed leaves the gallery as it was.
 
@@ -270,7 +273,7 @@ class LanceGallery(Gallery):
 
         Raises:
             ImportError: without the package `faiss-cpu`.
-            ValueError: if the gallery has fewer than 64 tracklets, or the recall is not reached by comparing a quarter
+            ValueError: if the gallery has fewer than 256 tracklets, or the recall is not reached by comparing a quarter
                 of them: then all are better compared. An older index stays.
 
         Example:
@@ -297,7 +300,7 @@ class LanceGallery(Gallery):
         for _ in range(_BUILDS):
             index, learnt = self._read(lambda: self._built_index(float(recall)))
             with self._writing():
-                # The centres are means of embeddings: none of a deleted one, or of one that is in no list.
+                # Codes are learnt from embeddings: not from a deleted one, or from one that has no code.
                 if np.isin(learnt, index.digests).all() and np.isin(index.digests, self._live_digests()).all():
                     index.save(self._path / _INDEX)
                     return index.report
@@ -339,7 +342,7 @@ class LanceGallery(Gallery):
     def compact(self) -> None:
         """Delete tracklets past `keep_days`, and leave no byte of a deleted embedding.
 
-        An index in whose lists a deleted tracklet is, or that is damaged, is removed, as its centres are means of
+        An index that has a deleted tracklet's code, or is damaged, is removed, as all its codes are learnt from
         embeddings; then it is made anew from the tracklets that are left. If that fails, a warning says so.
         """
         with self._writing():
@@ -455,7 +458,12 @@ class LanceGallery(Gallery):
         if index is None or other_cameras or by_person or where:
             return find_all(queries)
         try:
-            found = self._find_in_lists(index, queries, count, limit)
+            found = self._find_by_index(index, queries, count, limit)
+        except ImportError as error:
+            if not self._warned_of_faiss:
+                self._warned_of_faiss = True
+                warnings.warn(f"Searches compare all tracklets. {error}", stacklevel=2)
+            return find_all(queries)
         except BaseException as error:
             if not _is_damage(error):
                 raise
@@ -465,13 +473,13 @@ class LanceGallery(Gallery):
         exact = iter(find_all(queries.take(left)) if left else [])
         return [next(exact) if matches is None else matches for matches in found]
 
-    def _find_in_lists(
-        self, index: InvertedLists, queries: TrackletEmbeddings, count: int, limit: float | None
+    def _find_by_index(
+        self, index: CompressedIndex, queries: TrackletEmbeddings, count: int, limit: float | None
     ) -> list[list[Match] | None]:
         """Return the matches of each query by an index, `None` where an exact search is better."""
-        sources, expiry = list(self._sources()) if len(queries) else [], self._expiry()
-        each = (queries.take([row]) for row in range(len(queries)))
-        return [find_in_lists(index, sources, query, count, limit, expiry) for query in each]
+        if not len(queries):
+            return []
+        return find_by_index(index, list(self._sources()), queries, count, limit, self._expiry())
 
     def _sources(self) -> Iterator["arrow.ArrowPart | _StoredRows"]:
         """Yield all tracklets, those that are not in memory as rows to be read."""
@@ -491,8 +499,8 @@ class LanceGallery(Gallery):
                 self._stored[key] = stored
         return stored
 
-    def _built_index(self, target: float) -> tuple[InvertedLists, np.ndarray]:
-        """Return an index as deep as the recall asks for, and the digests of those that its centres are made from."""
+    def _built_index(self, target: float) -> tuple[CompressedIndex, np.ndarray]:
+        """Return an index as deep as the recall asks for, and the digests of those that its codes are learnt from."""
         total = sum(len(part.persons) for part in self._parts(Where(), None, labels_only=True))
         if total < MIN_TRACKLETS:
             raise ValueError(
@@ -503,29 +511,28 @@ class LanceGallery(Gallery):
         queries, _ = self._drawn(measured)
         examples, known = self._drawn(learnt)
         metric = self.model.metric
-        centres = make_centres(directions(examples.embeddings, metric), min(lists_for(total), len(examples)))
+        codebooks = learn_codebooks(directions(examples.embeddings, metric))
         del examples
-        digests, numbers = [], []
+        digests, codes = [], []
         for part in self._parts(Where(), None):
             assert isinstance(part, arrow.ArrowPart)
-            own = nearest_centres(centres, directions(part.vectors(slice(None)), metric))
-            digests.append(part.digests[own >= 0])
-            numbers.append(own[own >= 0])
-        own, number = np.concatenate(digests), np.concatenate(numbers)
+            vectors = directions(part.vectors(slice(None)), metric)
+            finite = np.isfinite(part.squares)
+            digests.append(part.digests[finite])
+            codes.append(codes_of(codebooks, vectors[finite]))
+        own = np.concatenate(digests)
         exact = self._find(queries, NEAREST, None, False, False, Where())
-        index = InvertedLists(centres, own, number, IndexReport(0.0, target, 1, len(own), len(centres)))
-        compared, recall = max(NEAREST, total // _SHARE), 0.0
-        while True:
+        index = CompressedIndex(codebooks, np.concatenate(codes), own, IndexReport(0.0, target, 1, len(own)))
+        compared, recall = max(PER_RESULT * NEAREST, total // _SHARE), 0.0
+        while MOST * compared <= total:
             index = index.with_compared(compared, recall)
-            found = [matches for matches in self._find_in_lists(index, queries, NEAREST, None) if matches is not None]
-            if len(found) < len(queries):  # An exact search is better for some.
-                break
-            recall = recall_of(found, exact)
+            found = self._find_by_index(index, queries, NEAREST, None)
+            recall = recall_of([matches or [] for matches in found], exact)
             if recall >= target:
                 return index.with_compared(compared, recall), known
             compared += compared // 2
         raise ValueError(
-            f"An index would not make searches faster: with lists of less than a quarter of the tracklets, it finds "
+            f"An index would not make searches faster: when it compares a quarter of the tracklets, it finds "
             f"{recall:.3f} of the {NEAREST} nearest. Leave it out, or ask for a lower recall. Received: recall={target}"
         )
 
@@ -558,13 +565,13 @@ class LanceGallery(Gallery):
             return None
         return state.st_ino, state.st_size, state.st_mtime_ns
 
-    def _current_index(self) -> InvertedLists | None:
+    def _current_index(self) -> CompressedIndex | None:
         """Return the index; `None` if there is none, or, with a warning, if it is damaged."""
         stamp = self._index_stamp()
         if stamp != self._index[0]:
             index = None
             try:
-                index = stamp and InvertedLists.load(self._path / _INDEX, self.model.dimension)
+                index = stamp and CompressedIndex.load(self._path / _INDEX, self.model.dimension)
             except FileNotFoundError:
                 stamp = None
             except ValueError as error:

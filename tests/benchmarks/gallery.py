@@ -25,7 +25,7 @@ import time
 import numpy as np
 
 from kreid.gallery import GalleryModel, LanceGallery, MemoryGallery, TrackletEmbeddings
-from kreid.gallery.inverted_lists import recall_of
+from kreid.gallery.compressed_index import recall_of
 
 FEATURES, CAMERAS, NEAREST, PART, READERS = 512, 10, 50, 10_000, 4
 # Everything in memory, as FAISS has it; the default keeps 1 GiB and reads the rest at each search.

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from kreid.cli import main
-from kreid.gallery import GalleryBusyError, GalleryModel, LanceGallery, arrow, inverted_lists, lance_gallery
+from kreid.gallery import GalleryBusyError, GalleryModel, LanceGallery, arrow, compressed_index, lance_gallery
 
 PERSONS, EACH, DIMENSION = 80, 16, 24
 
@@ -46,7 +46,7 @@ def made(folder, record, **options):
 @pytest.fixture(autouse=True)
 def few_queries(monkeypatch):
     """Measure the recall with few queries, for speed."""
-    monkeypatch.setattr(inverted_lists, "SAMPLE", 40)
+    monkeypatch.setattr(compressed_index, "SAMPLE", 40)
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +79,12 @@ def test_a_search_finds_what_the_index_promises(tmp_path, metric, cache_bytes):
     queries = crowd(100, seed=1, metric=metric, prefix="q")
     exact = again.search_many(queries, threshold=None, exact=True)
     found = again.search_many(queries, threshold=None)
-    assert inverted_lists.recall_of(found, exact) > 0.95
+    assert compressed_index.recall_of(found, exact) > 0.95
     plain = samples.plain_search(record, queries, 10)
     assert [ids(own) for own in exact] == [[name for name, _ in own] for own in plain]
     # Some of the far ones are missing: the search did not compare all.
     many = [gallery.search_many(queries, 80, threshold=None, exact=one) for one in (True, False)]
-    assert inverted_lists.recall_of(many[1], many[0]) < 1
+    assert compressed_index.recall_of(many[1], many[0]) < 1
     assert all(len(own) == 80 for own in many[1])
 
 
@@ -123,7 +123,7 @@ def test_what_comes_after_the_index_is_found_and_what_is_deleted_is_not(gallery,
     other = LanceGallery.open(tmp_path / "hall")
     report = gallery.index
     random = np.random.default_rng(3)
-    # Far from all centres, so that no list would hold them.
+    # Far from all others, so that no code is like them.
     strange = (50 + random.normal(size=(5, DIMENSION))).astype(np.float32)
     new = dataclasses.replace(crowd(5, seed=8, prefix="n"), embeddings=strange)
     gallery.add(new)
@@ -150,7 +150,6 @@ def files_with(path, *texts):
 
 
 def test_compaction_leaves_nothing_of_the_deleted_in_the_index(tmp_path, record):
-    # A tracklet far from all others is its own centre.
     vectors = record.embeddings.copy()
     vectors[7] += 100
     record = dataclasses.replace(record, embeddings=vectors)
@@ -162,21 +161,16 @@ def test_compaction_leaves_nothing_of_the_deleted_in_the_index(tmp_path, record)
     rows = {name: part.digests[row] for part in held for row, name in enumerate(part.batch.column("id").to_pylist())}
     digest = rows[str(record.ids[7])].tobytes()
     assert "index.npz" in files_with(tmp_path, digest)
-    with_bytes = files_with(tmp_path, *pairs)
-    assert with_bytes & {"index.npz"} == ({"index.npz"} if centre_of(gallery, vectors[7]) else set())
+    assert files_with(tmp_path, *pairs) - {"index.npz"}
     gallery.delete({"ids": [str(record.ids[7])]})
-    before = gallery._current_index().centres.copy()
+    before = gallery._current_index().codebooks
     gallery.compact()
     assert not files_with(tmp_path, digest, *pairs)
     index = gallery._current_index()
-    # The centres, means of embeddings, are made from those that are left.
+    # The codes are learnt from those that are left.
     assert index.report.tracklets == len(record) - 1 and index.report.recall >= 0.98
-    assert not np.isin(before, index.centres).all()
+    assert not np.array_equal(before, index.codebooks)
     assert gallery.verify() == (len(record) - 1, (), 0, (), ())
-
-
-def centre_of(gallery, vector):
-    return bool((gallery._current_index().centres == vector).all(axis=1).any())
 
 
 def test_compaction_that_forgets_nothing_keeps_the_index(gallery, record, tmp_path):
@@ -195,7 +189,7 @@ def test_compaction_that_forgets_nothing_keeps_the_index(gallery, record, tmp_pa
 def test_an_index_that_cannot_be_made_again_is_gone_after_compaction(gallery, record, tmp_path):
     gallery.delete({"persons": list(range(PERSONS))})
     assert gallery.delete({"ids": gallery.read().ids[:-40].tolist()}) or gallery.count() <= 40
-    with pytest.warns(UserWarning, match="has no index any more: searches compare all.*at least 64 tracklets"):
+    with pytest.warns(UserWarning, match="has no index any more: searches compare all.*at least 256 tracklets"):
         gallery.compact()
     assert gallery.index is None and not (tmp_path / "hall" / "index.npz").exists()
 
@@ -243,9 +237,49 @@ def test_a_damaged_index_is_no_damaged_gallery(gallery, record, tmp_path, damage
     assert gallery.index.recall >= 0.98
 
 
+def test_an_index_of_another_version_is_made_anew(gallery, tmp_path, monkeypatch):
+    file = tmp_path / "hall" / "index.npz"
+    index = gallery._current_index()
+    monkeypatch.setattr(compressed_index, "_FORMAT", 1)
+    index.save(file)
+    monkeypatch.undo()
+    with pytest.warns(UserWarning, match=r"`kreid gallery index` makes the index anew.*another version.*in format 1"):
+        assert gallery.search(crowd(1, seed=1), threshold=None)
+    gallery.make_index()
+    assert gallery.index is not None
+
+
+def test_without_faiss_searches_are_exact(gallery, monkeypatch):
+    query = crowd(1, seed=1, prefix="q")
+    exact = gallery.search(query, 80, threshold=None, exact=True)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    again = LanceGallery.open(gallery._path)
+    with pytest.warns(UserWarning, match=r"Searches compare all.*FAISS: pip install 'kreid\[index\]'"):
+        assert str(again.search(query, 80, threshold=None)) == str(exact)
+    with warnings.catch_warnings(action="error"):  # Once.
+        assert str(again.search(query, 80, threshold=None)) == str(exact)
+        assert again.index == gallery.index and again.damaged_files == ()
+    with pytest.raises(ImportError, match=r"kreid\[index\]"):
+        again.make_index()
+
+
+@pytest.mark.parametrize("dimension", [1, 6, 31])
+def test_embeddings_of_any_length(tmp_path, dimension):
+    """Some fill up no last block of four values."""
+    random = np.random.default_rng(2)
+    record = samples.people(300, dimension=dimension)
+    record = dataclasses.replace(record, embeddings=random.normal(size=(300, dimension)).astype(np.float32))
+    gallery = made(tmp_path, record)
+    report = gallery.make_index(0.5)
+    assert report.recall >= 0.5 and LanceGallery.open(tmp_path / "hall").index == report
+    for row in range(3):
+        own = dataclasses.replace(record.take([row]), ids=np.array(["q"]))
+        assert gallery.search(own, 1, threshold=None)[0].id == record.ids[row]
+
+
 def test_an_index_of_another_size_is_refused(gallery, tmp_path):
     with pytest.raises(ValueError, match=r"index cannot be read: its arrays do not fit.*path="):
-        inverted_lists.InvertedLists.load(tmp_path / "hall" / "index.npz", DIMENSION + 1)
+        compressed_index.CompressedIndex.load(tmp_path / "hall" / "index.npz", DIMENSION + 1)
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 1 << 30])
@@ -290,23 +324,23 @@ def test_an_index_that_would_not_be_faster_is_refused(tmp_path):
         gallery.make_index()
     assert gallery.index == low and 0.05 <= low.recall < 0.98
     small = LanceGallery.create(tmp_path / "small", gallery.model)
-    small.add(record.take(np.arange(63)))
-    with pytest.raises(ValueError, match=r"at least 64 tracklets.*63 tracklets in path"):
+    small.add(record.take(np.arange(255)))
+    with pytest.raises(ValueError, match=r"at least 256 tracklets.*255 tracklets in path"):
         small.make_index()
     assert small.index is None and sorted(os.listdir(tmp_path / "small"))[0] == "audit.jsonl"
 
 
 def test_no_index_is_made_from_what_is_deleted_meanwhile(gallery, record, tmp_path, monkeypatch):
     gone = iter(record.ids.tolist())
-    make = inverted_lists.make_centres
+    learn = compressed_index.learn_codebooks
 
     def deleting(*arguments):
         if times:
             times.pop()
             LanceGallery.open(tmp_path / "hall").delete({"ids": [next(gone)]})
-        return make(*arguments)
+        return learn(*arguments)
 
-    monkeypatch.setattr(lance_gallery, "make_centres", deleting)
+    monkeypatch.setattr(lance_gallery, "learn_codebooks", deleting)
     drawn = []
     draw = LanceGallery._drawn
     monkeypatch.setattr(LanceGallery, "_drawn", lambda *own: drawn.append(draw(*own)) or drawn[-1])
