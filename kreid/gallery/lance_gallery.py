@@ -60,10 +60,10 @@ _ABOUT, _TABLE, _LOG, _LOCK = "gallery.json", "tracklets.lance", "audit.jsonl", 
 _INDEX = "index.npz"
 # Tracklets of a file: a damaged one costs no more, and merging small files writes no more anew.
 _FILE_ROWS = 1 << 16
-# Small files until they are merged.
+# Files of less than half of that are merged when they fill a file, or are so many: each costs a search some time.
 _SMALL_FILES = 64
-# Values of a batch of embeddings that is read.
-_BATCH = 1 << 24
+# Values of a batch of embeddings that is read: of a whole file, for embeddings of 512.
+_BATCH = 1 << 25
 # Of embeddings in memory.
 CACHE_BYTES = 1 << 30
 _READ_ATTEMPTS = 20
@@ -648,8 +648,9 @@ class LanceGallery(Gallery):
 
         table = arrow.to_table(embeddings, added)
         self._change(lambda dataset: lance.write_dataset(table, dataset, mode="append", max_rows_per_file=_FILE_ROWS))
-        dataset = self._dataset()
-        if len(dataset.get_fragments()) > _SMALL_FILES + 2 * dataset.count_rows() // _FILE_ROWS:
+        rows = [fragment.physical_rows for fragment in self._dataset().get_fragments()]
+        small = [number for number in rows if 2 * number < _FILE_ROWS]
+        if sum(small) >= _FILE_ROWS or len(small) > _SMALL_FILES:
             # The tracklets are added, whatever a damaged file or a full disk has against merging.
             with contextlib.suppress(OSError):
                 self._compact()

@@ -223,6 +223,21 @@ def test_many_small_adds_stay_few_files(tmp_path, monkeypatch):
     assert len(list((tmp_path / "hall" / "tracklets.lance" / "_versions").glob("*.manifest"))) == 1
 
 
+def test_small_files_that_fill_one_are_merged(tmp_path, monkeypatch):
+    monkeypatch.setattr(lance_gallery, "_FILE_ROWS", 16)
+    record = samples.people(40, dimension=8)
+    gallery = LanceGallery.create(tmp_path / "hall", GalleryModel.of(record))
+    sizes = []
+    for rows in np.split(np.arange(40), 8):
+        gallery.add(record.take(rows))
+        sizes.append([fragment.count_rows() for fragment in gallery._dataset().get_fragments()])
+    # Files of less than 8 tracklets never have 16 together.
+    assert [len(one) for one in sizes[:3]] == [1, 2, 3]
+    assert all(sum(size for size in one if size < 8) < 16 for one in sizes)
+    assert max(map(len, sizes)) <= 5
+    assert gallery.verify().intact == 40
+
+
 def test_deleted_embeddings_leave_the_memory(gallery, record, tmp_path):
     reader = LanceGallery.open(tmp_path / "hall")
     for own, other in ((reader, gallery), (gallery, reader)):
