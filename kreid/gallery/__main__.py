@@ -15,8 +15,8 @@ model's threshold.
 `index` makes an approximate index, for a gallery in which a search of all tracklets is too slow, and measures its
 recall; searches without conditions then use it, but for `search --exact`.
 
-`delete` also removes the embeddings' bytes from all files of the gallery. Each request is a line in the gallery's
-audit.jsonl.
+`delete` also removes the embeddings' bytes from all files of the gallery, but for damaged ones: it names these and ends
+with status 1, and `verify --drop` removes them. Each request is a line in the gallery's audit.jsonl.
 
 Exit status: 0 done, 1 a gallery is damaged, 2 wrong usage or input.
 """
@@ -182,7 +182,7 @@ def _delete(options: argparse.Namespace) -> int:
     count = gallery.delete(_where(options))
     gallery.compact()
     print(f"{count} tracklets deleted, {gallery.count()} left")
-    return 0
+    return 1 if gallery.damaged_files else 0
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -342,6 +342,8 @@ class LanceGallery(Gallery):
     def compact(self) -> None:
         """Delete tracklets past `keep_days`, and leave no byte of a deleted embedding.
 
+        A damaged file that has a deleted tracklet stays as it is, with a warning, until `verify` drops it.
+
         An index that has a deleted tracklet's code, or is damaged, is removed, as all its codes are learnt from
         embeddings; then it is made anew from the tracklets that are left. If that fails, a warning says so.
         """
@@ -350,7 +352,11 @@ class LanceGallery(Gallery):
             self._delete_expired()
             index, had_index = self._current_index(), self._index_stamp() is not None
             outdated = had_index and (index is None or not np.isin(index.digests, self._live_digests()).all())
-            self._compact()
+            try:
+                self._compact()
+            except GalleryDamagedError:
+                self._change(self._rewrite_readable)
+                self._clean_up()
             if outdated:
                 self._unlink_index()
             for left in self._path.glob(".writing-*"):  # By a killed process: nobody else writes.
@@ -371,6 +377,9 @@ class LanceGallery(Gallery):
             dataset.optimize.compact_files(target_rows_per_fragment=_FILE_ROWS, materialize_deletions_threshold=0.0)
 
         self._change(rewrite)
+        self._clean_up()
+
+    def _clean_up(self) -> None:
         # Nobody else writes, so that files of no version are what a killed process left.
         self._dataset().cleanup_old_versions(datetime.timedelta(0), delete_unverified=True)
 
@@ -657,9 +666,69 @@ class LanceGallery(Gallery):
 
     def _delete(self, where: Where, added_until: float | None) -> int:
         condition = sql(where, added_until=added_until) or "true"
-        count = self._change(lambda dataset: dataset.delete(condition))["num_deleted_rows"]
+        try:
+            count = self._change(lambda dataset: dataset.delete(condition))["num_deleted_rows"]
+        except GalleryDamagedError:
+            count = self._change(lambda dataset: self._delete_from_readable(dataset, condition))
         self._forget_others(self._dataset().get_fragments())
         return count
+
+    def _delete_from_readable(self, dataset: "lance.LanceDataset", condition: str) -> int:
+        """Delete from the files that can be read, in one step, and return how many."""
+        import lance
+
+        changed, emptied, unreadable, count = [], [], [], 0
+        for fragment in dataset.get_fragments():
+            try:
+                left = fragment.delete(condition)
+            except BaseException as error:
+                if not _is_damage(error):
+                    raise
+                unreadable.append(_file_name(fragment))
+                continue
+            if left is None:
+                emptied.append(fragment.fragment_id)
+                count += fragment.count_rows()
+            elif left.num_deletions > fragment.num_deletions:
+                changed.append(left)
+                count += left.num_deletions - fragment.num_deletions
+        operation = lance.LanceOperation.Delete(changed, emptied, condition)
+        lance.LanceDataset.commit(dataset, operation, read_version=dataset.version)
+        self._warn_of_left(unreadable, "what was to be deleted")
+        return count
+
+    def _rewrite_readable(self, dataset: "lance.LanceDataset") -> None:
+        """Write the files anew that have deleted rows and can be read."""
+        import lance
+        import pyarrow as pa
+
+        emptied, written, unreadable = [], [], []
+        for fragment in dataset.get_fragments():
+            if not fragment.num_deletions:
+                continue
+            try:
+                left = pa.Table.from_batches(self._batches(fragment, self._columns.names, None), self._columns)
+            except BaseException as error:
+                if not _is_damage(error):
+                    raise
+                unreadable.append(_file_name(fragment))
+                continue
+            emptied.append(fragment.fragment_id)
+            written += lance.fragment.write_fragments(left, dataset, max_rows_per_file=_FILE_ROWS)
+        operation = lance.LanceOperation.Update(emptied, [], written)
+        lance.LanceDataset.commit(dataset, operation, read_version=dataset.version)
+        self._warn_of_left(unreadable, "bytes of deleted embeddings")
+
+    def _warn_of_left(self, names: list[str], content: str) -> None:
+        """Log and warn of damaged files that may still have something."""
+        self._warned.update(names)
+        if names:
+            self._log("left_in_damaged", files=names)
+            warnings.warn(
+                f"Damaged files cannot be changed and may still have {content}, which no search finds: `kreid gallery "
+                f"verify --drop` removes these files. Received: path={str(self._path)!r}, files={names}",
+                stacklevel=2,
+            )
 
     def _log(self, action: str, **details: Any) -> None:
         self.log.append(action, **details)

@@ -16,6 +16,7 @@ import gallery_samples as samples
 import numpy as np
 import pytest
 
+from kreid.cli import main
 from kreid.gallery import GalleryModel, LanceGallery, Where, lance_gallery
 
 PROGRAM = f"""
@@ -285,14 +286,41 @@ def test_a_damaged_file_costs_its_tracklets_alone(gallery, record, tmp_path, dam
     state = again.verify()
     assert (state.intact, state.lost, state.damaged, state.is_whole) == (200, 100, (), False)
     assert state.files == (f"tracklets.lance/data/{file.name}",)
-    for change in (lambda: again.delete({"ids": [left.ids[0]]}), again.compact):
-        with pytest.raises(OSError, match="nothing was changed: `kreid gallery verify` names"):
-            change()
+    # What is in other files can be forgotten nevertheless.
+    gone = left.take([row for row, name in enumerate(left.ids) if name in record.ids[[40, 120, 220]]])
+    with pytest.warns(UserWarning, match=rf"may still have what was to be deleted.*verify --drop.*{file.name}"):
+        assert again.delete({"ids": gone.ids.tolist()}) == 2
+    assert list(again.log)[-1] | {"files": [f"tracklets.lance/data/{file.name}"]} == list(again.log)[-1]
+    assert all(files_with(tmp_path, vector) for vector in gone.embeddings)
+    again.compact()
+    assert not any(files_with(tmp_path, vector) for vector in gone.embeddings)
+    state = again.verify()
+    assert (state.intact, state.lost, state.is_whole) == (198, 100, False)
     assert again.verify(drop=True) == state
-    assert again.verify().is_whole and again.count() == 200
-    assert again.add(third).added == 100
+    assert again.verify().is_whole and again.count() == 198
+    assert again.add(third).added == 102
     assert again.delete({"ids": [left.ids[0]]}) == 1
     assert list(again.log)[-3]["action"] == "drop_damaged"
+
+
+@pytest.mark.parametrize("damage", [cut, Path.unlink])
+def test_a_damaged_file_that_has_deleted_tracklets_says_so(gallery, record, tmp_path, damage, capsys):
+    path = str(tmp_path / "hall")
+    broken, other, third = (record.take([row]) for row in (40, 120, 220))
+    assert gallery.delete({"ids": [broken.ids[0], other.ids[0]]}) == 2
+    (first,) = set(files_with(tmp_path, broken.embeddings[0])) & set(data_files(tmp_path))
+    damage(first)
+    again = LanceGallery.open(path)
+    with pytest.warns(UserWarning, match=rf"may still have bytes of deleted embeddings.*{first.name}"):
+        again.compact()
+    assert files_with(tmp_path, other.embeddings[0]) == []
+    assert list(again.log)[-1]["action"] == "left_in_damaged"
+    assert main(["gallery", "delete", path, "--id", third.ids[0]]) == 1
+    said = capsys.readouterr()
+    assert "1 tracklets deleted" in said.out and "may still have what was to be deleted" in said.err
+    assert files_with(tmp_path, third.embeddings[0]) == []
+    assert main(["gallery", "verify", path, "--drop"]) == 0
+    assert main(["gallery", "delete", path, "--person", "1"]) == 0
 
 
 def test_a_changed_value_is_found(gallery, record, tmp_path):
