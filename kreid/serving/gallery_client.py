@@ -225,7 +225,8 @@ class GalleryClient(BlockingClient):
 
         Raises:
             ValueError: if a condition is unknown or impossible.
-            ServingError: if the server refuses the request or cannot be reached.
+            ServingError: if the server refuses the request or cannot be reached; with `DATA_LOSS` if it has deleted
+                what can be read, and damaged files may have more.
         """
         return self._run(self._connection.delete(where, compact))
 

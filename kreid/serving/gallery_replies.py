@@ -224,6 +224,12 @@ class GalleryReplies:
                     refused = _refused(error)
                     hint = "The tracklets are deleted, but their bytes are still in the files; repeat the request."
                     raise RequestRefused(refused.code, f"{hint} {refused.message}") from error
+            if files := self._gallery.damaged_files:
+                raise RequestRefused(
+                    "DATA_LOSS",
+                    f"{deleted} tracklets are deleted, but damaged files may still have others: `kreid gallery verify "
+                    f"--drop` removes them. Received: files={list(files)}",
+                )
         return gallery_wire.messages()["DeleteResponse"](deleted=deleted).SerializeToString()
 
     def stats(self, body: bytes, call: Call, deadline: float | None) -> bytes:

@@ -363,8 +363,13 @@ def test_a_damaged_gallery_answers_what_it_can_and_says_so(tmp_path):
         verification = client.stats(verify=True).verification
         assert verification == (20, 0, 30)
         assert client.add(people(5, seed=2, prefix="v")).added == 5
+        # The deletion is done, and not passed off as a complete one.
+        with pytest.raises(ServingError, match=rf"DATA_LOSS.*1 tracklets are deleted.*--drop.*{damaged.name}"):
+            client.delete({"ids": ["u0"]})
+        assert client.stats().tracklets == 24
         LanceGallery.open(tmp_path / "hall").verify(drop=True)
         assert client.stats().damaged_files == ()
+        assert client.delete({"ids": ["u1"]}) == 1
 
 
 def test_a_destroyed_gallery_is_data_loss_without_the_server_s_path(tmp_path):
