@@ -18,6 +18,7 @@ from .cameras import (
 )
 from .clusters import cluster_diameters as cluster_diameters
 from .identification import OpenSetResult as OpenSetResult, identify as identify
+from .linking import fit_linking as fit_linking
 from .model import Evaluated as Evaluated, evaluate_model as evaluate_model
 from .pairs import PairDistances as PairDistances, pair_distances as pair_distances
 from .rerank import (

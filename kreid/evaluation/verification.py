@@ -14,6 +14,7 @@ from scipy.special import expit
 
 from kreid.data.tracklet import DISTRACTOR
 from kreid.evaluation.bootstrap import Interval, portions
+from kreid.evaluation.linking import fit_linking
 from kreid.evaluation.pairs import (
     PairDistances,
     PairLabels,
@@ -350,7 +351,7 @@ def fit_verification(
     Returns:
         A dict that `json` can write, for `kreid.serving.export_model`: `metric`, `threshold`, the chosen
         `false_match_rate`, `false_non_match_rate`, both rates' intervals over persons, `equal_error_rate`,
-        `calibration`, see `fit_calibration`, and `fitted_on` with the counts.
+        `calibration`, see `fit_calibration`, `linking`, see `fit_linking`, and `fitted_on` with the counts.
 
     Raises:
         ValueError: as `pair_distances` and `threshold_at` do.
@@ -375,6 +376,7 @@ def fit_verification(
         "false_non_match_interval": [rates.false_non_match.low, rates.false_non_match.high],
         "equal_error_rate": equal_error_rate(pairs),
         "calibration": fit_calibration(*labels),
+        "linking": fit_linking(embeddings, persons, metric),
         "fitted_on": {
             "who": fitted_on,
             "persons": rates.num_persons,

@@ -142,5 +142,12 @@ def fitted_threshold(verification: Mapping[str, Any] | None, metric: str) -> flo
     return verification.get("threshold")
 
 
+def linking_threshold(verification: Mapping[str, Any] | None, metric: str) -> float | None:
+    """Return the threshold of a passport's or a card's `verification` for groups of tracklets; else that for pairs."""
+    pairs = fitted_threshold(verification, metric)
+    linking = None if verification is None or pairs is None else verification.get("linking")
+    return pairs if linking is None else linking["threshold"]
+
+
 def _short(fingerprint: str) -> str:
     return f"{fingerprint[:12]!r}" if fingerprint else "unknown"

@@ -16,7 +16,7 @@ from kreid.distances import distance_matrix
 from kreid.evaluation.rerank import rerank_blocks
 from kreid.evaluation.reranking import Reranking
 from kreid.gallery.embeddings import TrackletEmbeddings
-from kreid.gallery.gallery_model import fitted_threshold
+from kreid.gallery.gallery_model import fitted_threshold, linking_threshold
 
 Linking = Literal["distance", "k-reciprocal"]
 LINKINGS: tuple[Linking, ...] = ("distance", "k-reciprocal")
@@ -107,8 +107,8 @@ def link_tracklets(
         sources: with an array, `(tracklets,)`, the video of each tracklet: times of two videos are not compared; by
             default one video for each camera.
         metric: with an array, `"euclidean"` (the default) or `"cosine"`.
-        threshold: mean distance below which groups are joined; by default the one of the record's passport, see
-            `kreid.evaluation.fit_verification`.
+        threshold: mean distance below which groups are joined; by default the one of the record's passport for groups,
+            see `kreid.evaluation.fit_linking`, or, of models of earlier versions, its one for pairs, which is lower.
         linking: `"distance"`, between embeddings, or `"k-reciprocal"`, see `kreid.evaluation.rerank_embeddings`, from 0
             to 1. The latter are no distances of pairs but depend on all tracklets, and no passport has a threshold for
             them.
@@ -244,7 +244,7 @@ def chosen_threshold(
         ValueError: if there is none, or it is no distance.
     """
     if threshold is None and linking == "distance":
-        threshold = fitted_threshold(verification, metric)
+        threshold = linking_threshold(verification, metric)
     if threshold is None:
         if linking == "k-reciprocal":
             raise ValueError(

@@ -42,9 +42,14 @@ def fit_on_holdout(
     except ValueError as error:
         return None, f"No verification threshold is fitted. {error}{damage}"
     low, high = (100 * end for end in fitted["false_non_match_interval"])
+    linking = fitted["linking"]
+    linked = linking and (
+        f" Groups of tracklets are best linked below a mean distance of {linking['threshold']:.4g}: precision "
+        f"{100 * linking['precision']:.1f}% and recall {100 * linking['recall']:.1f}% of their pairs."
+    )
     return fitted, (
         f"Same person below a {fitted['metric']} distance of {fitted['threshold']:.4g}: "
         f"{100 * false_match_rate:.3g}% of the pairs of different persons accepted, "
         f"{100 * fitted['false_non_match_rate']:.1f}% ({low:.1f} to {high:.1f}) of the same person's refused, on "
-        f"{fitted['fitted_on']['persons']} held-out persons.{damage}"
+        f"{fitted['fitted_on']['persons']} held-out persons.{linked or ''}{damage}"
     )

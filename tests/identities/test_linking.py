@@ -1,13 +1,14 @@
 """Links against a plain loop over groups, which keeps overlapping tracklets apart by looking at every pair."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
-from kreid.evaluation import Reranking, rerank_blocks
+from kreid.evaluation import Reranking, fit_linking, rerank_blocks
 from kreid.gallery import TrackletEmbeddings
-from kreid.identities import link_tracklets
+from kreid.identities import link_tracklets, pair_scores
 from kreid.passport import Passport
 
 
@@ -167,6 +168,9 @@ def test_a_record_brings_its_labels_and_its_threshold():
     assert np.isfinite(found.certainties).all()
     assert link_tracklets(record, [1, 5, 1, 1], [2, 6, 2, 2]).persons.tolist() == [1, 1, 1, 2]
     assert link_tracklets(record, threshold=1e-4).persons.tolist() == [1, 2, 3, 4]
+    # A threshold for groups comes before the one for pairs.
+    both = Passport(verification={**verification, "linking": {"threshold": 1e-4}})
+    assert link_tracklets(dataclasses.replace(record, passport=both)).threshold == 1e-4
     with pytest.raises(ValueError, match="have their own cameras"):
         link_tracklets(record, cameras=[1, 1, 1, 1])
     with pytest.raises(ValueError, match=r"no threshold for them.*Received: threshold=None"):
@@ -192,3 +196,47 @@ def test_a_record_brings_its_labels_and_its_threshold():
 def test_wrong_arguments(wrong, message):
     with pytest.raises(ValueError, match=message):
         link_tracklets(**{"embeddings": [[0.0], [1.0]], "threshold": 1.0, **wrong})
+
+
+@pytest.mark.parametrize(("metric", "seed"), [("euclidean", 0), ("cosine", 1), ("euclidean", 2)])
+def test_the_fitted_threshold_links_best(metric, seed):
+    random = np.random.default_rng(seed)
+    persons = random.integers(0, 6, 40)
+    persons[:2] = -1
+    vectors = random.normal(size=(6, 4))[persons] + 0.6 * random.normal(size=(40, 4))
+
+    fitted = fit_linking(vectors, persons, metric)
+    joins = sorted(
+        link.distance for link in link_tracklets(vectors[2:], metric=metric, threshold=99).links if link.joined
+    )
+    between = [(low + high) / 2 for low, high in itertools.pairwise([0, *joins, 2 * joins[-1]])][1:]
+    # Each distractor is a person of its own.
+    known = persons.copy()
+    known[known == 0] = 100 + np.arange(np.count_nonzero(known == 0))
+    alone = fit_linking(vectors, known, metric)
+    assert alone == fitted
+    scores = [
+        pair_scores(link_tracklets(vectors[2:], metric=metric, threshold=threshold).persons, known[2:])
+        for threshold in [fitted["threshold"], *between]
+    ]
+    assert (fitted["precision"], fitted["recall"], fitted["f1"]) == pytest.approx(scores[0][:3])
+    assert 0.3 < fitted["f1"] < 1
+    assert fitted["f1"] == pytest.approx(np.nanmax([one.f1 for one in scores]))
+
+
+def test_a_fitted_threshold_is_between_the_persons():
+    walks = [[0.0], [0.2], [1.0], [1.2], [9.0]]
+    fitted = fit_linking(walks, [7, 7, 9, 9, 0])
+    # Between 0.2, the distance within persons, and 1.0, that of the two.
+    assert fitted == {"threshold": pytest.approx(0.6), "precision": 1.0, "recall": 1.0, "f1": 1.0}
+    for persons in ([1, 2, 3, 4, 5], [0, 0, 0, 0, 0], [7, 7, 7, 7, 7], [7, -1, 9, -1, 0]):
+        assert fit_linking(walks, persons) is None
+
+
+def test_a_threshold_is_fitted_on_some_of_very_many_tracklets(monkeypatch):
+    monkeypatch.setattr("kreid.evaluation.linking._MOST_TRACKLETS", 30)
+    random = np.random.default_rng(0)
+    persons = np.repeat(np.arange(1, 21), 4)
+    vectors = 20 * random.normal(size=(21, 5))[persons] + random.normal(size=(80, 5))
+    fitted = fit_linking(vectors, persons)
+    assert fitted["f1"] == 1 and fitted["recall"] == 1
