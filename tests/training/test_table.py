@@ -60,6 +60,18 @@ def test_the_small_size_has_its_own_settings(write, repository):
     assert load_table(write(title="T", system="sta", size="small", rows=ROWS)).seeds == part["seeds"]
 
 
+def test_a_table_changes_the_small_image_phase_or_names_another(write, repository):
+    part = yaml.safe_load((repository / "recipes" / "tables" / "sizes" / "small.yaml").read_text())["image_phase"]
+    for given, expected in (
+        ({"settings": {"embedding_dim": 8}}, {**part, "settings": {**part["settings"], "embedding_dim": 8}}),
+        ({"system": "gltr", "settings": {"num_frames": 2}}, {"system": "gltr", "settings": {"num_frames": 2}}),
+        (None, None),
+    ):
+        path = write(title="T", system="sta", rows=ROWS, small={"image_phase": given})
+        assert load_table(path, small=True).image_phase == expected
+        assert load_table(path).image_phase is None
+
+
 def test_overlays_are_names_or_paths_beside_the_table(write, tmp_path):
     table = load_table(write(title="T", system="sta", overlays=["small", "mine/o.yaml"], rows={"one": None}))
     assert table.overlays == ["small", str(tmp_path / "mine" / "o.yaml")]
