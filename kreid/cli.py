@@ -43,7 +43,7 @@ COMMANDS = {
     "convert": Command("kreid.training.convert", "convert another project's checkpoint into starting weights"),
     "serve": Command("kreid.serving.__main__", "serve an export over gRPC"),
     "query": Command("kreid.serving.query", "search a gallery for a tracklet's person, through a server"),
-    "gallery": Command("kreid.gallery.__main__", "keep embeddings, search them and delete them"),
+    "gallery": Command("kreid.serving.gallery_command", "keep embeddings, search them and delete them"),
     "audit": Command("kreid.report.audit", "score anybody's embeddings under every protocol and find faults"),
     "check": Command("kreid.report.check", "check a data set for damaged files and switches", models=True),
     "tracks": Command("kreid.tracks.__main__", "cut tracklets out of a video", models=True),

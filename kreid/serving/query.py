@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kreid._files import printable
+from kreid.serving.client_options import add_client_options, tls_of
 from kreid.serving.images import READABLE, image_format
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from kreid.data.readers import FolderTracklet
     from kreid.serving.answers import Embeddings, ModelVersion
     from kreid.serving.client import EmbeddingClient
-    from kreid.serving.connection import Tls
     from kreid.serving.gallery_store import GalleryStore
 
 TRACKLETS_AT_ONCE = 16
@@ -423,13 +423,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--version", type=int, help="the model's version (default: the server's latest)")
     which.add_argument("--label", help="the label of a version, such as stable")
     parser.add_argument("--fingerprint", help="the model's fingerprint, or its first 8 or more digits")
-    parser.add_argument("--timeout", type=float, default=300, help="seconds per request (default: %(default)s)")
-    parser.add_argument("--tls", action="store_true", help="encrypt, with the system's authorities")
-    parser.add_argument("--tls-ca", type=Path, metavar="FILE", help="encrypt; PEM file of the authorities to trust")
-    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="encrypt; PEM file of this client's certificate")
-    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="PEM file of the key of --tls-cert")
-    parser.add_argument("--tls-name", metavar="NAME", help="encrypt; the name in the server's certificate")
-    parser.add_argument("--token-file", type=Path, metavar="FILE", help="file whose first line is a bearer token")
+    add_client_options(parser)
     parser.add_argument("--top", type=int, default=10, help="number of tracklets to list (default: %(default)s)")
     parser.add_argument("--picture", type=Path, help="file for a picture of the ranked list, such as out.png")
     parser.add_argument("--query-person", help="the query's person, if known, to mark its tracklets")
@@ -461,7 +455,7 @@ def run(options: argparse.Namespace) -> int:
             version=options.version,
             label=options.label,
             fingerprint=options.fingerprint,
-            tls=_tls(options),
+            tls=tls_of(options),
             token_file=options.token_file,
         ) as client:
             known = options.query_person, options.query_camera
@@ -487,13 +481,6 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
-
-
-def _tls(options: argparse.Namespace) -> Tls | None:
-    from kreid.serving.connection import Tls
-
-    files = options.tls_ca, options.tls_cert, options.tls_key, options.tls_name
-    return Tls(*files) if options.tls or any(value is not None for value in files) else None
 
 
 def _store_folder(options: argparse.Namespace) -> Path | None:

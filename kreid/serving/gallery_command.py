@@ -7,6 +7,7 @@
     kreid gallery delete halls --person 65
     kreid gallery export halls halls.parquet
     kreid gallery index halls
+    kreid gallery search --address 127.0.0.1:8500 queries.npz
 
 Files of embeddings are those that `kreid evaluate` and `kreid.gallery.embed_to_file` write. A gallery is a folder with
 the embeddings of one model; `add` and `import` make it. `search` answers "nobody" where no tracklet is nearer than the
@@ -18,7 +19,10 @@ recall; searches without conditions then use it, but for `search --exact`.
 `delete` also removes the embeddings' bytes from all files of the gallery, but for damaged ones: it names these and ends
 with status 1, and `verify --drop` removes them. Each request is a line in the gallery's audit.jsonl.
 
-Exit status: 0 done, 1 a gallery is damaged, 2 wrong usage or input.
+`--address`, in place of the folder, lets `add`, `search`, `delete` and `stats` ask the gallery of a running server
+(`kreid serve --gallery`); the other actions need the folder.
+
+Exit status: 0 done, 1 a gallery is damaged or the server refused or cannot be reached, 2 wrong usage or input.
 """
 
 import argparse
@@ -33,6 +37,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from kreid._files import printable
 from kreid.gallery import parquet
 from kreid.gallery.compressed_index import NEAREST
 from kreid.gallery.embeddings import TrackletEmbeddings
@@ -41,11 +46,34 @@ from kreid.gallery.gallery_model import GalleryModel
 from kreid.gallery.lance_gallery import LanceGallery
 from kreid.gallery.nearest import Match
 from kreid.gallery.where import Where
+from kreid.serving.client_options import add_client_options, check_no_client_options, tls_of
+from kreid.serving.errors import ServingError
+from kreid.serving.gallery_client import GalleryClient
+from kreid.serving.gallery_client_core import GalleryStats
+
+_ADDRESS = "--address"
+# What a server does for its clients.
+_SERVED = ("add", "search", "delete", "stats")
+
+
+class _ActionParser(argparse.ArgumentParser):
+    """A parser whose first argument, the folder, is left out where there is an address."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse arguments; see `argparse`."""
+        names = [argument.partition("=")[0] for argument in args]
+        served = any(len(name) > 2 and _ADDRESS.startswith(name) for name in names)
+        found, left = super().parse_known_args(["", *args] if served else args, namespace)
+        if served and left and not left[0].startswith("-"):
+            self.error(f"with {_ADDRESS}, leave out the gallery's folder. Received: {printable(' '.join(left))!r}")
+        return found, left
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to a parser."""
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
+    actions = parser.add_subparsers(
+        title="actions", metavar="ACTION", dest="action", required=True, parser_class=_ActionParser
+    )
     add = _action(actions, "add", "add tracklets of files of embeddings; a gallery that does not exist is made")
     add.add_argument("files", nargs="+", metavar="FILE", help="embeddings (.npz)")
     add.add_argument("--source", metavar="TEXT", help="source of these tracklets, such as the video's name")
@@ -67,7 +95,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     delete = _action(actions, "delete", "delete tracklets, and remove their bytes from all files")
     _conditions(delete)
 
-    listing = _action(actions, "list", "show the model and the persons")
+    _action(actions, "stats", "show the model and the numbers of tracklets and persons")
+
+    listing = _action(actions, "list", "show the model and each person")
     listing.add_argument("--tracklets", action="store_true", help="show each tracklet")
     _conditions(listing)
 
@@ -94,8 +124,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _action(actions: Any, name: str, summary: str) -> argparse.ArgumentParser:
     parser = actions.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-    parser.add_argument("gallery", metavar="GALLERY", help="the gallery's folder")
+    parser.add_argument("gallery", metavar="GALLERY", help="the gallery's folder; left out with --address")
     parser.add_argument("--who", metavar="NAME", help="who asks, for the log (the user and the machine)")
+    server = parser.add_argument_group("server")
+    server.add_argument(_ADDRESS, metavar="HOST:PORT", help="a server that holds the gallery, in place of GALLERY")
+    add_client_options(server)
     return parser
 
 
@@ -117,13 +150,38 @@ def _conditions(parser: argparse.ArgumentParser, ids: bool = True) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Carry out the action; return the exit status: 0, 1 for damage, or 2 for wrong usage or input."""
+    """Carry out the action; return the exit status, as the module's text says."""
     try:
+        _check_place(options)
         with _plain_warnings():
             return int(_ACTIONS[options.action](options))
     except (ValueError, OSError, ImportError) as error:
         print(f"kreid gallery: {error}", file=sys.stderr)
         return 2
+    except ServingError as error:
+        print(f"kreid gallery: {error}", file=sys.stderr)
+        return 2 if error.code == "INVALID_ARGUMENT" else 1
+
+
+def _check_place(options: argparse.Namespace) -> None:
+    """Refuse what a server does not do, and its client's options where there is none."""
+    if options.address is None:
+        check_no_client_options(options)
+    elif options.action not in _SERVED:
+        raise ValueError(
+            f"`kreid gallery {options.action}` needs the gallery's folder: run it on the server's machine (a server "
+            f"does {', '.join(_SERVED)}). Received: address={options.address!r}"
+        )
+    elif options.who is not None:
+        raise ValueError(
+            f"The server's log names its clients itself, by address, certificate and token; leave out --who. Received: "
+            f"who={options.who!r}"
+        )
+    elif getattr(options, "keep_days", None) is not None:
+        raise ValueError(
+            f"A server's gallery has its days to keep a tracklet already; leave out --keep-days. Received: "
+            f"keep_days={options.keep_days}"
+        )
 
 
 def _add(options: argparse.Namespace) -> int:
@@ -132,14 +190,14 @@ def _add(options: argparse.Namespace) -> int:
     model = GalleryModel.of(records[0])
     for record in records:  # Before anything is made or added.
         model.check(record)
-    gallery = _open_or_create(options, model)
-    for file, record in zip(options.files, records, strict=True):
-        changes: dict[str, Any] = {"tags": [{**own, **tags} for own in record.tags]}
-        if options.source is not None:
-            changes["sources"] = [options.source] * len(record)
-        if options.unknown:
-            changes["persons"] = [min(person, 0) for person in record.persons.tolist()]
-        _print_added(file, gallery.add(dataclasses.replace(record, **changes)))
+    with _opened(options, model) as gallery:
+        for file, record in zip(options.files, records, strict=True):
+            changes: dict[str, Any] = {"tags": [{**own, **tags} for own in record.tags]}
+            if options.source is not None:
+                changes["sources"] = [options.source] * len(record)
+            if options.unknown:
+                changes["persons"] = [min(person, 0) for person in record.persons.tolist()]
+            _print_added(file, gallery.add(dataclasses.replace(record, **changes)))
     return 0
 
 
@@ -153,17 +211,17 @@ def _search(options: argparse.Namespace) -> int:
     else:
         rows = record.query_rows.tolist() or list(range(len(record)))
     queries = record.take(rows)
-    gallery = LanceGallery.open(options.gallery, options.who)
     kind = {
         "where": _where(options, ids=False),
         "other_cameras": options.other_cameras,
         "by_person": options.by_person,
         "exact": options.exact,
     }
-    found = gallery.search_many(queries, options.count, threshold=_threshold(options.threshold), **kind)
-    index = gallery.index_for(**kind)
-    if index is not None:
-        print(f"By an index of recall {index.recall:.3f}; --exact compares all tracklets.", file=sys.stderr)
+    with _opened(options) as gallery:
+        found = gallery.search_many(queries, options.count, threshold=_threshold(options.threshold), **kind)
+        recall = _recall(gallery, **kind)
+    if recall is not None:
+        print(f"By an index of recall {recall:.3f}; --exact compares all tracklets.", file=sys.stderr)
     names = queries.ids.tolist()
     if options.json:
         pairs = zip(names, found, strict=True)
@@ -178,11 +236,32 @@ def _search(options: argparse.Namespace) -> int:
 
 
 def _delete(options: argparse.Namespace) -> int:
-    gallery = LanceGallery.open(options.gallery, options.who)
-    count = gallery.delete(_where(options))
-    gallery.compact()
-    print(f"{count} tracklets deleted, {gallery.count()} left")
-    return 1 if gallery.damaged_files else 0
+    where = _where(options)
+    if not where:
+        raise ValueError(
+            "Give at least one condition; to delete everything, delete the gallery itself. Received: where={}"
+        )
+    with _opened(options) as gallery:
+        if isinstance(gallery, GalleryClient):  # A damaged file is an error of the server.
+            count, left, status = gallery.delete(where, compact=True), gallery.stats().tracklets, 0
+        else:
+            count = gallery.delete(where)
+            gallery.compact()
+            left, status = gallery.count(), 1 if gallery.damaged_files else 0
+    print(f"{count} tracklets deleted, {left} left")
+    return status
+
+
+def _show_stats(options: argparse.Namespace) -> int:
+    with _opened(options) as gallery:
+        if not isinstance(gallery, GalleryClient):
+            print(_about(gallery))
+            return 0
+        stats = gallery.stats()
+    print(_about_served(stats))
+    if stats.damaged_files:
+        print(f"warning: Damaged files are left out. Received: files={list(stats.damaged_files)}", file=sys.stderr)
+    return 0
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -266,6 +345,7 @@ _ACTIONS = {
     "add": _add,
     "search": _search,
     "delete": _delete,
+    "stats": _show_stats,
     "list": _list,
     "verify": _verify,
     "compact": _compact,
@@ -273,6 +353,20 @@ _ACTIONS = {
     "export": _export,
     "import": _import,
 }
+
+
+@contextlib.contextmanager
+def _opened(options: argparse.Namespace, model: GalleryModel | None = None) -> Iterator[LanceGallery | GalleryClient]:
+    """Give the gallery of a folder or of a server; with a model, a folder without one gets one."""
+    if options.address is not None:
+        with GalleryClient(
+            options.address, options.timeout, tls=tls_of(options), token_file=options.token_file
+        ) as client:
+            yield client
+    elif model is None:
+        yield LanceGallery.open(options.gallery, options.who)
+    else:
+        yield _open_or_create(options, model)
 
 
 def _open_or_create(options: argparse.Namespace, model: GalleryModel) -> LanceGallery:
@@ -338,8 +432,8 @@ def _threshold(text: str) -> Any:
 
 
 def _json(match: Match) -> dict[str, Any]:
-    """Return a match with null for unknown times, which JSON has no number for."""
-    values = match._asdict()
+    """Return a match with null for unknown times, which JSON has no number for, and tags in one order."""
+    values = match._replace(tags=dict(sorted(match.tags.items())))._asdict()
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
 
 
@@ -348,27 +442,48 @@ def _person(person: int) -> str:
 
 
 def _about(gallery: Gallery) -> str:
-    model, persons = gallery.model, gallery.persons()
+    persons = gallery.persons()
     unknown = persons.pop(0, 0)
+    searches = "exact"
+    if index := gallery.index:
+        searches = (
+            f"{_by_index(index.recall)} (target {index.target:g}), which compares {index.compared} of "
+            f"{index.tracklets} tracklets"
+        )
+    tracklets = sum(persons.values()) + unknown
+    return _description(gallery.model, tracklets, unknown, len(persons), gallery.keep_days, searches)
+
+
+def _about_served(stats: GalleryStats) -> str:
+    searches = "exact" if stats.recall is None else _by_index(stats.recall)
+    about = _description(stats.model, stats.tracklets, stats.unknown, stats.persons, stats.keep_days, searches)
+    takes = "embeddings and images" if stats.takes_images else "embeddings"
+    return f"{about}\nserver: takes {takes}{' to search for, and changes nothing' if stats.read_only else ''}"
+
+
+def _description(
+    model: GalleryModel, tracklets: int, unknown: int, persons: int, keep_days: float | None, searches: str
+) -> str:
     return (
-        f"{sum(persons.values()) + unknown} tracklets: {unknown} of unknown persons, {sum(persons.values())} of "
-        f"{len(persons)} persons\n"
+        f"{tracklets} tracklets: {unknown} of unknown persons, {tracklets - unknown} of {persons} persons\n"
         f"model: {' '.join(filter(None, (model.system, model.version))) or 'unknown'}, fingerprint "
         f"{model.fingerprint[:12] or 'unknown'}, dimension {model.dimension}, metric {model.metric}, threshold "
         f"{'none' if model.threshold is None else f'{model.threshold:.4g}'}\n"
-        f"kept: {'any time' if gallery.keep_days is None else f'{gallery.keep_days:g} days'}\n"
-        f"searches: {_about_index(gallery)}"
+        f"kept: {'any time' if keep_days is None else f'{keep_days:g} days'}\n"
+        f"searches: {searches}"
     )
 
 
-def _about_index(gallery: Gallery) -> str:
-    index = gallery.index
-    if index is None:
-        return "exact"
-    return (
-        f"without conditions by an index of recall {index.recall:.3f} of the {NEAREST} nearest (target "
-        f"{index.target:g}), which compares {index.compared} of {index.tracklets} tracklets"
-    )
+def _by_index(recall: float) -> str:
+    return f"without conditions by an index of recall {recall:.3f} of the {NEAREST} nearest"
+
+
+def _recall(gallery: LanceGallery | GalleryClient, **kind: Any) -> float | None:
+    """Return the recall of the index that a search uses, `None` if it compares all tracklets."""
+    if isinstance(gallery, GalleryClient):
+        return None if any(kind.values()) else gallery.stats().recall
+    index = gallery.index_for(**kind)
+    return None if index is None else index.recall
 
 
 def _print_added(file: str, added: Added) -> None:
@@ -386,7 +501,7 @@ def _plain_warnings() -> Iterator[None]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(
-        "python -m kreid.gallery", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "kreid gallery", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
     return run(parser.parse_args(argv))
