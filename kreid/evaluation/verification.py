@@ -27,10 +27,12 @@ from kreid.evaluation.pairs import (
     pair_distances,
     pairs_between,
 )
-from kreid.gallery.embeddings import TrackletEmbeddings, labelled
+from kreid.gallery.embeddings import Labelled, TrackletEmbeddings, labelled
 
 # Marks between which distances count as equal in a calibration.
 _MARKS = 2**14
+# In two cameras or more, for a threshold for groups: of fewer, single persons decide where it is.
+MIN_LINKED_PERSONS = 10
 
 
 class Roc(NamedTuple):
@@ -351,7 +353,8 @@ def fit_verification(
     Returns:
         A dict that `json` can write, for `kreid.serving.export_model`: `metric`, `threshold`, the chosen
         `false_match_rate`, `false_non_match_rate`, both rates' intervals over persons, `equal_error_rate`,
-        `calibration`, see `fit_calibration`, `linking`, see `fit_linking`, and `fitted_on` with the counts.
+        `calibration`, see `fit_calibration`, `linking`, see `fit_linking`, which is `None` if fewer than 10 persons are
+        in two cameras or more, and `fitted_on` with the counts.
 
     Raises:
         ValueError: as `pair_distances` and `threshold_at` do.
@@ -376,7 +379,7 @@ def fit_verification(
         "false_non_match_interval": [rates.false_non_match.low, rates.false_non_match.high],
         "equal_error_rate": equal_error_rate(pairs),
         "calibration": fit_calibration(*labels),
-        "linking": fit_linking(embeddings, persons, metric),
+        "linking": _fit_linking(labelled(*labels[:3], metric=metric)),
         "fitted_on": {
             "who": fitted_on,
             "persons": rates.num_persons,
@@ -384,3 +387,12 @@ def fit_verification(
             "impostor_pairs": rates.num_impostors,
         },
     }
+
+
+def _fit_linking(tracklets: Labelled) -> dict[str, Any] | None:
+    """Fit the threshold for groups of tracklets, if there are enough persons in two cameras or more."""
+    pairs = np.unique(np.stack([tracklets.persons, tracklets.cameras]), axis=1)
+    persons, cameras = np.unique(pairs[0][pairs[0] > DISTRACTOR], return_counts=True)
+    if len(persons[cameras > 1]) < MIN_LINKED_PERSONS:
+        return None
+    return fit_linking(tracklets.embeddings, tracklets.persons, tracklets.metric)

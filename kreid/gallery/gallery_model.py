@@ -143,10 +143,9 @@ def fitted_threshold(verification: Mapping[str, Any] | None, metric: str) -> flo
 
 
 def linking_threshold(verification: Mapping[str, Any] | None, metric: str) -> float | None:
-    """Return the threshold of a passport's or a card's `verification` for groups of tracklets; else that for pairs."""
-    pairs = fitted_threshold(verification, metric)
-    linking = None if verification is None or pairs is None else verification.get("linking")
-    return pairs if linking is None else linking["threshold"]
+    """Return the threshold of a passport's or a card's `verification` for groups of tracklets, if it has one."""
+    linking = None if fitted_threshold(verification, metric) is None else (verification or {}).get("linking")
+    return None if linking is None else linking["threshold"]
 
 
 def _short(fingerprint: str) -> str:

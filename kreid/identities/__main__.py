@@ -56,7 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--split", choices=("train", "query", "gallery"), default="train", help="of the data set (train)")
     add("--format", choices=("png", "jpg"), default="png", help="of its frames; jpg is smaller (png)")
     add("--out", required=True, metavar="DIR", help="new folder")
-    add("--threshold", type=float, metavar="X", help="mean distance below which groups are joined (the model's)")
+    add(
+        "--threshold",
+        type=float,
+        metavar="X",
+        help="mean distance below which groups are joined (the model's)",
+    )
     add(
         "--linking",
         choices=("distance", "k-reciprocal"),
@@ -280,6 +285,11 @@ def _warnings(embeddings: "TrackletEmbeddings", identities: "Identities") -> Ite
     neighbours = Reranking().k1
     if identities.linking == "k-reciprocal" and count <= neighbours:
         yield f"k-reciprocal distances compare {neighbours} neighbours, and {count} tracklets have fewer."
+    if identities.threshold_from == "model, for pairs":
+        yield (
+            "The model has no threshold for groups of tracklets, and its one for pairs mostly links too few: look at "
+            f"the links, and raise --threshold. Received: threshold={identities.threshold:.4g}"
+        )
     if persons == count > 1:
         yield f"No two tracklets are linked: raise --threshold. Received: threshold={identities.threshold:.4g}"
     elif persons == identities.fewest and count > 2:
@@ -297,7 +307,8 @@ def _summary(
     several = sum(len(np.unique(cameras[persons == person])) > 1 for person in range(1, len(identities) + 1))
     yield (
         f"{out}: {len(persons)} tracklets of {len(np.unique(cameras))} cameras are {len(identities)} persons, "
-        f"{several} of them in two cameras or more (threshold {identities.threshold:.4g})"
+        f"{several} of them in two cameras or more (threshold {identities.threshold:.4g}, "
+        f"{identities.threshold_from})"
     )
     if len(embeddings.damaged_frames) or len(embeddings.unreadable):
         yield embeddings.damage_report()

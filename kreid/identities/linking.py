@@ -20,6 +20,7 @@ from kreid.gallery.gallery_model import fitted_threshold, linking_threshold
 
 Linking = Literal["distance", "k-reciprocal"]
 LINKINGS: tuple[Linking, ...] = ("distance", "k-reciprocal")
+ThresholdFrom = Literal["given", "model, for groups", "model, for pairs"]
 _DEFAULT = Reranking()
 
 
@@ -58,6 +59,8 @@ class Identities:
         links: every `Link` that joined two groups, and for each person the nearest person that it may be; the smallest
             margin, which is the most doubtful, first.
         threshold: mean distance below which groups were joined.
+        threshold_from: where it is from: `"given"`, `"model, for groups"` or, where the model has none for groups,
+            `"model, for pairs"`.
         linking: kind of the distances.
         fewest: number of persons if the threshold were infinite.
         overlapping: bool `(tracklets, tracklets)`, the pairs that may not be one person.
@@ -68,6 +71,7 @@ class Identities:
     certainties: NDArray[np.float64]
     links: tuple[Link, ...]
     threshold: float
+    threshold_from: ThresholdFrom
     linking: Linking
     fewest: int
     overlapping: NDArray[np.bool_]
@@ -108,7 +112,7 @@ def link_tracklets(
             default one video for each camera.
         metric: with an array, `"euclidean"` (the default) or `"cosine"`.
         threshold: mean distance below which groups are joined; by default the one of the record's passport for groups,
-            see `kreid.evaluation.fit_linking`, or, of models of earlier versions, its one for pairs, which is lower.
+            see `kreid.evaluation.fit_linking`, or, if it has none, the one for pairs, which is mostly too low.
         linking: `"distance"`, between embeddings, or `"k-reciprocal"`, see `kreid.evaluation.rerank_embeddings`, from 0
             to 1. The latter are no distances of pairs but depend on all tracklets, and no passport has a threshold for
             them.
@@ -137,7 +141,7 @@ def link_tracklets(
     if linking not in LINKINGS:
         raise ValueError(f"`linking` is one of {', '.join(map(repr, LINKINGS))}. Received: linking={linking!r}")
     verification = embeddings.passport.verification if isinstance(embeddings, TrackletEmbeddings) else None
-    threshold = chosen_threshold(threshold, linking, verification, tracklets.metric)
+    threshold, threshold_from = chosen_threshold(threshold, linking, verification, tracklets.metric)
     if calibration is None and fitted_threshold(verification, tracklets.metric) is not None:
         calibration = (verification or {}).get("calibration")
     if linking == "k-reciprocal":
@@ -163,6 +167,7 @@ def link_tracklets(
         np.where(alone, 1 - probabilities, probabilities),
         tuple(links),
         threshold,
+        threshold_from,
         linking,
         fewest,
         overlapping,
@@ -231,8 +236,8 @@ def _labelled(
 
 def chosen_threshold(
     threshold: float | None, linking: Linking, verification: Mapping[str, Any] | None, metric: str
-) -> float:
-    """Return the threshold that is given, or the model's.
+) -> tuple[float, ThresholdFrom]:
+    """Return the threshold that is given, or the model's, and where it is from.
 
     Args:
         threshold: that is given, or `None`.
@@ -243,8 +248,11 @@ def chosen_threshold(
     Raises:
         ValueError: if there is none, or it is no distance.
     """
+    threshold_from: ThresholdFrom = "given"
     if threshold is None and linking == "distance":
-        threshold = linking_threshold(verification, metric)
+        threshold, threshold_from = linking_threshold(verification, metric), "model, for groups"
+        if threshold is None:
+            threshold, threshold_from = fitted_threshold(verification, metric), "model, for pairs"
     if threshold is None:
         if linking == "k-reciprocal":
             raise ValueError(
@@ -257,7 +265,7 @@ def chosen_threshold(
         )
     if isinstance(threshold, (str, bool)) or not (math.isfinite(threshold) and threshold > 0):
         raise ValueError(f"A threshold is a distance above 0. Received: threshold={threshold!r}")
-    return float(threshold)
+    return float(threshold), threshold_from
 
 
 def _distances(tracklets: _Tracklets, linking: Linking, reranking: Reranking) -> NDArray[np.float64]:

@@ -75,6 +75,7 @@ def _state(sightings: Sightings, identities: Identities) -> dict[str, Any]:
         "model": embeddings.model,
         "metric": embeddings.metric,
         "threshold": identities.threshold,
+        "threshold_from": identities.threshold_from,
         "linking": identities.linking,
         "limits": dataclasses.asdict(sightings.limits),
         "videos": [

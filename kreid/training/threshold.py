@@ -5,6 +5,7 @@ from typing import Any
 
 from kreid.data.tracklet import ReidDataset
 from kreid.evaluation import fit_verification
+from kreid.evaluation.verification import MIN_LINKED_PERSONS
 from kreid.gallery import embed_tracklets
 
 if typing.TYPE_CHECKING:
@@ -43,13 +44,16 @@ def fit_on_holdout(
         return None, f"No verification threshold is fitted. {error}{damage}"
     low, high = (100 * end for end in fitted["false_non_match_interval"])
     linking = fitted["linking"]
-    linked = linking and (
-        f" Groups of tracklets are best linked below a mean distance of {linking['threshold']:.4g}: precision "
+    linked = (
+        f"Groups of tracklets are best linked below a mean distance of {linking['threshold']:.4g}: precision "
         f"{100 * linking['precision']:.1f}% and recall {100 * linking['recall']:.1f}% of their pairs."
+        if linking
+        else "No threshold for groups of tracklets is fitted: fewer than "
+        f"{MIN_LINKED_PERSONS} held-out persons are in two cameras or more."
     )
     return fitted, (
         f"Same person below a {fitted['metric']} distance of {fitted['threshold']:.4g}: "
         f"{100 * false_match_rate:.3g}% of the pairs of different persons accepted, "
         f"{100 * fitted['false_non_match_rate']:.1f}% ({low:.1f} to {high:.1f}) of the same person's refused, on "
-        f"{fitted['fitted_on']['persons']} held-out persons.{linked or ''}{damage}"
+        f"{fitted['fitted_on']['persons']} held-out persons. {linked}{damage}"
     )

@@ -8,6 +8,7 @@ from pair_samples import distance, oracle, tracklets
 from kreid.evaluation import (
     equal_error_rate,
     fit_calibration,
+    fit_linking,
     fit_verification,
     pair_distances,
     pairs,
@@ -110,6 +111,20 @@ def test_what_a_model_keeps():
     assert fitted["fitted_on"]["impostor_pairs"] == measured.num_impostors
     low, high = fitted["false_non_match_interval"]
     assert low <= fitted["false_non_match_rate"] <= high
+    assert fitted["linking"] == fit_linking(embeddings, persons)
+
+
+def test_groups_need_ten_persons_in_two_cameras():
+    persons = np.repeat(np.arange(1, 12), 2)
+    cameras = np.arange(22) % 2
+    embeddings = 10.0 * persons[:, None] + cameras[:, None]
+    for alone, count in ((1, 10), (2, 9)):
+        one_camera = np.where(persons <= alone, 0, cameras)
+        labels = embeddings, persons, one_camera
+        linking = fit_verification(*labels, false_match_rate=0.1, fitted_on=f"{count} persons")["linking"]
+        # Those of one camera are linked, too; the next person is 10 away.
+        expected = {"threshold": pytest.approx(5.5), "precision": 1, "recall": 1, "f1": 1}
+        assert linking == (expected if count == 10 else None)
 
 
 def test_the_calibration_is_the_likeliest():

@@ -1,5 +1,6 @@
 """`kreid identify` from videos to files, and what users get wrong."""
 
+import json
 import shutil
 
 import pytest
@@ -40,11 +41,15 @@ def test_tracks_have_one_id_per_person_in_all_cameras(identities):
 def test_embeddings_on_the_disk_give_the_same(identities, tmp_path, capsys):
     stored = ["--embeddings", str(identities / "embeddings.npz")]
     assert main([*stored, "--truth", "labels", "--out", str(tmp_path / "out")]) == 0
-    assert "F1 1.000" in capsys.readouterr().out
+    output = capsys.readouterr()
+    assert "F1 1.000" in output.out and ", model, for pairs)" in output.out
+    assert "no threshold for groups of tracklets, and its one for pairs mostly links too few" in output.err
+    assert json.loads((tmp_path / "out/identities.json").read_text())["threshold_from"] == "model, for pairs"
     assert (tmp_path / "out/identities.csv").read_text() == (identities / "identities.csv").read_text()
     assert not (tmp_path / "out/review.html").exists()
     assert main([*stored, "--out", str(tmp_path / "few"), "--threshold", "1e9"]) == 0
     output = capsys.readouterr()
+    assert "(threshold 1e+09, given)" in output.out and "for pairs" not in output.err
     # Three tracklets of each camera; hall-4 overlaps the other two, and door-2 and door-7 overlap too.
     assert "All tracklets are linked that do not overlap, 6 to 3 persons: if that is wrong, lower" in output.err
     assert main([*stored, "--out", str(tmp_path / "many"), "--threshold", "1e-9"]) == 0

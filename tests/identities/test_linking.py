@@ -170,7 +170,15 @@ def test_a_record_brings_its_labels_and_its_threshold():
     assert link_tracklets(record, threshold=1e-4).persons.tolist() == [1, 2, 3, 4]
     # A threshold for groups comes before the one for pairs.
     both = Passport(verification={**verification, "linking": {"threshold": 1e-4}})
-    assert link_tracklets(dataclasses.replace(record, passport=both)).threshold == 1e-4
+    of_groups = link_tracklets(dataclasses.replace(record, passport=both))
+    assert (of_groups.threshold, of_groups.threshold_from) == (1e-4, "model, for groups")
+    none = Passport(verification={**verification, "linking": None})
+    of_pairs = link_tracklets(dataclasses.replace(record, passport=none))
+    assert (of_pairs.threshold, of_pairs.threshold_from) == (0.2, "model, for pairs")
+    assert link_tracklets(record, threshold=0.2).threshold_from == "given"
+    with pytest.raises(ValueError, match="no threshold for 'same person'"):  # One of another metric is none.
+        other = Passport(verification={**both.verification, "metric": "euclidean"})
+        link_tracklets(dataclasses.replace(record, passport=other))
     with pytest.raises(ValueError, match="have their own cameras"):
         link_tracklets(record, cameras=[1, 1, 1, 1])
     with pytest.raises(ValueError, match=r"no threshold for them.*Received: threshold=None"):
