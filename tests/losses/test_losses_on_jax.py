@@ -59,9 +59,9 @@ def results():
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed: pip install jax")
 @pytest.mark.parametrize("contract", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_jax_gives_equal_values_and_gradients_and_keeps_the_contract(tmp_path, contract):
+def test_jax_gives_equal_values_and_gradients_and_keeps_the_contract(jax_environment, tmp_path, contract):
     file = tmp_path / "jax.npz"
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    environment = {**os.environ, **jax_environment}
     names = UNDER_CONTRACT if contract else ()
     ran = subprocess.run(
         [sys.executable, __file__, str(file), *map(str, names)], env=environment, capture_output=True, text=True

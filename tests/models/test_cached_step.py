@@ -101,10 +101,11 @@ def test_unequal_chunks_are_refused():
 
 
 @pytest.mark.slow
-def test_chunks_train_as_one_batch_on_jax():
+def test_chunks_train_as_one_batch_on_jax(jax_environment):
     pytest.importorskip("jax")
-    jax = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    ran = subprocess.run([sys.executable, __file__], env={**os.environ, **jax}, capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, __file__], env={**os.environ, **jax_environment}, capture_output=True, text=True
+    )
     assert ran.returncode == 0, ran.stderr[-3000:]
 
 

@@ -17,7 +17,7 @@ SETTINGS = ["schedule=constant", "seed=3"]
 
 
 @pytest.fixture(scope="module")
-def run_on(arguments, repository, tmp_path_factory):
+def run_on(arguments, repository, jax_environment, tmp_path_factory):
     """Function: backend, name of a run, settings -> its folder. All runs start from one model."""
     folder = tmp_path_factory.mktemp("backends")
     init = folder / "init.keras"
@@ -27,7 +27,7 @@ def run_on(arguments, repository, tmp_path_factory):
         line = arguments(folder / name, f"init={init}", *SETTINGS, *settings, system="baseline", export=True)
         started = subprocess.run(
             [sys.executable, *command, *line],
-            env={**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(repository)},
+            env={**os.environ, **(jax_environment if backend == "jax" else {"KERAS_BACKEND": backend})},
             capture_output=True,
             text=True,
         )
@@ -73,10 +73,10 @@ def test_a_run_on_jax_continues_to_the_same_weights(on_both, run_on):
         np.testing.assert_array_equal(continued, whole)
 
 
-def test_a_run_is_evaluated_on_jax(on_both, repository):
+def test_a_run_is_evaluated_on_jax(on_both, jax_environment):
     evaluated = subprocess.run(
         [sys.executable, "-c", "from kreid.cli import main; main()", "evaluate", str(on_both[0])],
-        env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(repository)},
+        env={**os.environ, **jax_environment},
         capture_output=True,
         text=True,
     )

@@ -1,7 +1,6 @@
 """`python -m kreid.serving` as a process, for tests of signals, memory and load."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -26,7 +25,6 @@ class ServerProcess:
             stderr=subprocess.PIPE,
             text=True,
             cwd=REPOSITORY,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         )
         self.errors = ""
         self._reader = threading.Thread(target=self._read_errors)

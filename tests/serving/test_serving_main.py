@@ -3,7 +3,6 @@
 import concurrent.futures
 import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -40,7 +39,6 @@ def test_serves_until_a_signal(base_path, program, number):
         stderr=subprocess.PIPE,
         text=True,
         cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     try:
         line = process.stdout.readline()
@@ -103,7 +101,6 @@ def test_a_log_that_nobody_reads_holds_up_neither_answers_nor_the_end(small_path
         stderr=subprocess.PIPE,
         text=True,
         cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     try:
         with grpc.insecure_channel(process.stdout.readline().rsplit(" ", 1)[1].strip()) as channel:
