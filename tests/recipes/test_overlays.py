@@ -1,6 +1,5 @@
 """The overlays go with every system: its model is built, with each phase's losses and learning rate."""
 
-import keras
 import pytest
 
 from kreid import training
@@ -17,7 +16,6 @@ OVERLAYS = {
 @pytest.mark.parametrize("overlays", OVERLAYS.values(), ids=OVERLAYS)
 def test_every_system_takes_the_overlay(system, overlays):
     for config in training.load_phases(system, data="mars", overlays=overlays).values():
-        keras.backend.clear_session()
         model = training.build_model(config, 4)
         losses = training.build_losses(config)
         model.compile(training.build_optimizer(config, 10), loss=losses)
