@@ -53,8 +53,9 @@ def test_chosen_persons_in_the_legends_order(tmp_path):
 def test_the_same_seed_gives_the_same_picture(tmp_path):
     pictures = [tmp_path / f"{number}.png" for number in range(3)]
     for path, seed in zip(pictures, (1, 1, 2), strict=True):
-        draw_embedding_map(*clusters(), path, seed=seed, title="map")
-    assert pictures[0].read_bytes() == pictures[1].read_bytes()
+        # Of a single feature there is no PCA, and the start is random.
+        draw_embedding_map(*clusters(features=1), path, seed=seed, title="map")
+    assert pictures[0].read_bytes() == pictures[1].read_bytes() != pictures[2].read_bytes()
 
 
 def test_nothing_runs_over_the_border(tmp_path):
