@@ -160,7 +160,10 @@ def test_the_second_phase_starts_from_the_image_model(tmp_path):
     image_model.save(tmp_path / "image.keras")
     model = own(freeze_backbone=True)
     fresh = training.start_from(model, tmp_path / "image.keras")
-    assert {path.split("/")[0] for path in fresh} == {"pyramid", "self_attention", "logits"}
+    assert {path.split("/")[0] for path in fresh} == {"pyramid", "self_attention"}
+    # The classifier reads the three branches, and starts as that of their mean.
+    kernel = image_model.classifier.kernel.numpy()
+    np.testing.assert_allclose(model.classifier.kernel, np.concatenate([kernel] * 3) / 3, rtol=1e-6)
     for mine, theirs in zip(model.features.weights, image_model.features.weights, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
