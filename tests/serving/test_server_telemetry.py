@@ -319,8 +319,12 @@ def test_stopping_waits_for_running_calls_within_the_grace(small_path, grace, ou
     ):
         call = channel.unary_unary(wire.PREDICT)
         running = [call.future(body("work", rounds=np.array([5000], np.int32))) for _ in range(3)]
-        while samples(server)["kreid_waiting_requests",] < 1:
-            pass
+        # All three are there: the first waits for its worker before the others have come.
+        there = 0
+        while there < 3:
+            state = samples(server)
+            there = state["kreid_running_requests",] + state["kreid_waiting_requests",]
+            there += sum(future.done() for future in running)
         server.stop(grace)
         assert {future.code().name for future in running} == outcomes
         server.stop()
