@@ -9,6 +9,7 @@ from scipy.spatial.distance import squareform
 
 from kreid.data.tracklet import DISTRACTOR, JUNK
 from kreid.distances import distance_matrix
+from kreid.distances.arrays import check_finite
 from kreid.gallery.embeddings import TrackletEmbeddings, labelled
 
 # All pairs of them are in memory, 800 MB.
@@ -50,7 +51,14 @@ def fit_linking(
     (0.6, 1.0)
     """
     tracklets = labelled(embeddings, persons, metric=metric, needed=("persons",))
-    vectors, truth = _chosen(np.asarray(tracklets.embeddings), np.asarray(tracklets.persons))
+    vectors, truth = np.asarray(tracklets.embeddings), np.asarray(tracklets.persons)
+    if vectors.ndim != 2 or truth.shape != vectors.shape[:1]:
+        raise ValueError(
+            f"Give one row of `embeddings` for each person. Received: embeddings of shape {vectors.shape}, persons of "
+            f"shape {truth.shape}"
+        )
+    check_finite(vectors, "embeddings")
+    vectors, truth = _chosen(vectors, truth)
     groups, sizes = np.unique(truth, return_inverse=True)[1], np.unique(truth, return_counts=True)[1]
     true = int((sizes * (sizes - 1) // 2).sum())
     if not true or len(sizes) < 2:

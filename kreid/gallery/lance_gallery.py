@@ -692,8 +692,9 @@ class LanceGallery(Gallery):
             elif left.num_deletions > fragment.num_deletions:
                 changed.append(left)
                 count += left.num_deletions - fragment.num_deletions
-        operation = lance.LanceOperation.Delete(changed, emptied, condition)
-        lance.LanceDataset.commit(dataset, operation, read_version=dataset.version)
+        if changed or emptied:
+            operation = lance.LanceOperation.Delete(changed, emptied, condition)
+            lance.LanceDataset.commit(dataset, operation, read_version=dataset.version)
         self._warn_of_left(unreadable, "what was to be deleted")
         return count
 
@@ -715,8 +716,9 @@ class LanceGallery(Gallery):
                 continue
             emptied.append(fragment.fragment_id)
             written += lance.fragment.write_fragments(left, dataset, max_rows_per_file=_FILE_ROWS)
-        operation = lance.LanceOperation.Update(emptied, [], written)
-        lance.LanceDataset.commit(dataset, operation, read_version=dataset.version)
+        if emptied:
+            operation = lance.LanceOperation.Update(emptied, [], written)
+            lance.LanceDataset.commit(dataset, operation, read_version=dataset.version)
         self._warn_of_left(unreadable, "bytes of deleted embeddings")
 
     def _warn_of_left(self, names: list[str], content: str) -> None:

@@ -241,6 +241,15 @@ def test_a_fitted_threshold_is_between_the_persons():
         assert fit_linking(walks, persons) is None
 
 
+def test_refusals_of_a_fit():
+    with pytest.raises(
+        ValueError, match=r"one row of `embeddings`.*Received: embeddings of shape \(2, 1\), persons of shape \(3,\)"
+    ):
+        fit_linking([[0.0], [1.0]], [1, 2, 3])
+    with pytest.raises(ValueError, match="embeddings"):
+        fit_linking([[0.0], [np.nan]], [1, 1])
+
+
 def test_a_threshold_is_fitted_on_some_of_very_many_tracklets(monkeypatch):
     monkeypatch.setattr("kreid.evaluation.linking._MOST_TRACKLETS", 30)
     random = np.random.default_rng(0)
