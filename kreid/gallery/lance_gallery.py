@@ -682,7 +682,7 @@ class LanceGallery(Gallery):
             try:
                 left = fragment.delete(condition)
             except BaseException as error:
-                if not _is_damage(error):
+                if not _is_damage(error) or _is_full(error):
                     raise
                 unreadable.append(_file_name(fragment))
                 continue
@@ -710,7 +710,7 @@ class LanceGallery(Gallery):
             try:
                 left = pa.Table.from_batches(self._batches(fragment, self._columns.names, None), self._columns)
             except BaseException as error:
-                if not _is_damage(error):
+                if not _is_damage(error) or _is_full(error):
                     raise
                 unreadable.append(_file_name(fragment))
                 continue
@@ -819,7 +819,7 @@ class LanceGallery(Gallery):
                         path.unlink()
             if not _is_damage(error):
                 raise
-            if any(text in str(error) for text in _FULL):
+            if _is_full(error):
                 raise OSError(
                     errno.ENOSPC,
                     f"The disk is full, so the gallery is unchanged; free some space and repeat the command. "
@@ -946,6 +946,10 @@ def _is_damage(error: BaseException) -> bool:
     if isinstance(error, (_AgainError, UnicodeEncodeError)):
         return False
     return isinstance(error, (OSError, ValueError, RuntimeError)) or type(error).__name__ == "PanicException"
+
+
+def _is_full(error: BaseException) -> bool:
+    return any(text in str(error) for text in _FULL)
 
 
 def _short(error: BaseException) -> str:
