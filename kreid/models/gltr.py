@@ -122,6 +122,11 @@ class GLTR(TrackletModel):
         self.frame_average = FrameAverage(dtype=policy, name="frame_average")
 
     @property
+    def embedding_layer(self) -> keras.layers.Dense:
+        """The Dense layer that makes each frame's vector."""
+        return self.features
+
+    @property
     def attentions(self) -> dict[str, Attention]:
         """The attentions that `explainer` returns."""
         attentions = {"frames": Attention(("frame",), "Weight of each frame")}

@@ -106,6 +106,11 @@ class TACAN(TrackletModel):
         self.over_clips = ClipAttention(embedding_dim, clip_attention, dtype="float32", name="clip_attention")
 
     @property
+    def embedding_layer(self) -> keras.layers.Dense | None:
+        """The Dense layer that makes f, in the clip attention, or `None`."""
+        return self.over_clips.transform
+
+    @property
     def attentions(self) -> dict[str, Attention]:
         """The attentions that `explainer` returns."""
         return {

@@ -204,6 +204,14 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         """The attentions that `explainer` returns, by name; none unless a system declares some."""
         return {}
 
+    @property
+    def embedding_layer(self) -> keras.layers.Dense | None:
+        """The Dense layer from pooled maps to vectors, or `None`: `dense`, unless a system says otherwise.
+
+        `kreid.training.start_from` copies it between systems.
+        """
+        return getattr(self, "dense", None)
+
     def encode(self, frames: Tensor, mask: Tensor) -> Any:
         """Return one vector per tracklet from preprocessed frames `(B, T, H, W, 3)`, and a dict of attentions.
 

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -26,9 +27,11 @@ def start_from(model: TrackletModel, path: str | os.PathLike[str], layers: str =
         model: a model of `kreid.models`, changed in place.
         path: a `.keras` file of a model of `kreid.models`.
         layers: `"backbone"`, or `"matching"` for every weight of equal path and shape: heads too, where both models
-            have them. A classifier matches if both have the same number of persons; keep data and holdout the same,
-            or its rows are of other persons. A Dense kernel that reads n vectors beside each other where the saved one
-            reads one, as STA's after its fusion of two maps does, starts with an n-th of the saved kernel for each.
+            have them, and the `embedding_layer`, whatever each system calls it. A classifier matches if both have the
+            same number of persons; keep data and holdout the same, or its rows are of other persons. A layer that
+            reads n vectors beside each other where the saved one reads one, as STA's Dense layer after its fusion of
+            two maps or GLTR's classifier does, starts as the saved layer on the mean of the n: a Dense kernel with an
+            n-th of the saved kernel for each, the neck's normalisation with the saved one for each.
 
     Returns:
         The paths of the weights outside the backbone that kept their own values.
@@ -45,7 +48,7 @@ def start_from(model: TrackletModel, path: str | os.PathLike[str], layers: str =
             f"infinite; start from another one. Received: init={str(path)!r}"
         )
     backbone = model.backbone
-    unmatched = _copy(_own_weights(backbone, source.backbone.branches), source.backbone.weights)
+    unmatched = _copy(_by_path(_own_weights(backbone, source.backbone.branches)), _by_path(source.backbone.weights))
     if unmatched:
         raise ValueError(
             f"The backbone to start from is another one: {len(unmatched)} weights do not match, such as "
@@ -63,7 +66,7 @@ def start_from(model: TrackletModel, path: str | os.PathLike[str], layers: str =
         "started_from": source.passport.started_from,
     }
     model.passport = dataclasses.replace(model.passport, started_from=origin)
-    return _copy(_heads(model), _heads(source) if layers == "matching" else [])
+    return _copy(_heads(model), _heads(source) if layers == "matching" else {})
 
 
 def _own_weights(backbone: Backbone, branches: tuple[int, ...]) -> list[keras.Variable]:
@@ -73,17 +76,25 @@ def _own_weights(backbone: Backbone, branches: tuple[int, ...]) -> list[keras.Va
     return [weight for weight in backbone.weights if id(weight) not in left_out]
 
 
-def _heads(model: TrackletModel) -> list[keras.Variable]:
+def _by_path(weights: Iterable[keras.Variable]) -> dict[str, keras.Variable]:
+    return {weight.path: weight for weight in weights}
+
+
+def _heads(model: TrackletModel) -> dict[str, keras.Variable]:
+    """Return the weights outside the backbone by path, the embedding layer's by the same names in all systems."""
     inside = {id(weight) for weight in model.backbone.weights}
-    return [weight for weight in model.weights if id(weight) not in inside]
+    heads = {id(weight): (weight.path, weight) for weight in model.weights if id(weight) not in inside}
+    if model.embedding_layer is not None:
+        for weight in model.embedding_layer.weights:
+            heads[id(weight)] = (f"embedding_layer/{weight.name}", weight)
+    return dict(heads.values())
 
 
-def _copy(weights: list[keras.Variable], others: list[keras.Variable]) -> list[str]:
-    """Assign the weights of equal path and shape, and return the paths of the rest."""
-    by_path = {weight.path: weight for weight in others}
+def _copy(weights: Mapping[str, keras.Variable], others: Mapping[str, keras.Variable]) -> list[str]:
+    """Assign the weights of equal name and shape, and return the paths of the rest."""
     rest = []
-    for weight in weights:
-        other = by_path.get(weight.path)
+    for name, weight in weights.items():
+        other = others.get(name)
         value = None if other is None or other.dtype != weight.dtype else _of_shape(other, weight.shape)
         if value is None:
             rest.append(weight.path)
@@ -93,10 +104,12 @@ def _copy(weights: list[keras.Variable], others: list[keras.Variable]) -> list[s
 
 
 def _of_shape(other: keras.Variable, shape: tuple[int, ...]) -> Any:
-    """Return a weight of this shape; a Dense kernel may be that of several vectors' mean. `None` if it does not fit."""
+    """Return a weight of this shape, for n vectors where `other` is of one; `None` if it does not fit."""
     if other.shape == shape:
         return other
-    times, left = divmod(shape[0], other.shape[0]) if shape else (0, 0)
-    if other.path.endswith("/kernel") and len(shape) == 2 and times and not left and other.shape[1] == shape[1]:
+    times, left = divmod(shape[0], other.shape[0]) if shape and other.shape else (0, 0)
+    if not times or left or shape[1:] != other.shape[1:]:
+        return None
+    if len(shape) == 2 and other.path.endswith("/kernel"):
         return ops.tile(other / times, (times, 1))
-    return None
+    return ops.tile(other, (times,)) if other.path.startswith("bnneck/") else None

@@ -28,7 +28,7 @@ _KEYS = (
 )
 # As in the paper, for 2 CPU cores, or as the table's file alone says.
 SIZES = ("paper", "small", "own")
-_ROW_KEYS = ("system", "settings", "small", "phase", "test", "printed")
+_ROW_KEYS = ("system", "settings", "small", "image_phase", "phase", "test", "printed")
 # What an image model and the rows that start from it must share.
 _BACKBONE_KEYS = (
     "backbone",
@@ -55,6 +55,7 @@ class Row:
         test: `test_selection` and `test_frames` to evaluate with, where they are not those of `settings`.
         printed: `rank1` and `map` in the paper, in per cent; empty if it prints none.
         run: name of the first row with the same training, whose run this row shares.
+        image_phase: settings of its image model, where they are not those of the table's.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Row:
     test: Mapping[str, Any]
     printed: Mapping[str, float]
     run: str
+    image_phase: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +158,7 @@ def load_table(path: str | os.PathLike[str], small: bool = False, weights: str |
     given = {} if weights is None else {"weights": weights}
     shared = {**_merged(layers, "shared"), **given}
     common = {**shared, **_merged(layers, "settings")}
+    image_phase = _image_phase(layers)
     rows: dict[str, Row] = {}
     runs: dict[str, str] = {}
     for name, values in table["rows"].items():
@@ -171,8 +174,9 @@ def load_table(path: str | os.PathLike[str], small: bool = False, weights: str |
             test=values.get("test", {}),
             printed=values.get("printed", {}),
             run=str(name),
+            image_phase=values.get("image_phase", {}).get("settings", {}) if image_phase else {},
         )
-        training = yaml.safe_dump([row.system, row.phase, dict(row.settings)])
+        training = yaml.safe_dump([row.system, row.phase, dict(row.settings), dict(row.image_phase)])
         rows[row.name] = dataclasses.replace(row, run=runs.setdefault(training, row.name))
     return Table(
         title=table["title"],
@@ -181,7 +185,7 @@ def load_table(path: str | os.PathLike[str], small: bool = False, weights: str |
         seeds=_last(layers, "seeds", [0]),
         overlays=[_overlay(path.parent, name) for name in _last(layers, "overlays", [])],
         shared=shared,
-        image_phase=_image_phase(layers),
+        image_phase=image_phase,
         bad_frames_test=_last(layers, "bad_frames_test", {}),
         rows=rows,
     )

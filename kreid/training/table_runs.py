@@ -83,7 +83,7 @@ def plan_table(
                     folder = _image_folder(pathlib.Path(image_models or path), seed, name, row)
                 if start is not None:
                     config = dataclasses.replace(config, init=str(start))
-                if image_models and not is_row and not _holds(folder, config):
+                if not is_row and (row.image_phase or (image_models and not _holds(folder, config))):
                     folder = folder.with_name(f"{folder.name}_{settings_digest(config)}")
                 if folder in runs and runs[folder].folder.config != config:
                     raise ValueError(
@@ -126,7 +126,8 @@ def row_stages(table: Table, row: Row, seed: int = 0, settings: Sequence[str] = 
     *earlier, last = own
     if table.image_phase is not None:
         system = table.image_phase["system"]
-        image = phases_of(system, table.shared, table.image_phase.get("settings", {}), row.backbone)
+        settings_of_images = (table.shared, table.image_phase.get("settings", {}), row.image_phase, row.backbone)
+        image = phases_of(system, *settings_of_images)
         return [("image_phase", list(image.values())[-1]), (last, own[last])]
     if row.phase is not None:
         if row.phase not in own:

@@ -136,6 +136,19 @@ def test_rows_of_another_backbone_have_another_image_model(table, tree, tmp_path
     assert [run.rows for run in runs] == [(), ("mean",), (), (STRIPES, "of 2 frames")]
 
 
+def test_a_row_with_an_image_phase_has_another_image_model(table, tree, tmp_path):
+    content = yaml.safe_load(table.read_text())
+    content["rows"][STRIPES]["image_phase"] = {"settings": {"num_frames": 2}}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    runs = training.plan_table(training.load_table(tmp_path / "own.yaml").chosen(seeds=[0]), tmp_path, data=tree)
+    assert [run.rows for run in runs] == [(), ("mean",), (), (STRIPES,), ("of 2 frames",)]
+    shared, mean, own, stripes, other = (run.folder for run in runs)
+    assert (shared.path.name, shared.config.num_frames, own.config.num_frames) == ("image_phase", 1, 2)
+    assert own.path.name.startswith("image_phase_")
+    starts = [run.config.init for run in (mean, stripes, other)]
+    assert starts == [str(shared.model), str(own.model), str(shared.model)]
+
+
 def test_the_papers_size_has_the_recipes_phases(tree, tmp_path):
     table = training.load_table(training.recipe_file("tables", "gltr2"))
     baseline, dtp, tsa, gltr, average = training.plan_table(table, tmp_path, data=tree)

@@ -72,6 +72,24 @@ class TestStarting:
         for output in ("features", "logits"):
             np.testing.assert_allclose(model(batch)[output], saved(batch)[output], rtol=1e-4)
 
+    @pytest.mark.parametrize("system", ["rtf", "tacan", "gltr"])
+    def test_the_embedding_layer_starts_whatever_a_system_calls_it(self, source, system):
+        settings = {"gltr": {"feature_dim": 128}}.get(system, {"embedding_dim": 128})
+        backbone = kreid.backbones.build("resnet_tiny", image_size=(64, 32), last_stride=1)
+        model, saved = SYSTEMS[system](backbone, 5, bnneck=True, **settings), kreid.load_model(source)
+        fresh = training.start_from(model, source)
+        np.testing.assert_array_equal(model.embedding_layer.kernel, saved.dense.kernel)
+        np.testing.assert_array_equal(model.embedding_layer.bias, saved.dense.bias)
+        times = model.classifier.kernel.shape[0] // 128
+        assert times == {"gltr": 3}.get(system, 1)
+        np.testing.assert_allclose(
+            model.classifier.kernel, np.concatenate([saved.classifier.kernel.numpy() / times] * times), rtol=1e-6
+        )
+        for statistic in ("gamma", "moving_mean", "moving_variance"):
+            expected = np.concatenate([getattr(saved.bnneck, statistic).numpy()] * times)
+            np.testing.assert_array_equal(getattr(model.bnneck, statistic), expected, err_msg=statistic)
+        assert not [path for path in fresh if path.startswith(("dense", "features", "bnneck", "logits"))]
+
     def test_a_kernel_that_fits_no_number_of_vectors_is_new(self, source):
         model = SYSTEMS["baseline"](
             kreid.backbones.build("resnet_tiny", image_size=(64, 32), last_stride=1), 5, embedding_dim=192
