@@ -130,7 +130,7 @@ class _Maps(Halves):
         return self.model._finished(vector)
 
     def _symbolic_maps(self, frames: Any) -> Any:
-        return self.model.frame_maps(self.model.preprocessing(frames))
+        return self.model.test_maps(frames)
 
 
 class _Clips(_Maps):

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import keras
 import numpy as np
+from keras import ops
 from numpy.typing import ArrayLike
 
 import kreid.backbones
@@ -83,6 +84,8 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         bnneck: batch normalisation between the vector and the classifier.
         test_selection: which frames are embedded, see `kreid.layers.FrameSelection`.
         test_frames: how many of them, `None` for `"all"`.
+        test_mirrored: embed each frame together with its mirror image: its maps are the mean of both maps, the second
+            mirrored back. Twice the work. Training does not change.
         metric: `"euclidean"` or `"cosine"`, the distance the embeddings are meant for; kept with the model.
         normalize: scale embeddings and `"features"` to length 1: metric losses compare what retrieval compares. The
             classifier reads the vector before it.
@@ -134,6 +137,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         bnneck: bool = True,
         test_selection: str = "all",
         test_frames: int | None = None,
+        test_mirrored: bool = False,
         metric: str = "euclidean",
         normalize: bool = False,
         dtype: "str | keras.DTypePolicy | None" = None,
@@ -143,12 +147,18 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         keras.layers.Layer.__init__(self, dtype=dtype, name=name or type(self).__name__.lower())
         if num_identities < 2:
             raise ValueError(f"Telling persons apart needs at least two. Received: num_identities={num_identities!r}")
+        if test_mirrored and type(self).encode is not TrackletModel.encode:
+            raise ValueError(
+                f"{type(self).__name__} has an `encode` of its own, without maps of single frames to add mirror images "
+                f"to; set test_mirrored=False. Received: test_mirrored={test_mirrored!r}"
+            )
         if metric not in ("euclidean", "cosine"):
             raise ValueError(f"The metric must be 'euclidean' or 'cosine'. Received: metric={metric!r}")
         self.backbone = backbone
         self.num_identities = num_identities
         self.test_selection = test_selection
         self.test_frames = test_frames
+        self.test_mirrored = bool(test_mirrored)
         self.metric = metric
         self.normalize = normalize
         self.image_size: tuple[int, int] = backbone.image_size
@@ -163,6 +173,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
             "bnneck": bnneck,
             "test_selection": test_selection,
             "test_frames": test_frames,
+            "test_mirrored": self.test_mirrored,
             "metric": metric,
             "normalize": normalize,
         }
@@ -311,7 +322,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         """Build losses and metrics. For a mirrored model Keras gives the mean of its replicas' batches, as floats."""
         if data_batch is not None and isinstance(data_batch[0], Mapping):
             dtypes = {tensor.name: tensor.dtype for tensor in self.inputs}
-            inputs = {name: keras.ops.cast(values, dtypes[name]) for name, values in data_batch[0].items()}
+            inputs = {name: ops.cast(values, dtypes[name]) for name, values in data_batch[0].items()}
             data_batch = (inputs, *data_batch[1:])
         super()._symbolic_build(iterator=iterator, data_batch=data_batch)
 
@@ -347,8 +358,22 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
 
     def _test_graph(self) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
         inputs = self.make_inputs()
-        vector, attention = self._encoded(*self.selection(inputs["frames"], inputs["lengths"]))
+        frames, lengths = self.selection(inputs["frames"], inputs["lengths"])
+        if self.test_mirrored:
+            mask = self.to_mask(frames, lengths)
+            vector, attention = self._with_attention(self.aggregate(self.test_maps(frames), mask))
+        else:
+            vector, attention = self._encoded(frames, lengths)
         return inputs, self._finished(vector), attention
+
+    def test_maps(self, frames: Tensor) -> Any:
+        """Return the maps of `frame_maps` that embeddings are made of, from uint8 frames `(B, T, H, W, 3)`."""
+        frames = self.preprocessing(frames)
+        maps = self.frame_maps(frames)
+        if not self.test_mirrored:
+            return maps
+        mirrored = self.frame_maps(ops.flip(frames, axis=3))
+        return keras.tree.map_structure(lambda one, other: (one + ops.flip(other, axis=3)) / 2, maps, mirrored)
 
     def _finished(self, vector: Tensor) -> Tensor:
         return self.scaled(self.to_float32(self.final_embedding(vector)))
@@ -407,7 +432,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
 
         def make() -> keras.Model:
             inputs = self.make_inputs()
-            maps = self.frame_maps(self.preprocessing(inputs["frames"]))
+            maps = self.test_maps(inputs["frames"])
             vectors, *_ = self.encode_parts(maps, self.to_mask(inputs["frames"], inputs["lengths"]))
             return FrameModel(inputs, self.to_float32(vectors), name="part_encoder")
 
@@ -491,8 +516,28 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         Raises:
             ValueError: for an unknown selection.
         """
-        config = {**self.get_config(), "test_selection": test_selection, "test_frames": test_frames}
-        twin = type(self).from_config(config)
+        return self._twin(test_selection=test_selection, test_frames=test_frames)
+
+    def with_mirrored(self, mirrored: bool = True) -> "TrackletModel":
+        """Return this model with the same weights, copied, embedding frames with their mirror images or without.
+
+        Args:
+            mirrored: the twin's `test_mirrored`.
+
+        Returns:
+            A model of the same class, not compiled. Its passport has no scores and no threshold: they were this
+            model's.
+
+        Raises:
+            ValueError: for a system with an `encode` of its own.
+        """
+        twin = self._twin(test_mirrored=mirrored)
+        twin.passport = dataclasses.replace(twin.passport, scores=None, verification=None)
+        return twin
+
+    def _twin(self, **changes: Any) -> "TrackletModel":
+        """Return a model of this one's weights, copied, with other settings."""
+        twin = type(self).from_config({**self.get_config(), **changes})
         twin.set_weights(self.get_weights())
         return twin
 
@@ -584,6 +629,9 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         for name, default in _base_defaults().items():
             if _accepts(cls, name) and self.__dict__["_kreid_settings"][name] == default:
                 arguments.setdefault(name, default)
+        # Later than the first fingerprints, which do not change by it.
+        if not self.test_mirrored:
+            arguments.pop("test_mirrored", None)
         arguments["backbone"] = self.backbone
         policy = self.dtype_policy
         plain = {"dtype": policy.name if type(policy) is keras.DTypePolicy else policy, "name": self.name}

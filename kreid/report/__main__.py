@@ -45,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the report is RUN/report_NAME",
     )
     parser.add_argument(
+        "--mirrored",
+        action="store_true",
+        help="embed each frame together with its mirror image; the report is RUN/report_mirrored",
+    )
+    parser.add_argument(
         "--bad-frames",
         nargs="?",
         const=",".join(KINDS),
@@ -81,6 +86,7 @@ def run(options: argparse.Namespace) -> int:
             options.out,
             progress=not options.quiet,
             pooling=options.pooling,
+            mirrored=options.mirrored,
             bad_frames=None if options.bad_frames is None else options.bad_frames.split(","),
             bad_frames_seed=options.bad_frames_seed,
             uniform_attention=options.uniform_attention,

@@ -101,7 +101,7 @@ def _by_parts(model: "TrackletModel", frames: Any, length: int) -> dict[str, Any
     for start in range(0, length, step):
         chunk = frames[:, start : min(start + step, length)]
         mask = np.ones((1, chunk.shape[1]), bool)
-        encoded, _, *attention = model.encode_parts(model.backbone(model.preprocessing(chunk)), mask)
+        encoded, _, *attention = model.encode_parts(model.test_maps(chunk), mask)
         vectors.append(ops.cast(encoded, "float32"))
         within.append(attention[0] if attention else {})
     joined = ops.concatenate(vectors, axis=1)

@@ -32,6 +32,7 @@ def write_report(
     bad_frames: Sequence[str] | None = None,
     bad_frames_seed: int = 0,
     uniform_attention: bool = False,
+    mirrored: bool = False,
 ) -> tuple[pathlib.Path, Measured]:
     """Evaluate a run's model and write a page of its scores, ranked lists and attention, in one file.
 
@@ -51,6 +52,8 @@ def write_report(
             `bad_frames.json` next to the page. `None` for none.
         bad_frames_seed: of their draws.
         uniform_attention: also score the model with equal weights, see `evaluate_uniform_attention`.
+        mirrored: embed each frame together with its mirror image, see `TrackletModel.with_mirrored`; the report's
+            folder is then `report_mirrored`.
 
     Returns:
         The path of the page, and the run's scores.
@@ -73,6 +76,9 @@ def write_report(
     if pooling is not None:
         finished.use_pooling(pooling)
         own = own.with_name(f"{own.name}_{pooling}")
+    if mirrored:
+        finished.model = finished.model.with_mirrored()
+        own = own.with_name(f"{own.name}_mirrored")
     files = ReportFiles(own if out is None else out)
     if out is not None:
         _check_free(files, finished)

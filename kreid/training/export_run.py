@@ -11,9 +11,9 @@
 
 Versions are subfolders of the export's folder; a server loads the highest. None is overwritten; --keep removes the
 oldest ones after publishing. The command says which signatures the model lacks and why. A run's verification threshold
-is exported with its model, but not with another --pooling of frames, for which it was not fitted. --gallery puts the
-embeddings of a small gallery into the export, for the signature `search`; to delete one, delete it from the gallery,
-export again and delete the older versions.
+is exported with its model, but not with another --pooling of frames or --mirrored, for which it was not fitted.
+--gallery puts the embeddings of a small gallery into the export, for the signature `search`; to delete one, delete it
+from the gallery, export again and delete the older versions.
 
 --format onnx, litert, openvino or keras writes model.onnx, model.tflite, model.xml with model.bin, or model.keras, and
 its card, kreid.json, into a version's folder (default: of RUN/export_FORMAT). The file takes frames, uint8
@@ -55,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="pool the frames of a baseline in another way than it was trained with: average, agreement or majority",
     )
+    parser.add_argument(
+        "--mirrored", action="store_true", help="embed each frame together with its mirror image: twice the work"
+    )
     parser.add_argument("--version", type=int, help="number of the version (default: one more than the highest)")
     parser.add_argument(
         "--gallery",
@@ -72,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
             print(read_passport(options.model))
             return 0
         _check_format(options.format, options.precision, options.gallery)
-        model, verification = _load(options.model, options.pooling)
+        model, verification = _load(options.model, options.pooling, options.mirrored)
         path = _write(model, options, verification)
         print(f"Exported model: {path}")
     return 0
@@ -163,8 +166,13 @@ def read_passport(path: str | os.PathLike[str]) -> "Passport":
     return Passport.from_dict(config.get("passport"))
 
 
-def _load(path: pathlib.Path, pooling: str | None) -> "tuple[TrackletModel, dict[str, Any] | None]":
-    """Load the model, and the verification threshold of a run."""
+def _load(path: pathlib.Path, pooling: str | None, mirrored: bool) -> "tuple[TrackletModel, dict[str, Any] | None]":
+    """Load the model, and the verification threshold of a run unless the model embeds otherwise now."""
+    model, verification = _pooled(path, pooling)
+    return (model.with_mirrored(), None) if mirrored else (model, verification)
+
+
+def _pooled(path: pathlib.Path, pooling: str | None) -> "tuple[TrackletModel, dict[str, Any] | None]":
     from kreid.loading import load_model
     from kreid.runs import FinishedRun, checked_baseline
 

@@ -12,7 +12,8 @@ from model_samples import CASES, FRAMES, LENGTHS, SIZE, batch, compiled, make
 
 import kreid
 from kreid.losses import BatchHardTriplet, SmoothedIdentity, WeightedSum
-from kreid.models import STA, SYSTEMS
+from kreid.models import STA, SYSTEMS, fingerprint
+from kreid.models.halves import Kept, halves_of
 from kreid.models.tracklet_model import check_backend
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -156,6 +157,58 @@ def test_another_selection_of_the_same_weights():
     chosen = FRAMES[:1, model.selection.positions(5)]
     np.testing.assert_array_equal(other.embed(chosen), model.embed(FRAMES[:1]))
     assert np.abs(other.embed(FRAMES[:1]) - model.embed(FRAMES[:1])).max() > 0
+
+
+class TestMirrored:
+    def test_vectors_are_the_means_of_a_frame_and_its_mirror_image(self):
+        model = make("baseline", embedding_from="pooled", pooling="average", normalize=False)
+        mirrored = model.with_mirrored()
+        expected = (model.embed(FRAMES) + model.embed(FRAMES[:, :, :, ::-1])) / 2
+        np.testing.assert_allclose(mirrored.embed(FRAMES), expected, rtol=1e-5, atol=1e-6)
+        assert (mirrored.test_mirrored, mirrored.with_mirrored(False).test_mirrored) == (True, False)
+        batch = {"frames": FRAMES, "lengths": np.full(len(FRAMES), 5)}
+        np.testing.assert_array_equal(mirrored(batch)["features"], model(batch)["features"], err_msg="training")
+
+    def test_maps_are_the_means_of_both_mirrored_back(self, system):
+        model = make(system)
+        mirrored = model.with_mirrored()
+        frames, lengths = (values.numpy() for values in model.selection(FRAMES, np.array([5, 4, 3, 1])))
+        maps, others = (
+            keras.tree.map_structure(lambda x: x.numpy(), model.frame_maps(model.preprocessing(images)))
+            for images in (frames, frames[:, :, :, ::-1])
+        )
+        mean = keras.tree.map_structure(lambda one, other: (one + other[:, :, :, ::-1]) / 2, maps, others)
+        vector, _ = model._with_attention(model.aggregate(mean, model.to_mask(frames, lengths)))
+        expected = model.scaled(model.final_embedding(vector))
+        embeddings = mirrored.embed(FRAMES, [5, 4, 3, 1])
+        np.testing.assert_allclose(embeddings, expected, rtol=1e-4, atol=1e-5)
+        assert np.abs(embeddings - model.embed(FRAMES, [5, 4, 3, 1])).max() > 1e-4
+        by_chunks = mirrored.embed_batch(mirrored.checked_batch(FRAMES, [5, 4, 3, 1]), frames_at_once=8)
+        np.testing.assert_allclose(by_chunks, embeddings, rtol=1e-4, atol=1e-5)
+        halves = halves_of(mirrored)
+        if halves.clip_length is None and mirrored.test_selection == "all":
+            kept = Kept([[array[row] for array in halves.encode(FRAMES[0])] for row in range(5)])
+            np.testing.assert_allclose(halves.embed([kept])[0], embeddings[0], rtol=1e-4, atol=1e-5)
+
+    def test_files_and_fingerprints(self, tmp_path):
+        model = make("baseline")
+        mirrored = model.with_mirrored()
+        assert "test_mirrored" not in model.get_config(), "fingerprints of earlier files stay"
+        assert fingerprint(mirrored) != fingerprint(model) == fingerprint(mirrored.with_mirrored(False))
+        mirrored.save(tmp_path / "model.keras")
+        loaded = kreid.load_model(tmp_path / "model.keras")
+        np.testing.assert_array_equal(loaded.embed(FRAMES), mirrored.embed(FRAMES))
+        pooled = loaded.with_pooling("agreement", mean=np.zeros(128))
+        np.testing.assert_array_equal(pooled.test_maps(FRAMES), mirrored.test_maps(FRAMES))
+        assert mirrored.passport.verification is None
+
+    def test_a_backbone_that_mixes_frames_is_refused(self):
+        class MixingFrames(kreid.models.Baseline):
+            def encode(self, frames, mask):
+                return self.aggregate(self.frame_maps(frames), mask)
+
+        with pytest.raises(ValueError, match=r"MixingFrames has an `encode` of its own.*test_mirrored=True"):
+            MixingFrames(kreid.backbones.build("resnet_tiny", image_size=(64, 32)), 5, test_mirrored=True)
 
 
 @pytest.mark.parametrize(

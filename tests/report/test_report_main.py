@@ -41,6 +41,17 @@ def test_another_pooling_takes_a_mean_of_train_frames(make_run, tmp_path, capsys
     kreid.testing.check_export(finished.model, tmp_path / "1")
 
 
+def test_mirror_images(make_run, tmp_path, capsys):
+    run = make_run("baseline", "embedding_dim=16", name="mirrored_16")
+    assert main(["evaluate", str(run), "--mirrored", "--quiet"]) == 0
+    assert f"Report: {run / 'report_mirrored' / 'index.html'}" in capsys.readouterr().out
+    mirrored = FinishedRun(run).model.with_mirrored()
+    assert TrackletEmbeddings.load(run / "report_mirrored" / "embeddings.npz").model == fingerprint(mirrored)
+    # The export keeps them.
+    assert main(["export", str(run), "--mirrored", "--out", str(tmp_path)]) == 0
+    kreid.testing.check_export(mirrored, tmp_path / "1")
+
+
 def test_another_pooling_of_another_system(runs, capsys):
     with pytest.raises(SystemExit):
         main(["evaluate", str(runs[0]), "--pooling", "majority", "--quiet"])
