@@ -1,1 +1,1 @@
-from .tree import SyntheticConfig as SyntheticConfig, render_mars as render_mars
+from .tree import SyntheticConfig as SyntheticConfig, render_mars as render_mars, visible_shares as visible_shares

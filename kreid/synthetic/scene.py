@@ -1,6 +1,7 @@
 """Render one tracklet: a person's passage through one camera, with other people, obstacles, blur and noise."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
@@ -17,6 +18,35 @@ _GROUND, _BODY = 0.90, 0.66
 # Frames developed at a time; more would need memory without being faster.
 _TOGETHER = 16
 _KINDS = ("person", "distractor", "junk")
+
+
+class _Passage(NamedTuple):
+    """All that is drawn at random of a person's passage through a camera."""
+
+    walk: walker.Walk | None
+    others: list[tuple[walker.Walk, list[float], float]]
+    reach: float
+    obstacle: Callable[[_Pen, int], None] | None
+    boxes: list[_Box]
+    background: Callable[[int], Image.Image]
+    matrix: tuple[float, ...]
+    table: Sequence[int]
+    blur: float
+    shift: list[list[int]]
+    small: tuple[int, int]
+
+    def near(self, t: int) -> list[tuple[walker.Walk, float]]:
+        """Return the other people near a frame's box, and their y."""
+        left, right = self.boxes[t][0] - self.reach, self.boxes[t][2] + self.reach
+        return [(other, y) for other, x, y in self.others if left < x[t] < right]
+
+    def draw_front(self, canvas: Image.Image, pen: _Pen, t: int) -> None:
+        """Draw what is before the person."""
+        for other, y in self.near(t):
+            if y >= 0:
+                other.draw(canvas, pen, t)
+        if self.obstacle is not None:
+            self.obstacle(pen, t)
 
 
 class Stage:
@@ -58,6 +88,62 @@ class Stage:
         Raises:
             ValueError: if the kind is unknown.
         """
+        passage = self._passage(person, number, frames, rng, kind)
+
+        def shoot(t: int) -> Image.Image:
+            canvas = passage.background(t)
+            pen = ImageDraw.Draw(canvas)
+            for other, y in passage.near(t):
+                if y < 0:
+                    other.draw(canvas, pen, t)
+            if passage.walk is not None:
+                passage.walk.draw(canvas, pen, t)
+            passage.draw_front(canvas, pen, t)
+            return canvas.resize(passage.small, Image.Resampling.BOX, box=passage.boxes[t])
+
+        for start in range(0, frames, _TOGETHER):
+            shots = [shoot(t) for t in range(start, min(start + _TOGETHER, frames))]
+            yield from self._develop(shots, passage, self.noise[number], passage.shift[start : start + _TOGETHER])
+
+    def visible_shares(
+        self, person: people.Person, number: int, frames: int, rng: np.random.Generator, kind: str = "person"
+    ) -> list[float]:
+        """Return which share of the person in the box of each frame is not behind other people or an obstacle.
+
+        Args:
+            person: see `tracklet`.
+            number: see `tracklet`.
+            frames: see `tracklet`.
+            rng: see `tracklet`.
+            kind: see `tracklet`.
+
+        Returns:
+            One float from 0 to 1 per frame; 0 where the box shows nothing of the person.
+
+        Raises:
+            ValueError: if the kind is unknown.
+        """
+        passage = self._passage(person, number, frames, rng, kind)
+        shares = []
+        for t in range(frames):
+            body = np.zeros((1, 1), bool) if passage.walk is None else self._drawn(passage.walk.draw, passage, t)
+            front = self._drawn(passage.draw_front, passage, t)
+            shares.append(float((body & ~front).sum()) / max(1.0, float(body.sum())))
+        return shares
+
+    def _drawn(self, draw: Callable[[Image.Image, _Pen, int], None], passage: "_Passage", t: int) -> np.ndarray:
+        """Return the pixels of a frame's box that are drawn on: those that look the same on black and on white."""
+        pictures = []
+        for ground in ("black", "white"):
+            canvas = Image.new("RGB", (self.width, self.height), ground)
+            draw(canvas, ImageDraw.Draw(canvas), t)
+            left, top, right, bottom = map(round, passage.boxes[t])
+            pictures.append(np.asarray(canvas)[top:bottom, left:right])
+        return (pictures[0] == pictures[1]).all(axis=2)
+
+    def _passage(
+        self, person: people.Person, number: int, frames: int, rng: np.random.Generator, kind: str
+    ) -> "_Passage":
         if kind not in _KINDS:
             raise ValueError(f"`kind` must be one of {_KINDS}. Received: kind={kind!r}")
         camera = cameras_module.CAMERAS[number]
@@ -74,32 +160,12 @@ class Stage:
         height, width = self.image_size
         small = (max(8, round(width * sharp)), max(16, round(height * sharp)))
         ground = _GROUND * self.height
-        reach = 0.3 * _BODY * self.height
         if walk is not None:
             walk.place(self.width / 2, ground, boxes)
         for other, x, y in others:
             other.place(x, ground + y, boxes)
-
-        def shoot(t: int) -> Image.Image:
-            canvas = background(t)
-            pen = ImageDraw.Draw(canvas)
-            left, right = boxes[t][0] - reach, boxes[t][2] + reach
-            near = [(other, y) for other, x, y in others if left < x[t] < right]
-            for other, y in near:
-                if y < 0:
-                    other.draw(canvas, pen, t)
-            if walk is not None:
-                walk.draw(canvas, pen, t)
-            for other, y in near:
-                if y >= 0:
-                    other.draw(canvas, pen, t)
-            if obstacle is not None:
-                obstacle(pen, t)
-            return canvas.resize(small, Image.Resampling.BOX, box=boxes[t])
-
-        for start in range(0, frames, _TOGETHER):
-            shots = [shoot(t) for t in range(start, min(start + _TOGETHER, frames))]
-            yield from self._develop(shots, blur, matrix, table, self.noise[number], shift[start : start + _TOGETHER])
+        reach = 0.3 * _BODY * self.height
+        return _Passage(walk, others, reach, obstacle, boxes, background, matrix, table, blur, shift, small)
 
     def _walk(
         self,
@@ -196,9 +262,7 @@ class Stage:
     def _develop(
         self,
         shots: Sequence[Image.Image],
-        blur: float,
-        matrix: tuple[float, ...],
-        table: Sequence[int],
+        passage: _Passage,
         noise: Image.Image,
         shift: Sequence[Sequence[int]],
     ) -> Iterator[Image.Image]:
@@ -208,9 +272,9 @@ class Stage:
         strip = Image.new("RGB", (width, len(shots) * height))
         for i, shot in enumerate(shots):
             strip.paste(shot, (0, i * height))
-        strip = strip.convert("RGB", matrix).point(table)
-        if blur:
-            strip = strip.filter(ImageFilter.BoxBlur((blur * width / 64, 0)))
+        strip = strip.convert("RGB", passage.matrix).point(passage.table)
+        if passage.blur:
+            strip = strip.filter(ImageFilter.BoxBlur((passage.blur * width / 64, 0)))
         size = self.image_size[::-1]
         for i, (top, left) in enumerate(shift):
             image = strip.crop((0, i * height, width, (i + 1) * height))

@@ -146,12 +146,61 @@ def render_mars(
     return root
 
 
+def visible_shares(root: str | os.PathLike[str], split: str = "test") -> dict[str, float]:
+    """Return which share of the person in each frame's box is not behind other people or an obstacle.
+
+    It is found by drawing the outlines of the frames again. How much of the person the box itself cuts off does not
+    count, nor does blur.
+
+    Args:
+        root: folder that `render_mars` wrote.
+        split: `"test"` or `"train"`.
+
+    Returns:
+        A dict of the frames' file names and floats from 0 to 1, 0 for boxes without a person.
+
+    Raises:
+        ValueError: for another split, or if the folder is not a rendering of this version of kreid.
+
+    Example:
+
+    >>> import tempfile
+    >>> counts = {"train_persons": 1, "test_persons": 1, "distractors": 1, "junk": 1, "frames_per_tracklet": (2, 2)}
+    >>> root = render_mars(f"{tempfile.mkdtemp()}/mars", **counts, image_size=(32, 16), progress=False)
+    >>> shares = visible_shares(root, "train")
+    >>> len(shares), max(shares.values()) <= 1
+    (8, True)
+    """
+    if split not in ("test", "train"):
+        raise ValueError(f"The split is 'test' or 'train'. Received: split={split!r}")
+    stamp = _read_stamp(Path(root)) or {}
+    if stamp.pop("version", None) != _VERSION:
+        raise ValueError(
+            f"Name a folder that `kreid synthetic` of this version has written. Received: root={os.fspath(root)!r}"
+        )
+    config = SyntheticConfig(**stamp)
+    stage = scene.Stage(config.image_size, config.seed)
+    shares: dict[str, float] = {}
+    for plan in _plan(config)[0]:
+        if plan.split == split:
+            rng = np.random.default_rng(plan.seed)
+            found = stage.visible_shares(_person(plan.person_seed), plan.camera, plan.frames, rng, plan.kind)
+            shares.update(zip(plan.names, found, strict=True))
+    return shares
+
+
+def _read_stamp(root: Path) -> dict[str, Any] | None:
+    """Return the settings of a rendering and its version, or `None`."""
+    with contextlib.suppress(OSError, ValueError):
+        stamp = json.loads((root / _STAMP).read_text(encoding="utf-8"))
+        return stamp if isinstance(stamp, dict) else None
+    return None
+
+
 def _already_there(root: Path, stamp: Mapping[str, Any]) -> bool:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
-    existing = None
-    with contextlib.suppress(OSError, ValueError):
-        existing = json.loads((root / _STAMP).read_text(encoding="utf-8"))
+    existing = _read_stamp(root)
     if existing == json.loads(json.dumps(stamp)):
         return True
     content = "other content" if existing is None else f"a rendering of other settings: {existing}"

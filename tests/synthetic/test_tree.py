@@ -10,7 +10,7 @@ import scipy.io as scipy_io
 from PIL import Image
 
 from kreid.data.readers import read_mars
-from kreid.synthetic import render_mars, tree
+from kreid.synthetic import render_mars, tree, visible_shares
 
 SMALL = {
     "train_persons": 3,
@@ -168,3 +168,16 @@ def test_mean_colour_does_not_name_the_person(tmp_path):
         distances = np.where(allowed, np.abs(means - means[query]).sum(axis=1), np.inf)
         hits.append(rows[distances.argmin(), 2] == person)
     assert len(hits) > 100 and np.mean(hits) < 0.4
+
+
+def test_visible_shares_of_a_rendering(tmp_path):
+    root = render_mars(tmp_path / "mars", **SMALL)
+    for split in ("train", "test"):
+        shares = visible_shares(root, split)
+        assert sorted(shares) == sorted(path.name for path in (root / f"bbox_{split}").rglob("*.jpg"))
+        assert len(set(shares.values())) > 1 and max(shares.values()) == 1
+    with pytest.raises(ValueError, match="Received: split='gallery'"):
+        visible_shares(root, "gallery")
+    (root / "info" / "synthetic.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"kreid synthetic.*Received: root=.*mars"):
+        visible_shares(root)
