@@ -297,6 +297,7 @@ class FinishedRun:
     def __init__(self, path: str | os.PathLike[str]):
         self.files = RunFiles(path)
         self.path = self.files.path
+        self.changes: list[str] = []
         for file in (self.files.config_file, self.files.model):
             if not file.is_file():
                 raise ValueError(
@@ -334,6 +335,21 @@ class FinishedRun:
         if pooling != "average" and model.mean_frame_vector is None:
             mean = mean_frame_vector(model, self.dataset().train)
         self.model = model.with_pooling(pooling, mean)
+        self.changes.append(f"{pooling} pooling")
+
+    def use_mirrored(self) -> None:
+        """Embed frames together with their mirror images from now on, see `kreid.models.TrackletModel.with_mirrored`.
+
+        Raises:
+            ValueError: if the system cannot.
+        """
+        self.model = self.model.with_mirrored()
+        self.changes.append("frames together with their mirror images")
+
+    @property
+    def verification(self) -> dict[str, Any] | None:
+        """The fitted threshold; `None` if there is none, or the model embeds in another way than it was fitted for."""
+        return None if self.changes else self.results.get("verification")
 
     @property
     def results(self) -> dict[str, Any]:

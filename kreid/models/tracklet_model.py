@@ -74,6 +74,7 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
       `encode_parts` and `aggregate_parts` instead: it can embed a tracklet of any length chunk by chunk. One whose
       backbone mixes frames implements `encode`;
     - `attentions` declares the attentions that these methods return next to the vector;
+    - `embedding_layer` names its Dense layer from pooled maps to vectors, where that is not the attribute `dense`;
     - `final_embedding` makes the embedding where it is not the aggregated vector itself.
 
     The config for saving holds the constructor's arguments, so a subclass needs no `get_config`.
@@ -221,7 +222,8 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
 
         `kreid.training.start_from` copies it between systems.
         """
-        return getattr(self, "dense", None)
+        layer = getattr(self, "dense", None)
+        return layer if isinstance(layer, keras.layers.Dense) else None
 
     def encode(self, frames: Tensor, mask: Tensor) -> Any:
         """Return one vector per tracklet from preprocessed frames `(B, T, H, W, 3)`, and a dict of attentions.
@@ -529,8 +531,13 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
             model's.
 
         Raises:
-            ValueError: for a system with an `encode` of its own.
+            ValueError: for a system with an `encode` of its own, or whose constructor does not take `test_mirrored`.
         """
+        if not _accepts(type(self), "test_mirrored"):
+            raise ValueError(
+                f"{type(self).__name__}.__init__ takes no test_mirrored; let it take **kwargs and pass them on. "
+                f"Received: mirrored={mirrored!r}"
+            )
         twin = self._twin(test_mirrored=mirrored)
         twin.passport = dataclasses.replace(twin.passport, scores=None, verification=None)
         return twin
@@ -629,8 +636,8 @@ class TrackletModel(keras.Model, metaclass=_ConnectedWhenMade):
         for name, default in _base_defaults().items():
             if _accepts(cls, name) and self.__dict__["_kreid_settings"][name] == default:
                 arguments.setdefault(name, default)
-        # Later than the first fingerprints, which do not change by it.
-        if not self.test_mirrored:
+        # Earlier files have no such key; without it their fingerprints stay.
+        if not self.test_mirrored and "test_mirrored" not in inspect.signature(cls.__init__).parameters:
             arguments.pop("test_mirrored", None)
         arguments["backbone"] = self.backbone
         policy = self.dtype_policy

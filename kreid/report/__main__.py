@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mirrored",
         action="store_true",
-        help="embed each frame together with its mirror image; the report is RUN/report_mirrored",
+        help="embed each frame together with its mirror image; the name of the report's folder ends in _mirrored",
     )
     parser.add_argument(
         "--bad-frames",

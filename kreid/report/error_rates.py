@@ -23,7 +23,7 @@ def verification_section(measured: Measured) -> str:
         f"Equal error rate {percent(equal_error_rate(pairs))}%, over {len(pairs.genuine):,} pairs of one person in "
         f"two cameras and {pairs.num_impostors:,} pairs of two persons: all pairs of the test set."
     )
-    fitted, rates = measured.run.results.get("verification"), measured.at_threshold
+    fitted, rates = measured.run.verification, measured.at_threshold
     marks = []
     if fitted is not None and rates is not None:
         marks = [(fitted["threshold"], "the run's threshold")]

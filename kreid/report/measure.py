@@ -77,7 +77,7 @@ class Measured:
     @functools.cached_property
     def at_threshold(self) -> VerificationRates | None:
         """The error rates of this test set at the threshold that the run fitted, or `None`."""
-        fitted = self.run.results.get("verification")
+        fitted = self.run.verification
         if not fitted or self.pairs is None or fitted["metric"] != self.embeddings.metric:
             return None
         return rates_at(self.embeddings, threshold=fitted["threshold"])
@@ -128,6 +128,7 @@ class Measured:
             "system": self.run.config["system"],
             "model": self.embeddings.model,
             "metric": self.embeddings.metric,
+            "changes": self.run.changes,
             "tracklets": len(self.embeddings),
             "queries": len(self.embeddings.query_rows),
             "unreadable": self.embeddings.unreadable.tolist(),

@@ -74,6 +74,8 @@ def _lead(runs: list[Measured], data: str, trained_in: Sequence[str] | None) -> 
         f"{cameras} cameras. Embeddings of {embeddings.embeddings.shape[1]:,} numbers are compared by "
         f"{metric} distance."
     )
+    if measured.run.changes:
+        lead += paragraph(f"Changed after training: {', '.join(measured.run.changes)}.")
     if trained_in:
         lead += paragraph(
             f"The run was trained on {', '.join(trained_in)}: unless this is the same data, the test is across data "

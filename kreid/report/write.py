@@ -53,7 +53,7 @@ def write_report(
         bad_frames_seed: of their draws.
         uniform_attention: also score the model with equal weights, see `evaluate_uniform_attention`.
         mirrored: embed each frame together with its mirror image, see `TrackletModel.with_mirrored`; the report's
-            folder is then `report_mirrored`.
+            folder's name then ends in `_mirrored`.
 
     Returns:
         The path of the page, and the run's scores.
@@ -77,7 +77,7 @@ def write_report(
         finished.use_pooling(pooling)
         own = own.with_name(f"{own.name}_{pooling}")
     if mirrored:
-        finished.model = finished.model.with_mirrored()
+        finished.use_mirrored()
         own = own.with_name(f"{own.name}_mirrored")
     files = ReportFiles(own if out is None else out)
     if out is not None:

@@ -72,7 +72,7 @@ class Config:
             trained on others than the backbone's published weights; null for those, or for what the file says.
         weights_licence: licence of the weights, which saved models and exports then name; null if unknown.
         init: a `.keras` model of any system to start from, or null; see `kreid.training.start_from`.
-        init_layers: the layers that are copied: "backbone", or all that are "matching" by name and shape.
+        init_layers: the layers that are copied: "backbone", or all that are "matching", see the same function.
         image_size: `[height, width]` in pixels.
         clips: how training frames are drawn: "random", "chunks" (one from each of equal parts), "adjacent" or
             "adjacent_clips" (several runs of `clip_length`).

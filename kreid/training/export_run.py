@@ -167,12 +167,7 @@ def read_passport(path: str | os.PathLike[str]) -> "Passport":
 
 
 def _load(path: pathlib.Path, pooling: str | None, mirrored: bool) -> "tuple[TrackletModel, dict[str, Any] | None]":
-    """Load the model, and the verification threshold of a run unless the model embeds otherwise now."""
-    model, verification = _pooled(path, pooling)
-    return (model.with_mirrored(), None) if mirrored else (model, verification)
-
-
-def _pooled(path: pathlib.Path, pooling: str | None) -> "tuple[TrackletModel, dict[str, Any] | None]":
+    """Load the model, and the verification threshold of a run unless the model embeds in another way now."""
     from kreid.loading import load_model
     from kreid.runs import FinishedRun, checked_baseline
 
@@ -180,12 +175,15 @@ def _pooled(path: pathlib.Path, pooling: str | None) -> "tuple[TrackletModel, di
         finished = FinishedRun(path)
         if pooling is not None:
             finished.use_pooling(pooling)
-            return finished.model, None
-        return finished.model, finished.results.get("verification")
+        if mirrored:
+            finished.use_mirrored()
+        return finished.model, finished.verification
     if not path.is_file():
         raise ValueError(f"There is no model here; name a run's folder or a .keras file. Received: model={str(path)!r}")
     model = load_model(path, compile=False)
-    return (model if pooling is None else checked_baseline(model, pooling).with_pooling(pooling)), None
+    if pooling is not None:
+        model = checked_baseline(model, pooling).with_pooling(pooling)
+    return (model.with_mirrored() if mirrored else model), None
 
 
 def export_on_any_backend(

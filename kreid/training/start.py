@@ -15,6 +15,9 @@ from kreid.backbones import Backbone
 from kreid.loading import load_model
 from kreid.models import TrackletModel
 
+# Before the names of the embedding layer's weights.
+_EMBEDDING = "embedding_layer/"
+
 
 def start_from(model: TrackletModel, path: str | os.PathLike[str], layers: str = "matching") -> list[str]:
     """Copy the weights of a saved model into another, of any system, with the same backbone.
@@ -31,7 +34,8 @@ def start_from(model: TrackletModel, path: str | os.PathLike[str], layers: str =
             same number of persons; keep data and holdout the same, or its rows are of other persons. A layer that
             reads n vectors beside each other where the saved one reads one, as STA's Dense layer after its fusion of
             two maps or GLTR's classifier does, starts as the saved layer on the mean of the n: a Dense kernel with an
-            n-th of the saved kernel for each, the neck's normalisation with the saved one for each.
+            n-th of the saved kernel for each, the neck's normalisation with the saved one for each. Classifier and
+            neck do so only if the embedding layer is copied.
 
     Returns:
         The paths of the weights outside the backbone that kept their own values.
@@ -86,16 +90,23 @@ def _heads(model: TrackletModel) -> dict[str, keras.Variable]:
     heads = {id(weight): (weight.path, weight) for weight in model.weights if id(weight) not in inside}
     if model.embedding_layer is not None:
         for weight in model.embedding_layer.weights:
-            heads[id(weight)] = (f"embedding_layer/{weight.name}", weight)
+            heads[id(weight)] = (f"{_EMBEDDING}{weight.name}", weight)
     return dict(heads.values())
 
 
 def _copy(weights: Mapping[str, keras.Variable], others: Mapping[str, keras.Variable]) -> list[str]:
     """Assign the weights of equal name and shape, and return the paths of the rest."""
+    # Vectors are alike, or n of them, if the layer that makes them is copied.
+    kernel, saved = (of.get(f"{_EMBEDDING}kernel") for of in (weights, others))
+    several = [_EMBEDDING]
+    if kernel is not None and saved is not None and _of_shape(saved, kernel.shape, several=True) is not None:
+        several += ["bnneck/", "logits/"]
     rest = []
     for name, weight in weights.items():
         other = others.get(name)
-        value = None if other is None or other.dtype != weight.dtype else _of_shape(other, weight.shape)
+        value = None
+        if other is not None and other.dtype == weight.dtype:
+            value = _of_shape(other, weight.shape, name.startswith(tuple(several)))
         if value is None:
             rest.append(weight.path)
         else:
@@ -103,13 +114,13 @@ def _copy(weights: Mapping[str, keras.Variable], others: Mapping[str, keras.Vari
     return rest
 
 
-def _of_shape(other: keras.Variable, shape: tuple[int, ...]) -> Any:
-    """Return a weight of this shape, for n vectors where `other` is of one; `None` if it does not fit."""
+def _of_shape(other: keras.Variable, shape: tuple[int, ...], several: bool) -> Any:
+    """Return a weight of this shape, for `several` vectors where `other` is of one; `None` if it does not fit."""
     if other.shape == shape:
         return other
     times, left = divmod(shape[0], other.shape[0]) if shape and other.shape else (0, 0)
-    if not times or left or shape[1:] != other.shape[1:]:
+    if not several or not times or left or shape[1:] != other.shape[1:]:
         return None
-    if len(shape) == 2 and other.path.endswith("/kernel"):
+    if other.path.endswith("/kernel"):
         return ops.tile(other / times, (times, 1))
     return ops.tile(other, (times,)) if other.path.startswith("bnneck/") else None

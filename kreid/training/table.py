@@ -227,6 +227,18 @@ def _check(table: Mapping[str, Any], path: pathlib.Path) -> None:
             f"A table's keys are {', '.join(_KEYS)}, a row's {', '.join(_ROW_KEYS)}. Received: {unknown[0]}, "
             f"table={str(path)!r}"
         )
+    for name, row in rows.items():
+        phase = (row or {}).get("image_phase", {"settings": {}})
+        if not isinstance(phase, dict) or set(phase) != {"settings"}:
+            raise ValueError(
+                "A row's image_phase holds `settings` alone, which change those of the table's image_phase. "
+                f"Received: image_phase={phase!r} of row {name}, table={str(path)!r}"
+            )
+        if "image_phase" in (row or {}) and table.get("size") == "own" and not table.get("image_phase"):
+            raise ValueError(
+                "A row's image_phase changes that of the table; give the table one. "
+                f"Received: image_phase={phase!r} of row {name}, table={str(path)!r}"
+            )
     homeless = [name for name, row in rows.items() if "system" not in {**table, **(row or {})}]
     if homeless:
         raise ValueError(f"Each row, or the table, names a system. Received: row={homeless[0]!r}, table={str(path)!r}")

@@ -42,8 +42,8 @@ def plan_table(
 ) -> list[TableRun]:
     """List the runs of a table, complete ones too, each after the runs that it starts from.
 
-    A row starts from the image model of its seed and backbone; at the size of the paper these are the earlier phases of
-    its recipe, of which phases on images need `image_dirs`.
+    A row starts from the image model of its seed, its backbone and its `image_phase`; at the size of the paper these
+    are the earlier phases of its recipe, of which phases on images need `image_dirs`.
 
     Args:
         table: a `Table`.
@@ -52,7 +52,8 @@ def plan_table(
         synthetic: render and use the synthetic set.
         settings: `"key=value"` texts for all runs, which win over all files.
         image_models: folder of the image models, which tables may share: each model that is not the one of another
-            table that has its run there is named by its settings. `None` for `path`.
+            table that has its run there is named by its settings, as that of a row's own `image_phase` always is.
+            `None` for `path`.
 
     Returns:
         A list of `TableRun`.

@@ -76,7 +76,10 @@ def correlations(model, tracklets, shares):
     from kreid.models.uniform_attention import temporal_attentions
 
     over_frames = {name: model.attentions[name].axes for name in temporal_attentions(model)}
-    name, axes = next(item for item in over_frames.items() if {"frame", "clip_frame"} & set(item[1]))
+    # GLTR averages its frames, after its self-attention.
+    name = "self_attention" if "self_attention" in over_frames else None
+    name = name or next(one for one, axes in over_frames.items() if {"frame", "clip_frame"} & set(axes))
+    axes = over_frames[name]
     pipeline = EvaluationPipeline(tracklets, model.image_size, batch_frames=64, select=model.selection.positions)
     found = []
     for inputs, rows in pipeline.dataset():
@@ -86,8 +89,9 @@ def correlations(model, tracklets, shares):
             share = shares[tracklets[number].id]
             share = share[model.selection.positions(len(share))]
             weights = time_weights(values[row], axes, len(share), model.part_frames)
-            equal = np.ptp(weights) < 1e-6 * weights.max()
-            found.append(0.0 if equal else float(spearmanr(weights, share)[0]))
+            if np.ptp(share) > 0:  # The model may select frames that are equally visible.
+                equal = np.ptp(weights) < 1e-6 * weights.max()
+                found.append(0.0 if equal else float(spearmanr(weights, share)[0]))
     return found
 
 

@@ -377,6 +377,38 @@ def test_the_command(tmp_path, record, monkeypatch, capsys):
     assert "searches: exact\n" in capsys.readouterr().out
 
 
+def test_threads_search_while_the_gallery_and_its_index_change(gallery):
+    queries = crowd(12, seed=1, prefix="q")
+    exact = gallery.search_many(queries, 5, threshold=None, exact=True)
+    stop, errors, recalls = threading.Event(), [], []
+
+    def search():
+        try:
+            while not stop.is_set():
+                recalls.append(compressed_index.recall_of(gallery.search_many(queries, 5, threshold=None), exact))
+        except Exception as error:  # For the assertion below, whatever it is.
+            errors.append(error)
+
+    threads = [threading.Thread(target=search) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(3):
+            far = crowd(40, seed=8, prefix=f"far{number}_")
+            gallery.add(dataclasses.replace(far, embeddings=far.embeddings + 4))
+            gallery.make_index()
+            gallery.delete({"ids": far.ids[:20].tolist()})
+            gallery.compact()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+    # Learnt anew, an index finds other ones of the nearest.
+    assert len(recalls) >= 3 and min(recalls) > 0.9
+    assert gallery.index is not None and gallery.verify() == (PERSONS * EACH + 60, (), 0, (), ())
+
+
 @pytest.mark.slow
 def test_a_killed_builder_leaves_the_gallery_as_it_was(record, tmp_path):
     code = f"""

@@ -15,6 +15,7 @@ from kreid.losses import BatchHardTriplet, SmoothedIdentity, WeightedSum
 from kreid.models import STA, SYSTEMS, fingerprint
 from kreid.models.halves import Kept, halves_of
 from kreid.models.tracklet_model import check_backend
+from kreid.passport import Passport
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -192,6 +193,7 @@ class TestMirrored:
 
     def test_files_and_fingerprints(self, tmp_path):
         model = make("baseline")
+        model.passport = Passport(scores={"standard": {"mAP": 0.5}}, verification={"threshold": 0.4})
         mirrored = model.with_mirrored()
         assert "test_mirrored" not in model.get_config(), "fingerprints of earlier files stay"
         assert fingerprint(mirrored) != fingerprint(model) == fingerprint(mirrored.with_mirrored(False))
@@ -200,7 +202,31 @@ class TestMirrored:
         np.testing.assert_array_equal(loaded.embed(FRAMES), mirrored.embed(FRAMES))
         pooled = loaded.with_pooling("agreement", mean=np.zeros(128))
         np.testing.assert_array_equal(pooled.test_maps(FRAMES), mirrored.test_maps(FRAMES))
-        assert mirrored.passport.verification is None
+        assert (mirrored.passport.scores, mirrored.passport.verification) == (None, None)
+
+    def test_a_system_that_mirrors_by_default(self, tmp_path):
+        @kreid.models.register_system("mirrors")
+        class Mirrors(kreid.models.Baseline):
+            def __init__(self, backbone, num_identities, *, test_mirrored=True, **kwargs):
+                super().__init__(backbone, num_identities, test_mirrored=test_mirrored, **kwargs)
+
+        try:
+            model = Mirrors(kreid.backbones.build("resnet_tiny", image_size=(64, 32)), 5)
+            plain = model.with_mirrored(False)
+            assert (model.test_mirrored, plain.test_mirrored) == (True, False)
+            plain.save(tmp_path / "plain.keras")
+            assert kreid.load_model(tmp_path / "plain.keras").test_mirrored is False
+        finally:
+            del SYSTEMS["mirrors"]
+
+    def test_a_constructor_that_takes_no_such_argument(self):
+        class Closed(kreid.models.Baseline):
+            def __init__(self, backbone, num_identities):
+                super().__init__(backbone, num_identities)
+
+        model = Closed(kreid.backbones.build("resnet_tiny", image_size=(64, 32)), 5)
+        with pytest.raises(ValueError, match=r"Closed.__init__ takes no test_mirrored.*Received: mirrored=True"):
+            model.with_mirrored()
 
     def test_a_backbone_that_mixes_frames_is_refused(self):
         class MixingFrames(kreid.models.Baseline):

@@ -12,6 +12,7 @@ from kreid.cli import main
 from kreid.gallery import TrackletEmbeddings, mean_frame_vector
 from kreid.models import fingerprint
 from kreid.runs import FinishedRun
+from kreid.serving.export import read_card
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -43,13 +44,24 @@ def test_another_pooling_takes_a_mean_of_train_frames(make_run, tmp_path, capsys
 
 def test_mirror_images(make_run, tmp_path, capsys):
     run = make_run("baseline", "embedding_dim=16", name="mirrored_16")
+    fitted = {"metric": "cosine", "threshold": 0.5, "false_match_rate": 0.1, "false_non_match_rate": 0.2}
+    fitted |= {"fitted_on": {"who": "train persons held out", "persons": 2}}
+    (run / "results.json").write_text(json.dumps({"verification": fitted}))
     assert main(["evaluate", str(run), "--mirrored", "--quiet"]) == 0
-    assert f"Report: {run / 'report_mirrored' / 'index.html'}" in capsys.readouterr().out
+    report = run / "report_mirrored"
+    assert f"Report: {report / 'index.html'}" in capsys.readouterr().out
     mirrored = FinishedRun(run).model.with_mirrored()
-    assert TrackletEmbeddings.load(run / "report_mirrored" / "embeddings.npz").model == fingerprint(mirrored)
-    # The export keeps them.
-    assert main(["export", str(run), "--mirrored", "--out", str(tmp_path)]) == 0
-    kreid.testing.check_export(mirrored, tmp_path / "1")
+    assert TrackletEmbeddings.load(report / "embeddings.npz").model == fingerprint(mirrored)
+    changes = ["frames together with their mirror images"]
+    assert json.loads((report / "report.json").read_text())["changes"] == changes
+    text = (report / "index.html").read_text()
+    assert f"Changed after training: {changes[0]}." in text and "At the run" not in text, "its threshold is another's"
+    # The export keeps them, and has no threshold either.
+    for more, threshold in (["--mirrored"], None), ([], 0.5):
+        assert main(["export", str(run), *more, "--out", str(tmp_path / str(threshold))]) == 0
+        verification = read_card(tmp_path / str(threshold) / "1")["verification"]
+        assert (verification and verification["threshold"]) == threshold
+    kreid.testing.check_export(mirrored, tmp_path / "None" / "1")
 
 
 def test_another_pooling_of_another_system(runs, capsys):

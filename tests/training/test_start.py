@@ -96,6 +96,29 @@ class TestStarting:
         )
         assert set(training.start_from(model, source)) >= {"dense/kernel", "logits/kernel", "bnneck/gamma"}
 
+    def test_a_head_after_a_new_embedding_layer_is_new(self, source):
+        # Twice the length divides, and is not two vectors.
+        model = SYSTEMS["baseline"](
+            kreid.backbones.build("resnet_tiny", image_size=(64, 32), last_stride=1), 5, embedding_dim=256
+        )
+        fresh = training.start_from(model, source)
+        heads = {"bnneck/gamma", "bnneck/moving_mean", "bnneck/moving_variance", "logits/kernel"}
+        assert set(fresh) == {"dense/kernel", "dense/bias", *heads}
+
+    def test_an_own_system_whose_dense_is_no_dense_layer(self, source):
+        class TwoLayers(kreid.models.Baseline):
+            def __init__(self, backbone, num_identities):
+                super().__init__(backbone, num_identities)
+                self.dense = keras.Sequential(
+                    [keras.layers.Dense(8, name="one"), keras.layers.Dense(128, name="two")], name="dense"
+                )
+
+        model = TwoLayers(kreid.backbones.build("resnet_tiny", image_size=(64, 32), last_stride=1), 5)
+        assert model.embedding_layer is None
+        fresh = training.start_from(model, source)
+        layers = {f"{layer}/{weight}" for layer in ("one", "two") for weight in ("kernel", "bias")}
+        assert {"/".join(path.split("/")[-2:]) for path in fresh} == layers
+
     def test_every_branch_starts_from_the_frames_statistics(self, source):
         model = build("rtf")
         training.start_from(model, source)

@@ -72,6 +72,22 @@ def test_a_table_changes_the_small_image_phase_or_names_another(write, repositor
         assert load_table(path).image_phase is None
 
 
+@pytest.mark.parametrize("phase", [None, {}, {"system": "sta"}, {"setting": {}}, {"settings": {}, "system": "sta"}])
+def test_an_image_phase_of_a_row_holds_settings(write, phase):
+    path = write(title="T", system="sta", rows={"one": {"image_phase": phase}})
+    with pytest.raises(ValueError, match=r"holds `settings` alone.*Received: image_phase=.* of row one"):
+        load_table(path)
+
+
+def test_an_image_phase_of_a_row_changes_the_tables(write):
+    rows = {"one": {"image_phase": {"settings": {"num_frames": 2}}}, "two": None}
+    table = load_table(write(title="T", system="sta", rows=rows), small=True)
+    assert [row.image_phase for row in table.rows.values()] == [{"num_frames": 2}, {}]
+    assert load_table(write(title="T", system="sta", rows=rows)).rows["one"].image_phase == {}
+    with pytest.raises(ValueError, match=r"give the table one. Received: image_phase=.* of row one"):
+        load_table(write(title="T", system="sta", size="own", rows=rows))
+
+
 def test_overlays_are_names_or_paths_beside_the_table(write, tmp_path):
     table = load_table(write(title="T", system="sta", overlays=["small", "mine/o.yaml"], rows={"one": None}))
     assert table.overlays == ["small", str(tmp_path / "mine" / "o.yaml")]
