@@ -1,12 +1,12 @@
 """Print what majority pooling wins back in long tracklets: all tracklets of a person in a camera, joined.
 
     python tests/benchmarks/long_tracklets.py ROOT MODEL [--frames 64] [--kinds another_person] [--seed 0]
+                                             [--threshold 0.25]
 
 ROOT is a data set in any layout that kreid reads, MODEL a run or a model of the system baseline. The tracklets of a
 person in a camera are one after the other in a joined one, which is thinned evenly to `--frames`; those of unknown
-persons stay as they are. Scores are those of the `mars`
-protocol, with 3 bad frames of 8, the same draw for all lines; `closed` is the share of the gap between average pooling
-and the average of the good frames alone.
+persons stay as they are. Scores are those of the `mars` protocol, with 3 bad frames of 8, the same draw for all lines;
+`closed` is the share of the gap between average pooling and the average of the good frames alone.
 """
 
 import argparse
@@ -43,6 +43,7 @@ def main(argv=None):
     parser.add_argument("--frames", type=int, default=64)
     parser.add_argument("--kinds", nargs="+", default=["another_person", "other_persons", "covered"])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threshold", type=float, default=0.25, help="of majority pooling")
     options = parser.parse_args(argv)
 
     import kreid
@@ -56,7 +57,7 @@ def main(argv=None):
     )
     lines = {
         pooling: evaluate_bad_frames(
-            model.with_pooling(pooling),
+            model.with_pooling(pooling, pooling_threshold=options.threshold),
             dataset,
             kinds=options.kinds,
             counts=[BAD],
