@@ -169,7 +169,7 @@ def visible_shares(root: str | os.PathLike[str], split: str = "test") -> dict[st
     >>> root = render_mars(f"{tempfile.mkdtemp()}/mars", **counts, image_size=(32, 16), progress=False)
     >>> shares = visible_shares(root, "train")
     >>> len(shares), max(shares.values()) <= 1
-    (8, True)
+    (22, True)
     """
     if split not in ("test", "train"):
         raise ValueError(f"The split is 'test' or 'train'. Received: split={split!r}")

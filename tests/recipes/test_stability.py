@@ -94,7 +94,9 @@ def trained(config, steps):
     keras.utils.set_random_seed(3)
     maps, made = batches(config, BATCHES)
     shared = {"clip_length": config.clip_length} if config.system == "tacan" else {}
-    model = models.SYSTEMS[config.system](Features(maps), PERSONS, **shared, **config.model)
+    # A row's number that is mirrored is the number of another row.
+    settings = {**config.model, "test_mirrored": False}
+    model = models.SYSTEMS[config.system](Features(maps), PERSONS, **shared, **settings)
     losses = training.build_losses(config)
     model.compile(training.build_optimizer(config, config.steps_per_epoch or 1000), losses, jit_compile=False)
     values = []
