@@ -290,6 +290,13 @@ class FinishedRun:
     Args:
         path: of the folder.
 
+    Attributes:
+        files: the `RunFiles` of the folder.
+        path: of the folder.
+        config: the run's settings.
+        changes: in which ways `model` embeds other than the run's model does, in words; empty until a method
+            `use_...` changes it.
+
     Raises:
         ValueError: if the folder holds no run with a model.
     """

@@ -52,15 +52,16 @@ def write_report(
             `bad_frames.json` next to the page. `None` for none.
         bad_frames_seed: of their draws.
         uniform_attention: also score the model with equal weights, see `evaluate_uniform_attention`.
-        mirrored: embed each frame together with its mirror image, see `TrackletModel.with_mirrored`; the report's
-            folder's name then ends in `_mirrored`.
+        mirrored: embed each frame together with its mirror image, see `FinishedRun.use_mirrored`; the name of the
+            report's folder then ends in `_mirrored`.
 
     Returns:
         The path of the page, and the run's scores.
 
     Raises:
         ValueError: if a folder holds no run, the runs were trained on different data or splits, `out` holds other
-            files, a kind of bad frames is unknown, or the attention cannot be replaced.
+            files, a kind of bad frames is unknown, the attention cannot be replaced, or the system cannot embed mirror
+            images.
         FileNotFoundError: if the data set does not exist.
 
     Example: `path, measured = write_report("runs/sta_mars", compare="runs/baseline_mars")`
