@@ -38,7 +38,7 @@ PAPERS = {
 
 
 # Rows that no paper has.
-OWN = {"gltr2": ["average, trained on tracklets"]}
+OWN = {name: ["average, trained on tracklets"] for name in ("gltr2", "gltr6")} | {"rafa4": ["average"]}
 
 
 @functools.cache
