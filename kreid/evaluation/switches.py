@@ -225,7 +225,10 @@ def switch_scores(
         switch = find_switch(switched, threshold)
         if switch is not None:
             found += 1
-            right += int((switch.other == drawn[row].bad).sum())
+            bad = drawn[row].bad
+            same = int((switch.other == bad).sum())
+            # Where the bad frames are half or more, the tracklet's own may be the side that stands apart.
+            right += max(same, len(bad) - same) if 2 * bad.sum() >= len(bad) else same
             frames += len(switched)
     return SwitchScores(
         precision=found / (found + alarms) if found + alarms else float("nan"),

@@ -85,7 +85,16 @@ def train_table(table: "training.Table", runs: "Sequence[training.TableRun]", fo
         table: a `Table`.
         runs: of `plan_table`.
         folder: of the table's runs.
+
+    Raises:
+        ValueError: if the data set has no test tracklets.
     """
+    rows = [one.folder for one in runs if one.rows and not one.folder.is_complete]
+    if rows and not training.load_dataset(rows[0].config).test:
+        raise ValueError(
+            "A table compares scores, and this data set has no test tracklets to score; add some, or train a row by "
+            f"`kreid train`. Received: data={rows[0].config.data_dir!r}"
+        )
     for one in runs:
         if one.rows:
             _train(one.folder)
@@ -131,7 +140,10 @@ def print_table(table: "training.Table", folder: pathlib.Path, measure: bool = T
         }
     data = training.table_data(table, folder, costs)
     if not data:
-        raise ValueError(f"No row of this table is trained yet. Received: run={str(folder)!r}")
+        raise ValueError(
+            "No row of this table is trained yet and scored with its bad frames; --small belongs to a table that was "
+            f"trained with it. Received: run={str(folder)!r}, bad_frames_test={dict(table.bad_frames_test)!r}"
+        )
     text = training.table_text(table, data)
     write_atomically(file, json.dumps(data, indent=2) + "\n")
     write_atomically(folder / "table.md", text + "\n")

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from kreid.data.bad_frames import check_kinds
+from kreid.data.readers import LAYOUTS
 from kreid.training.folder import recipe_folder
 
 # Keys of a file, and of its block `small`.
@@ -29,6 +31,19 @@ _KEYS = (
 # As in the paper, for 2 CPU cores, or as the table's file alone says.
 SIZES = ("paper", "small", "own")
 _ROW_KEYS = ("system", "settings", "small", "image_phase", "phase", "test", "printed")
+# Keys of the mappings in a table and in a row; `None` for any.
+_INNER_KEYS: dict[str, tuple[str, ...] | None] = {
+    "shared": None,
+    "settings": None,
+    "image_phase": ("system", "settings"),
+    "bad_frames_test": ("kinds", "share"),
+}
+_INNER_ROW_KEYS: dict[str, tuple[str, ...] | None] = {
+    "settings": None,
+    "small": None,
+    "test": ("test_selection", "test_frames"),
+    "printed": ("rank1", "map"),
+}
 # What an image model and the rows that start from it must share.
 _BACKBONE_KEYS = (
     "backbone",
@@ -104,7 +119,7 @@ class Table:
             seeds: to train with, `None` for the table's.
 
         Raises:
-            ValueError: if a row is unknown, or a seed is below 0.
+            ValueError: if a row is unknown, or a seed is below 0 or repeated.
 
         Example:
 
@@ -115,8 +130,8 @@ class Table:
         for name in names or ():
             if name not in self.rows:
                 raise ValueError(f"The rows are {', '.join(self.rows)}. Received: row={name!r}")
-        if seeds is not None and (not seeds or min(seeds) < 0):
-            raise ValueError(f"Seeds are whole numbers from 0, at least one. Received: seeds={list(seeds)!r}")
+        if seeds is not None:
+            _check_seeds(seeds)
         rows = {name: row for name, row in self.rows.items() if names is None or name in names}
         return dataclasses.replace(self, rows=rows, seeds=self.seeds if seeds is None else seeds)
 
@@ -159,6 +174,10 @@ def load_table(path: str | os.PathLike[str], small: bool = False, weights: str |
     shared = {**_merged(layers, "shared"), **given}
     common = {**shared, **_merged(layers, "settings")}
     image_phase = _image_phase(layers)
+    if image_phase and "system" not in image_phase:
+        raise ValueError(
+            f"The image_phase of this table names no system. Received: {image_phase!r}, table={str(path)!r}"
+        )
     rows: dict[str, Row] = {}
     runs: dict[str, str] = {}
     for name, values in table["rows"].items():
@@ -220,14 +239,25 @@ def _check(table: Mapping[str, Any], path: pathlib.Path) -> None:
     rows = table.get("rows")
     if "title" not in table or not isinstance(rows, dict) or not rows:
         raise ValueError(f"A table holds a title and rows. Received: table={str(path)!r}")
-    unknown = [f"{key} of the table" for key in {**table, **table.get("small", {})} if key not in _KEYS]
+    small = table.get("small", {})
+    if not isinstance(small, dict):
+        raise ValueError(f"The block `small` holds keys of the table. Received: small={small!r}, table={str(path)!r}")
+    unknown = [f"{key} of the table" for key in {**table, **small} if key not in _KEYS]
+    unkeyed = [name for name, row in rows.items() if row is not None and not isinstance(row, dict)]
+    if unkeyed:
+        raise ValueError(
+            f"A row holds keys and values. Received: {unkeyed[0]}: {rows[unkeyed[0]]!r}, table={str(path)!r}"
+        )
     unknown += [f"{key} of row {name}" for name, row in rows.items() for key in row or {} if key not in _ROW_KEYS]
     if unknown:
         raise ValueError(
             f"A table's keys are {', '.join(_KEYS)}, a row's {', '.join(_ROW_KEYS)}. Received: {unknown[0]}, "
             f"table={str(path)!r}"
         )
+    for layer in (table, small):
+        _check_values(layer, path)
     for name, row in rows.items():
+        _check_mappings(row or {}, _INNER_ROW_KEYS, f" of row {name}", path)
         phase = (row or {}).get("image_phase", {"settings": {}})
         if not isinstance(phase, dict) or set(phase) != {"settings"}:
             raise ValueError(
@@ -248,6 +278,53 @@ def _check(table: Mapping[str, Any], path: pathlib.Path) -> None:
             "The names of two rows differ by more than spaces and signs, as their folders are named by letters and "
             f"digits. Received: rows={list(rows)!r}, table={str(path)!r}"
         )
+
+
+def _check_values(layer: Mapping[str, Any], path: pathlib.Path) -> None:
+    """Raise if a value of a table, or of its block `small`, cannot be used."""
+    # Without an image phase, rows start as their recipes do.
+    _check_mappings(
+        {key: value for key, value in layer.items() if (key, value) != ("image_phase", None)}, _INNER_KEYS, "", path
+    )
+    try:
+        if "seeds" in layer:
+            _check_seeds(layer["seeds"])
+        if "data" in layer and layer["data"] not in LAYOUTS:
+            raise ValueError(f"The data sets are {', '.join(LAYOUTS)}. Received: data={layer['data']!r}")
+        bad_frames = layer.get("bad_frames_test")
+        if bad_frames:
+            share = bad_frames.get("share")
+            if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
+                raise ValueError(f"The share of bad frames is from 0 and below 1. Received: share={share!r}")
+            check_kinds(bad_frames.get("kinds", ()))
+    except ValueError as error:
+        raise ValueError(f"{error}, table={str(path)!r}") from None
+
+
+def _check_mappings(
+    values: Mapping[str, Any], known: Mapping[str, tuple[str, ...] | None], where: str, path: pathlib.Path
+) -> None:
+    """Raise if one of the known keys has no mapping, or one with other keys."""
+    for key, inner in known.items():
+        value = values.get(key, {})
+        if not isinstance(value, dict):
+            raise ValueError(f"{key} holds keys and values. Received: {key}={value!r}{where}, table={str(path)!r}")
+        unknown = [name for name in value if inner is not None and name not in inner]
+        if unknown:
+            raise ValueError(
+                f"The keys of {key} are {', '.join(inner or ())}. Received: {unknown[0]}{where}, table={str(path)!r}"
+            )
+
+
+def _check_seeds(seeds: Any) -> None:
+    """Raise unless these are seeds."""
+    if (
+        not isinstance(seeds, (list, tuple))
+        or not seeds
+        or any(isinstance(seed, bool) or not isinstance(seed, int) or seed < 0 for seed in seeds)
+        or len(set(seeds)) < len(seeds)
+    ):
+        raise ValueError(f"Seeds are different whole numbers from 0, at least one. Received: seeds={seeds!r}")
 
 
 def _merged(layers: Iterable[Mapping[str, Any]], key: str) -> dict[str, Any]:

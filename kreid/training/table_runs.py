@@ -138,9 +138,25 @@ def row_stages(table: Table, row: Row, seed: int = 0, settings: Sequence[str] = 
         return [(last, own[last])]
     values = {**table.shared, **row.backbone, "seed": seed}
     texts = [f"{key}={json.dumps(value)}" for key, value in values.items()]
+    if len(own) > 1:  # A phase's own settings win over a text that names none.
+        texts += [f"{name}.{text}" for name in own for text in settings if "." not in text.partition("=")[0]]
     shared = load_phases(row.system, data=table.data, overlays=table.overlays, settings=[*texts, *settings])
+    if row.phase is not None:
+        _check_phase(row, shared[last])
     stages = [(name, shared[name]) for name in earlier if shared[name].data != "images" or shared[name].image_dirs]
     return [*stages, (last, shared[last] if row.phase is not None else own[last])]
+
+
+def _check_phase(row: Row, config: Config) -> None:
+    """Raise if a row that is a phase of its recipe, which other rows start from, has settings of its own."""
+    values = {**dataclasses.asdict(config), **config.model}
+    for key, value in row.settings.items():
+        if values.get(key) != value:
+            raise ValueError(
+                f"The row {row.name!r} is the recipe's phase {row.phase}, which other rows start from, so it has no "
+                f"settings besides the phase's; leave {key} out, or set it in the table's `shared`. "
+                f"Received: {key}={value!r}, where the phase has {values.get(key)!r}"
+            )
 
 
 @functools.cache

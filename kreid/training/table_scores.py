@@ -31,10 +31,12 @@ class RowScores(NamedTuple):
     Args:
         average_precision: float64 `(runs, queries)`.
         rank1: float64 `(runs, queries)`, 1 where the first entry of the ranked list is a match.
+        seeds: of the runs.
     """
 
     average_precision: np.ndarray
     rank1: np.ndarray
+    seeds: tuple[int, ...]
 
 
 def score_row(table: Table, row: Row, seed: int, run: "RunFolder", folder: pathlib.Path) -> None:
@@ -55,6 +57,8 @@ def score_row(table: Table, row: Row, seed: int, run: "RunFolder", folder: pathl
     }
     done = files.read_conditions()
     if all(done.get(key) == value for key, value in wanted.items()):
+        if done["file"] != str(run.model):  # The folder was moved, or is named from another working directory.
+            write_atomically(files.conditions, json.dumps({**done, "file": str(run.model)}, indent=2) + "\n")
         return
     print(f"\n{row.name}, seed {seed}: scores", flush=True)
     dataset = load_dataset(run.config)
@@ -82,17 +86,25 @@ def row_scores(table: Table, folder: pathlib.Path, name: str) -> dict[str, RowSc
         name: of the row.
 
     Returns:
-        A dict from the condition, `"clean"` or a kind of bad frames, to `RowScores`; empty without a scored run.
+        A dict from the condition, `"clean"` or a kind of bad frames, to `RowScores`; empty without a run that was
+        scored with the table's bad frames.
     """
-    found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    found: dict[str, list[tuple[np.ndarray, np.ndarray, int]]] = {}
     for seed in table.seeds:
-        conditions = RunFiles(row_folder(folder, seed, name)).read_conditions().get("conditions", {})
-        for condition, data in conditions.items():
+        kept = RunFiles(row_folder(folder, seed, name)).read_conditions()
+        if kept.get("bad_frames_test", {}) != dict(table.bad_frames_test):
+            continue
+        for condition, data in kept.get("conditions", {}).items():
             # Sorted by id, so that queries pair up between runs that were evaluated in another order.
             order = np.argsort(data["queries"]["queries"])
             scores = RetrievalResult.from_dict(data["scores"], data["queries"]).by_query()
-            found.setdefault(condition, []).append((scores["mAP"][order], scores["rank-1"][order]))
-    return {condition: RowScores(*map(np.array, zip(*runs, strict=True))) for condition, runs in found.items()}
+            found.setdefault(condition, []).append((scores["mAP"][order], scores["rank-1"][order], seed))
+    return {
+        condition: RowScores(
+            np.array([run[0] for run in runs]), np.array([run[1] for run in runs]), tuple(run[2] for run in runs)
+        )
+        for condition, runs in found.items()
+    }
 
 
 def scored_models(table: Table, folder: pathlib.Path) -> "dict[str, TrackletModel]":

@@ -27,7 +27,7 @@ def table_data(
         the standard deviation over runs, `None` of one run; `against_first`, the mean difference of mAP to the first
         row and the ends of its 95% interval; `bad_frames`, mean and deviation of mAP by kind; `bad_frames_mean`, of the
         mean over kinds, and its `bad_frames_against_first`; `gmac`; `frames_per_second`; and `printed`, the paper's
-        figures. A figure that is not there is `None`. Differences need the same runs of both rows.
+        figures. A figure that is not there is `None`. Differences need runs of the same seeds of both rows.
     """
     scores = {name: row_scores(table, folder, name) for name in table.rows}
     first = scores[next(iter(table.rows))]
@@ -113,12 +113,12 @@ def _mean(scores: Mapping[str, RowScores], conditions: Sequence[str]) -> np.ndar
 def _difference(
     scores: Mapping[str, RowScores], first: Mapping[str, RowScores], conditions: Sequence[str]
 ) -> tuple[float, float, float] | None:
-    """Return the mean difference of mAP in per cent and its interval, `None` for other runs."""
+    """Return the mean difference of mAP in per cent and its interval, `None` for runs of other seeds."""
     if not all(condition in first for condition in conditions):
         return None
-    one, other = _mean(scores, conditions), _mean(first, conditions)
-    if one.shape != other.shape:
+    if any(scores[condition].seeds != first[condition].seeds for condition in conditions):
         return None
+    one, other = _mean(scores, conditions), _mean(first, conditions)
     mean, low, high = (100 * value for value in paired_bootstrap(one, other))
     return mean, low, high
 

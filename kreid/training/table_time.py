@@ -34,8 +34,8 @@ class RunTime(NamedTuple):
 def expected_time(table: Table, runs: Sequence[TableRun]) -> list[RunTime]:
     """Measure a run of each kind that is left to train, and print and return what every run is expected to take.
 
-    Runs are of one kind if they train the same backbone with the same number of frames in a step: the first of a kind
-    stands for all.
+    Runs are of one kind if they train the same backbone on the same data, with batches drawn alike and the same number
+    of frames in a step: the first of a kind stands for all.
 
     Args:
         table: a `Table`.
@@ -53,6 +53,8 @@ def expected_time(table: Table, runs: Sequence[TableRun]) -> list[RunTime]:
             times.append(RunTime(0.0, 0.0, 0.0))
             continue
         kind = (config.backbone, config.backbone_width, *config.image_size, config.last_stride, _frames(config))
+        # These decide the number of steps in an epoch.
+        kind += (config.data, config.sampler, config.persons_per_batch, config.batch_size)
         if kind not in measured:
             started = time.perf_counter()
             with contextlib.redirect_stdout(io.StringIO()):

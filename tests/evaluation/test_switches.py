@@ -108,6 +108,13 @@ def test_scores_of_drawn_switches():
     assert "found in 20.0% of the same tracklets" in scores.text()
 
 
+@pytest.mark.parametrize("count", range(2, 7))
+def test_the_side_that_stands_apart_may_be_the_tracklets_own(count):
+    tracklets, vectors = drawn([1, 2, 3, 4, 5])
+    scores = switch_scores(vectors, tracklets, share=count / 8)
+    assert (scores.recall, scores.right_frames) == (1.0, 1.0)
+
+
 def test_nothing_is_found_above_every_difference():
     tracklets, vectors = drawn([1, 2, 3])
     scores = switch_scores(vectors, tracklets, threshold=2.0)

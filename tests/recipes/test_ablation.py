@@ -1,6 +1,7 @@
 """`kreid ablate`: rows from their seeds' image models, further training, and the table that is printed."""
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -161,6 +162,55 @@ def test_the_papers_size_has_the_recipes_phases(tree, tmp_path):
         assert run.folder.config.init == str(baseline.folder.model)
         assert (run.folder.config.epochs, run.folder.config.sampler) == (400, "sequences")
     assert dtp.folder.config.model["self_attention"] is False
+
+
+def test_settings_win_in_every_phase_of_a_recipe(tree, tmp_path):
+    table = training.load_table(training.recipe_file("tables", "gltr2")).chosen(["baseline", "GLTR"])
+    options = {"data": tree, "settings": ["epochs=3", "images.epochs=2"]}
+    images, gltr = (run.folder.config for run in training.plan_table(table, tmp_path, **options))
+    assert (images.epochs, gltr.epochs) == (2, 3)
+    images, gltr = (run.folder.config for run in training.plan_table(table, tmp_path, data=tree, settings=["epochs=3"]))
+    assert (images.epochs, gltr.epochs) == (3, 3)
+
+
+def test_a_row_that_other_rows_start_from_has_no_settings_of_its_own(tree, tmp_path):
+    content = {"title": "T", "system": "gltr", "rows": {"one": {"phase": "images", "settings": {"flip": 0.25}}}}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ValueError, match=r"leave flip out, .* Received: flip=0\.25, where the phase has"):
+        training.plan_table(training.load_table(tmp_path / "own.yaml"), tmp_path, data=tree)
+
+
+def test_given_weights_are_not_those_of_another_backbone():
+    table = training.load_table(training.recipe_file("tables", "gltr3"), weights="given.h5")
+    weights = {name: row.settings["weights"] for name, row in table.rows.items()}
+    assert weights == {
+        "baseline, Alexnet": None,
+        "baseline, Inception": "imagenet",
+        "baseline, ResNet50": "given.h5",
+        "GLTR, Alexnet": None,
+        "GLTR, Inception": "imagenet",
+        "GLTR, ResNet50": "given.h5",
+    }
+
+
+def test_a_data_set_without_test_tracklets_is_refused_before_training(table, tree, tmp_path, capsys):
+    image = next((tree / "bbox_train").glob("*/*.jpg"))
+    for place in ("ann/hall", "ann/door", "bert/hall", "bert/door"):
+        (tmp_path / "data" / "train" / place).mkdir(parents=True)
+        shutil.copy(image, tmp_path / "data" / "train" / place / "1.jpg")
+    with pytest.raises(SystemExit):
+        main(["ablate", str(table), "--data", str(tmp_path / "data"), "--run", str(tmp_path / "run")])
+    assert "no test tracklets to score" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_moved_folder_is_measured_where_it_is(trained, table, tree, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(trained, moved)
+    main(["ablate", str(table), "--data", str(tree), "--run", str(moved)])
+    for row, run in (("mean", "mean"), ("of_2_frames", "STA__2_stripes")):
+        kept, old = (RunFiles(folder / "seed_3" / row).read_conditions() for folder in (moved, trained))
+        assert kept == {**old, "file": str(moved / "seed_3" / run / "model.keras")}
 
 
 @pytest.mark.slow

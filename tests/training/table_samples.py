@@ -7,6 +7,8 @@ import numpy as np
 from kreid.evaluation import evaluate_test, queries_dict, results_dict
 from kreid.training import row_folder
 
+BAD_FRAMES_TEST = {"kinds": ["dark", "covered"], "share": 0.375}
+
 
 def scores_of(seed, count=60):
     """The `mars` results of random tracklets, and the ids of the queries."""
@@ -17,7 +19,7 @@ def scores_of(seed, count=60):
     return results, [f"query/{row}" for row in rows]
 
 
-def keep_scores(folder, seed, row, order=1, **conditions):
+def keep_scores(folder, seed, row, order=1, bad_frames_test=BAD_FRAMES_TEST, **conditions):
     """Write the file of a row's scores; each condition is the seed of its scores. Returns its average precisions."""
     data, precisions = {}, {}
     for name, draw in conditions.items():
@@ -29,5 +31,5 @@ def keep_scores(folder, seed, row, order=1, **conditions):
         data[name] = {"scores": results_dict(results)["mars"], "queries": queries}
     path = row_folder(folder, seed, row)
     path.mkdir(parents=True, exist_ok=True)
-    (path / "conditions.json").write_text(json.dumps({"conditions": data}))
+    (path / "conditions.json").write_text(json.dumps({"bad_frames_test": bad_frames_test, "conditions": data}))
     return precisions

@@ -1,5 +1,7 @@
 """A table's file: what rows and sizes leave open, and refusals."""
 
+import re
+
 import pytest
 import yaml
 
@@ -99,8 +101,8 @@ def test_chosen_rows_and_seeds(write):
     assert (list(chosen.rows), chosen.seeds, chosen.rows["two again"].run) == (["two", "two again"], [3, 1], "two")
     with pytest.raises(ValueError, match=r"rows are one, two, two again, wide\. Received: row='three'"):
         table.chosen(["one", "three"])
-    for seeds in ([], [0, -1]):
-        with pytest.raises(ValueError, match="Seeds are whole numbers from 0"):
+    for seeds in ([], [0, -1], [1, 1]):
+        with pytest.raises(ValueError, match="Seeds are different whole numbers from 0"):
             table.chosen(seeds=seeds)
 
 
@@ -114,11 +116,61 @@ def test_chosen_rows_and_seeds(write):
         ({"title": "T", "system": "sta", "rows": {"one": {"set": {}}}}, "Received: set of row one"),
         ({"title": "T", "rows": ROWS}, "names a system. Received: row='one'"),
         ({"title": "T", "system": "sta", "rows": {"N=2": {}, "N 2": {}}}, "names of two rows"),
+        ({"title": "T", "system": "sta", "rows": {"one": 3}}, "Received: one: 3, table="),
     ],
 )
 def test_what_is_no_table(write, content, complaint):
     with pytest.raises(ValueError, match=complaint):
         load_table(write(**content))
+
+
+@pytest.mark.parametrize("block", [lambda content: content, lambda content: {"small": content}])
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ({"shared": None}, "shared holds keys and values. Received: shared=None, table="),
+        ({"settings": [1]}, "settings holds keys and values"),
+        ({"image_phase": {"setting": {}}}, "keys of image_phase are system, settings. Received: setting, table="),
+        ({"seeds": 3}, "Seeds are different whole numbers from 0, at least one. Received: seeds=3, table="),
+        ({"seeds": [0, 0]}, "Received: seeds=[0, 0]"),
+        ({"data": "moon"}, "Received: data='moon'"),
+        ({"bad_frames_test": {"kind": ["dark"], "share": 0.5}}, "keys of bad_frames_test are kinds, share"),
+        ({"bad_frames_test": {"kinds": ["dark"]}}, "from 0 and below 1. Received: share=None"),
+        ({"bad_frames_test": {"kinds": ["dark"], "share": 1}}, "from 0 and below 1. Received: share=1"),
+        ({"bad_frames_test": {"kinds": "dark", "share": 0.5}}, "Received: kinds='dark'"),
+        ({"bad_frames_test": {"kinds": ["drak"], "share": 0.5}}, r"Received: kinds=['drak']"),
+    ],
+)
+def test_values_that_a_table_cannot_use(write, block, content, complaint):
+    path = write(title="T", system="sta", rows={"one": None}, **block(content))
+    with pytest.raises(ValueError, match=re.escape(complaint)):
+        load_table(path)
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ({"settings": None}, "settings holds keys and values. Received: settings=None of row one"),
+        ({"small": 1}, "small holds keys and values. Received: small=1 of row one"),
+        ({"test": {"test_frame": 8}}, "keys of test are test_selection, test_frames. Received: test_frame of row one"),
+        ({"printed": {"mAP": 8}}, "keys of printed are rank1, map. Received: mAP of row one"),
+    ],
+)
+def test_values_that_a_row_cannot_use(write, row, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        load_table(write(title="T", system="sta", rows={"one": row}))
+
+
+def test_an_image_phase_names_a_system(write):
+    path = write(title="T", system="sta", image_phase={"settings": {}}, rows={"one": None})
+    with pytest.raises(ValueError, match="image_phase of this table names no system"):
+        load_table(path)
+    assert load_table(path, small=True).image_phase["system"] == "baseline"
+
+
+def test_a_block_small_holds_keys(write):
+    with pytest.raises(ValueError, match=r"block `small` holds keys of the table\. Received: small=None"):
+        load_table(write(title="T", system="sta", rows=ROWS, small=None))
 
 
 def test_a_row_has_a_folder_by_seed(tmp_path):

@@ -1,10 +1,11 @@
 """Figures of a table: means and deviations over runs, differences by query, the paper's apart."""
 
+import dataclasses
 import re
 
 import numpy as np
 import pytest
-from table_samples import keep_scores
+from table_samples import BAD_FRAMES_TEST, keep_scores
 
 from kreid.evaluation import paired_bootstrap
 from kreid.training import RowCost, load_table, table_data, table_text
@@ -15,7 +16,7 @@ def table(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(
         "title: Mine\nsystem: sta\nseeds: [0, 1]\nprinted_on: full LS-VID\n"
-        "bad_frames_test: {kinds: [dark, covered], share: 0.375}\n"
+        f"bad_frames_test: {BAD_FRAMES_TEST}\n"
         "rows: {A: {}, B: {printed: {rank1: 80.5, map: 70.25}}, C: {}, D: {}}\n"
     )
     return load_table(path)
@@ -54,6 +55,21 @@ def test_means_and_differences(data):
     assert figures["C"]["against_first"] is None
     assert figures["C"]["map"][1] is None, "one run has no deviation"
     assert figures["B"]["printed"] == {"rank1": 80.5, "map": 70.25}
+
+
+def test_runs_of_other_seeds_have_no_difference(table, tmp_path):
+    for row, seeds in (("A", (0, 1)), ("B", (1, 2))):
+        for seed in seeds:
+            keep_scores(tmp_path, seed, row, clean=seed)
+    figures = table_data(dataclasses.replace(table, seeds=(0, 1, 2)), tmp_path)
+    assert [row["runs"] for row in figures.values()] == [2, 2]
+    assert figures["B"]["against_first"] is None
+
+
+def test_scores_with_other_bad_frames_are_left_out(table, tmp_path):
+    keep_scores(tmp_path, 0, "A", clean=0)
+    keep_scores(tmp_path, 0, "B", bad_frames_test={**BAD_FRAMES_TEST, "share": 0.25}, clean=1, dark=2)
+    assert list(table_data(table, tmp_path)) == ["A"]
 
 
 def test_the_text_keeps_the_papers_figures_apart(data, table):
