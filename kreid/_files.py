@@ -39,7 +39,7 @@ def replacing(path: str | os.PathLike[str], size: int | None = None) -> Iterator
     >>> os.listdir(folder)
     ['scores.npy']
     """
-    path = Path(path)
+    path = Path(os.path.abspath(path))
     # Keras wants both endings of a file of weights, `.weights.h5`.
     temporary = path.with_name(f".writing-{secrets.token_hex(6)}{''.join(path.suffixes[-2:])}")
     try:
@@ -63,6 +63,22 @@ def replacing(path: str | os.PathLike[str], size: int | None = None) -> Iterator
                 f"repeat the command. Received: path={str(path)!r}, {free} bytes free{needed}",
             ) from error
         raise
+
+
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Check, before long work, that a new file or folder can be renamed to a path; folders on the way may be missing.
+
+    Raises:
+        OSError: if the path is a mount point, or the nearest folder that exists is a file or cannot be written to.
+    """
+    place = Path(os.path.abspath(path))
+    if os.path.ismount(place):
+        raise OSError(f"A mount point cannot be replaced; give a folder inside it. Received: path={os.fspath(path)!r}")
+    nearest = next(folder for folder in place.parents if os.path.lexists(folder))
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{nearest} is a file; give another path. Received: path={os.fspath(path)!r}")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise PermissionError(f"{nearest} cannot be written to; give another path. Received: path={os.fspath(path)!r}")
 
 
 def _is_disk_full(error: OSError) -> bool:

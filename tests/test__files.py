@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kreid import load_model
-from kreid._files import check_unpacked_size, replacing, write_atomically
+from kreid._files import check_place, check_unpacked_size, replacing, write_atomically
 from kreid.gallery import TrackletEmbeddings
 
 
@@ -43,6 +43,14 @@ class TestReplacing:
             temporary.mkdir()
         assert (tmp_path / "tree/old").is_dir()
         assert os.listdir(tmp_path) == ["tree"]
+
+    def test_the_working_directory_is_replaced_if_it_is_empty(self, tmp_path, monkeypatch):
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        with replacing(".") as temporary:
+            (temporary / "inner").mkdir(parents=True)
+        assert os.listdir(tmp_path) == ["here"]
+        assert os.listdir(tmp_path / "here") == ["inner"]
 
     def test_a_failed_folder_is_deleted(self, tmp_path):
         with pytest.raises(ValueError, match="stop"), replacing(tmp_path / "tree") as temporary:
@@ -89,6 +97,23 @@ class TestWriteAtomically:
         name = os.fsdecode(b"Jos\xe9.jpg")
         write_atomically(tmp_path / "data.json", json.dumps([name], ensure_ascii=ascii_only))
         assert json.loads((tmp_path / "data.json").read_text()) == [name]
+
+
+def test_a_place_is_checked_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "new", tmp_path / "new" / "folder", tmp_path / "file"):
+        check_place(path)
+    with pytest.raises(NotADirectoryError, match=r"file is a file; give another path\. Received: path="):
+        check_place(tmp_path / "file" / "new")
+    with pytest.raises(OSError, match=r"mount point cannot be replaced; give a folder inside it\. Received: path='/'"):
+        check_place("/")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_place_that_cannot_be_written_to(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError, match="cannot be written to"):
+        check_place(tmp_path / "new")
 
 
 def hdf5s_error(path, content):

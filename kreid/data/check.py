@@ -59,13 +59,16 @@ def check_dataset(
         dataset = read_dataset(root, persons=persons)
     except (OSError, ValueError) as error:
         return DataReport(str(root), layout, refusal=str(error))
-    tracklets = dataset.train + dataset.test
+    parts = {"train": (dataset.train, dataset.person_names), "test": (dataset.test, dataset.person_names)}
+    if dataset.validation is not None:
+        parts["validation"] = (dataset.validation.test, dataset.validation.person_names)
+    tracklets = tuple(tracklet for own, _ in parts.values() for tracklet in own)
     paths = list(dict.fromkeys(path for tracklet in tracklets for path in tracklet.frames))
     scan = scan_frames(paths, workers or os.cpu_count() or 1, progress)
     name = functools.partial(_below, f"{root}/")
     named = set(paths)
     unnamed = tuple(name(path) for path in _images_on_disk(str(root), named) if path not in named)
-    by_split = {"train": dataset.train, "test": dataset.test}
+    left_out = set(unnamed)
     return DataReport(
         root=str(root),
         layout=layout,
@@ -82,12 +85,12 @@ def check_dataset(
         other_formats={name(path): kind for path, kind in scan.other_formats.items()},
         rotated=tuple(map(name, scan.rotated)),
         unnamed=unnamed,
-        skipped_files=tuple(file for file in dataset.skipped_files if file not in set(unnamed)),
+        skipped_files=tuple(file for file in dataset.skipped_files if file not in left_out),
         persons_in_both=tuple(dataset.person_names.get(person, person) for person in dataset.persons_in_both),
         remarks=dataset.remarks,
-        one_camera=_with_single(by_split, lambda tracklet: tracklet.camera, dataset.person_names),
-        one_tracklet=_with_single(by_split, lambda tracklet: tracklet.id, dataset.person_names),
-        cameras=_by_camera(tracklets, scan.unreadable, dataset.camera_names),
+        one_camera=_with_single(parts, lambda tracklet: tracklet.camera),
+        one_tracklet=_with_single(parts, lambda tracklet: tracklet.id),
+        cameras=_by_camera(parts, scan.unreadable, dataset.camera_names),
     )
 
 
@@ -123,11 +126,11 @@ def _images_on_disk(root: str, named: set[str]) -> list[str]:
 
 
 def _with_single(
-    by_split: Mapping[str, Sequence[Tracklet]], kind: Callable[[Tracklet], object], names: Mapping[int, str]
+    parts: Mapping[str, tuple[Sequence[Tracklet], Mapping[int, str]]], kind: Callable[[Tracklet], object]
 ) -> dict[str, tuple[str | int, ...]]:
     """Return the persons of each split whose tracklets have a single kind: one camera, or one tracklet."""
     single: dict[str, tuple[str | int, ...]] = {}
-    for split, tracklets in by_split.items():
+    for split, (tracklets, names) in parts.items():
         kinds: dict[int, set[object]] = {}
         for tracklet in tracklets:
             if tracklet.person > 0:
@@ -137,15 +140,22 @@ def _with_single(
 
 
 def _by_camera(
-    tracklets: Sequence[Tracklet], unreadable: Mapping[str, str], names: Mapping[int, str]
+    parts: Mapping[str, tuple[Sequence[Tracklet], Mapping[int, str]]],
+    unreadable: Mapping[str, str],
+    names: Mapping[int, str],
 ) -> tuple[dict[str, Any], ...]:
+    # A validation set numbers its persons anew.
+    named = [
+        (tracklet, (split == "validation", tracklet.person)) for split, (own, _) in parts.items() for tracklet in own
+    ]
     rows = []
-    for camera in sorted({tracklet.camera for tracklet in tracklets}):
-        own = [tracklet for tracklet in tracklets if tracklet.camera == camera]
+    for camera in sorted({tracklet.camera for tracklet, _ in named}):
+        persons = {person for tracklet, person in named if tracklet.camera == camera and tracklet.person > 0}
+        own = [tracklet for tracklet, _ in named if tracklet.camera == camera]
         rows.append(
             {
                 "camera": names.get(camera, camera),
-                "persons": len({tracklet.person for tracklet in own if tracklet.person > 0}),
+                "persons": len(persons),
                 "tracklets": len(own),
                 "frames": sum(len(tracklet) for tracklet in own),
                 "unreadable": sum(path in unreadable for tracklet in own for path in tracklet.frames),
@@ -176,6 +186,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         if options.workers is not None and options.workers < 1:
             raise ValueError(f"`workers` must be at least 1. Received: workers={options.workers}")
+        if options.json and os.path.isdir(options.json):
+            raise ValueError(f"Give a file to write to; this is a folder. Received: json={options.json!r}")
         if options.json and not Path(options.json).absolute().parent.is_dir():
             raise ValueError(f"The folder to write to is missing. Received: json={options.json!r}")
         import_tensorflow()
@@ -184,12 +196,12 @@ def run(options: argparse.Namespace) -> int:
             report = check_dataset(
                 options.root, persons=options.persons, workers=options.workers, progress=not options.quiet
             )
+        print(report.text())
         if options.json:
             write_atomically(options.json, json.dumps(report.to_dict(), indent=2) + "\n")
     except (OSError, ValueError) as error:
         print(f"kreid check: {error}", file=sys.stderr)
         return 2
-    print(report.text())
     return int(report.damaged)
 
 

@@ -24,7 +24,7 @@ class DataReport:
         layout: as in `kreid.data.layout_of`.
         refusal: why the reader refused the data set, for example because of a damaged index, or the empty string.
             After a refusal the other fields are empty.
-        tracklets: int, tracklets of train and test.
+        tracklets: int, tracklets of train, test and validation.
         frames: int, distinct frames that the index names, missing ones included.
         unreadable: frame to reason, for frames on the disk that cannot be decoded.
         empty_files: unreadable frames without a byte.

@@ -13,6 +13,11 @@ _DRAWS = 2000
 _SHOWN = ("rank-1", "mAP")
 
 
+def _shown(result: RetrievalResult) -> list[str]:
+    """Return the scores of a result whose intervals tables show."""
+    return [name for name in _SHOWN if name in result.scores()]
+
+
 def results_table(results: Mapping[str, RetrievalResult]) -> str:
     """Format the results of several protocols as a plain-text table, in per cent.
 
@@ -35,7 +40,7 @@ def results_table(results: Mapping[str, RetrievalResult]) -> str:
     for name, result in results.items():
         row = {"protocol": name, **{score: f"{100 * value:.1f}" for score, value in result.scores().items()}}
         row |= {"queries": f"{result.num_valid}/{result.num_queries}"}
-        for score, (_, low, high) in score_intervals(result, _SHOWN).items():
+        for score, (_, low, high) in score_intervals(result, _shown(result)).items():
             row[f"{score} (95%)"] = f"{100 * low:.1f} to {100 * high:.1f}"
         rows.append(row)
     if not rows:
@@ -70,7 +75,8 @@ def results_dict(results: Mapping[str, RetrievalResult]) -> dict[str, dict[str, 
         name: {
             **result.to_dict(),
             "intervals_95": {
-                score: [interval.low, interval.high] for score, interval in score_intervals(result, _SHOWN).items()
+                score: [interval.low, interval.high]
+                for score, interval in score_intervals(result, _shown(result)).items()
             },
         }
         for name, result in results.items()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kreid.data.readers.listing import is_system_name
+from kreid._files import check_place
 from kreid.gallery.embeddings import TrackletEmbeddings
 from kreid.identities.linking import Identities
 from kreid.identities.sightings import CameraVideo
@@ -58,16 +58,18 @@ def check_new_folder(path: str | os.PathLike[str]) -> None:
     """Check that a folder can be written: it does not exist, or is empty.
 
     Raises:
-        FileExistsError: if it is a file or has content.
+        FileExistsError: if it is a file or has content, hidden files included.
+        OSError: if it cannot be made at this place.
     """
     if os.path.isdir(path):
-        names = [name for name in os.listdir(path) if not is_system_name(name)]
+        names = os.listdir(path)
         if names:
             raise FileExistsError(
                 f"Give a new folder or remove this one; it has {sorted(names)[0]}. Received: out={os.fspath(path)!r}"
             )
     elif os.path.lexists(path):
         raise FileExistsError(f"Give a new folder; this is a file. Received: out={os.fspath(path)!r}")
+    check_place(path)
 
 
 def first_and_last(embeddings: TrackletEmbeddings) -> tuple[np.ndarray, np.ndarray]:

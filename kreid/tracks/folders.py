@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kreid._files import printable, replacing
+from kreid._files import check_place, printable, replacing
 from kreid.data.readers.listing import is_system_name
+from kreid.evaluation.switches import check_threshold
 from kreid.tracks.crops import crops, long_enough, names_of
 from kreid.tracks.cuts import Cuts, TrackLimits, counts_text, plan_cuts
 from kreid.tracks.mot import Tracks
@@ -137,6 +138,8 @@ def cut_tracklets(
         raise ValueError(f"`split` must be one of {', '.join(map(repr, _SPLITS))}. Received: split={split!r}")
     if image_format not in _FORMATS:
         raise ValueError(f"`image_format` must be 'png' or 'jpg'. Received: image_format={image_format!r}")
+    if switch_model is not None:
+        check_threshold(switch_threshold)
     by_track = isinstance(person, str) and "{id}" in person
     if not isinstance(person, str):
         tracks = tracks.renumbered({number: number for number in person})
@@ -145,6 +148,8 @@ def cut_tracklets(
             f"Both sides of a switch would be one person: put {{id}} into `person`. Received: person={person!r}"
         )
     adds = _has_content(out)
+    if not adds:
+        check_place(out)
     with open_video(video) as opened:
         cuts = plan_cuts(tracks, opened.size, limits)
         names = names_of(opened.name, cuts.ids, person, camera)
@@ -201,7 +206,7 @@ def _has_content(out: Path) -> bool:
             f"Give a new folder or one that has only {', '.join(_SPLITS)}; this one has {others[0]}. "
             f"Received: out={str(out)!r}"
         )
-    return bool(names)
+    return bool(os.listdir(out))  # Hidden files stay where they are.
 
 
 def _check_new(out: Path, split: str, names: Sequence[tuple[str, str, str]], by_track: bool) -> None:

@@ -276,10 +276,11 @@ def read_tracks(path: str | os.PathLike[str], *, first_frame: int = 1, max_damag
             Fault(row, int(rows.lines[row]), "no confidence, the seventh column, unlike other lines")
             for row in np.flatnonzero(without).tolist()
         ]
+    bad_rows = {bad.row for bad in malformed}
     faults = malformed + [
         fault
         for fault in find_faults(frames, rows.ids, rows.boxes, confidences, rows.lines)
-        if fault.row not in {bad.row for bad in malformed}
+        if fault.row not in bad_rows
     ]
     faults.sort(key=lambda fault: fault.line)
     if len(faults) > max_damaged * count:

@@ -283,7 +283,15 @@ class Config:
                 "The momentum of averaged weights is above 0 and below 1, or null for none. "
                 f"Received: ema_momentum={self.ema_momentum!r}"
             )
-        for name in ("seed", "weight_decay", "triplet_weight", "min_max_weight", "momentum", "backbone_rate"):
+        for name in (
+            "seed",
+            "weight_decay",
+            "triplet_weight",
+            "min_max_weight",
+            "momentum",
+            "backbone_rate",
+            "decay_factor",
+        ):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is a number of at least 0. Received: {name}={getattr(self, name)!r}")
         if self.false_match_rate is not None and not 0 < self.false_match_rate < 1:
@@ -315,6 +323,11 @@ class Config:
                 "Training stops early by the mAP of held-out persons, after one epoch or more without a better one; "
                 "set holdout above 0, or early_stopping=null. "
                 f"Received: early_stopping={self.early_stopping!r}, holdout={self.holdout!r}"
+            )
+        if self.holdout_every < 1:
+            raise ValueError(
+                "Held-out persons are evaluated every so many epochs, at least 1; a number above `epochs` evaluates "
+                f"them at the end alone. Received: holdout_every={self.holdout_every!r}"
             )
         if self.decay_every is not None and (self.decay_every < 1 or self.decay_epochs):
             raise ValueError(

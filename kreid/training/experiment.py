@@ -61,6 +61,9 @@ def run_experiment(run: "training.RunFolder", quiet: bool = False) -> None:
             untrained = evaluation.evaluate_model(model, dataset, max_damaged=config.max_damaged)
             run.keep_untrained(evaluation.results_dict(untrained.protocols))
 
+    for frames in config.also_test_frames:  # A number that the model refuses is refused before training.
+        model.with_selection(model.test_selection, frames)
+
     # Fit
     with pipeline.damage.plainly(), run.stop_signals:
         model.fit(

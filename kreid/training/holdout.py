@@ -1,5 +1,6 @@
 """Hold out train persons, so that test persons choose nothing."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +18,8 @@ def split_holdout(
     """Split train tracklets into tracklets to train on and a small test set of other persons.
 
     Persons are held out only if they have tracklets in two cameras or more. Each held-out person has one query per
-    camera, its first tracklet there, as in MARS.
+    camera, its first tracklet there, as in MARS. Where that would leave none of a person's tracklets in the gallery, as
+    in PRID2011, the one of the last camera is no query.
 
     Args:
         tracklets: train tracklets.
@@ -36,7 +38,7 @@ def split_holdout(
     >>> walks = [Tracklet(f"{p}c{c}", p, c, ("a.jpg",)) for p in range(1, 11) for c in (1, 2)]
     >>> train, holdout = kreid.training.split_holdout(walks, 0.2)
     >>> len(train), len(holdout.test), len(holdout.query_rows)
-    (16, 4, 4)
+    (16, 4, 2)
     """
     if not 0 <= share < 1:
         raise ValueError(f"The held-out share must be in [0, 1). Received: holdout={share!r}")
@@ -51,18 +53,21 @@ def split_holdout(
     if len(candidates) < count or len(persons) - count < 2:
         raise ValueError(
             f"Holding out needs {count} persons with two cameras and two more to train on, but there are "
-            f"{len(persons)} persons, {len(candidates)} of them with two cameras; set holdout=0. "
+            f"{len(persons)} persons, {len(candidates)} of them with two cameras; lower holdout, or choose and fit "
+            "nothing: select=last, early_stopping=null, false_match_rate=null. "
             f"Received: holdout={share!r}"
         )
     held_out = set(np.random.default_rng((seed, _STREAM)).choice(candidates, count, replace=False).tolist())
     train = tuple(tracklet for tracklet in tracklets if tracklet.person not in held_out)
     test = tuple(tracklet for tracklet in tracklets if tracklet.person in held_out)
-    query_rows: dict[tuple[int, int], int] = {}
+    query_rows: dict[int, dict[int, int]] = {person: {} for person in held_out}
     for row, tracklet in enumerate(test):
-        query_rows.setdefault((tracklet.person, tracklet.camera), row)
-    return train, ReidDataset(
-        name="train persons held out", train=(), test=test, query_rows=tuple(sorted(query_rows.values()))
-    )
+        query_rows[tracklet.person].setdefault(tracklet.camera, row)
+    for person, count in Counter(tracklet.person for tracklet in test).items():
+        if len(query_rows[person]) == count:
+            del query_rows[person][max(query_rows[person])]
+    rows = sorted(row for by_camera in query_rows.values() for row in by_camera.values())
+    return train, ReidDataset(name="train persons held out", train=(), test=test, query_rows=tuple(rows))
 
 
 def hold_out(dataset: ReidDataset, config: Config) -> tuple[tuple[Tracklet, ...], ReidDataset | None, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 from PIL import Image
 
 from kreid.data.check import check_dataset, main
@@ -176,6 +177,33 @@ def test_persons_in_train_and_in_test_and_the_readers_remarks(tmp_path):
     assert "one person under several names: 7 = 07" in report.text().splitlines()
 
 
+def test_the_validation_set_of_ls_vid(tmp_path):
+    lines = {"train": [], "test": [], "val": []}
+    for part, persons in (("train", (1, 2)), ("test", (1, 2)), ("val", (1, 2))):
+        for number, (person, camera) in enumerate(((person, camera) for person in persons for camera in (1, 2)), 1):
+            prefix = f"tracklet_{part}/{person:04}/{person:04}_{number:04}"
+            lines[part].append(f"{prefix} {person}\n")
+            file = tmp_path / f"{prefix}_{camera:02}_0003.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", SIZE).save(file)
+    (tmp_path / "list_sequence").mkdir()
+    for part, text in lines.items():
+        (tmp_path / "list_sequence" / f"list_seq_{part}.txt").write_text("".join(text))
+    (tmp_path / "test" / "data").mkdir(parents=True)
+    table = [[row + 1, row + 1, 1 + row // 2, 1 + row % 2] for row in range(4)]
+    for name in ("info_test", "info_val"):
+        scipy.io.savemat(tmp_path / "test" / "data" / f"{name}.mat", {name: table, "query": [[1]]})
+    report = check(tmp_path)
+    assert (report.tracklets, report.frames, report.unnamed) == (12, 12, ())
+    # Two persons each to train on, to find and to validate on.
+    assert [(row["persons"], row["tracklets"]) for row in report.cameras] == [(6, 6), (6, 6)]
+    assert report.one_tracklet == {"train": (), "test": (), "validation": ()}
+    assert not report.damaged
+    broken = next((tmp_path / "tracklet_val").glob("*/*.png"))
+    broken.write_bytes(b"")
+    assert check(tmp_path).empty_files == (str(broken.relative_to(tmp_path)),)
+
+
 def test_names_that_are_not_utf_8(tmp_path, capsys):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/set/train/Jos\xe9/a"))
     write(folder, (8, 4), (8, 4))
@@ -228,6 +256,7 @@ def test_a_damaged_index_is_damage(root, tmp_path, capsys):
         (["{}/none"], "folder is missing. Received: root='{}/none'"),
         (["{}/empty"], "Received: root='{}/empty'"),
         (["{}/empty", "--json", "{}/none/report.json"], "folder to write to is missing. Received: json="),
+        (["{}/empty", "--json", "{}"], "this is a folder. Received: json='{}'"),
         (["{}/empty", "--workers", "0"], "`workers` must be at least 1. Received: workers=0"),
         ([], "the following arguments are required: DIR"),
     ],

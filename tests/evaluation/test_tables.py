@@ -61,6 +61,12 @@ def test_results_and_queries_come_back_from_json():
     assert without.average_precision is None
 
 
+def test_results_without_rank_1_have_the_interval_of_the_map():
+    results = {"mars": evaluate([[0.1, 0.2]], [1], [1], [1, 2], [2, 2], ranks=(2,))}
+    assert list(results_dict(results)["mars"]["intervals_95"]) == ["mAP"]
+    assert "mAP (95%)" in results_table(results) and "rank-1" not in results_table(results)
+
+
 def test_one_id_for_each_query():
     results, ids = scored()
     with pytest.raises(ValueError, match=f"each of the {len(ids)} queries. Received: {len(ids) - 1} query_ids"):

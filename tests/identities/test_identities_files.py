@@ -38,7 +38,15 @@ def test_frames_of_the_tags_come_before_times():
 def test_new_folders(tmp_path):
     check_new_folder(tmp_path)
     check_new_folder(tmp_path / "none")
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / ".gitkeep").touch()
     (tmp_path / "file").touch()
-    for path, message in ((tmp_path, "it has file"), (tmp_path / "file", "this is a file")):
+    for path, message in (
+        (tmp_path / "hidden", r"it has \.gitkeep"),
+        (tmp_path, "it has file"),
+        (tmp_path / "file", "this is a file"),
+    ):
         with pytest.raises(FileExistsError, match=message):
             check_new_folder(path)
+    with pytest.raises(NotADirectoryError, match="file is a file; give another path"):
+        check_new_folder(tmp_path / "file" / "new" / "folder")

@@ -435,7 +435,13 @@ class TestRoughData:
         assert not (tmp_path / "run").exists(), "a refused run leaves no folder that refuses the next"
 
     def test_no_person_left_to_hold_out(self, arguments, tmp_path, capsys):
-        assert "set holdout=0" in refused(arguments(tmp_path / "run", "holdout=0.9"), capsys)
+        assert "lower holdout, or choose and fit nothing" in refused(arguments(tmp_path / "run", "holdout=0.9"), capsys)
+
+    def test_frames_that_the_model_refuses_are_refused_before_training(self, arguments, tmp_path, capsys):
+        grid = ("num_granularities=1", "references=grid", "reference_grid=[2,2,2]", "num_frames=4", "test_frames=4")
+        line = arguments(tmp_path / "run", *grid, "also_test_frames=[16]", system="mg_rafa")
+        assert "made for 4 frames" in refused(line, capsys)
+        assert not (tmp_path / "run" / "log.csv").exists()
 
     def test_an_index_without_images(self, own_tree, arguments, tmp_path, capsys):
         shutil.rmtree(own_tree / "bbox_test")

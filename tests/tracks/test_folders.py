@@ -107,6 +107,20 @@ def test_an_empty_folder_is_filled(video, tracks, tmp_path):
     assert len(read_folder(tmp_path / "out").gallery()) == len(WALKERS)
 
 
+def test_a_folder_of_hidden_files_is_filled(video, tracks, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".gitkeep").touch()
+    result = cut_tracklets(video, tracks, tmp_path / "out", limits=ALL, progress=False)
+    assert result.lengths.keys() == {f"hall-{number}/hall/hall-{number}" for number in WALKERS}
+    assert sorted(os.listdir(tmp_path / "out")) == [".gitkeep", "gallery"]
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_video_is_read(tracks, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="file is a file"):
+        cut_tracklets(tmp_path / "none.mkv", tracks, tmp_path / "file" / "out")
+
+
 def test_known_persons_have_their_names(video, tracks, tmp_path):
     names = {3: "anna", 7: "anna", -2: "bert"}
     result = cut_tracklets(video, tracks, tmp_path / "out", limits=ALL, person=names, progress=False)

@@ -79,6 +79,12 @@ def test_short_sides_are_left_out_and_videos_are_added(model, sequence, tmp_path
     assert sorted(path.name for path in (tmp_path / "out/gallery").iterdir()) == ["door-3", "door-5"]
 
 
+def test_the_threshold_is_checked_before_the_video_is_read(model, tmp_path):
+    tracks = Tracks([1], [1], [[0, 0, 20, 40]])
+    with pytest.raises(ValueError, match=r"from 0 to 2\. Received: threshold=35"):
+        cut_tracklets(tmp_path / "none.mkv", tracks, tmp_path / "out", switch_model=model, switch_threshold=35)
+
+
 def test_command_line(model, sequence, tmp_path, capsys):
     model.save(tmp_path / "model.keras")
     lines = [f"{frame},{number},{8 * number - 20},4,12,24" for frame, number in TRACKS]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kreid.data.tracklet import ReidDataset, Tracklet
-from kreid.training import Config, fit_on_holdout, hold_out, split_holdout, train_and_holdout
+from kreid.training import Config, check_scorable, fit_on_holdout, hold_out, split_holdout, train_and_holdout
 
 
 def walks(persons=20, cameras=(1, 2, 3), each=2):
@@ -39,6 +39,17 @@ def test_one_query_per_person_and_camera_the_first():
     assert list(holdout.query_rows) == expected
     assert len(expected) == 6 * 3
     # Every query has a match in another camera of the gallery.
+    for query in holdout.queries:
+        assert any(t.person == query.person and t.camera != query.camera for t in holdout.gallery())
+
+
+def test_a_person_with_one_tracklet_in_each_camera_has_one_of_the_last_in_the_gallery():
+    mixed = walks(10) + [Tracklet(f"{p}c{c}", p, c, ("a.jpg",)) for p in range(11, 21) for c in (3, 1)]
+    _, holdout = split_holdout(mixed, 0.6)
+    check_scorable(holdout)
+    single = [t for t in holdout.test if t.person > 10]
+    assert single and {(t.id in {q.id for q in holdout.queries}, t.camera) for t in single} == {(True, 1), (False, 3)}
+    assert len(holdout.queries) == len(single) // 2 + 3 * (12 - len(single) // 2)
     for query in holdout.queries:
         assert any(t.person == query.person and t.camera != query.camera for t in holdout.gallery())
 
@@ -81,7 +92,7 @@ def test_shares_out_of_range(share):
     [(walks(3), 0.1), (walks(10), 0.95), (walks(10, cameras=(1,)), 0.2), ([], 0.1)],
 )
 def test_too_few_persons(tracklets, share):
-    with pytest.raises(ValueError, match=rf"set holdout=0. Received: holdout={share}"):
+    with pytest.raises(ValueError, match=rf"lower holdout, or choose and fit nothing: .*Received: holdout={share}"):
         split_holdout(tracklets, share)
 
 

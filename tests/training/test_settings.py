@@ -172,6 +172,13 @@ def test_every_file_resolves_for_every_system_and_reloads(system, data, overlay,
     assert load_config(system, resolved.parent) == config
 
 
+@pytest.mark.parametrize("setting", ["select=best", "early_stopping=3", "false_match_rate=0.01"])
+def test_what_is_chosen_on_held_out_persons_can_be_in_every_recipe(setting):
+    for system in SYSTEMS:
+        phases = load_phases(system, settings=["holdout=0.1", setting])
+        assert list(phases.values())[-1].holdout_purposes, system
+
+
 @pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.name)
 def test_every_file_begins_with_what_it_is_for(path):
     lines = path.read_text().splitlines()

@@ -110,9 +110,15 @@ def _read_one(root: Path) -> tuple[list[_Image], list[str]]:
         persons = {person_key(name.person) for name in names if name is not None}
         numbered = isinstance(person_key(folder.name), int)
         if len(persons) > 1 or (numbered and not persons <= {person_key(folder.name)}):
+            own = person_key(folder.name) if numbered else next(person_key(name.person) for name in names if name)
+            other = next(
+                path
+                for path, name in zip(listing.images, names, strict=True)
+                if name is not None and person_key(name.person) != own
+            )
             raise ValueError(
                 f"The images in {folder.name}/ are of other persons by their names, such as "
-                f"{Path(listing.images[-1]).name}: {_suggestion(root)}. Received: root={str(root)!r}"
+                f"{Path(other).name}: {_suggestion(root)}. Received: root={str(root)!r}"
             )
         all_named = all(names)
         images += [

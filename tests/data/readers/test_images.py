@@ -81,6 +81,13 @@ def test_other_folders_whose_images_are_of_several_persons(tmp_path, write_frame
         read_images(tmp_path)
 
 
+def test_the_image_of_another_person_is_named(tmp_path, write_frame):
+    for name in ("5/4_c1_1.jpg", "5/5_c1_1.jpg"):
+        write_frame(tmp_path / name)
+    with pytest.raises(ValueError, match=r"images in 5/ are of other persons by their names, such as 4_c1_1\.jpg"):
+        read_images(tmp_path)
+
+
 def test_folders_of_persons_take_cameras_from_names_that_say_them(tmp_path, write_frame):
     for name in ("0001/0001C1T0001F001.jpg", "0001/0001C3T0001F001.jpg", "0002/0002C3T0001F001.jpg"):
         write_frame(tmp_path / name)
