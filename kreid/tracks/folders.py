@@ -130,6 +130,7 @@ def cut_tracklets(
         FileExistsError: if `out` is a file, has other content, or already has tracklets or persons of these names.
         FileNotFoundError: if the video is missing.
         ImportError: if PyAV is not installed.
+        OSError: if `out` cannot be made at its place.
         ValueError: if a setting is out of range, the file is not a video, the tracks extend past the video's end, or no
             tracklet is left.
     """
@@ -194,7 +195,7 @@ def cut_tracklets(
 
 
 def _has_content(out: Path) -> bool:
-    """Return whether the target already has tracklets; raise if it is a file or has other content."""
+    """Return whether the target has tracklets or hidden files; raise if it is a file or has other content."""
     if not os.path.lexists(out):
         return False
     if not out.is_dir():

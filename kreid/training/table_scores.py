@@ -91,10 +91,7 @@ def row_scores(table: Table, folder: pathlib.Path, name: str) -> dict[str, RowSc
     """
     found: dict[str, list[tuple[np.ndarray, np.ndarray, int]]] = {}
     for seed in table.seeds:
-        kept = RunFiles(row_folder(folder, seed, name)).read_conditions()
-        if kept.get("bad_frames_test", {}) != dict(table.bad_frames_test):
-            continue
-        for condition, data in kept.get("conditions", {}).items():
+        for condition, data in _kept(table, folder, seed, name).get("conditions", {}).items():
             # Sorted by id, so that queries pair up between runs that were evaluated in another order.
             order = np.argsort(data["queries"]["queries"])
             scores = RetrievalResult.from_dict(data["scores"], data["queries"]).by_query()
@@ -120,7 +117,7 @@ def scored_models(table: Table, folder: pathlib.Path) -> "dict[str, TrackletMode
     models = {}
     for name, row in table.rows.items():
         for seed in table.seeds:
-            file = RunFiles(row_folder(folder, seed, name)).read_conditions().get("file")
+            file = _kept(table, folder, seed, name).get("file")
             if file is not None and name not in models:
                 models[name] = tested_model(load_model(file, compile=False), row.test)
     return models
@@ -137,6 +134,12 @@ def tested_model(model: "TrackletModel", test: Mapping[str, Any]) -> "TrackletMo
         return model
     selection = test.get("test_selection", model.test_selection)
     return model.with_selection(selection, test.get("test_frames", model.test_frames))
+
+
+def _kept(table: Table, folder: pathlib.Path, seed: int, name: str) -> dict[str, Any]:
+    """Return the data of a row's scores with the table's bad frames, empty if there are none."""
+    kept = RunFiles(row_folder(folder, seed, name)).read_conditions()
+    return kept if kept.get("bad_frames_test", {}) == dict(table.bad_frames_test) else {}
 
 
 def _condition(protocols: Mapping[str, RetrievalResult], query_ids: Any) -> dict[str, Any]:

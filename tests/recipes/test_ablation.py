@@ -193,6 +193,35 @@ def test_given_weights_are_not_those_of_another_backbone():
     }
 
 
+def test_a_dry_run_measures_each_kind_of_batch(table, tree, tmp_path, capsys):
+    content = yaml.safe_load(table.read_text())
+    # As many frames in a step, and other numbers of steps in an epoch.
+    for name, persons in (("wide", 4), ("deep", 2), ("wide again", 4)):
+        batch = {"persons_per_batch": persons, "tracklets_per_person": 8 // persons, "num_frames": 2}
+        content["rows"][name] = {"system": "baseline", "settings": batch}
+    content["rows"]["wide again"]["settings"]["flip"] = 0.25
+    (tmp_path / "kinds.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    rows = [part for name in ("wide", "deep", "wide again") for part in ("--row", name)]
+    main(
+        [
+            "ablate",
+            str(tmp_path / "kinds.yaml"),
+            "--data",
+            str(tree),
+            "--run",
+            str(tmp_path / "run"),
+            *rows,
+            "--dry-run",
+        ]
+    )
+    measured = [
+        line.partition(":")[0].rpartition("/")[2]
+        for line in capsys.readouterr().out.splitlines()
+        if "s per step" in line
+    ]
+    assert measured == ["image_phase", "wide", "deep"]
+
+
 def test_a_data_set_without_test_tracklets_is_refused_before_training(table, tree, tmp_path, capsys):
     image = next((tree / "bbox_train").glob("*/*.jpg"))
     for place in ("ann/hall", "ann/door", "bert/hall", "bert/door"):
